@@ -1,0 +1,113 @@
+"""The demo: the commands that a user would type, one after another.
+
+`make demo` runs it as `python -m advseg.jobs.demo`, in the folder of a clone.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from ..platform.champion import beats
+from ..platform.exits import exit_status
+from ..platform.home import find_home
+from ..platform.keys import BASELINE, key_of
+from ..platform.ledger import best_row, read_rows
+from ..platform.registry import CHAMPION
+from ..platform.services import connect
+from ..platform.spec import load_spec
+from ..platform.sweep_page import baseline_miou, print_sweep
+from ..trainers.errors import UserError
+
+SPEC = Path("jobs/specs/demo.yaml")
+
+console = Console(highlight=False)
+
+
+def demo(home: Path) -> None:
+    """Run the whole story and print how to go on. Raises UserError if a command fails."""
+    data, results = home / "data" / "shapes", home / "demo"
+
+    say("1/6  start the services: an MLflow server and a Ray head")
+    run("up")
+
+    say("2/6  write the dataset: 800 training images, of which 50 have masks to train on")
+    run("data", "shapes", shown(data))
+
+    say("3/6  submit the sweep: a supervised baseline, then trials of the adversarial method")
+    # The spec's own path leads to the default home.
+    overrides = [f"dataset.root={data}"] if "ADVSEG_HOME" in os.environ else []
+    run("submit", str(SPEC), *(f"--set={override}" for override in overrides), "--follow")
+    spec = load_spec(SPEC, overrides)
+    assert spec.sweep
+    storage = home / "runs"
+    best, bar = best_row(read_rows(storage, spec.name)), baseline_miou(storage, spec.name)
+    won = best is not None and beats(best.value, bar)
+
+    say("4/6  pull the models from MLflow")
+    shutil.rmtree(results, ignore_errors=True)
+    folders = {"supervised": shown(results / "supervised")}
+    run("models", "pull", key_of(spec.name, BASELINE), "--to", folders["supervised"])
+    if won:
+        folders["champion"] = shown(results / "champion")
+        run("models", "pull", f"{spec.sweep.register_as}@{CHAMPION}", "--to", folders["champion"])
+    else:
+        console.print("No trial beat the supervised baseline, so none was registered.")
+
+    say("5/6  predict on the test images")
+    tests = (data / "ImageSets" / "Segmentation" / "test.txt").read_text().split()
+    images = [shown(data / "JPEGImages" / f"{id}.jpg") for id in tests]
+    run("predict", list(folders.values())[-1], *images, "--to", shown(results / "predictions"))
+
+    say("6/6  draw the picture")
+    picture = results / "picture.png"
+    run(
+        "picture",
+        shown(picture),
+        *(f"--images={image}" for image in images),
+        f"--truth={shown(data / 'SegmentationClass')}",
+        *(f"--model={name}={folder}" for name, folder in folders.items()),
+    )
+
+    say("done")
+    print_sweep(storage, spec.name)
+    uri = connect(home).tracking_uri
+    console.print(
+        f"""
+Look      {shown(picture)}  image, truth, supervised, champion, confidence
+Compare   {uri}  experiment {spec.name}: select runs, press Compare
+Models    {uri}/#/models
+State     advseg status
+Stop      advseg down    (runs, models and data stay in {shown(home)})
+Your own  put images in JPEGImages/, masks of class ids in SegmentationClass/ and lists of ids in
+          ImageSets/Segmentation/ (labelled.txt, unlabelled.txt, val.txt); copy {SPEC}, set
+          name, dataset.root and dataset.classes, and advseg submit the copy
+The program advseg lies in {shown(Path(sys.executable).parent)}: activate that environment to have it on your path.
+"""
+    )
+
+
+def say(stage: str) -> None:
+    """Head a stage."""
+    console.print(f"\n[bold]{stage}[/]")
+
+
+def run(*arguments: str) -> None:
+    """Run a command of ours as a user would. Raises UserError if it fails."""
+    line = " ".join(arguments)
+    console.print(f"[dim]$ advseg {line if len(line) < 160 else line[:157] + '...'}[/]", soft_wrap=True)
+    status = subprocess.run([sys.executable, "-m", "advseg.platform.cli", *arguments]).returncode
+    if status:
+        raise UserError(f"the demo stopped at `advseg {arguments[0]}`, which ended with {status}; see above")
+
+
+def shown(path: Path) -> str:
+    """A path as one would type it here."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(lambda: demo(find_home())))

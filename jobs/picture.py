@@ -1,0 +1,64 @@
+"""One picture to look at: images, their truth, the predictions of several models, and a discriminator's confidence.
+
+`advseg picture` runs it as `python -m advseg.jobs.picture OUT --images DIR --truth DIR --model NAME=DIR ...`.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..platform.exits import exit_status
+from ..trainers.data.images import read_image, read_mask
+from ..trainers.errors import UserError
+from ..trainers.panels import colour, compose, heat
+from .predict import find_images, load_model
+
+
+def picture(out: Path, images: Sequence[Path], truth: Path, models: Mapping[str, Path]) -> None:
+    """Write a PNG with a row an image; the confidence is that of the last model with a discriminator.
+
+    `truth` is a folder of masks named as the images are. Raises UserError for what cannot be read.
+    """
+    files = find_images(images)
+    loaded = {name: load_model(path) for name, path in models.items()}
+    judges = [(name, model) for name, model in loaded.items() if model.discriminator]
+    titles = ["image", "truth", *loaded, *(["confidence"] if judges else [])]
+    card = next(iter(loaded.values())).card
+    rows = []
+    for file in files:
+        image = read_image(file)
+        probabilities = {name: model.probabilities(image) for name, model in loaded.items()}
+        maps = [read_mask(truth / f"{file.stem}.png")]
+        maps += [p.argmax(0).numpy().astype(np.uint8) for p in probabilities.values()]
+        row = [image, *(colour(m, card.palette, card.ignore_index) for m in maps)]
+        if judges:
+            name, judge = judges[-1]
+            row.append(heat(judge.confidence(probabilities[name]).numpy()))
+        rows.append(row)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    compose(titles, rows).save(out, format="PNG")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="advseg picture", description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--images", type=Path, action="append", required=True)
+    parser.add_argument("--truth", type=Path, required=True)
+    parser.add_argument("--model", dest="models", action="append", required=True, metavar="NAME=DIR")
+    asked = parser.parse_args(arguments)
+    models = {}
+    for model in asked.models:
+        name, equals, path = model.partition("=")
+        if not equals:
+            raise UserError(f"--model {model} must have the form NAME=DIR")
+        models[name] = Path(path)
+    picture(asked.out, asked.images, asked.truth, models)
+    print(f"picture written to {asked.out}")
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(lambda: main(sys.argv[1:])))

@@ -1,0 +1,74 @@
+"""Predictions of a model on images, as palette PNGs of class ids.
+
+`advseg predict` runs it as `python -m advseg.jobs.predict MODEL IMAGE... --to DIR`.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..models.bundle import Model, load
+from ..platform.exits import exit_status
+from ..trainers.data.images import read_image, write_mask
+from ..trainers.errors import UserError
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+def predict(model_path: Path, images: Sequence[Path], folder: Path) -> list[Path]:
+    """Write one mask an image to a folder; return their paths.
+
+    Raises UserError for what is no model or no image; images are all read before the first mask is written.
+    """
+    files = find_images(images)
+    for file in files:
+        read_image(file)
+    model = load_model(model_path)
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for file in files:
+        mask = model.probabilities(read_image(file)).argmax(0).numpy().astype(np.uint8)
+        written.append(folder / f"{file.stem}.png")
+        write_mask(written[-1], mask, list(model.card.palette))
+    return written
+
+
+def load_model(path: Path) -> Model:
+    """The model in a directory. Raises UserError for what is no model."""
+    try:
+        return load(path)
+    except ValueError as error:
+        raise UserError(f"{error}: pull or train the model again") from None
+
+
+def find_images(paths: Sequence[Path]) -> list[Path]:
+    """The files among paths, and the images in the folders among them. Raises UserError if there are none."""
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            files += sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise UserError(f"image {path} does not exist")
+    if not files:
+        raise UserError(f"no PNG or JPEG images in {', '.join(map(str, paths))}: name images or a folder of them")
+    return files
+
+
+def main(arguments: Sequence[str]) -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="advseg predict", description=__doc__)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("images", type=Path, nargs="+")
+    parser.add_argument("--to", type=Path, required=True)
+    asked = parser.parse_args(arguments)
+    written = predict(asked.model, asked.images, asked.to)
+    print(f"{len(written)} masks written to {asked.to}")
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(lambda: main(sys.argv[1:])))

@@ -1,0 +1,123 @@
+"""A trained model as data: weights in safetensors and a JSON card. Loading one runs no code of its maker's."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from .architectures import (
+    NORMALISATIONS,
+    CompactSettings,
+    DeepLabSettings,
+    Normalisation,
+    Segmenter,
+    SegmenterSettings,
+    build_segmenter,
+)
+from .discriminator import Discriminator, DiscriminatorSettings, build_discriminator
+from .manifest import verify_directory, write_directory
+
+CARD = "model.json"
+SEGMENTER = "segmenter.safetensors"
+DISCRIMINATOR = "discriminator.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What a user needs to know of a model beside its weights."""
+
+    segmenter: SegmenterSettings
+    discriminator: DiscriminatorSettings | None
+    """None for a supervised model, which has none."""
+    classes: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    """RGB in 0...255, one a class."""
+    ignore_index: int
+    normalisation: Normalisation
+    metrics: dict[str, float] = field(default_factory=dict)
+    lineage: dict[str, Any] = field(default_factory=dict)
+    """Where it comes from: trial key, spec, dataset digest, code version."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A loaded model, in evaluation mode on the CPU."""
+
+    card: Card
+    segmenter: Segmenter
+    discriminator: Discriminator | None
+
+    @torch.inference_mode()
+    def probabilities(self, image: np.ndarray) -> Tensor:
+        """Class probabilities [K, H, W] of an RGB image uint8 [H, W, 3]."""
+        pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float()
+        return self.segmenter(self.card.normalisation(pixels)).softmax(1)[0]
+
+    @torch.inference_mode()
+    def confidence(self, probabilities: Tensor) -> Tensor:
+        """The discriminator's confidence [H, W] in 0...1 in each pixel of class probabilities [K, H, W].
+
+        Raises ValueError for a model without a discriminator.
+        """
+        if self.discriminator is None:
+            raise ValueError("this model was trained without a discriminator, so it has no confidence map")
+        return self.discriminator(probabilities[None]).sigmoid()[0, 0]
+
+
+def save(path: Path, card: Card, segmenter: dict[str, Tensor], discriminator: dict[str, Tensor] | None) -> None:
+    """Write a model directory, whole or not at all. The state dicts are those of the card's networks."""
+
+    def write(directory: Path) -> None:
+        save_file(segmenter, directory / SEGMENTER)
+        if discriminator is not None:
+            save_file(discriminator, directory / DISCRIMINATOR)
+        (directory / CARD).write_text(json.dumps(asdict(card), indent=1))
+
+    write_directory(path, write)
+
+
+def load(path: str | Path) -> Model:
+    """Read a model directory.
+
+    Raises BrokenDirectoryError, a ValueError, for a directory that is incomplete or was changed.
+    """
+    path = Path(path)
+    verify_directory(path)
+    card = _card_from_json(json.loads((path / CARD).read_text()))
+    segmenter = build_segmenter(card.segmenter, len(card.classes))
+    segmenter.load_state_dict(load_file(path / SEGMENTER))
+    discriminator = None
+    if card.discriminator is not None:
+        discriminator = build_discriminator(card.discriminator, len(card.classes))
+        discriminator.load_state_dict(load_file(path / DISCRIMINATOR))
+        discriminator.eval()
+    return Model(card=card, segmenter=segmenter.eval(), discriminator=discriminator)
+
+
+def _card_from_json(fields: dict[str, Any]) -> Card:
+    """The card of what `json` read. An unknown architecture raises ValueError."""
+    segmenter, discriminator = fields["segmenter"], fields["discriminator"]
+    if segmenter["architecture"] not in NORMALISATIONS:
+        known = ", ".join(NORMALISATIONS)
+        raise ValueError(f"unknown architecture {segmenter['architecture']!r}; this version knows {known}")
+    kind = CompactSettings if segmenter["architecture"] == "compact" else DeepLabSettings
+    if discriminator is not None:
+        discriminator = DiscriminatorSettings(
+            widths=tuple(discriminator["widths"]), classifier=discriminator["classifier"]
+        )
+    normalisation = Normalisation(**{k: tuple(v) for k, v in fields["normalisation"].items()})
+    return Card(
+        segmenter=kind(**segmenter),
+        discriminator=discriminator,
+        classes=tuple(fields["classes"]),
+        palette=tuple((r, g, b) for r, g, b in fields["palette"]),
+        ignore_index=fields["ignore_index"],
+        normalisation=normalisation,
+        metrics=fields["metrics"],
+        lineage=fields["lineage"],
+    )

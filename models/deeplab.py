@@ -1,0 +1,105 @@
+"""DeepLab-v2 on a dilated ResNet (Chen et al., 2017), with the parameter names of the published checkpoints."""
+
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+DILATIONS = (6, 12, 18, 24)
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 with a shortcut; the stride sits on the first 1x1 convolution, as in the Caffe original."""
+
+    expansion = 4
+
+    def __init__(self, channels: int, planes: int, stride: int, dilation: int, project: bool) -> None:
+        super().__init__()
+        out = planes * self.expansion
+        self.conv1 = nn.Conv2d(channels, planes, 1, stride=stride, bias=False)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.conv2 = nn.Conv2d(planes, planes, 3, padding=dilation, dilation=dilation, bias=False)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.conv3 = nn.Conv2d(planes, out, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out)
+        self.downsample = (
+            nn.Sequential(nn.Conv2d(channels, out, 1, stride=stride, bias=False), nn.BatchNorm2d(out))
+            if project
+            else None
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, h, w] to [N, 4 * planes, h / stride, w / stride]."""
+        shortcut = x if self.downsample is None else self.downsample(x)
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = F.relu(self.bn2(self.conv2(y)))
+        return F.relu(self.bn3(self.conv3(y)) + shortcut)
+
+
+class Branches(nn.Module):
+    """Classifier of parallel dilated 3x3 convolutions whose outputs are summed."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.conv2d_list = nn.ModuleList(
+            nn.Conv2d(channels, classes, 3, padding=dilation, dilation=dilation) for dilation in DILATIONS
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, h, w] to [N, K, h, w]."""
+        return torch.stack([branch(x) for branch in self.conv2d_list]).sum(0)
+
+
+class DeepLabV2(nn.Module):
+    """Image [N, 3, H, W] to logits [N, K, H, W], upsampled from stride 8, bilinear with aligned corners.
+
+    Batch-norm scale and shift are never trained. `frozen_batch_norm` also uses the running
+    statistics in training, which makes an image's output independent of its batch.
+    """
+
+    def __init__(self, classes: int, blocks: tuple[int, int, int, int], frozen_batch_norm: bool) -> None:
+        super().__init__()
+        self.frozen_batch_norm = frozen_batch_norm
+        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.layer1 = self._stage(64, 64, blocks[0], stride=1, dilation=1)
+        self.layer2 = self._stage(256, 128, blocks[1], stride=2, dilation=1)
+        self.layer3 = self._stage(512, 256, blocks[2], stride=1, dilation=2)
+        self.layer4 = self._stage(1024, 512, blocks[3], stride=1, dilation=4)
+        self.layer5 = Branches(2048, classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.BatchNorm2d):
+                module.weight.requires_grad_(False)
+                module.bias.requires_grad_(False)
+
+    @staticmethod
+    def _stage(channels: int, planes: int, blocks: int, stride: int, dilation: int) -> nn.Sequential:
+        out = planes * Bottleneck.expansion
+        first = Bottleneck(channels, planes, stride, dilation, project=True)
+        rest = (Bottleneck(out, planes, 1, dilation, project=False) for _ in range(blocks - 1))
+        return nn.Sequential(first, *rest)
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode, in which frozen batch norm stays in evaluation mode."""
+        super().train(mode)
+        if self.frozen_batch_norm:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
+    def head(self) -> list[nn.Parameter]:
+        """The classifier's parameters, which learn at a multiple of the body's rate."""
+        return list(self.layer5.parameters())
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [N, K, H, W] of images [N, 3, H, W]."""
+        x = F.relu(self.bn1(self.conv1(images)))
+        x = F.max_pool2d(x, 3, stride=2, padding=1, ceil_mode=True)
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return F.interpolate(self.layer5(x), images.shape[-2:], mode="bilinear", align_corners=True)

@@ -1,0 +1,68 @@
+"""Settings that check themselves: frozen dataclasses whose fields state their range."""
+
+import math
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The range of a number, for `Annotated[float, Interval(0, 1)]`. Both ends belong to it unless said otherwise.
+
+    It is written once, beside the field, and holds both for settings made in Python (`Settings`
+    checks it) and for settings read from a spec (pydantic finds `__get_pydantic_core_schema__`).
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    open_low: bool = False
+
+    def __str__(self) -> str:
+        if self.high == math.inf:
+            return f"{'above' if self.open_low else 'at least'} {self.low:g}"
+        return f"in {'(' if self.open_low else '['}{self.low:g}, {self.high:g}]"
+
+    def check(self, value: float) -> float:
+        """Return the value, or raise ValueError with the rule and the value."""
+        inside = (self.low < value if self.open_low else self.low <= value) and value <= self.high
+        if not (inside and math.isfinite(value)):
+            raise ValueError(f"must be {self}, but is {value}")
+        return value
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+
+@dataclass(frozen=True)
+class ChosenBy:
+    """Marks a union of settings classes that are told apart by a field, for `Annotated[A | B, ChosenBy("name")]`."""
+
+    field: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        from pydantic import Field
+
+        return handler(Annotated[source, Field(discriminator=self.field)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Base of all settings: every field with an `Interval` or a `Literal` type is checked on creation."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self), include_extras=True)
+        for field in fields(self):
+            hint, value = hints[field.name], getattr(self, field.name)
+            try:
+                if get_origin(hint) is Annotated:
+                    for mark in get_args(hint)[1:]:
+                        if isinstance(mark, Interval):
+                            mark.check(value)
+                elif get_origin(hint) is Literal and value not in get_args(hint):
+                    raise ValueError(f"must be one of {', '.join(map(str, get_args(hint)))}, but is {value}")
+            except ValueError as error:
+                raise ValueError(f"{field.name} {error}") from None

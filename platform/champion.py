@@ -1,0 +1,47 @@
+"""The best trial against the supervised baseline."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from mlflow.tracking import MlflowClient
+
+from ..trainers.data.dataset import Dataset
+from ..trainers.loop import Training
+from .keys import directory_of, key_of
+from .ledger import Row
+from .registry import log_model, register
+from .spec import Spec
+from .tracking import find_run
+
+
+def beats(best_miou: float | None, baseline_miou: float | None) -> bool:
+    """Whether a mean IoU is better than the baseline's; nothing beats a baseline that is not there."""
+    return best_miou is not None and baseline_miou is not None and best_miou > baseline_miou
+
+
+def keep_model(client: MlflowClient, spec: Spec, dataset: Dataset, storage: Path, key: str) -> None:
+    """Log the model of a finished training in its run."""
+    run_id = find_run(client, spec.name, key)
+    assert run_id, f"{key} was trained, so it has a run"
+    log_model(client, export(spec, dataset, storage, key), run_id)
+
+
+def crown(client: MlflowClient, spec: Spec, dataset: Dataset, storage: Path, best: Row, name: str) -> str:
+    """Register the model of the best trial as the champion of `name`; return its version."""
+    key = key_of(spec.name, best.number)
+    run_id = find_run(client, spec.name, key)
+    assert run_id, f"{key} was trained, so it has a run"
+    return register(client, export(spec.with_values(best.params), dataset, storage, key), name, run_id, key)
+
+
+def export(spec: Spec, dataset: Dataset, storage: Path, key: str) -> Path:
+    """Write the model of a finished training from its newest checkpoint; return its directory."""
+    directory = directory_of(storage, key)
+    training = Training(spec.recipe, dataset, directory)
+    training.resume()
+    model = directory / "model"
+    shutil.rmtree(model, ignore_errors=True)
+    lineage: dict[str, Any] = {"key": key, "spec": spec.model_dump(mode="json")}
+    training.export(model, lineage)
+    return model

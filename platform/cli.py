@@ -1,0 +1,238 @@
+"""The command line. Verbs are thin; what is slow to import is imported by the verb that needs it."""
+
+import logging
+import os
+import runpy
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .exits import exit_status
+from .home import find_home
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+    from .services import Services
+
+app = typer.Typer(
+    help="Adversarial semi-supervised semantic segmentation: sweeps on Ray, runs in MLflow.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data = typer.Typer(help="Datasets.", no_args_is_help=True)
+models = typer.Typer(help="Registered models.", no_args_is_help=True)
+sweep = typer.Typer(help="Sweeps.", no_args_is_help=True)
+app.add_typer(data, name="data")
+app.add_typer(models, name="models")
+app.add_typer(sweep, name="sweep")
+
+SpecPath = Annotated[Path, typer.Argument(help="The job spec, a YAML file.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the spec.")]
+JobId = Annotated[str, typer.Argument(help="The job's id, as `submit` printed it.")]
+
+
+@app.command()
+def up(
+    mlflow_port: Annotated[int | None, typer.Option(help="Port of the MLflow server.")] = None,
+    dashboard_port: Annotated[int | None, typer.Option(help="Port of the Ray dashboard.")] = None,
+    cpus: Annotated[int | None, typer.Option(help="CPUs that Ray may hand out; all by default.")] = None,
+) -> None:
+    """Start an MLflow server and a Ray head on this machine."""
+    from . import services
+
+    services.up(find_home(), mlflow_port=mlflow_port, dashboard_port=dashboard_port, cpus=cpus, say=typer.echo)
+
+
+@app.command()
+def down() -> None:
+    """End what `up` started. Runs, models and datasets stay."""
+    from . import services
+
+    services.down(find_home(), say=typer.echo)
+
+
+@app.command()
+def status() -> None:
+    """Say what runs and where: services and jobs."""
+    from . import services
+    from .state_page import print_jobs, print_services
+
+    home = find_home()
+    print_services(home, services.status(home))
+    try:
+        _, client = _cluster()
+    except services.ServicesDownError as error:
+        typer.echo(error)
+    else:
+        print_jobs(client.list_jobs())
+
+
+@app.command()
+def train(
+    spec: SpecPath,
+    set_: Overrides = None,
+    to: Annotated[Path | None, typer.Option(help="Folder of the run; by default .advseg/runs/<name>/local.")] = None,
+) -> None:
+    """Train once in this process, without Ray. The same command again resumes."""
+    where = [f"--to={to}"] if to else []
+    _run_job("train", [str(spec), *where, *(f"--set={override}" for override in set_ or [])])
+
+
+@app.command()
+def submit(
+    spec: SpecPath,
+    set_: Overrides = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Show a live table until the job ends.")] = False,
+) -> None:
+    """Submit a job to the Ray cluster. The same job again is the same job, or goes on where it stopped."""
+    from .spec import load_spec
+
+    loaded = load_spec(spec, set_ or [])
+    services, client = _cluster()
+    from .submit import submit as submit_job
+
+    job = submit_job(client, loaded, services, find_home())
+    typer.echo(f"job {job.id} {'submitted' if job.is_new else 'runs already'}")
+    if follow:
+        _follow(client, job.id)
+    else:
+        typer.echo(f"follow it by `advseg follow {job.id}`")
+
+
+@app.command()
+def follow(id: JobId) -> None:
+    """Show a live table of a job until it ends. Ctrl-C detaches; the job goes on."""
+    _, client = _cluster()
+    _follow(client, id)
+
+
+@app.command()
+def stop(id: JobId) -> None:
+    """Stop a job. Submitting its spec again goes on with it."""
+    _, client = _cluster()
+    from .submit import stop_job
+
+    stop_job(client, id)
+    typer.echo(f"job {id} is stopped")
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="A model folder, as `models pull` writes it.")],
+    images: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
+    to: Annotated[Path, typer.Option(help="Folder for the masks.")],
+) -> None:
+    """Write a palette PNG of class ids for every image."""
+    _run_job("predict", [str(model), *map(str, images), "--to", str(to)])
+
+
+@app.command()
+def picture(
+    out: Annotated[Path, typer.Argument(help="The PNG to write.")],
+    images: Annotated[list[Path], typer.Option(help="An image, or a folder of images.")],
+    truth: Annotated[Path, typer.Option(help="Folder of masks named as the images are.")],
+    model: Annotated[list[str], typer.Option(metavar="NAME=DIR", help="A model folder and its title.")],
+) -> None:
+    """Draw images, truth, predictions of several models and a discriminator's confidence side by side."""
+    arguments = [str(out), "--truth", str(truth), *(f"--images={path}" for path in images)]
+    _run_job("picture", arguments + [f"--model={named}" for named in model])
+
+
+@data.command()
+def shapes(
+    folder: Annotated[Path, typer.Argument(help="Folder to write.")],
+    labelled: Annotated[int, typer.Option(help="Training images with masks.")] = 50,
+    unlabelled: Annotated[int, typer.Option(help="Training images whose masks are not trained on.")] = 750,
+    val: Annotated[int, typer.Option(help="Validation images.")] = 200,
+    test: Annotated[int, typer.Option(help="Test images.")] = 6,
+    size: Annotated[int, typer.Option(help="Height and width in pixels.")] = 48,
+    seed: Annotated[int, typer.Option(help="Another seed, other scenes.")] = 0,
+) -> None:
+    """Write the synthetic dataset `shapes` in the PASCAL VOC layout."""
+    from ..trainers.data.shapes import ShapesSettings, write_shapes
+    from ..trainers.errors import UserError
+
+    try:
+        settings = ShapesSettings(labelled=labelled, unlabelled=unlabelled, val=val, test=test, size=size, seed=seed)
+    except ValueError as error:
+        raise UserError(f"--{error}") from None
+    written = write_shapes(folder, settings)
+    count = labelled + unlabelled + val + test
+    typer.echo(f"{count} images of {size} x {size} {'written to' if written else 'lie already in'} {folder}")
+
+
+@models.command()
+def pull(
+    reference: Annotated[str, typer.Argument(help="<name>@<alias or version>, or <sweep>/<trial>.")],
+    to: Annotated[Path, typer.Option(help="Folder to write.")],
+) -> None:
+    """Download a model: safetensors and JSON, checked against its manifest."""
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+    from mlflow.tracking import MlflowClient
+
+    from . import services
+    from .registry import pull as pull_model
+
+    client = MlflowClient(services.connect(find_home()).tracking_uri)
+    typer.echo(f"{pull_model(client, reference, to)} pulled to {to}")
+
+
+@sweep.command()
+def show(
+    name: Annotated[str, typer.Argument(help="The sweep's name.")],
+    storage: Annotated[Path | None, typer.Option(help="The spec's storage, if it names one.")] = None,
+) -> None:
+    """List the trials of a sweep, best first, beside its baseline."""
+    from .sweep_page import print_sweep
+
+    print_sweep(storage or find_home() / "runs", name)
+
+
+def _cluster() -> "tuple[Services, JobSubmissionClient]":
+    """The services and a client of the Ray cluster's Jobs API."""
+    from . import services
+
+    running = services.connect(find_home())
+    # Ray reads how to authenticate when it is first imported.
+    os.environ.update(running.environment())
+    from .submit import connect_jobs
+
+    # Ray's clients tell of every upload and every closed stream.
+    logging.disable(logging.INFO)
+    return running, connect_jobs(running)
+
+
+def _follow(client: "JobSubmissionClient", id: str) -> None:
+    from ray.job_submission import JobStatus
+    from rich.console import Console
+
+    from .follow import follow as follow_job
+
+    try:
+        status = follow_job(client, id, Console())
+    except KeyboardInterrupt:
+        typer.echo(f"\ndetached; job {id} goes on: `advseg follow {id}` shows it, `advseg stop {id}` stops it")
+        return
+    typer.echo(f"job {id} ended: {status.value}")
+    if status != JobStatus.SUCCEEDED:
+        raise typer.Exit(1)
+
+
+def _run_job(name: str, arguments: list[str]) -> None:
+    """Run a job of this project by its name, in this process, as a cluster would."""
+    sys.argv[1:] = arguments
+    runpy.run_module(f"advseg.jobs.{name}", run_name="__main__")
+
+
+def main() -> None:
+    """The program `advseg`."""
+    sys.exit(exit_status(app))
+
+
+if __name__ == "__main__":
+    main()

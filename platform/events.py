@@ -1,0 +1,64 @@
+"""What a job on the cluster tells those who follow it: one JSON object a line among its log lines."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+_MARK = "@advseg "
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A step of the job begins."""
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialUpdate:
+    """A training made progress or ended."""
+
+    key: str
+    state: str
+    """RUNNING, COMPLETE, PRUNED or FAIL."""
+    params: dict[str, float] = field(default_factory=dict)
+    step: int = 0
+    steps: int
+    miou: float | None = None
+    """Mean IoU in percent at `step`."""
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """How a sweep ended."""
+
+    best: str | None
+    """Key of the best complete trial."""
+    best_miou: float | None
+    baseline_miou: float | None
+    registered: str | None
+    """`<model>@champion (version N)`, None if no trial beats the baseline or nothing is to be registered."""
+    url: str
+    """Where the MLflow UI shows the sweep."""
+
+
+Event = Stage | TrialUpdate | Verdict
+_KINDS: dict[str, type[Event]] = {"stage": Stage, "trial": TrialUpdate, "verdict": Verdict}
+
+
+def emit(event: Event) -> None:
+    """Print an event for whoever follows the job's log."""
+    kind = next(name for name, cls in _KINDS.items() if isinstance(event, cls))
+    print(_MARK + json.dumps({"kind": kind, **asdict(event)}), flush=True)
+
+
+def parse(line: str) -> Event | None:
+    """The event in a line of a job's log, None for any other line."""
+    if not line.startswith(_MARK):
+        return None
+    try:
+        fields: dict[str, Any] = json.loads(line.removeprefix(_MARK))
+        return _KINDS[fields.pop("kind")](**fields)
+    except (ValueError, KeyError, TypeError):
+        return None

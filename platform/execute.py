@@ -1,0 +1,108 @@
+"""One training as a task: in this process, tracked, with its failure in one line."""
+
+import logging
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..trainers.data.dataset import open_dataset
+from ..trainers.distributed import World
+from ..trainers.errors import NonFiniteLossError, UserError
+from ..trainers.loop import Outcome, Training
+from ..trainers.reporter import PanelReporter, Reporter, Reporters
+from .keys import directory_of, scratch_of
+from .spec import Spec
+from .tracking import MlflowReporter, RunIdentity
+
+PANEL = "validation.png"
+LOG = "log.txt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One training as it travels to the process that runs it."""
+
+    spec: dict[str, Any]
+    """The spec, with the trial's own values, as JSON."""
+    storage: Path
+    tracking_uri: str
+    identity: RunIdentity
+
+    @property
+    def key(self) -> str:
+        """`<sweep>/<trial>`."""
+        return self.identity.key
+
+    @property
+    def directory(self) -> Path:
+        """Where it keeps its checkpoints, log and pictures."""
+        return directory_of(self.storage, self.key)
+
+    @property
+    def scratch(self) -> Path:
+        """Where Ray may keep what nobody reads again."""
+        return scratch_of(self.storage, self.identity.experiment)
+
+
+def run_task(task: Task, reporter: Reporter, *, world: World, device: torch.device | None = None) -> Outcome:
+    """Train in this process, tracked by the leading worker. Raises what the training or the reporter raises."""
+    spec = Spec.model_validate(task.spec)
+    if not world.leads:
+        return _train(task, spec, reporter, world, device)
+    task.directory.mkdir(parents=True, exist_ok=True)
+    tracker = MlflowReporter(task.tracking_uri, task.identity, task.directory)
+    reporters = Reporters(tracker, PanelReporter(task.directory / PANEL), reporter)
+    state, reason = "STOPPED", "stopped from outside"
+    try:
+        with _logging_to(task.directory / LOG):
+            try:
+                outcome = _train(task, spec, reporters, world, device)
+            except Exception as error:
+                state, reason = "FAIL", reason_of(error)
+                logging.getLogger("advseg").error("%s", traceback.format_exc())
+                raise
+        state, reason = "COMPLETE", ""
+        return outcome
+    finally:
+        # Also on the SystemExit by which Tune stops a trial.
+        tracker.close(state, reason, [task.directory / PANEL, task.directory / LOG])
+
+
+def _train(task: Task, spec: Spec, reporter: Reporter, world: World, device: torch.device | None) -> Outcome:
+    dataset = open_dataset(spec.dataset)
+    return Training(spec.recipe, dataset, task.directory, world=world, device=device).run(reporter)
+
+
+def reason_of(error: Exception) -> str:
+    """Why a training failed, in one line."""
+    match error:
+        case NonFiniteLossError():
+            return f"diverged: {error}"
+        case UserError():
+            return str(error)
+        case torch.cuda.OutOfMemoryError() | MemoryError():
+            return f"out of memory: {error}"
+        case _:
+            return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+@contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    """Append what the project logs to a file."""
+    logger = logging.getLogger("advseg")
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        handler.close()

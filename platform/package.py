@@ -1,0 +1,23 @@
+"""This project's code, which travels with every job so that a cluster runs what its submitter has."""
+
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+PACKAGES = ("models", "trainers", "platform", "jobs")
+
+
+def copy_package(folder: Path) -> Path:
+    """Copy the packages as they are imported here to `folder/advseg`, and return that.
+
+    A folder, not a wheel: Ray installs a wheel by pip with all its requirements, torch among them, into a place
+    of its own, and takes two wheels of one file name for the same. A folder it names by its contents.
+    """
+    package = folder / "advseg"
+    for name in PACKAGES:
+        spec = find_spec(f"advseg.{name}")
+        assert spec and spec.submodule_search_locations
+        shutil.copytree(
+            next(iter(spec.submodule_search_locations)), package / name, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    return package

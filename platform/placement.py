@@ -1,0 +1,24 @@
+"""How many trials fit on a cluster at the same time."""
+
+from collections.abc import Mapping
+
+from ..trainers.errors import UserError
+from .spec import Resources
+
+
+def concurrency_of(asked: int, resources: Resources, cluster: Mapping[str, float]) -> int:
+    """Trials that can run at once, at most `asked`, on a cluster that has `CPU` and `GPU` in all.
+
+    More would wait for each other's workers. Raises UserError if not even one fits.
+    """
+    fits = asked
+    for name, per_worker in (("CPU", resources.cpus_per_worker), ("GPU", resources.gpus_per_worker)):
+        if per_worker:
+            needed, here = resources.workers * per_worker, cluster.get(name, 0)
+            if here < needed:
+                raise UserError(
+                    f"a training needs {needed:g} {name}s ({resources.workers} workers of {per_worker:g}), "
+                    f"but the cluster has {here:g}: lower workers or the section resources, or add nodes"
+                )
+            fits = min(fits, int(here / needed + 1e-9))
+    return fits

@@ -1,0 +1,121 @@
+"""Processes that outlive the command which started them."""
+
+import contextlib
+import os
+import subprocess
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+# Boot time is known in whole seconds only. No pid comes round again as quickly as this.
+CREATION_TOLERANCE_S = 2.0
+KILL_LIMIT_S = 10.0
+POLL_S = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessIdentity:
+    """A process, told apart from a later one with the same pid."""
+
+    pid: int
+    created: float  # seconds after the machine's boot, so that setting the clock changes nothing
+
+
+def launch(argv: Sequence[str], *, environment: Mapping[str, str], folder: Path, log: Path) -> ProcessIdentity:
+    """Starts a program in a session of its own, working in `folder` and appending what it prints to `log`."""
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            argv,
+            env=environment,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    identity = ProcessIdentity(pid=process.pid, created=_created(psutil.Process(process.pid)))
+    # The process is meant to outlive this one: without a return code Popen would warn of that on deletion.
+    process.returncode = 0
+    return identity
+
+
+def is_alive(identity: ProcessIdentity) -> bool:
+    """Whether the very process still runs; a zombie does not."""
+    process = _find(identity)
+    return process is not None and not _is_zombie(process)
+
+
+def members(identity: ProcessIdentity, *, temp_dir: Path) -> set[psutil.Process]:
+    """Every living process of a service, also of one whose first process has died.
+
+    These are the first process's descendants, those of its session, and those that inherited its `TMPDIR`,
+    `temp_dir`, as job drivers do which Ray starts in sessions of their own. The caller is never among them.
+    """
+    first = _find(identity)
+    found: set[psutil.Process] = set()
+    if first is not None:
+        with contextlib.suppress(psutil.Error):
+            found = {first, *first.children(recursive=True)}
+    # While a session has members its number goes to no new process, so a stranger at the pid means that
+    # ours is empty.
+    session = identity.pid if first is not None or not psutil.pid_exists(identity.pid) else None
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            in_session = os.getsid(process.pid) == session
+            if in_session or process.environ().get("TMPDIR") == str(temp_dir):
+                found.add(process)
+    return {process for process in found if process.pid != os.getpid() and not _is_zombie(process)}
+
+
+def end(find_members: Callable[[], Iterable[psutil.Process]], *, leaders: Collection[int], grace_s: float) -> None:
+    """Ends services and returns when all their processes are gone: SIGTERM, and after `grace_s` s SIGKILL.
+
+    `leaders` are the pids of the services' first processes. What runs in their sessions is left to them to
+    end for the first half of the grace: Ray's processes wait for each other in vain if all are told at once.
+    `find_members` is asked again and again, so that processes started meanwhile are ended as well.
+    Raises TimeoutError if one outlives SIGKILL by 10 seconds.
+    """
+    began = time.monotonic()
+    seen: set[psutil.Process] = set()
+    asked: set[psutil.Process] = set()
+    while remaining := {process for process in seen if not _is_zombie(process)} | set(find_members()):
+        seen |= remaining
+        elapsed = time.monotonic() - began
+        if elapsed > grace_s + KILL_LIMIT_S:
+            raise TimeoutError(f"processes outlived SIGKILL: {sorted(process.pid for process in remaining)}")
+        led = elapsed < grace_s / 2 and any(process.pid in leaders for process in remaining)
+        for process in remaining:
+            with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+                if elapsed > grace_s:
+                    process.kill()
+                elif process not in asked and not (led and _is_led(process, leaders)):
+                    process.terminate()
+                    asked.add(process)
+        psutil.wait_procs(remaining, timeout=POLL_S)
+
+
+def _is_led(process: psutil.Process, leaders: Collection[int]) -> bool:
+    return process.pid not in leaders and os.getsid(process.pid) in leaders
+
+
+def _find(identity: ProcessIdentity) -> psutil.Process | None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(identity.pid)
+        if abs(_created(process) - identity.created) < CREATION_TOLERANCE_S:
+            return process
+    return None
+
+
+def _created(process: psutil.Process) -> float:
+    return process.create_time() - psutil.boot_time()
+
+
+def _is_zombie(process: psutil.Process) -> bool:
+    """Whether the process has ended, be it that its parent has not asked for its exit code yet."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

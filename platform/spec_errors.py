@@ -1,0 +1,130 @@
+"""What is wrong with a spec, in words: the key, the rule, the value, and the nearest valid name."""
+
+import dataclasses
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+from pydantic import BaseModel, ValidationError
+
+_RULES = {
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "string_type": "must be a text",
+    "dict_type": "must be a mapping of keys to values",
+    "model_attributes_type": "must be a mapping of keys to values",
+    "dataclass_type": "must be a mapping of keys to values",
+    "model_type": "must be a mapping of keys to values",
+    "tuple_type": "must be a list",
+    "string_pattern_mismatch": "must be 2 to 63 lower-case letters, digits and hyphens, starting with no hyphen",
+    "greater_than_equal": "must be at least {ge}",
+    "greater_than": "must be above {gt}",
+    "too_long": "must have at most {max_length} values",
+    "literal_error": "must be {expected}",
+    "union_tag_invalid": "must have as {discriminator} one of {expected_tags}",
+    "union_tag_not_found": "must name its {discriminator}",
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One problem: where it is and what is wrong."""
+
+    key: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.text}" if self.key else self.text
+
+    @classmethod
+    def unknown(cls, key: str, known: Iterable[str]) -> "Problem":
+        """A key that does not exist, with the nearest one that does."""
+        known = sorted(known)
+        # A known name may itself hold dots (`trainer.lambda_adv`), so compare with as many parts as it has.
+        asked = key.rsplit(".", maxsplit=1)[-1]
+        if any("." in name for name in known):
+            asked = key.split(".", maxsplit=key.count(".") - 1)[-1]
+        near = difflib.get_close_matches(asked, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+        return cls(key, f"unknown key; {hint}")
+
+
+def problems_of(error: ValidationError, model: type[BaseModel], document: Any) -> list[Problem]:
+    """The problems in the validation error of `model` for a document."""
+    problems = []
+    for detail in error.errors():
+        location = detail["loc"]
+        key = ".".join(_keys(location, document))
+        match detail["type"]:
+            case "extra_forbidden" | "unexpected_keyword_argument":
+                problems.append(Problem.unknown(key, _fields_at(model, location[:-1])))
+            case "missing" | "missing_argument" | "missing_keyword_only_argument":
+                problems.append(Problem(key, "is missing: add it"))
+            case "value_error":
+                problems.append(Problem(key, str(detail.get("ctx", {})["error"])))
+            case kind if kind in _RULES:
+                rule = _RULES[kind].format(**detail.get("ctx", {}))
+                shown = "" if isinstance(detail["input"], dict) else f", but is {detail['input']!r}"
+                problems.append(Problem(key, rule + shown))
+            case _:
+                problems.append(Problem(key, f"{detail['msg']}, but is {detail['input']!r}"))
+    return problems
+
+
+def _keys(location: tuple[int | str, ...], document: Any) -> list[str]:
+    """The parts of pydantic's location that are keys of the document; the others name members of unions."""
+    keys = []
+    for part in location:
+        if isinstance(document, dict) and part in document:
+            document = document[part]
+        elif isinstance(document, list) and part in range(len(document)):
+            document = document[int(part)]
+        elif part != location[-1]:
+            continue
+        keys.append(str(part))
+    return keys
+
+
+def _fields_at(kind: Any, location: tuple[int | str, ...]) -> list[str]:
+    """The names that a mapping at a location of pydantic's may hold."""
+    for part in location:
+        kind = _child(kind, part)
+    return list(_hints(kind))
+
+
+def _child(kind: Any, part: int | str) -> Any:
+    """The type one step further: a field's, an item's, or the member of a union that a tag chooses."""
+    members = [member for member in _members(kind) if member is not type(None)]
+    for member in members:
+        hints = _hints(member)
+        if len(members) > 1 and any(part in get_args(hint) for hint in hints.values()):
+            return member
+        if part in hints:
+            return hints[str(part)]
+        if get_origin(member) in (dict, tuple):
+            return next(arg for arg in reversed(get_args(member)) if arg is not Ellipsis)
+    return members[0]
+
+
+def _members(kind: Any) -> list[Any]:
+    if get_origin(kind) is Annotated:
+        return _members(get_args(kind)[0])
+    return list(get_args(kind)) if get_origin(kind) in (Union, UnionType) else [kind]
+
+
+def _hints(kind: Any) -> dict[str, Any]:
+    kind = _members(kind)[0]
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        names = set(kind.model_fields)
+    elif dataclasses.is_dataclass(kind):
+        names = {field.name for field in dataclasses.fields(kind)}
+    else:
+        return {}
+    return {name: hint for name, hint in get_type_hints(kind).items() if name in names}

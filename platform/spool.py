@@ -1,0 +1,47 @@
+"""An append-only file of records that are yet to be sent, with a mark of how far they were."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+class Spool:
+    """Records as JSON lines. A line that a crash cut short is dropped when the spool is opened.
+
+    One process writes at a time; reading from another thread is safe, for lines are written whole.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._mark = path.with_suffix(".sent")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            text = path.read_bytes()
+            whole = text[: text.rfind(b"\n") + 1]
+            if whole != text:
+                path.write_bytes(whole)
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Add one record."""
+        with self._path.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def records(self) -> list[dict[str, Any]]:
+        """All records, sent or not."""
+        if not self._path.exists():
+            return []
+        return [json.loads(line) for line in self._path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+    def unsent(self) -> list[dict[str, Any]]:
+        """The records after the mark."""
+        return self.records()[self._sent() :]
+
+    def mark_sent(self, count: int) -> None:
+        """Move the mark `count` records further."""
+        total = self._sent() + count
+        partial = self._mark.with_suffix(".partial")
+        partial.write_text(str(total))
+        partial.replace(self._mark)
+
+    def _sent(self) -> int:
+        return int(self._mark.read_text()) if self._mark.exists() else 0

@@ -1,0 +1,94 @@
+"""Tables and lines for the terminal."""
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from .events import TrialUpdate, Verdict
+from .ledger import Row
+
+_STYLES = {"RUNNING": "cyan", "COMPLETE": "green", "PRUNED": "yellow", "FAIL": "red"}
+
+
+def progress_table(stage: str, updates: Sequence[TrialUpdate]) -> Table:
+    """Trials in the order in which they were heard of."""
+    table = Table(title=stage, title_justify="left")
+    names = sorted({name for update in updates for name in update.params})
+    table.add_column("trial")
+    for name in names:
+        table.add_column(short(name), justify="right")
+    for heading in ("step", "mIoU"):
+        table.add_column(heading, justify="right")
+    table.add_column("state")
+    for update in updates:
+        style = _STYLES.get(update.state, "")
+        table.add_row(
+            update.key,
+            *(number(update.params.get(name)) for name in names),
+            f"{update.step}/{update.steps}",
+            percent(update.miou),
+            f"[{style}]{update.state}[/] {update.reason}",
+        )
+    return table
+
+
+def trials_table(sweep: str, rows: Sequence[Row]) -> Table:
+    """The trials of a sweep in the order given."""
+    table = Table(title=f"sweep {sweep}", title_justify="left")
+    names = sorted({name for row in rows for name in row.params})
+    table.add_column("trial", justify="right")
+    for name in names:
+        table.add_column(short(name), justify="right")
+    table.add_column("step", justify="right")
+    table.add_column("mIoU", justify="right")
+    table.add_column("state")
+    for row in rows:
+        style = _STYLES.get(row.state.name, "")
+        table.add_row(
+            str(row.number),
+            *(number(row.params.get(name)) for name in names),
+            str(max(row.curve, default=0)),
+            percent(row.value),
+            f"[{style}]{row.state.name}[/] {row.reason}",
+        )
+    return table
+
+
+def update_line(update: TrialUpdate) -> str:
+    """One update as a line."""
+    params = "  ".join(f"{short(name)} {number(value)}" for name, value in sorted(update.params.items()))
+    parts = [
+        f"{update.key:<20}",
+        f"step {update.step:>5}/{update.steps}",
+        f"mIoU {percent(update.miou):>5}",
+        f"{update.state:<8}",
+        params,
+        update.reason,
+    ]
+    return "  ".join(part for part in parts if part)
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """How a sweep ended, in a few lines."""
+    lines = [
+        f"best      {verdict.best or 'no trial is complete'}  mIoU {percent(verdict.best_miou)}",
+        f"baseline  mIoU {percent(verdict.baseline_miou)}",
+        f"model     {verdict.registered or 'none registered: no trial beat the baseline'}",
+        f"MLflow    {verdict.url}",
+    ]
+    return "\n".join(lines)
+
+
+def short(name: str) -> str:
+    """The last part of a dotted key."""
+    return name.rpartition(".")[2]
+
+
+def number(value: float | None) -> str:
+    """Three significant digits."""
+    return "" if value is None else f"{value:.3g}"
+
+
+def percent(value: float | None) -> str:
+    """One digit after the point; a dash if there is none."""
+    return "-" if value is None else f"{value:.1f}"

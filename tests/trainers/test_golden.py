@@ -1,0 +1,95 @@
+"""The adversarial step against numbers of the published implementation, in float64."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from advseg.models.deeplab import DeepLabV2
+from advseg.models.discriminator import Discriminator
+from advseg.trainers.adversarial import AdversarialTrainer, Batch, MethodSettings
+from advseg.trainers.distributed import World
+from advseg.trainers.optimizers import AdamSettings, SGDSettings
+
+HERE = Path(__file__).parent
+CASES = json.loads((HERE / "golden_adversarial_step.json").read_text())
+CLASSES, SIZE, BATCH_SIZE, STEPS, SEMI_START = 5, 65, 2, 20, 2
+
+_spec = importlib.util.spec_from_file_location("golden_recipe", HERE / "golden_recipe.py")
+assert _spec and _spec.loader
+recipe = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(recipe)
+
+
+def fill(network: torch.nn.Module) -> None:
+    values = recipe.weights({name: tuple(t.shape) for name, t in network.state_dict().items()})
+    network.load_state_dict({name: torch.from_numpy(value) for name, value in values.items()}, strict=False)
+
+
+def batch_of(case: str, iteration: int, std: float) -> Batch:
+    images, labels, unlabelled, truth = map(
+        torch.from_numpy, recipe.batch(case, iteration, SIZE, SIZE, BATCH_SIZE, CLASSES, std=std)
+    )
+    return Batch(
+        images=images,
+        labels=labels,
+        real_labels=truth,
+        unlabelled=unlabelled,
+        unlabelled_valid=torch.ones_like(labels, dtype=torch.bool),
+        unlabelled_labels=torch.full_like(labels, 255),
+    )
+
+
+def trainer_of(settings: dict) -> AdversarialTrainer:
+    method = MethodSettings(
+        steps=STEPS,
+        semi_start=SEMI_START,
+        threshold=settings["T"],
+        segmenter_optimizer=SGDSettings(lr=settings.get("lr", 2.5e-4)),
+        discriminator_optimizer=AdamSettings(lr=1e-4),
+    )
+    segmenter = DeepLabV2(CLASSES, (1, 1, 1, 1), frozen_batch_norm=settings.get("bn") == "frozen").double()
+    discriminator = Discriminator(CLASSES, (64, 128, 256, 512), "strided").double()
+    fill(segmenter)
+    fill(discriminator)
+    return AdversarialTrainer(method, segmenter, discriminator, ignore_index=255, world=World())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_step_is_the_published_one(case):
+    settings, golden = CASES[case]["settings"], CASES[case]
+    std = settings.get("img_std", 50.0)
+    trainer = trainer_of(settings)
+
+    for iteration, expected in enumerate(golden["iterations"]):
+        trainer.step(iteration, batch_of(case, iteration, std))
+        got = trainer.meter.take()
+        ours = {
+            "loss_seg": got["loss/ce"],
+            "loss_adv": got["loss/adv"],
+            "loss_semi": got.get("loss/semi", 0.0),
+            "loss_semi_adv": got["loss/semi_adv"],
+            "loss_d": got["loss/d"],
+            "selected": got.get("selected/share"),
+            "grad_norm_g": got["gradient_norm/segmenter"],
+            "grad_norm_d": got["gradient_norm/discriminator"],
+        }
+        assert (ours["selected"] is None) == (expected["selected"] is None)
+        present = {name: value for name, value in expected.items() if value is not None}
+        assert {name: ours[name] for name in present} == pytest.approx(present, rel=1e-9)
+
+    final = golden["final"]
+    assert norm_of(trainer.segmenter) == pytest.approx(final["param_norm_g"], rel=1e-9)
+    assert norm_of(trainer.discriminator) == pytest.approx(final["param_norm_d"], rel=1e-9)
+    assert trainer.segmenter.layer5.conv2d_list[0].bias.tolist() == pytest.approx(final["head_bias"], rel=1e-9)
+    assert trainer.discriminator.classifier.bias.tolist() == pytest.approx(final["d_bias"], rel=1e-9)
+    logits = trainer.segmenter.eval()(batch_of(case, 999, std).images).detach()
+    assert logits.sum().item() == pytest.approx(final["eval_logits_sum"], rel=1e-9)
+    assert logits.abs().sum().item() == pytest.approx(final["eval_logits_abs"], rel=1e-9)
+    assert logits[0, :, 0, 0].tolist() == pytest.approx(final["eval_logits_corner"], rel=1e-9)
+
+
+def norm_of(network: torch.nn.Module) -> float:
+    return torch.nn.utils.get_total_norm(p.detach() for p in network.parameters()).item()

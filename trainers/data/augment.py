@@ -1,0 +1,54 @@
+"""Augmentation as a pure function of a generator: crop, mirror, turn."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+
+from ...models.settings import Interval, Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentationSettings(Settings):
+    """What is drawn anew for every image of every batch."""
+
+    crop: tuple[Annotated[int, Interval(1)], Annotated[int, Interval(1)]]
+    """Height and width in pixels. A smaller image is padded; padding counts nowhere."""
+    mirror: bool = True
+    rotate: bool = False
+    """Turn by a multiple of 90 degrees; for scenes without an up and down. Asks for a square crop."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rotate and self.crop[0] != self.crop[1]:
+            raise ValueError(f"rotate needs a square crop, but crop is {self.crop[0]} x {self.crop[1]}")
+
+
+def augment(
+    image: np.ndarray,
+    mask: np.ndarray,
+    settings: AugmentationSettings,
+    ignore_index: int,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image uint8 [h, w, 3], mask [h, w] and validity bool [h, w] of the crop, from ones of any size.
+
+    Padding is black, has the ignore index as its mask and is not valid.
+    """
+    height, width = settings.crop
+    valid = np.ones(mask.shape, bool)
+    missing = [(0, max(0, height - mask.shape[0])), (0, max(0, width - mask.shape[1]))]
+    if any(after for _, after in missing):
+        image = np.pad(image, [*missing, (0, 0)])
+        mask = np.pad(mask, missing, constant_values=ignore_index)
+        valid = np.pad(valid, missing)
+    top = rng.integers(mask.shape[0] - height + 1)
+    left = rng.integers(mask.shape[1] - width + 1)
+    window = np.s_[top : top + height, left : left + width]
+    image, mask, valid = image[window], mask[window], valid[window]
+    if settings.mirror and rng.random() < 0.5:
+        image, mask, valid = image[:, ::-1], mask[:, ::-1], valid[:, ::-1]
+    if settings.rotate:
+        turns = int(rng.integers(4))
+        image, mask, valid = np.rot90(image, turns), np.rot90(mask, turns), np.rot90(valid, turns)
+    return image, mask, valid

@@ -1,0 +1,16 @@
+"""The errors that a user can cause and mend."""
+
+
+class UserError(Exception):
+    """A mistake of the user's: one line that names the value, the rule and the remedy.
+
+    Commands print it and exit with 2.
+    """
+
+
+class NonFiniteLossError(RuntimeError):
+    """A loss became NaN or infinite; the message names the term and the first step."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint is damaged, missing or of another shape than the run that wants to resume from it."""

@@ -1,0 +1,51 @@
+"""The four losses of Hung et al. (2018) as sums over pixels.
+
+Each returns the sum of its numerators alone. The caller divides by the count of the *global*
+batch, so that a mean is the same however the batch is divided among workers.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def cross_entropy_sum(logits: Tensor, labels: Tensor, ignore_index: int) -> Tensor:
+    """Multi-class cross-entropy in nats, summed over the pixels that are not ignored (equation 4).
+
+    logits [N, K, H, W], labels int64 [N, H, W]. All ignored: 0.
+    """
+    return F.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="sum")
+
+
+def authenticity_sum(d_logits: Tensor, real: bool, mask: Tensor) -> Tensor:
+    """Binary cross-entropy in nats of the discriminator's logits against real or fake, summed over a mask.
+
+    With predictions and `real=True` this is L_adv (equation 5); the two halves of L_D (equation 1) are
+    predictions with `real=False` and ground truth with `real=True`. d_logits [N, 1, H, W], mask bool [N, H, W].
+    """
+    losses = F.softplus(-d_logits if real else d_logits)
+    return (losses.squeeze(1) * mask).sum()
+
+
+def confident_pixels(d_logits: Tensor, threshold: float, valid: Tensor) -> Tensor:
+    """Pixels whose prediction the discriminator trusts: sigmoid(D) >= threshold. bool [N, H, W].
+
+    d_logits [N, 1, H, W]; valid bool [N, H, W] is False on padding.
+    """
+    return (d_logits.detach().sigmoid().squeeze(1) >= threshold) & valid
+
+
+def self_taught_sum(logits: Tensor, selected: Tensor) -> Tensor:
+    """L_semi: cross-entropy in nats against the prediction's own argmax, summed over selected pixels (equation 6).
+
+    logits [N, K, H, W], selected bool [N, H, W]. None selected: 0.
+    """
+    losses = F.cross_entropy(logits, logits.detach().argmax(1), reduction="none")
+    return (losses * selected).sum()
+
+
+def one_hot(labels: Tensor, classes: int, ignore_index: int, dtype: torch.dtype) -> Tensor:
+    """Ground truth as the discriminator reads it: [N, K, H, W] of 0 and 1, all zero where ignored."""
+    known = labels != ignore_index
+    encoded = F.one_hot(labels.masked_fill(~known, 0), classes).movedim(-1, 1)
+    return (encoded * known.unsqueeze(1)).to(dtype)

@@ -1,0 +1,53 @@
+"""Sums of metrics that stay on the device until they are reported."""
+
+import torch
+from torch import Tensor
+
+from .distributed import World
+from .errors import NonFiniteLossError
+
+_NEVER = torch.iinfo(torch.int64).max
+
+
+class Meter:
+    """Collects figures of many steps and gives their means without a host synchronisation in between.
+
+    A figure is a ratio of two sums. Losses are also watched: the first step at which one was NaN or
+    infinite is kept on the device and raised by `take`.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._sums: dict[str, Tensor] = {}
+        self._first_bad: dict[str, Tensor] = {}
+
+    def add(self, name: str, numerator: Tensor, denominator: Tensor | float) -> None:
+        """Count a share of a figure. Numerators and denominators are summed over steps and workers."""
+        numerator = numerator.detach().double()
+        share = torch.stack([numerator, torch.as_tensor(denominator).to(numerator)])
+        self._sums[name] = self._sums[name] + share if name in self._sums else share
+
+    def add_loss(self, name: str, value: Tensor, step: int) -> None:
+        """Count this worker's share of a loss of one step, and watch it."""
+        self.add(name, value, 1 / self._world.size)
+        first = self._first_bad.get(name, torch.full_like(value, _NEVER, dtype=torch.int64))
+        bad = ~value.detach().isfinite()
+        self._first_bad[name] = torch.where(bad, first.clamp(max=step), first)
+
+    def take(self) -> dict[str, float]:
+        """The means since the last call, over all workers; a figure whose denominator is 0 is left out.
+
+        Raises NonFiniteLossError with the term and the first step if a loss was NaN or infinite.
+        """
+        if not self._sums:
+            return {}
+        names = list(self._sums)
+        sums = self._world.total(torch.stack([self._sums[name] for name in names])).tolist()
+        bad_names = list(self._first_bad)
+        bad = self._world.smallest(torch.stack([self._first_bad[name] for name in bad_names])).tolist()
+        self._sums.clear()
+        self._first_bad.clear()
+        step, name = min(zip(bad, bad_names, strict=True))
+        if step != _NEVER:
+            raise NonFiniteLossError(f"{name} became NaN or infinite at step {step}: lower the learning rates")
+        return {name: num / den for name, (num, den) in zip(names, sums, strict=True) if den > 0}

@@ -1,0 +1,50 @@
+"""Optimizers by name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import torch
+
+from ..models.settings import ChosenBy, Interval, Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class SGDSettings(Settings):
+    """Stochastic gradient descent with plain momentum."""
+
+    name: Literal["sgd"] = "sgd"
+    lr: Annotated[float, Interval(0, open_low=True)] = 2.5e-4
+    momentum: Annotated[float, Interval(0, 1)] = 0.9
+    weight_decay: Annotated[float, Interval(0)] = 5e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamSettings(Settings):
+    """Adam, or AdamW with its decoupled weight decay."""
+
+    name: Literal["adam", "adamw"] = "adam"
+    lr: Annotated[float, Interval(0, open_low=True)] = 1e-4
+    betas: tuple[Annotated[float, Interval(0, 1)], Annotated[float, Interval(0, 1)]] = (0.9, 0.99)
+    weight_decay: Annotated[float, Interval(0)] = 0.0
+
+
+OptimizerSettings = Annotated[SGDSettings | AdamSettings, ChosenBy("name")]
+
+
+def build_optimizer(settings: OptimizerSettings, groups: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
+    """The optimizer over parameter groups, each with `params` and a factor `scale` of the learning rate."""
+    match settings:
+        case SGDSettings():
+            return torch.optim.SGD(
+                groups, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
+            )
+        case AdamSettings():
+            kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
+            return kind(groups, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Give every group the rate `lr` times its own scale."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["scale"]

@@ -1,0 +1,41 @@
+"""Pictures for people: rows of equally large tiles under column titles."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+_GAP, _HEADER, _TILE = 4, 18, 144
+
+
+def compose(titles: Sequence[str], rows: Sequence[Sequence[np.ndarray]]) -> Image.Image:
+    """One picture of rows of tiles, each uint8 RGB [H, W, 3] and enlarged or reduced to the same width."""
+    height, width = rows[0][0].shape[:2]
+    tile_height = round(_TILE * height / width)
+    columns = len(titles)
+    size = (columns * (_TILE + _GAP) + _GAP, _HEADER + len(rows) * (tile_height + _GAP) + _GAP)
+    picture = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(picture)
+    for column, title in enumerate(titles):
+        draw.text((_GAP + column * (_TILE + _GAP), 4), title, fill="black")
+    for row, tiles in enumerate(rows):
+        for column, tile in enumerate(tiles):
+            place = (_GAP + column * (_TILE + _GAP), _HEADER + row * (tile_height + _GAP))
+            picture.paste(Image.fromarray(tile).resize((_TILE, tile_height), Image.Resampling.NEAREST), place)
+    return picture
+
+
+def colour(mask: np.ndarray, palette: Sequence[tuple[int, int, int]], ignore_index: int) -> np.ndarray:
+    """Class ids [H, W] as uint8 RGB [H, W, 3]; ignored pixels are light grey."""
+    table = np.full((256, 3), 220, np.uint8)
+    table[: len(palette)] = palette
+    table[ignore_index] = 220
+    return table[mask]
+
+
+def heat(confidence: np.ndarray) -> np.ndarray:
+    """A map [H, W] in 0...1 as uint8 RGB [H, W, 3]: dark blue at 0, white in the middle, dark red at 1."""
+    stops = np.array([[5, 48, 97], [67, 147, 195], [247, 247, 247], [214, 96, 77], [103, 0, 31]], float)
+    positions = np.linspace(0, 1, len(stops))
+    channels = [np.interp(confidence, positions, stops[:, c]) for c in range(3)]
+    return np.stack(channels, -1).round().astype(np.uint8)

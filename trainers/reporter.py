@@ -1,0 +1,89 @@
+"""How results leave the trainer."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from PIL import Image
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a run has to say after `step` of `steps` steps."""
+
+    step: int
+    steps: int
+    metrics: dict[str, float]
+    """Means since the report before, and validation results; IoU in percent."""
+    panel: Image.Image | None = field(default=None, compare=False)
+    """Predictions on a few validation images; only the leading worker draws it."""
+
+
+class Reporter(Protocol):
+    """Receives reports. An exception that it raises stops the run.
+
+    A report can come twice with the same content: a run that was killed between reporting and saving
+    reports again when it resumes.
+    """
+
+    def report(self, report: Report) -> None:
+        """Take one report."""
+        ...
+
+
+class ConsoleReporter:
+    """A line for each report."""
+
+    def report(self, report: Report) -> None:
+        """Print step, losses and mean IoU."""
+        shown = {n.removeprefix("loss/"): v for n, v in report.metrics.items() if n.startswith("loss/")}
+        losses = "  ".join(f"L_{name} {value:.3f}" for name, value in shown.items())
+        print(f"step {report.step}/{report.steps}  {losses}  mIoU {report.metrics['val/miou']:.1f}", flush=True)
+
+
+class JsonLinesReporter:
+    """An append-only file with one JSON object a report."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def report(self, report: Report) -> None:
+        """Append `{"step": ..., "metrics": {...}}`."""
+        with self._path.open("a") as file:
+            file.write(json.dumps({"step": report.step, "metrics": report.metrics}) + "\n")
+
+
+class PanelReporter:
+    """Keeps the newest picture of validation predictions in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def report(self, report: Report) -> None:
+        """Replace the picture."""
+        if report.panel is not None:
+            report.panel.save(self._path, format="PNG")
+
+
+class RecordingReporter:
+    """Keeps all reports in a list, for tests and notebooks."""
+
+    def __init__(self) -> None:
+        self.reports: list[Report] = []
+
+    def report(self, report: Report) -> None:
+        """Append the report to `reports`."""
+        self.reports.append(report)
+
+
+class Reporters:
+    """Several reporters as one."""
+
+    def __init__(self, *reporters: Reporter) -> None:
+        self._reporters = reporters
+
+    def report(self, report: Report) -> None:
+        """Hand the report to each in turn."""
+        for reporter in self._reporters:
+            reporter.report(report)
