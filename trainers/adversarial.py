@@ -227,7 +227,16 @@ class AdversarialTrainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up a state that `state_dict` gave."""
         self.segmenter.load_state_dict(state["segmenter"])
-        self.segmenter_optimizer.load_state_dict(state["segmenter_optimizer"])
+        _restore(self.segmenter_optimizer, state["segmenter_optimizer"])
         if self.discriminator and self.discriminator_optimizer:
             self.discriminator.load_state_dict(state["discriminator"])
-            self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
+            _restore(self.discriminator_optimizer, state["discriminator_optimizer"])
+
+
+def _restore(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Take up an optimizer's state that went through JSON, which turns the numbers of its parameters into text.
+
+    Torch silently ignores the state of parameters that it does not find.
+    """
+    by_number = {int(number): values for number, values in state["state"].items()}
+    optimizer.load_state_dict({**state, "state": by_number})
