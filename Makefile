@@ -1,16 +1,23 @@
-# Two commands matter: `make demo` and `make test`. Both set everything up first.
+# Two commands matter: `make demo` and `make test`. Each sets everything up first.
+#
+#   PYTHON=python3.12            another Python, 3.11 to 3.13
+#   TORCH_INDEX=https://download.pytorch.org/whl/cpu
+#                                a smaller PyTorch for Linux machines without a GPU
+
 PYTHON ?= python3
+TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready
 
-.PHONY: demo test check setup clean help
+.PHONY: help setup demo test check clean
 
 help:
-	@echo "make demo    set up, then run a sweep end to end on a small dataset (minutes)"
-	@echo "make test    set up, then run all tests"
-	@echo "make check   set up, then lint, format check, types and the layer test"
-	@echo "make clean   end local services and remove the environment; .advseg/ with its runs stays"
+	@echo "make demo    set up and run a sweep end to end on a small dataset: about five minutes"
+	@echo "make test    set up and run all tests"
+	@echo "make check   set up and run linter, format check, type check and the layer test"
+	@echo "make clean   end the local services and remove the environment; runs and models in .advseg/ stay"
+
+setup: $(VENV)/.ready
 
 demo: setup
 	@$(BIN)/python -m advseg.jobs.demo
@@ -22,13 +29,22 @@ check: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright --pythonpath $(BIN)/python
-	@$(BIN)/python -m pytest -q tests/test_layers.py
-
-setup: $(READY)
-
-$(READY): pyproject.toml constraints.txt infra/setup.py
-	@$(PYTHON) infra/setup.py $(VENV)
+	@$(BIN)/python -m pytest --quiet tests/test_layers.py
 
 clean:
 	@if [ -x $(BIN)/advseg ]; then $(BIN)/advseg down; fi
 	rm -rf $(VENV)
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null \
+		|| { echo "error: $(PYTHON) is missing: install Python 3.11 to 3.13, or name one: make PYTHON=python3.12"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+		|| { echo "error: $(PYTHON) is $$($(PYTHON) -V), but 3.11 to 3.13 is needed: make PYTHON=python3.12"; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+		|| { echo "error: $(PYTHON) cannot make environments: install its venv package (Debian: python3-venv)"; exit 2; }
+	@echo "making $(VENV) and installing about 2 GB of packages: 2 to 10 minutes, once"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable '.[platform,dev]' \
+		|| { echo "error: the packages could not be installed, see above; make goes on from here when run again"; exit 2; }
+	@touch $@

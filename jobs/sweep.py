@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 
 from ..platform.champion import beats, crown, keep_model
 from ..platform.driver import Job, run_job
-from ..platform.events import Stage, Verdict, emit
+from ..platform.events import Stage, TrialUpdate, Verdict, emit
 from ..platform.execute import Task
 from ..platform.keys import BASELINE, key_of
 from ..platform.ledger import METRIC, Ledger, best_row, open_ledger
@@ -19,6 +19,7 @@ from ..platform.links import run_url
 from ..platform.placement import concurrency_of
 from ..platform.registry import CHAMPION
 from ..platform.runs import sweep_identity, trial_identity
+from ..platform.search import update_of
 from ..platform.spec import Resources, Spec
 from ..platform.tracking import close_key, close_run, ensure_run
 from ..platform.trials import run_trials
@@ -43,6 +44,8 @@ def sweep(job: Job) -> None:
         baseline = run_baseline(job, baseline_resources)
         keep_model(job.client, spec.supervised(), dataset, job.storage, key_of(spec.name, BASELINE))
         emit(Stage(text=f"{settings.trials} trials, {concurrency} at a time"))
+        for row in ledger.rows():
+            emit(update_of(row, spec.name, spec.trainer.steps))
         run_trials(spec, ledger, concurrency, partial(task_of, job))
         if ledger.unfinished():
             raise KeyboardInterrupt
@@ -71,17 +74,15 @@ def sweep(job: Job) -> None:
 
 def run_baseline(job: Job, resources: Resources) -> float:
     """Mean IoU in percent of the supervised baseline, which is trained unless it already was."""
-    task = _task(job, job.spec.supervised(), BASELINE)
-    if not _is_complete(task, job):
+    task, steps = _task(job, job.spec.supervised(), BASELINE), job.spec.trainer.steps
+    outcome = read_outcome(task.directory)
+    if outcome is None or outcome.step < steps:
         follow_on_workers(task, resources, job.client)
-    outcome = read_outcome(task.directory)
-    assert outcome, "a finished training has a checkpoint"
-    return outcome.metrics[METRIC]
-
-
-def _is_complete(task: Task, job: Job) -> bool:
-    outcome = read_outcome(task.directory)
-    return outcome is not None and outcome.step == job.spec.trainer.steps
+        outcome = read_outcome(task.directory)
+        assert outcome, "a finished training has a checkpoint"
+    miou = outcome.metrics[METRIC]
+    emit(TrialUpdate(key=task.key, state="COMPLETE", step=steps, steps=steps, miou=miou))
+    return miou
 
 
 def task_of(job: Job, number: int, params: dict[str, float]) -> Task:

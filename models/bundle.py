@@ -20,7 +20,7 @@ from .architectures import (
     build_segmenter,
 )
 from .discriminator import Discriminator, DiscriminatorSettings, build_discriminator
-from .manifest import verify_directory, write_directory
+from .manifest import BrokenDirectoryError, verify_directory, write_directory
 
 CARD = "model.json"
 SEGMENTER = "segmenter.safetensors"
@@ -84,10 +84,12 @@ def save(path: Path, card: Card, segmenter: dict[str, Tensor], discriminator: di
 def load(path: str | Path) -> Model:
     """Read a model directory.
 
-    Raises BrokenDirectoryError, a ValueError, for a directory that is incomplete or was changed.
+    Raises BrokenDirectoryError, a ValueError, for a directory that is incomplete, was changed or is no model.
     """
     path = Path(path)
     verify_directory(path)
+    if not (path / CARD).is_file():
+        raise BrokenDirectoryError(f"{path} has no {CARD}: it holds something else than a model")
     card = _card_from_json(json.loads((path / CARD).read_text()))
     segmenter = build_segmenter(card.segmenter, len(card.classes))
     segmenter.load_state_dict(load_file(path / SEGMENTER))

@@ -19,9 +19,9 @@ class BrokenDirectoryError(ValueError):
 def write_directory(path: Path, write: Callable[[Path], None]) -> None:
     """Fill a new directory by `write` and seal it: afterwards `path` is there whole, or as it was before.
 
-    An older directory of that name is replaced.
+    An older directory of that name is replaced; a crash in the instant between the two leaves neither.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    partial, replaced = (path.with_name(f".{path.name}.{state}") for state in ("partial", "replaced"))
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     write(partial)
@@ -35,10 +35,12 @@ def write_directory(path: Path, write: Callable[[Path], None]) -> None:
     manifest = {"format_version": FORMAT_VERSION, "files": files}
     (partial / MANIFEST).write_text(json.dumps(manifest, indent=1))
     _flush_to_disk(partial / MANIFEST)
-    if path.exists():
-        shutil.rmtree(path)
+    if path.is_dir():
+        shutil.rmtree(replaced, ignore_errors=True)
+        path.rename(replaced)
     partial.rename(path)
     _flush_to_disk(path.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def verify_directory(path: Path) -> None:
@@ -46,7 +48,7 @@ def verify_directory(path: Path) -> None:
     try:
         manifest: Any = json.loads((path / MANIFEST).read_text())
         version, files = manifest["format_version"], dict(manifest["files"])
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise BrokenDirectoryError(f"{path} has no {MANIFEST}: it was never finished") from None
     except (ValueError, KeyError, TypeError) as error:
         raise BrokenDirectoryError(f"{path / MANIFEST} cannot be read ({error})") from None

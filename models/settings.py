@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, fields
+from itertools import repeat
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 
@@ -49,7 +50,7 @@ class ChosenBy:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Base of all settings: every field with an `Interval` or a `Literal` type is checked on creation."""
+    """Base of all settings: fields of an `Interval` or `Literal` type, and tuples of them, are checked on creation."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
@@ -58,11 +59,21 @@ class Settings:
         for field in fields(self):
             hint, value = hints[field.name], getattr(self, field.name)
             try:
-                if get_origin(hint) is Annotated:
-                    for mark in get_args(hint)[1:]:
-                        if isinstance(mark, Interval):
-                            mark.check(value)
-                elif get_origin(hint) is Literal and value not in get_args(hint):
-                    raise ValueError(f"must be one of {', '.join(map(str, get_args(hint)))}, but is {value}")
+                _check(hint, value)
             except ValueError as error:
                 raise ValueError(f"{field.name} {error}") from None
+
+
+def _check(hint: Any, value: Any) -> None:
+    """Raise ValueError unless a value, or every element of a tuple, is in the range that its type states."""
+    kind, parts = get_origin(hint), get_args(hint)
+    if kind is Annotated:
+        for mark in parts[1:]:
+            if isinstance(mark, Interval):
+                mark.check(value)
+    elif kind is Literal and value not in parts:
+        raise ValueError(f"must be one of {', '.join(map(str, parts))}, but is {value}")
+    elif kind is tuple:
+        elements = repeat(parts[0]) if parts[-1] is Ellipsis else parts
+        for element, inner in zip(elements, value, strict=False):
+            _check(element, inner)

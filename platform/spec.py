@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_type_hints
 
@@ -15,6 +15,9 @@ from ..trainers.data.dataset import DatasetSettings
 from ..trainers.errors import UserError
 from ..trainers.loop import Recipe, TrainerSettings
 from .spec_errors import Problem, problems_of
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{1,62}$")]
+"""Lower-case letters, digits and hyphens: what Ray, MLflow, file systems and URLs all take."""
 
 SEARCHABLE = {
     f"trainer.{name}": get_type_hints(TrainerSettings, include_extras=True)[name]
@@ -80,7 +83,7 @@ class Sweep(_Section):
     pruner: Pruner | None = None
     baseline_workers: Annotated[int, Field(ge=1)] = 1
     """Ray Train workers of the supervised baseline, which runs beside the study on the same labels and steps."""
-    register_as: str | None = None
+    register_as: Name | None = None
     """Registered model that the best trial becomes a version of, if it beats the baseline."""
 
 
@@ -97,8 +100,8 @@ class Spec(_Section):
     """A job: one training, or a sweep of many."""
 
     job: Literal["train", "sweep"]
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{1,62}$")]
-    """Identity of the job and first part of its trials' keys: lower-case letters, digits and hyphens."""
+    name: Name
+    """Identity of the job and first part of its trials' keys."""
     dataset: DatasetSettings
     model: SegmenterSettings
     discriminator: DiscriminatorSettings = DiscriminatorSettings()
@@ -147,21 +150,57 @@ def load_spec(path: Path, overrides: Iterable[str] = ()) -> Spec:
     Raises SpecError that lists every problem with its key.
     """
     try:
-        document = yaml.safe_load(path.read_text())
+        document = _read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SpecError(f"spec {path} does not exist") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SpecError(f"spec {path} cannot be read: {' '.join(str(error).split())}") from None
+        raise SpecError(f"spec {path} cannot be read: {_one_line(error)}") from None
     if not isinstance(document, dict):
-        raise SpecError(f"spec {path} must be a YAML mapping of keys to values, but is a {type(document).__name__}")
+        kind = "is empty" if document is None else f"is a {type(document).__name__}"
+        raise SpecError(f"spec {path} must be a YAML mapping of keys to values, but {kind}")
     _anchor(document, path.resolve().parent)
     for override in overrides:
         key, equals, text = override.partition("=")
-        if not equals:
+        names = [name.strip() for name in key.split(".")]
+        if not equals or not all(names):
             raise SpecError(f"--set {override} must have the form key=value, as in --set trainer.lambda_adv=0.02")
-        _set(document, key, yaml.safe_load(text))
+        try:
+            _set(document, ".".join(names), _read_yaml(text))
+        except yaml.YAMLError as error:
+            raise SpecError(f"--set {override} has a value that is not YAML: {_one_line(error)}") from None
     _anchor(document, Path.cwd())
     return parse_spec(document, source=str(path))
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without code, in which a key that is given twice is an error: the first value would be lost unseen."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """The mapping of a node, whose own keys all differ."""
+        seen: dict[Hashable, int] = {}
+        for key_node, _ in node.value:
+            # `<<` brings in the keys of another mapping, which this one's own may replace.
+            if isinstance(key_node, yaml.ScalarNode) and key_node.tag != "tag:yaml.org,2002:merge":
+                key, line = self.construct_object(key_node), key_node.start_mark.line + 1
+                if key in seen:
+                    raise yaml.YAMLError(f"key {key} is given twice, on lines {seen[key]} and {line}: remove one")
+                seen[key] = line
+        return super().construct_mapping(node, deep)
+
+
+def _read_yaml(text: str) -> Any:
+    try:
+        # The loader is a SafeLoader.
+        return yaml.load(text, _Loader)
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deeply") from None
+    except ValueError as error:
+        # Of what looks like a number or a date but is none, such as 2026-02-30.
+        raise yaml.YAMLError(str(error)) from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def parse_spec(document: dict[str, Any], *, source: str) -> Spec:
@@ -173,8 +212,11 @@ def parse_spec(document: dict[str, Any], *, source: str) -> Spec:
     except ValidationError as error:
         problems += problems_of(error, Spec, document)
     problems += _missing_folders(document)
-    if spec and spec.sweep:
-        problems += _unsearchable(spec, spec.sweep)
+    # Checked even where other sections are wrong, so that all problems are told at once.
+    if sweep := _valid_sweep(document):
+        problems += _unsearchable(sweep)
+    if spec:
+        problems += _too_many_workers(spec)
     if problems or spec is None:
         lines = [str(problem) for problem in problems]
         head = f"{len(lines)} problem{'s' if len(lines) > 1 else ''} in {source}:"
@@ -182,7 +224,15 @@ def parse_spec(document: dict[str, Any], *, source: str) -> Spec:
     return spec
 
 
-def _unsearchable(spec: Spec, sweep: Sweep) -> Iterable[Problem]:
+def _valid_sweep(document: dict[str, Any]) -> Sweep | None:
+    """The section sweep if it is valid in itself."""
+    try:
+        return Sweep.model_validate(document.get("sweep"))
+    except ValidationError:
+        return None
+
+
+def _unsearchable(sweep: Sweep) -> Iterable[Problem]:
     """Problems of the space that concern other sections: unknown keys, and values that the trainer refuses."""
     for key, range_ in sweep.space.items():
         if key not in SEARCHABLE:
@@ -201,8 +251,16 @@ def _unsearchable(spec: Spec, sweep: Sweep) -> Iterable[Problem]:
                 yield Problem(where, f"must lie in the key's range in sweep.space, but is {value}")
         for key in sweep.space.keys() - point.keys():
             yield Problem(f"sweep.first.{number}", f"lacks a value for {key}")
-    if sweep.baseline_workers > spec.trainer.batch_size:
-        yield Problem("sweep.baseline_workers", f"must be at most trainer.batch_size, but is {sweep.baseline_workers}")
+
+
+def _too_many_workers(spec: Spec) -> Iterable[Problem]:
+    """Every worker needs an image of each batch."""
+    asked = {"resources.workers": spec.resources.workers}
+    if spec.sweep:
+        asked["sweep.baseline_workers"] = spec.sweep.baseline_workers
+    for key, workers in asked.items():
+        if workers > spec.trainer.batch_size:
+            yield Problem(key, f"must be at most trainer.batch_size, {spec.trainer.batch_size}, but is {workers}")
 
 
 def _refused(where: str, key: str, value: float) -> Iterable[Problem]:
@@ -223,7 +281,10 @@ def _anchor(document: dict[str, Any], folder: Path) -> None:
     """Make the paths of a document absolute; those that are already stay."""
     for section, key in ((document.get("dataset"), "root"), (document, "storage")):
         if isinstance(section, dict) and isinstance(section.get(key), str):
-            section[key] = str((folder / section[key]).resolve())
+            path = section[key]
+            if path == "~" or path.startswith("~/"):
+                path = str(Path.home()) + path[1:]
+            section[key] = str((folder / path).resolve())
 
 
 def _set(document: dict[str, Any], key: str, value: Any) -> None:

@@ -18,6 +18,8 @@ _RULES = {
     "bool_parsing": "must be true or false",
     "bool_type": "must be true or false",
     "string_type": "must be a text",
+    "path_type": "must be a path",
+    "invalid_key": "keys must be texts",
     "dict_type": "must be a mapping of keys to values",
     "model_attributes_type": "must be a mapping of keys to values",
     "dataclass_type": "must be a mapping of keys to values",
@@ -28,9 +30,10 @@ _RULES = {
     "greater_than": "must be above {gt}",
     "too_long": "must have at most {max_length} values",
     "literal_error": "must be {expected}",
-    "union_tag_invalid": "must have as {discriminator} one of {expected_tags}",
-    "union_tag_not_found": "must name its {discriminator}",
 }
+
+_MISSING = ("missing", "missing_argument", "missing_keyword_only_argument")
+_QUOTES = "'"
 
 
 @dataclass(frozen=True)
@@ -61,12 +64,16 @@ def problems_of(error: ValidationError, model: type[BaseModel], document: Any) -
     problems = []
     for detail in error.errors():
         location = detail["loc"]
-        key = ".".join(_keys(location, document))
+        key = ".".join(_keys(location, document, lacks_last=detail["type"] in _MISSING))
         match detail["type"]:
             case "extra_forbidden" | "unexpected_keyword_argument":
                 problems.append(Problem.unknown(key, _fields_at(model, location[:-1])))
-            case "missing" | "missing_argument" | "missing_keyword_only_argument":
+            case kind if kind in _MISSING:
                 problems.append(Problem(key, "is missing: add it"))
+            case "union_tag_invalid":
+                problems.append(_unknown_tag(key, **detail["ctx"]))
+            case "union_tag_not_found":
+                problems.append(Problem(f"{key}.{detail['ctx']['discriminator'].strip(_QUOTES)}", "is missing: add it"))
             case "value_error":
                 problems.append(Problem(key, str(detail.get("ctx", {})["error"])))
             case kind if kind in _RULES:
@@ -78,15 +85,25 @@ def problems_of(error: ValidationError, model: type[BaseModel], document: Any) -
     return problems
 
 
-def _keys(location: tuple[int | str, ...], document: Any) -> list[str]:
-    """The parts of pydantic's location that are keys of the document; the others name members of unions."""
+def _unknown_tag(key: str, discriminator: str, tag: str, expected_tags: str) -> Problem:
+    """A name that chooses no member of a union, with the nearest one that does."""
+    near = difflib.get_close_matches(tag, [known.strip(_QUOTES) for known in expected_tags.split(", ")], n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return Problem(f"{key}.{discriminator.strip(_QUOTES)}", f"must be one of {expected_tags}, but is {tag!r}{hint}")
+
+
+def _keys(location: tuple[int | str, ...], document: Any, *, lacks_last: bool) -> list[str]:
+    """The parts of pydantic's location that are keys of the document; the others name members of unions.
+
+    The last part is a key also if the document lacks it and is to be told so.
+    """
     keys = []
-    for part in location:
+    for index, part in enumerate(location):
         if isinstance(document, dict) and part in document:
             document = document[part]
         elif isinstance(document, list) and part in range(len(document)):
             document = document[int(part)]
-        elif part != location[-1]:
+        elif not (lacks_last and index == len(location) - 1):
             continue
         keys.append(str(part))
     return keys

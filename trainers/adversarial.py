@@ -132,11 +132,11 @@ class AdversarialTrainer:
         if self.settings.uses_unlabelled:
             predictions.append(self._unlabelled_phase(step, batch))
         predictions.append(self._labelled_phase(step, batch))
-        self._finish_gradients("segmenter", self._segmenter_parameters)
+        self._finish_gradients("segmenter", self._segmenter_parameters, step)
         if self.discriminator_optimizer:
             self.discriminator_optimizer.zero_grad()
             self._discriminator_phase(step, batch, predictions)
-            self._finish_gradients("discriminator", self._discriminator_parameters)
+            self._finish_gradients("discriminator", self._discriminator_parameters, step)
             set_rate(self.discriminator_optimizer, rates["discriminator"])
             self.discriminator_optimizer.step()
         set_rate(self.segmenter_optimizer, rates["segmenter"])
@@ -151,12 +151,12 @@ class AdversarialTrainer:
         d_logits = self.discriminator(probabilities)
         pixels = self._total(valid.sum())
         adversarial = authenticity_sum(d_logits, True, valid) / pixels
-        self.meter.add_loss("loss/semi_adv", adversarial, step)
+        self.meter.add_watched("loss/semi_adv", adversarial, step)
         loss = s.lambda_semi_adv * adversarial
         if s.lambda_semi > 0 and step >= s.semi_start:
             selected = confident_pixels(d_logits, s.threshold, valid)
             self_taught = self_taught_sum(logits, selected) / self._total(selected.sum())
-            self.meter.add_loss("loss/semi", self_taught, step)
+            self.meter.add_watched("loss/semi", self_taught, step)
             loss = loss + s.lambda_semi * self_taught
             self._measure_selection(logits, selected, batch)
         loss.backward(inputs=self._segmenter_parameters)
@@ -168,12 +168,12 @@ class AdversarialTrainer:
         pixels = self._total(known.sum())
         logits = self.segmenter(batch.images)
         loss = cross_entropy_sum(logits, batch.labels, self._ignore_index) / pixels
-        self.meter.add_loss("loss/ce", loss, step)
+        self.meter.add_watched("loss/ce", loss, step)
         probabilities = logits.softmax(1)
         if self.settings.lambda_adv > 0:
             assert self.discriminator
             adversarial = authenticity_sum(self.discriminator(probabilities), True, known) / pixels
-            self.meter.add_loss("loss/adv", adversarial, step)
+            self.meter.add_watched("loss/adv", adversarial, step)
             loss = loss + self.settings.lambda_adv * adversarial
         loss.backward(inputs=self._segmenter_parameters)
         return probabilities.detach(), known
@@ -192,7 +192,7 @@ class AdversarialTrainer:
         fake_loss = authenticity_sum(d_fake, False, fake_mask) / self._total(fake_mask.sum())
         real_loss = authenticity_sum(d_real, True, real_mask) / self._total(real_mask.sum())
         loss = 0.5 * fake_loss + 0.5 * real_loss
-        self.meter.add_loss("loss/d", loss, step)
+        self.meter.add_watched("loss/d", loss, step)
         loss.backward(inputs=self._discriminator_parameters)
 
     def _total(self, count: Tensor) -> Tensor:
@@ -207,11 +207,10 @@ class AdversarialTrainer:
         correct = judged & (logits.detach().argmax(1) == truth)
         self.meter.add("selected/accuracy", correct.sum(), judged.sum())
 
-    def _finish_gradients(self, name: str, parameters: Sequence[Tensor]) -> None:
+    def _finish_gradients(self, name: str, parameters: Sequence[Tensor], step: int) -> None:
         self.world.total_gradients(parameters)
         norm = get_total_norm(p.grad for p in parameters if p.grad is not None)
-        share = 1 / self.world.size
-        self.meter.add(f"gradient_norm/{name}", norm * share, share)
+        self.meter.add_watched(f"gradient_norm/{name}", norm / self.world.size, step)
 
     def state_dict(self) -> dict[str, Any]:
         """All that resumes except the step: both networks and both optimizers."""

@@ -23,7 +23,7 @@ KEPT = 2
 def save_checkpoint(root: Path, step: int, state: dict[str, Any]) -> Path:
     """Write the state reached after `step` steps to `root`, whole or not at all, and drop all but the newest two.
 
-    `state` nests dicts, lists, tensors and JSON scalars.
+    `state` nests dicts, lists, tensors and JSON scalars; as in JSON, keys become text and tuples lists.
     """
     tensors: dict[str, Tensor] = {}
     scalars = _split(state, "", tensors)
@@ -63,6 +63,7 @@ def _split(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     """The value as JSON, its tensors moved to `tensors` under their path in the nest."""
     match value:
         case torch.Tensor():
+            name = f"{len(tensors)}{name}"  # the number tells "a/b" from "b" within "a"
             tensors[name] = value.detach().cpu().contiguous()
             return {_REFERENCE: name}
         case dict():

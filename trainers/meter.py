@@ -12,8 +12,8 @@ _NEVER = torch.iinfo(torch.int64).max
 class Meter:
     """Collects figures of many steps and gives their means without a host synchronisation in between.
 
-    A figure is a ratio of two sums. Losses are also watched: the first step at which one was NaN or
-    infinite is kept on the device and raised by `take`.
+    A figure is a ratio of two sums. The first step at which a watched one was NaN or infinite is kept on
+    the device and raised by `take`.
     """
 
     def __init__(self, world: World) -> None:
@@ -24,11 +24,13 @@ class Meter:
     def add(self, name: str, numerator: Tensor, denominator: Tensor | float) -> None:
         """Count a share of a figure. Numerators and denominators are summed over steps and workers."""
         numerator = numerator.detach().double()
-        share = torch.stack([numerator, torch.as_tensor(denominator).to(numerator)])
+        if not isinstance(denominator, Tensor):
+            denominator = torch.full_like(numerator, denominator)
+        share = torch.stack([numerator, denominator.to(numerator)])
         self._sums[name] = self._sums[name] + share if name in self._sums else share
 
-    def add_loss(self, name: str, value: Tensor, step: int) -> None:
-        """Count this worker's share of a loss of one step, and watch it."""
+    def add_watched(self, name: str, value: Tensor, step: int) -> None:
+        """Count this worker's share of a loss or gradient norm of one step, which must be finite."""
         self.add(name, value, 1 / self._world.size)
         first = self._first_bad.get(name, torch.full_like(value, _NEVER, dtype=torch.int64))
         bad = ~value.detach().isfinite()
@@ -37,7 +39,7 @@ class Meter:
     def take(self) -> dict[str, float]:
         """The means since the last call, over all workers; a figure whose denominator is 0 is left out.
 
-        Raises NonFiniteLossError with the term and the first step if a loss was NaN or infinite.
+        Raises NonFiniteLossError with the term and the first step if a watched figure was NaN or infinite.
         """
         if not self._sums:
             return {}
@@ -47,7 +49,10 @@ class Meter:
         bad = self._world.smallest(torch.stack([self._first_bad[name] for name in bad_names])).tolist()
         self._sums.clear()
         self._first_bad.clear()
-        step, name = min(zip(bad, bad_names, strict=True))
+        # Of those that broke in one step the first one counted: the others follow from it.
+        step, name = min(zip(bad, bad_names, strict=True), key=lambda pair: pair[0])
         if step != _NEVER:
-            raise NonFiniteLossError(f"{name} became NaN or infinite at step {step}: lower the learning rates")
+            raise NonFiniteLossError(
+                f"{name} became NaN or infinite at step {step}: lower the learning rates or the lambdas"
+            )
         return {name: num / den for name, (num, den) in zip(names, sums, strict=True) if den > 0}

@@ -18,7 +18,10 @@ class ImageError(UserError):
 
 def read_image(path: Path) -> np.ndarray:
     """An image as uint8 RGB [H, W, 3]; greyscale and palette images are converted."""
-    return np.asarray(_open(path).convert("RGB"))
+    image = _open(path)
+    if image.mode.startswith("I"):
+        raise ImageError(f"{path} is a greyscale image of 16 bits, but images have 8 bits a channel: convert it")
+    return np.asarray(image.convert("RGB"))
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -60,15 +63,19 @@ def voc_palette(colours: int = 256) -> list[tuple[int, int, int]]:
 
 def _open(path: Path) -> Image.Image:
     try:
-        image = Image.open(path, formats=FORMATS)
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise ImageError(f"{path} has {width} x {height} pixels, but at most {MAX_PIXELS} are read: scale it down")
-        image.load()
+        with Image.open(path, formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise ImageError(
+                    f"{path} has {width} x {height} pixels, but at most {MAX_PIXELS} are read: scale it down"
+                )
+            image.load()
+            return image
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ImageError(f"{path} has far more than the {MAX_PIXELS} pixels that are read: scale it down") from None
     except FileNotFoundError:
         raise ImageError(f"{path} does not exist") from None
     except UnidentifiedImageError:
         raise ImageError(f"{path} is neither PNG nor JPEG: convert it") from None
     except (OSError, SyntaxError, ValueError) as error:
         raise ImageError(f"{path} cannot be decoded ({error}): replace it") from None
-    return image

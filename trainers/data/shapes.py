@@ -51,8 +51,21 @@ def write_shapes(root: Path, settings: ShapesSettings) -> bool:
         raise UserError(f"{root} holds something else than these shapes: remove it or name another folder")
     partial = root.with_name(f".{root.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
+    try:
+        _write(partial, settings)
+        (partial / stamp.name).write_text(description)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    if root.is_dir():
+        root.rmdir()
+    partial.rename(root)
+    return True
+
+
+def _write(root: Path, settings: ShapesSettings) -> None:
     for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
-        (partial / folder).mkdir(parents=True)
+        (root / folder).mkdir(parents=True)
     number = 0
     palette = voc_palette()
     for part in ("labelled", "unlabelled", "val", "test"):
@@ -60,16 +73,11 @@ def write_shapes(root: Path, settings: ShapesSettings) -> bool:
         for _ in range(getattr(settings, part)):
             id = f"shapes_{number:05d}"
             image, mask = scene(settings.seed, number, settings.size)
-            Image.fromarray(image).save(partial / "JPEGImages" / f"{id}.jpg", quality=92)
-            write_mask(partial / "SegmentationClass" / f"{id}.png", mask, palette)
+            Image.fromarray(image).save(root / "JPEGImages" / f"{id}.jpg", quality=92)
+            write_mask(root / "SegmentationClass" / f"{id}.png", mask, palette)
             ids.append(id)
             number += 1
-        (partial / "ImageSets/Segmentation" / f"{part}.txt").write_text("".join(f"{id}\n" for id in ids))
-    (partial / stamp.name).write_text(description)
-    if root.is_dir():
-        root.rmdir()
-    partial.rename(root)
-    return True
+        (root / "ImageSets/Segmentation" / f"{part}.txt").write_text("".join(f"{id}\n" for id in ids))
 
 
 def scene(seed: int, number: int, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,58 @@
+"""One local cluster that the tests of this folder share, and the program as a user would call it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from advseg.platform.services import connect, down, up
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The home folder of running services."""
+    home = tmp_path_factory.mktemp("cluster")
+    try:
+        up(home, cpus=2, say=print)
+        yield home
+    finally:
+        down(home, say=print)
+
+
+@pytest.fixture(scope="session")
+def advseg(cluster: Path) -> Command:
+    """Run a command of ours against the cluster; its output is `stdout` and `stderr`."""
+
+    def run(*arguments: str | Path, status: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "advseg.platform.cli", *map(str, arguments)],
+            env={**os.environ, "ADVSEG_HOME": str(cluster)},
+            cwd=cluster,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == status, f"{done.args} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def mlflow_client(cluster: Path) -> MlflowClient:
+    """A client of the cluster's MLflow server."""
+    return MlflowClient(connect(cluster).tracking_uri)
+
+
+@pytest.fixture(scope="session")
+def tiny_shapes(cluster: Path, advseg: Command) -> Path:
+    """A dataset on which training takes seconds."""
+    root = cluster / "data" / "tiny"
+    advseg("data", "shapes", root, "--labelled=8", "--unlabelled=16", "--val=8", "--test=2", "--size=32")
+    return root

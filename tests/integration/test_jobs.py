@@ -1,0 +1,273 @@
+"""Jobs through the Ray Jobs API, as a user would submit them, and what MLflow, ledger and registry hold then."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+from optuna.trial import TrialState
+
+from advseg.models import load
+from advseg.platform.ledger import METRIC, best_row, read_rows
+from advseg.platform.sweep_page import baseline_miou
+from advseg.platform.tracking import KEY_TAG, REASON_TAG, RUN_STATUS, STATE_TAG
+
+pytestmark = pytest.mark.cluster
+
+STEPS, EVERY = 12, 4
+
+
+def spec(root: Path, name: str, **changes: Any) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "job": "sweep",
+        "name": name,
+        "dataset": {"root": str(root), "classes": ["background", "circle", "square", "triangle", "ring", "flower"]},
+        "model": {"architecture": "compact", "width": 8},
+        "discriminator": {"widths": [8, 8], "classifier": "dense"},
+        "trainer": {
+            "steps": STEPS,
+            "batch_size": 4,
+            "evaluate_every": EVERY,
+            "semi_start": 4,
+            "segmenter_optimizer": {"name": "adamw", "lr": 0.003},
+            "augmentation": {"crop": [32, 32], "rotate": True},
+        },
+        "sweep": {
+            "trials": 3,
+            "space": {"trainer.lambda_adv": {"low": 0.001, "high": 1, "log": True}},
+            "first": [{"trainer.lambda_adv": 0.01}],
+            "baseline_workers": 2,
+            "register_as": name,
+        },
+    }
+    return document | changes
+
+
+@pytest.fixture
+def submit(advseg, tmp_path: Path) -> Callable[..., str]:
+    """Write a spec and submit it; the output of the command."""
+
+    def run(document: dict[str, Any], *options: str, status: int = 0) -> str:
+        path = tmp_path / "spec.yaml"
+        path.write_text(yaml.safe_dump(document))
+        done = advseg("submit", path, *options, status=status)
+        return done.stdout + done.stderr
+
+    return run
+
+
+def runs_of(client: MlflowClient, name: str) -> dict[str, Run]:
+    """All runs of an experiment by key; fails if a key has two."""
+    experiment = client.get_experiment_by_name(name)
+    assert experiment
+    runs = client.search_runs([experiment.experiment_id])
+    by_key = {run.data.tags[KEY_TAG]: run for run in runs}
+    assert len(by_key) == len(runs)
+    return by_key
+
+
+def artifacts_of(client: MlflowClient, run: Run) -> set[str]:
+    return {file.path for file in client.list_artifacts(run.info.run_id)}
+
+
+@pytest.fixture(scope="module")
+def finished(advseg, cluster: Path, tiny_shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a sweep that ran to its end, with successive halving."""
+    document = spec(tiny_shapes, "finished")
+    document["sweep"]["pruner"] = {"name": "successive_halving", "min_resource": EVERY}
+    path = tmp_path_factory.mktemp("finished") / "spec.yaml"
+    path.write_text(yaml.safe_dump(document))
+    output = advseg("submit", path, "--follow").stdout
+    assert "supervised baseline on 2 Ray Train workers" in output
+    assert "job finished-1 ended: SUCCEEDED" in output
+    return "finished"
+
+
+def test_a_sweep_has_one_run_a_trial_whose_state_is_the_ledgers(finished, cluster, mlflow_client):
+    rows = read_rows(cluster / "runs", finished)
+    runs = runs_of(mlflow_client, finished)
+
+    assert [row.number for row in rows] == [0, 1, 2]
+    assert runs.keys() == {finished, *(f"{finished}/{trial}" for trial in ("baseline", 0, 1, 2))}
+    assert rows[0].params == {"trainer.lambda_adv": 0.01}
+    for row in rows:
+        run = runs[f"{finished}/{row.number}"]
+        assert row.state in (TrialState.COMPLETE, TrialState.PRUNED)
+        assert run.data.tags[STATE_TAG] == row.state.name
+        assert run.info.status == RUN_STATUS[row.state.name]
+        assert run.data.tags["mlflow.parentRunId"] == runs[finished].info.run_id
+        assert float(run.data.params["trainer.lambda_adv"]) == row.params["trainer.lambda_adv"]
+    assert runs[finished].info.status == runs[f"{finished}/baseline"].info.status == "FINISHED"
+
+
+def test_metrics_arrive_once_a_step_and_equal_the_ledgers(finished, cluster, mlflow_client):
+    runs = runs_of(mlflow_client, finished)
+    for row in read_rows(cluster / "runs", finished):
+        history = mlflow_client.get_metric_history(runs[f"{finished}/{row.number}"].info.run_id, METRIC)
+        assert {point.step: point.value for point in history} == row.curve
+        assert len(history) == len(row.curve)
+
+
+def test_a_trial_tracks_losses_selection_rates_and_classes(finished, cluster, mlflow_client):
+    best = best_row(read_rows(cluster / "runs", finished))
+    assert best
+    run = runs_of(mlflow_client, finished)[f"{finished}/{best.number}"]
+    expected = {"loss/ce", "loss/adv", "loss/semi", "loss/semi_adv", "loss/d", "selected/share"}
+    expected |= {"lr/segmenter", "lr/discriminator", "val/miou", "val/iou/background"}
+    assert expected <= run.data.metrics.keys()
+    assert {"validation.png", "log.txt"} <= artifacts_of(mlflow_client, run)
+
+
+def test_the_baseline_knows_no_discriminator(finished, mlflow_client):
+    run = runs_of(mlflow_client, finished)[f"{finished}/baseline"]
+    assert {"loss/ce", "lr/segmenter"} <= run.data.metrics.keys()
+    assert not {"loss/adv", "loss/d", "loss/semi", "selected/share", "lr/discriminator"} & run.data.metrics.keys()
+    assert run.data.params["trainer.lambda_adv"] == "0.0"
+
+
+def test_the_best_trial_is_champion_exactly_if_it_beats_the_baseline(
+    finished, cluster, mlflow_client, advseg, tmp_path
+):
+    best, bar = best_row(read_rows(cluster / "runs", finished)), baseline_miou(cluster / "runs", finished)
+    assert best and best.value and bar
+    if best.value > bar:
+        advseg("models", "pull", f"{finished}@champion", "--to", tmp_path / "champion")
+        card = load(tmp_path / "champion").card
+        assert card.lineage["key"] == f"{finished}/{best.number}"
+        assert card.metrics[METRIC] == best.value
+    else:
+        assert not mlflow_client.search_registered_models(f"name = '{finished}'")
+
+
+def test_the_baselines_model_can_be_pulled_and_predicts(finished, advseg, tiny_shapes, tmp_path):
+    advseg("models", "pull", f"{finished}/baseline", "--to", tmp_path / "model")
+    advseg("predict", tmp_path / "model", tiny_shapes / "JPEGImages" / "shapes_00032.jpg", "--to", tmp_path / "masks")
+    assert [file.name for file in (tmp_path / "masks").iterdir()] == ["shapes_00032.png"]
+    assert json.loads((tmp_path / "model" / "model.json").read_text())["lineage"]["key"] == f"{finished}/baseline"
+
+
+def test_submitting_a_finished_sweep_again_trains_nothing(finished, cluster, tiny_shapes, submit, mlflow_client):
+    rows, runs = read_rows(cluster / "runs", finished), runs_of(mlflow_client, finished)
+    document = spec(tiny_shapes, finished)
+    document["sweep"]["pruner"] = {"name": "successive_halving", "min_resource": EVERY}
+
+    assert "job finished-2 ended: SUCCEEDED" in submit(document, "--follow")
+
+    assert read_rows(cluster / "runs", finished) == rows
+    again = runs_of(mlflow_client, finished)
+    assert {key: run.info.run_id for key, run in again.items()} == {key: run.info.run_id for key, run in runs.items()}
+    assert {run.info.status for run in again.values()} <= {"FINISHED", "KILLED"}
+
+
+def test_another_spec_under_the_name_of_a_sweep_is_refused(finished, tiny_shapes, submit):
+    document = spec(tiny_shapes, finished)
+    document["trainer"]["seed"] = 7
+    output = submit(document, "--follow", status=1)
+    assert "sweep finished was begun with another spec" in output
+
+
+def follow_until(cluster: Path, document: dict[str, Any], path: Path, line: str) -> tuple[int, str]:
+    """Submit and follow a job, press Ctrl-C once a line has been printed; exit status and whole output."""
+    path.write_text(yaml.safe_dump(document))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "advseg.platform.cli", "submit", str(path), "--follow"],
+        env={**os.environ, "ADVSEG_HOME": str(cluster)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout
+    output = ""
+    try:
+        for printed in process.stdout:
+            output += printed
+            if line in printed:
+                process.send_signal(signal.SIGINT)
+                break
+        output += process.stdout.read()
+        return process.wait(timeout=60), output
+    finally:
+        process.kill()
+        process.stdout.close()
+
+
+def test_a_sweep_detached_from_and_stopped_goes_on_to_the_bits_of_one_left_alone(
+    cluster, tiny_shapes, submit, advseg, mlflow_client, tmp_path
+):
+    def document(name: str) -> dict[str, Any]:
+        made = spec(tiny_shapes, name)
+        made["trainer"] |= {"steps": 600, "evaluate_every": 50}
+        made["sweep"] |= {"trials": 2, "baseline_workers": 1}
+        return made
+
+    submit(document("alone"), "--follow")
+    status, output = follow_until(
+        cluster, document("stopped"), tmp_path / "stopped.yaml", f"{'stopped/0':<20}  step    50/600"
+    )
+    assert status == 0
+    assert "detached; job stopped-1 goes on: `advseg follow stopped-1` shows it, `advseg stop stopped-1`" in output
+    assert "job stopped-1 runs already" in submit(document("stopped"))
+    advseg("stop", "stopped-1")
+
+    statuses = {key: run.info.status for key, run in runs_of(mlflow_client, "stopped").items()}
+    assert statuses.pop("stopped/baseline") == "FINISHED"
+    assert set(statuses.values()) == {"KILLED"}
+    assert {row.state for row in read_rows(cluster / "runs", "stopped")} == {TrialState.RUNNING}
+
+    assert "job stopped-2 ended: SUCCEEDED" in submit(document("stopped"), "--follow")
+    curves = [[(row.params, row.curve) for row in read_rows(cluster / "runs", name)] for name in ("alone", "stopped")]
+    assert curves[0] == curves[1]
+    runs = runs_of(mlflow_client, "stopped")
+    assert len(runs) == 4
+    history = mlflow_client.get_metric_history(runs["stopped/0"].info.run_id, METRIC)
+    assert [point.step for point in history] == list(range(50, 601, 50))
+
+
+def test_a_diverging_trial_fails_with_its_reason_and_the_sweep_goes_on(cluster, tiny_shapes, submit, mlflow_client):
+    document = spec(tiny_shapes, "diverging")
+    document["sweep"] |= {
+        "trials": 2,
+        "baseline_workers": 1,
+        "space": {"trainer.lambda_adv": {"low": 1e-3, "high": 1e38, "log": True}},
+        "first": [{"trainer.lambda_adv": 1e38}, {"trainer.lambda_adv": 0.01}],
+    }
+    submit(document, "--follow")
+    broken, sound = read_rows(cluster / "runs", "diverging")
+    assert (broken.state, sound.state) == (TrialState.FAIL, TrialState.COMPLETE)
+    assert "became NaN or infinite at step" in broken.reason
+    run = runs_of(mlflow_client, "diverging")["diverging/0"]
+    assert (run.info.status, run.data.tags[REASON_TAG]) == ("FAILED", broken.reason)
+    assert "log.txt" in artifacts_of(mlflow_client, run)
+
+
+def test_a_single_training_runs_on_ray_train_and_keeps_its_model(
+    cluster, tiny_shapes, submit, advseg, mlflow_client, tmp_path
+):
+    document = spec(tiny_shapes, "single", job="train", resources={"workers": 2})
+    del document["sweep"]
+    assert "training on 2 Ray Train workers" in submit(document, "--follow")
+    assert runs_of(mlflow_client, "single")["single/0"].info.status == "FINISHED"
+    advseg("models", "pull", "single/0", "--to", tmp_path / "model")
+    assert load(tmp_path / "model").discriminator is not None
+
+
+def test_a_failing_job_says_why_and_leaves_no_run_running(cluster, tiny_shapes, submit, mlflow_client):
+    document = spec(tiny_shapes, "failing")
+    document["trainer"]["segmenter_optimizer"]["lr"] = 1e30
+    output = submit(document, "--follow", status=1)
+    assert "became NaN or infinite at step" in output
+    assert {run.info.status for run in runs_of(mlflow_client, "failing").values()} == {"FAILED"}
+
+
+def test_more_workers_than_the_cluster_has_are_refused(tiny_shapes, submit):
+    document = spec(tiny_shapes, "toolarge", resources={"workers": 4})
+    output = submit(document, "--follow", status=1)
+    assert "a training needs 4 CPUs (4 workers of 1), but the cluster has 2" in output

@@ -1,0 +1,158 @@
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from advseg.models.manifest import MANIFEST, BrokenDirectoryError, verify_directory, write_directory
+
+
+class PowerCut(BaseException):
+    """No code of the program runs any more."""
+
+
+@pytest.fixture
+def sealed(tmp_path) -> Path:
+    path = tmp_path / "parent" / "sealed"
+    write_directory(path, writer("one"))
+    return path
+
+
+def writer(text: str) -> Callable[[Path], None]:
+    def write(directory: Path) -> None:
+        (directory / "inner").mkdir()
+        (directory / "a.txt").write_text(text)
+        (directory / "inner" / "b.bin").write_bytes(text.encode() * 100)
+
+    return write
+
+
+def test_what_was_written_is_whole(sealed):
+    verify_directory(sealed)
+
+    assert (sealed / "a.txt").read_text() == "one"
+    assert set(json.loads((sealed / MANIFEST).read_text())["files"]) == {"a.txt", "inner/b.bin"}
+    assert [path.name for path in sealed.parent.iterdir()] == ["sealed"]
+
+
+def test_a_new_directory_replaces_the_one_before(sealed):
+    write_directory(sealed, lambda directory: (directory / "c.txt").write_text("two") and None)
+
+    verify_directory(sealed)
+    assert {path.name for path in sealed.iterdir()} == {"c.txt", MANIFEST}
+    assert [path.name for path in sealed.parent.iterdir()] == ["sealed"]
+
+
+def edit_manifest(path: Path, **changes: object) -> None:
+    manifest = json.loads((path / MANIFEST).read_text())
+    (path / MANIFEST).write_text(json.dumps({**manifest, **changes}))
+
+
+def truncate(path: Path) -> None:
+    (path / "inner" / "b.bin").write_bytes((path / "inner" / "b.bin").read_bytes()[:-1])
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray((path / "inner" / "b.bin").read_bytes())
+    content[17] ^= 1
+    (path / "inner" / "b.bin").write_bytes(content)
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no manifest": (lambda path: (path / MANIFEST).unlink(), MANIFEST),
+    "truncated file": (truncate, "b.bin differs"),
+    "flipped bit": (flip_a_bit, "b.bin differs"),
+    "missing file": (lambda path: (path / "a.txt").unlink(), "lacks a.txt"),
+    "other format version": (lambda path: edit_manifest(path, format_version=99), "version 99, but .* reads 1"),
+    "garbage for a manifest": (lambda path: (path / MANIFEST).write_text("{]"), MANIFEST),
+    "bytes for a manifest": (lambda path: (path / MANIFEST).write_bytes(b"\xff\xfe\x00"), MANIFEST),
+    "empty manifest": (lambda path: (path / MANIFEST).write_text(""), MANIFEST),
+    "manifest of another shape": (lambda path: (path / MANIFEST).write_text("[1]"), MANIFEST),
+    "manifest without files": (lambda path: (path / MANIFEST).write_text('{"format_version": 1}'), MANIFEST),
+    "files that are no table": (lambda path: edit_manifest(path, files=7), MANIFEST),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_is_found_and_named(sealed, damage):
+    harm, message = DAMAGES[damage]
+    harm(sealed)
+
+    with pytest.raises(BrokenDirectoryError, match=message) as caught:
+        verify_directory(sealed)
+
+    assert str(sealed) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_in_the_place_of_a_directory_is_broken(tmp_path):
+    (tmp_path / "file").write_text("no directory")
+
+    with pytest.raises(BrokenDirectoryError, match="file"):
+        verify_directory(tmp_path / "file")
+
+
+def test_an_error_while_writing_leaves_the_directory_as_it_was(sealed):
+    def fail(directory: Path) -> None:
+        (directory / "a.txt").write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_directory(sealed, fail)
+
+    verify_directory(sealed)
+    assert (sealed / "a.txt").read_text() == "one"
+
+
+def test_an_error_while_writing_leaves_no_new_directory(tmp_path):
+    def fail(directory: Path) -> None:
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_directory(tmp_path / "new", fail)
+
+    assert not (tmp_path / "new").exists()
+
+
+def cut_power_at(monkeypatch: pytest.MonkeyPatch, call: int) -> None:
+    """Let the process die at some call to the file system, counted from 0."""
+    calls = iter(range(10**6))
+
+    def dying(function: Callable) -> Callable:
+        def run(*args, **kwargs):
+            if next(calls) >= call:
+                raise PowerCut
+            return function(*args, **kwargs)
+
+        return run
+
+    for name in ("mkdir", "unlink", "rmdir", "rename", "fsync"):
+        monkeypatch.setattr(os, name, dying(getattr(os, name)))
+
+
+def test_a_crash_at_any_moment_leaves_the_old_directory_or_the_new_one_or_none(tmp_path, monkeypatch):
+    left = []
+    for call in range(1000):
+        path = tmp_path / str(call) / "sealed"
+        write_directory(path, writer("old"))
+        try:
+            with monkeypatch.context() as patch:
+                cut_power_at(patch, call)
+                write_directory(path, writer("new"))
+        except PowerCut:
+            pass
+        else:
+            break
+        if path.exists():
+            verify_directory(path)
+            left.append((path / "a.txt").read_text())
+        else:
+            left.append("none")
+        write_directory(path, writer("after"))
+        verify_directory(path)
+        assert [entry.name for entry in path.parent.iterdir()] == ["sealed"]
+
+    assert left[0] == "old"
+    assert left[-1] == "new"
+    assert left.count("none") <= 1

@@ -1,0 +1,326 @@
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from advseg.models.compact import Compact
+from advseg.models.discriminator import Discriminator
+from advseg.trainers.adversarial import AdversarialTrainer, Batch, MethodSettings
+from advseg.trainers.checkpoint import load_checkpoint, save_checkpoint
+from advseg.trainers.distributed import World
+from advseg.trainers.errors import NonFiniteLossError
+from advseg.trainers.optimizers import SGDSettings
+
+CLASSES, SIZE, IGNORE = 3, 16, 255
+SUPERVISED = {"lambda_adv": 0.0, "lambda_semi_adv": 0.0, "lambda_semi": 0.0}
+ALL = MethodSettings(
+    steps=10, lambda_adv=0.3, lambda_semi_adv=0.2, lambda_semi=0.4, threshold=0.5, semi_start=0, head_lr_factor=2.0
+)
+
+
+def trainer_of(settings: MethodSettings) -> AdversarialTrainer:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        segmenter = Compact(CLASSES, 8).double()
+        discriminator = Discriminator(CLASSES, (4, 8), "dense").double()
+    # Larger weights make the discriminator trust some pixels and not others.
+    for parameter in discriminator.parameters():
+        parameter.data *= 3
+    used = discriminator if settings.uses_discriminator else None
+    return AdversarialTrainer(settings, segmenter, used, ignore_index=IGNORE, world=World())
+
+
+def batch_of(seed: int = 0) -> Batch:
+    rng = torch.Generator().manual_seed(seed)
+
+    def labels() -> Tensor:
+        map = torch.randint(0, CLASSES, (2, SIZE, SIZE), generator=rng)
+        return map.masked_fill(torch.rand(map.shape, generator=rng) < 0.2, IGNORE)
+
+    def images() -> Tensor:
+        return torch.randn(2, 3, SIZE, SIZE, generator=rng, dtype=torch.float64)
+
+    return Batch(
+        images=images(),
+        labels=labels(),
+        real_labels=labels(),
+        unlabelled=images(),
+        unlabelled_valid=torch.rand(2, SIZE, SIZE, generator=rng) < 0.9,
+        unlabelled_labels=labels(),
+    )
+
+
+def mean(values: Tensor, mask: Tensor) -> Tensor:
+    return values[mask].mean()
+
+
+def losses_by_hand(trainer: AdversarialTrainer, batch: Batch) -> dict[str, Tensor]:
+    """The paper's losses, written down anew, with gradients to both networks."""
+    assert trainer.discriminator and batch.unlabelled is not None and batch.real_labels is not None
+    assert batch.unlabelled_valid is not None
+    known, valid, real_known = batch.labels != IGNORE, batch.unlabelled_valid, batch.real_labels != IGNORE
+    labelled, unlabelled = trainer.segmenter(batch.images), trainer.segmenter(batch.unlabelled)
+    p_labelled, p_unlabelled = labelled.softmax(1), unlabelled.softmax(1)
+    judge = trainer.discriminator
+    d_labelled, d_unlabelled = judge(p_labelled)[:, 0].sigmoid(), judge(p_unlabelled)[:, 0].sigmoid()
+    d_fake = judge(p_labelled.detach())[:, 0].sigmoid()
+    d_fake_unlabelled = judge(p_unlabelled.detach())[:, 0].sigmoid()
+    truth = torch.stack([(batch.real_labels == k).double() for k in range(CLASSES)], 1)
+    trusted = (d_unlabelled >= trainer.settings.threshold) & valid
+    fakes = -(1 - torch.cat([d_fake, d_fake_unlabelled])).log()
+    real = mean(-judge(truth)[:, 0].sigmoid().log(), real_known)
+    return {
+        "ce": mean(F.cross_entropy(labelled, batch.labels.masked_fill(~known, 0), reduction="none"), known),
+        "adv": mean(-d_labelled.log(), known),
+        "semi_adv": mean(-d_unlabelled.log(), valid),
+        "semi": mean(-p_unlabelled.amax(1).log(), trusted),
+        "d": (mean(fakes, torch.cat([known, valid])) + real) / 2,
+        "d without unlabelled": (mean(-(1 - d_fake).log(), known) + real) / 2,
+        "selected": trusted.sum() / valid.sum(),
+    }
+
+
+def gradients(network: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
+
+
+def weights(network: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def test_the_losses_are_those_of_the_paper():
+    trainer = trainer_of(ALL)
+    batch = batch_of()
+    expected = losses_by_hand(trainer, batch)
+
+    trainer.step(0, batch)
+    metrics = trainer.meter.take()
+
+    assert 0.05 < expected["selected"] < 0.95
+    assert metrics["selected/share"] == pytest.approx(expected["selected"].item())
+    for name in ("ce", "adv", "semi_adv", "semi", "d"):
+        assert metrics[f"loss/{name}"] == pytest.approx(expected[name].item(), rel=1e-9)
+
+
+def test_each_network_has_the_gradient_of_its_own_losses_alone():
+    trainer = trainer_of(ALL)
+    batch = batch_of()
+    twin = trainer_of(ALL)
+    assert twin.discriminator and trainer.discriminator
+    losses = losses_by_hand(twin, batch)
+    segmenter_loss = losses["ce"] + 0.3 * losses["adv"] + 0.2 * losses["semi_adv"] + 0.4 * losses["semi"]
+    segmenter_loss.backward(inputs=list(twin.segmenter.parameters()), retain_graph=True)
+    losses["d"].backward(inputs=list(twin.discriminator.parameters()))
+
+    trainer.step(0, batch)
+
+    for ours, expected in (
+        (trainer.segmenter, twin.segmenter),
+        (trainer.discriminator, twin.discriminator),
+    ):
+        assert gradients(ours).keys() == dict(ours.named_parameters()).keys()
+        torch.testing.assert_close(gradients(ours), gradients(expected), rtol=1e-9, atol=1e-12)
+
+
+def test_the_norms_that_are_reported_are_those_of_the_gradients():
+    trainer = trainer_of(ALL)
+
+    trainer.step(0, batch_of())
+    metrics = trainer.meter.take()
+
+    assert trainer.discriminator
+    for name, network in (("segmenter", trainer.segmenter), ("discriminator", trainer.discriminator)):
+        norm = math.sqrt(sum((g**2).sum().item() for g in gradients(network).values()))
+        assert metrics[f"gradient_norm/{name}"] == pytest.approx(norm)
+
+
+def test_the_segmenters_phases_leave_the_discriminator_alone(monkeypatch):
+    trainer = trainer_of(ALL)
+    assert trainer.discriminator
+    monkeypatch.setattr(trainer, "_discriminator_phase", lambda *_: None)
+    before = weights(trainer.discriminator)
+
+    trainer.step(0, batch_of())
+
+    assert gradients(trainer.discriminator) == {}
+    assert all(torch.equal(before[name], value) for name, value in weights(trainer.discriminator).items())
+
+
+def test_the_discriminators_phase_leaves_the_segmenter_alone():
+    with_discriminator, without = (
+        trainer_of(replace(ALL, discriminator_sees_unlabelled=sees)) for sees in (True, False)
+    )
+
+    for trainer in (with_discriminator, without):
+        trainer.step(0, batch_of())
+
+    assert with_discriminator.discriminator and without.discriminator
+    ours, theirs = gradients(with_discriminator.discriminator), gradients(without.discriminator)
+    assert not torch.equal(ours["classifier.weight"], theirs["classifier.weight"])
+    for name, gradient in gradients(with_discriminator.segmenter).items():
+        assert torch.equal(gradient, gradients(without.segmenter)[name])
+
+
+def test_without_unlabelled_fakes_the_discriminator_learns_from_labelled_predictions_only():
+    trainer = trainer_of(replace(ALL, discriminator_sees_unlabelled=False))
+    batch = batch_of()
+    expected = losses_by_hand(trainer, batch)
+    assert abs(expected["d"] - expected["d without unlabelled"]) > 1e-3
+
+    trainer.step(0, batch)
+
+    assert trainer.meter.take()["loss/d"] == pytest.approx(expected["d without unlabelled"].item(), rel=1e-9)
+
+
+def test_with_every_lambda_at_zero_there_is_neither_discriminator_nor_unlabelled_image():
+    trainer = trainer_of(replace(ALL, **SUPERVISED))
+    batch = batch_of()
+
+    trainer.step(0, Batch(images=batch.images, labels=batch.labels))
+
+    assert set(trainer.meter.take()) == {"loss/ce", "gradient_norm/segmenter"}
+    assert set(trainer.rates(0)) == {"segmenter"}
+    assert set(trainer.state_dict()) == {"segmenter", "segmenter_optimizer"}
+
+
+def test_with_every_lambda_at_zero_a_discriminator_is_not_accepted():
+    trainer = trainer_of(ALL)
+
+    with pytest.raises(AssertionError):
+        AdversarialTrainer(
+            replace(ALL, **SUPERVISED), trainer.segmenter, trainer.discriminator, ignore_index=IGNORE, world=World()
+        )
+
+
+def test_with_the_labelled_adversarial_loss_alone_no_unlabelled_image_is_needed():
+    trainer = trainer_of(replace(ALL, lambda_semi_adv=0.0, lambda_semi=0.0))
+    batch = batch_of()
+
+    trainer.step(0, Batch(images=batch.images, labels=batch.labels, real_labels=batch.real_labels))
+
+    assert {"loss/ce", "loss/adv", "loss/d"} == {n for n in trainer.meter.take() if n.startswith("loss/")}
+
+
+def test_no_trusted_pixel_leaves_the_adversarial_gradient_of_the_unlabelled_images():
+    unknown = replace(batch_of(), labels=torch.full((2, SIZE, SIZE), IGNORE))
+    trainer = trainer_of(replace(ALL, lambda_adv=0.0, threshold=1.0))
+    adversarial = trainer_of(replace(ALL, lambda_adv=0.0, lambda_semi=0.0))
+
+    trainer.step(0, unknown)
+    adversarial.step(0, unknown)
+
+    metrics = trainer.meter.take()
+    assert (metrics["selected/share"], metrics["loss/semi"]) == (0, 0)
+    assert "selected/accuracy" not in metrics
+    assert metrics["gradient_norm/segmenter"] > 0
+    for name, gradient in gradients(trainer.segmenter).items():
+        assert torch.equal(gradient, gradients(adversarial.segmenter)[name])
+
+
+def test_the_self_taught_loss_starts_at_its_step():
+    trainer = trainer_of(replace(ALL, semi_start=2))
+
+    found = []
+    for step in range(4):
+        trainer.step(step, batch_of(step))
+        found.append("loss/semi" in trainer.meter.take())
+
+    assert found == [False, False, True, True]
+
+
+def test_the_accuracy_of_trusted_pixels_is_measured_where_the_truth_is_known():
+    trainer = trainer_of(replace(ALL, threshold=0.0))
+    batch = batch_of()
+    assert batch.unlabelled is not None
+    predicted = trainer.segmenter(batch.unlabelled).argmax(1)
+    truth = predicted.clone()
+    truth[0] = IGNORE
+    truth[1, : SIZE // 4] = (predicted[1, : SIZE // 4] + 1) % CLASSES
+
+    trainer.step(
+        0, replace(batch, unlabelled_labels=truth, unlabelled_valid=torch.ones(2, SIZE, SIZE, dtype=torch.bool))
+    )
+
+    metrics = trainer.meter.take()
+    assert metrics["selected/share"] == 1
+    assert metrics["selected/accuracy"] == 0.75
+
+
+def test_everything_ignored_changes_nothing_but_stays_finite():
+    trainer = trainer_of(replace(ALL, segmenter_optimizer=SGDSettings(weight_decay=0.0)))
+    before = weights(trainer.segmenter)
+    nothing = torch.full((2, SIZE, SIZE), IGNORE)
+
+    for step in range(2):
+        trainer.step(
+            step,
+            replace(batch_of(), labels=nothing, real_labels=nothing, unlabelled_valid=torch.zeros_like(nothing).bool()),
+        )
+
+    metrics = trainer.meter.take()
+    assert {v for n, v in metrics.items() if n.startswith(("loss/", "gradient_norm/"))} == {0.0}
+    assert all(torch.equal(before[name], value) for name, value in weights(trainer.segmenter).items())
+    assert trainer.discriminator
+    assert all(value.isfinite().all() for value in weights(trainer.discriminator).values())
+
+
+@pytest.mark.parametrize(("broken", "term"), [("images", "loss/ce"), ("unlabelled", "loss/semi_adv")])
+def test_a_loss_that_is_not_finite_is_raised_with_the_term_and_step_that_broke_first(broken, term):
+    trainer = trainer_of(ALL)
+    images = getattr(batch_of(), broken).clone()
+    images[0, 0, 0, 0] = math.nan
+
+    trainer.step(5, batch_of())
+    trainer.step(6, replace(batch_of(), **{broken: images}))
+    trainer.step(7, batch_of())
+
+    with pytest.raises(NonFiniteLossError, match=f"{term} became NaN or infinite at step 6"):
+        trainer.meter.take()
+
+
+def test_both_rates_follow_the_poly_schedule_and_the_head_learns_faster():
+    trainer = trainer_of(ALL)
+
+    trainer.step(5, batch_of())
+
+    factor = 0.5**0.9
+    assert trainer.rates(5) == pytest.approx({"segmenter": 2.5e-4 * factor, "discriminator": 1e-4 * factor})
+    body, head = trainer.segmenter_optimizer.param_groups
+    assert (body["lr"], head["lr"]) == pytest.approx((2.5e-4 * factor, 5e-4 * factor))
+    assert {id(p) for p in head["params"]} == {id(p) for p in trainer.segmenter.head()}
+    assert len(body["params"]) + len(head["params"]) == len(list(trainer.segmenter.parameters()))
+
+
+def test_a_trainer_that_takes_up_a_checkpoint_goes_on_as_the_one_that_gave_it(tmp_path):
+    first, second = trainer_of(ALL), trainer_of(ALL)
+    for step in range(3):
+        first.step(step, batch_of(step))
+    second.load_state_dict(load_checkpoint(save_checkpoint(tmp_path, 3, first.state_dict())))
+    first.meter.take()
+
+    for trainer in (first, second):
+        trainer.step(3, batch_of(3))
+
+    assert first.meter.take() == second.meter.take()
+    for name, value in weights(first.segmenter).items():
+        assert torch.equal(value, weights(second.segmenter)[name])
+
+
+def test_a_step_never_waits_for_the_device():
+    """On the meta device there are no values, so asking for one raises."""
+    trainer = trainer_of(ALL)
+    assert trainer.discriminator
+    with torch.device("meta"):
+        segmenter, discriminator = Compact(CLASSES, 8), Discriminator(CLASSES, (4, 8), "dense")
+    on_meta = AdversarialTrainer(ALL, segmenter, discriminator, ignore_index=IGNORE, world=World())
+    batch = Batch(
+        **{n: t.float().to("meta") if t.is_floating_point() else t.to("meta") for n, t in vars(batch_of()).items()}
+    )
+
+    on_meta.step(0, batch)
+
+    with pytest.raises((NotImplementedError, RuntimeError), match="meta"):
+        on_meta.meter.take()

@@ -1,0 +1,103 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from advseg.trainers.panels import colour, compose, heat
+from advseg.trainers.reporter import (
+    ConsoleReporter,
+    JsonLinesReporter,
+    PanelReporter,
+    RecordingReporter,
+    Report,
+    Reporters,
+)
+
+METRICS = {"val/miou": 41.27, "loss/ce": 1.2345, "loss/d": 0.3, "lr/segmenter": 0.01}
+
+
+def report_of(step: int, panel: Image.Image | None = None) -> Report:
+    return Report(step=step, steps=10, metrics=METRICS, panel=panel)
+
+
+def test_the_console_shows_step_losses_and_mean_iou_in_a_line(capsys):
+    ConsoleReporter().report(report_of(5))
+
+    assert capsys.readouterr().out == "step 5/10  L_ce 1.234  L_d 0.300  mIoU 41.3\n"
+
+
+def test_json_lines_grow_by_an_object_a_report_also_after_a_restart(tmp_path):
+    for step in (5, 10):
+        JsonLinesReporter(tmp_path / "log.jsonl").report(report_of(step))
+
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert lines == [{"step": 5, "metrics": METRICS}, {"step": 10, "metrics": METRICS}]
+
+
+def test_the_newest_picture_is_kept(tmp_path):
+    reporter = PanelReporter(tmp_path / "panel.png")
+
+    for shade, step in ((10, 1), (20, 2)):
+        reporter.report(report_of(step, Image.new("RGB", (4, 4), (shade,) * 3)))
+    reporter.report(report_of(3))
+
+    with Image.open(tmp_path / "panel.png") as picture:
+        assert picture.getpixel((0, 0)) == (20, 20, 20)
+
+
+def test_several_reporters_hear_the_same_in_their_order():
+    heard = []
+
+    class Named:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def report(self, report: Report) -> None:
+            heard.append((self.name, report.step))
+
+    Reporters(Named("a"), Named("b")).report(report_of(1))
+
+    assert heard == [("a", 1), ("b", 1)]
+
+
+def test_what_one_reporter_raises_stops_the_others():
+    class Stop:
+        def report(self, report: Report) -> None:
+            raise RuntimeError("stop")
+
+    after = RecordingReporter()
+
+    with pytest.raises(RuntimeError, match="stop"):
+        Reporters(Stop(), after).report(report_of(1))
+
+    assert after.reports == []
+
+
+def test_reports_are_equal_by_their_figures_not_their_pictures():
+    assert report_of(1, Image.new("RGB", (1, 1))) == report_of(1)
+
+
+def test_a_panel_has_a_tile_for_every_title_and_row():
+    tiles = [np.full((10, 20, 3), shade, np.uint8) for shade in (0, 255)]
+
+    picture = compose(["left", "right"], [tiles, tiles[::-1]])
+
+    width, height = picture.size
+    quarters = [
+        picture.getpixel((x, y)) for y in (height // 3, height - height // 6) for x in (width // 4, 3 * width // 4)
+    ]
+    assert quarters == [(0,) * 3, (255,) * 3, (255,) * 3, (0,) * 3]
+
+
+def test_a_mask_is_coloured_by_its_palette_and_grey_where_ignored():
+    rgb = colour(np.array([[0, 1, 255]], np.uint8), [(1, 2, 3), (4, 5, 6)], 255)
+
+    assert rgb.tolist() == [[[1, 2, 3], [4, 5, 6], [220, 220, 220]]]
+    assert rgb.dtype == np.uint8
+
+
+def test_confidence_runs_from_blue_over_white_to_red():
+    low, middle, high = heat(np.array([[0.0, 0.5, 1.0]]))[0].tolist()
+
+    assert (low, middle, high) == ([5, 48, 97], [247, 247, 247], [103, 0, 31])
