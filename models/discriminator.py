@@ -19,6 +19,11 @@ class DiscriminatorSettings(Settings):
     classifier: Literal["strided", "dense"] = "strided"
     """Last layer: `strided` is the paper's 4x4 with stride 2, `dense` a 3x3 that keeps the resolution."""
 
+    @property
+    def smallest_side(self) -> int:
+        """Height and width in pixels below which nothing is left after the last stage."""
+        return 2 ** (len(self.widths) + (self.classifier == "strided"))
+
 
 class Discriminator(nn.Module):
     """Class probabilities [N, K, H, W] to logits [N, 1, H, W] that a pixel comes from the ground truth.

@@ -17,16 +17,18 @@ class Interval:
     low: float = -math.inf
     high: float = math.inf
     open_low: bool = False
+    open_high: bool = False
 
     def __str__(self) -> str:
         if self.high == math.inf:
             return f"{'above' if self.open_low else 'at least'} {self.low:g}"
-        return f"in {'(' if self.open_low else '['}{self.low:g}, {self.high:g}]"
+        return f"in {'(' if self.open_low else '['}{self.low:g}, {self.high:g}{')' if self.open_high else ']'}"
 
     def check(self, value: float) -> float:
         """Return the value, or raise ValueError with the rule and the value."""
-        inside = (self.low < value if self.open_low else self.low <= value) and value <= self.high
-        if not (inside and math.isfinite(value)):
+        above = self.low < value if self.open_low else self.low <= value
+        below = value < self.high if self.open_high else value <= self.high
+        if not (above and below and math.isfinite(value)):
             raise ValueError(f"must be {self}, but is {value}")
         return value
 

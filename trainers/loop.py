@@ -42,7 +42,7 @@ class TrainerSettings(MethodSettings):
 
     batch_size: Annotated[int, Interval(1)] = 10
     """Labelled images a step, over all workers; as many unlabelled ones go with them."""
-    seed: Annotated[int, Interval(0)] = 0
+    seed: Annotated[int, Interval(0, 2**63, open_high=True)] = 0
     augmentation: AugmentationSettings
     evaluate_every: Annotated[int, Interval(1)] = 1000
     """Steps between two evaluations, each with a report and a checkpoint."""
@@ -56,6 +56,16 @@ class Recipe(Settings):
     segmenter: SegmenterSettings
     discriminator: DiscriminatorSettings
     trainer: TrainerSettings
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        side, crop = self.discriminator.smallest_side, self.trainer.augmentation.crop
+        if self.trainer.uses_discriminator and min(crop) < side:
+            raise ValueError(
+                f"trainer.augmentation.crop is {crop[0]} x {crop[1]}, but a discriminator of "
+                f"{len(self.discriminator.widths)} {self.discriminator.classifier} stages needs {side} pixels "
+                f"each way: take larger crops, fewer discriminator.widths or a dense classifier"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,19 +213,21 @@ class Training:
     @torch.inference_mode()
     def _panel(self) -> Image.Image:
         data, trainer = self.dataset, self.trainer
-        titles = ["image", "truth", "prediction", *(["confidence"] if trainer.discriminator else [])]
+        images = [read_image(sample.image) for sample in data.validation[:PANEL_ROWS]]
+        side = self.recipe.discriminator.smallest_side
+        judge = trainer.discriminator if all(min(image.shape[:2]) >= side for image in images) else None
+        titles = ["image", "truth", "prediction", *(["confidence"] if judge else [])]
         rows = []
         trainer.segmenter.eval()
-        for sample in data.validation[:PANEL_ROWS]:
+        for sample, image in zip(data.validation, images, strict=False):
             assert sample.mask
-            image = read_image(sample.image)
             pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(self._device, self._dtype)
             probabilities = trainer.segmenter(self._normalisation(pixels)).softmax(1)
             predicted = probabilities.argmax(1)[0].cpu().numpy().astype(np.uint8)
             masks = [read_mask(sample.mask), predicted]
             row = [image, *(colour(mask, data.palette, data.ignore_index) for mask in masks)]
-            if trainer.discriminator:
-                row.append(heat(trainer.discriminator(probabilities).sigmoid()[0, 0].cpu().numpy()))
+            if judge:
+                row.append(heat(judge(probabilities).sigmoid()[0, 0].cpu().numpy()))
             rows.append(row)
         trainer.segmenter.train()
         return compose(titles, rows)

@@ -8,6 +8,8 @@ import torch
 
 from ..models.settings import ChosenBy, Interval, Settings
 
+_BETA = Interval(0, 1, open_high=True)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SGDSettings(Settings):
@@ -25,7 +27,7 @@ class AdamSettings(Settings):
 
     name: Literal["adam", "adamw"] = "adam"
     lr: Annotated[float, Interval(0, open_low=True)] = 1e-4
-    betas: tuple[Annotated[float, Interval(0, 1)], Annotated[float, Interval(0, 1)]] = (0.9, 0.99)
+    betas: tuple[Annotated[float, _BETA], Annotated[float, _BETA]] = (0.9, 0.99)
     weight_decay: Annotated[float, Interval(0)] = 0.0
 
 

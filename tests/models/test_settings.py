@@ -94,7 +94,7 @@ def test_the_width_of_compact_is_a_multiple_of_its_groups():
 
 
 def test_an_unknown_architecture_is_refused():
-    with pytest.raises(ValueError, match="architecture must be one of .*, but is vgg"):
+    with pytest.raises(ValueError, match=r"architecture must be one of .*, but is vgg"):
         DeepLabSettings(architecture="vgg")  # type: ignore[arg-type]
 
 

@@ -52,6 +52,7 @@ def run_workers(program: Path, root: Path, directory: Path, size: int) -> None:
     workers = [
         subprocess.Popen(
             [sys.executable, str(program), str(root), str(directory), str(rank), str(size), str(directory / "store")],
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             env=environment,
         )

@@ -34,6 +34,13 @@ class DatasetSettings(Settings):
     ignore_index: Annotated[int, Interval(0, 255)] = 255
     """Mask value of pixels that count nowhere."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes):
+            raise ValueError(
+                f"classes must be two or more different names, but are {', '.join(self.classes) or 'none'}"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:

@@ -1,0 +1,217 @@
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from advseg.trainers.data.dataset import SHOWN_PROBLEMS, Dataset, DatasetError, DatasetSettings, open_dataset
+from advseg.trainers.data.images import voc_palette, write_mask
+
+LISTS = {"labelled": ["a", "b"], "unlabelled": ["c", "d"], "val": ["e"]}
+CLASSES = ("sky", "sea", "land")
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    """Five images of 6 x 4 pixels; d, an unlabelled one, has no mask."""
+    root = tmp_path / "voc"
+    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (root / folder).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name, ids in LISTS.items():
+        write_list(root, name, ids)
+        for id in ids:
+            Image.fromarray(rng.integers(0, 256, (4, 6, 3), np.uint8)).save(image_of(root, id))
+            mask = rng.choice(np.array([0, 1, 2, 255], np.uint8), (4, 6))
+            if id != "d":
+                write_mask(mask_of(root, id), mask, voc_palette())
+    return root
+
+
+def image_of(root: Path, id: str) -> Path:
+    return root / "JPEGImages" / f"{id}.jpg"
+
+
+def mask_of(root: Path, id: str) -> Path:
+    return root / "SegmentationClass" / f"{id}.png"
+
+
+def write_list(root: Path, name: str, ids: list[str]) -> None:
+    (root / "ImageSets" / "Segmentation" / f"{name}.txt").write_text("\n".join(ids))
+
+
+def read(root: Path, **changes) -> Dataset:
+    return open_dataset(DatasetSettings(**{"root": root, "classes": CLASSES, **changes}))
+
+
+def write_ids(root: Path, id: str, ids: np.ndarray) -> None:
+    write_mask(mask_of(root, id), ids.astype(np.uint8), voc_palette())
+
+
+def test_every_part_has_its_samples_with_the_masks_that_there_are(root):
+    dataset = read(root)
+
+    assert [s.id for s in dataset.labelled] == ["a", "b"]
+    assert [s.id for s in dataset.unlabelled] == ["c", "d"]
+    assert [s.id for s in dataset.validation] == ["e"]
+    assert dataset.unlabelled[0].mask == mask_of(root, "c")
+    assert dataset.unlabelled[1].mask is None
+    assert (dataset.classes, dataset.ignore_index) == (CLASSES, 255)
+
+
+def test_other_lists_are_chosen_by_name(root):
+    write_list(root, "one", ["a"])
+
+    assert [s.id for s in read(root, labelled="one").labelled] == ["a"]
+
+
+def test_the_palette_is_that_of_the_first_mask(root):
+    write_mask(mask_of(root, "a"), np.zeros((4, 6), np.uint8), [(9, 8, 7), (1, 2, 3), (4, 5, 6)])
+
+    assert read(root).palette == ((9, 8, 7), (1, 2, 3), (4, 5, 6))
+
+
+def test_for_greyscale_masks_the_palette_is_that_of_voc(root):
+    Image.fromarray(np.zeros((4, 6), np.uint8)).save(mask_of(root, "a"))
+
+    assert read(root).palette == tuple(voc_palette(3))
+
+
+def test_a_missing_folder_is_named_with_its_setting(tmp_path):
+    with pytest.raises(DatasetError, match=r"nowhere does not exist: set dataset\.root"):
+        read(tmp_path / "nowhere")
+
+
+PROBLEMS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a list is missing": (
+        lambda root: (root / "ImageSets" / "Segmentation" / "unlabelled.txt").unlink(),
+        r"unlabelled\.txt does not exist: write one image id per line",
+    ),
+    "a list is empty": (lambda root: write_list(root, "unlabelled", [" "]), r"unlabelled\.txt is empty"),
+    "an image is missing": (
+        lambda root: image_of(root, "d").unlink(),
+        r"d\.jpg does not exist: add it or take d off its list",
+    ),
+    "an image is missing, its mask is there": (
+        lambda root: image_of(root, "a").unlink(),
+        r"a\.jpg does not exist, though mask .*a\.png does",
+    ),
+    "a labelled image has no mask": (
+        lambda root: mask_of(root, "a").unlink(),
+        "a has no mask in SegmentationClass/: add it or list a as unlabelled",
+    ),
+    "a validation image has no mask": (lambda root: mask_of(root, "e").unlink(), "e has no mask"),
+    "sizes differ": (
+        lambda root: write_ids(root, "a", np.zeros((6, 4))),
+        r"a\.png is 4 x 6, but its image is 6 x 4",
+    ),
+    "an id is out of range": (
+        lambda root: write_ids(root, "a", np.full((4, 6), 3)),
+        r"a\.png holds class id 3, but ids must be 0 to 2 or 255 \(ignore\)",
+    ),
+    "an unlabelled mask is out of range": (
+        lambda root: write_ids(root, "c", np.full((4, 6), 99)),
+        r"c\.png holds class id 99",
+    ),
+    "an image is in two parts": (
+        lambda root: write_list(root, "val", ["e", "a"]),
+        "a is in both labelled and validation: each image has one part",
+    ),
+    "an image is listed twice": (lambda root: write_list(root, "val", ["e", "e"]), "e is in both validation"),
+    "a mask is in colour": (
+        lambda root: Image.new("RGB", (6, 4)).save(mask_of(root, "a")),
+        r"a\.png is a RGB image, but a mask holds class ids",
+    ),
+    "an image is truncated": (
+        lambda root: image_of(root, "a").write_bytes(image_of(root, "a").read_bytes()[:-40]),
+        r"a\.jpg cannot be decoded",
+    ),
+    "an image is none": (lambda root: image_of(root, "a").write_text("text"), r"a\.jpg is neither PNG nor JPEG"),
+    "a mask is none": (lambda root: mask_of(root, "a").write_text("text"), r"a\.png is neither PNG nor JPEG"),
+}
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_a_problem_is_told_in_one_line_with_its_remedy(root, problem):
+    spoil, message = PROBLEMS[problem]
+    spoil(root)
+
+    with pytest.raises(DatasetError, match=message) as caught:
+        read(root)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_all_problems_are_listed_at_once(root):
+    image_of(root, "a").write_text("text")
+    mask_of(root, "b").unlink()
+    write_list(root, "val", ["e", "c"])
+    write_list(root, "unlabelled", ["c", "missing"])
+
+    with pytest.raises(DatasetError) as caught:
+        read(root)
+
+    lines = str(caught.value).splitlines()
+    assert lines[0] == f"4 problems in dataset {root}:"
+    assert len(lines) == 5
+    for part in ("a.jpg is neither", "b has no mask", "c is in both", "missing.jpg does not exist"):
+        assert sum(part in line for line in lines) == 1
+
+
+def test_a_long_list_of_problems_is_cut(root):
+    write_list(root, "unlabelled", [f"x{i}" for i in range(SHOWN_PROBLEMS + 7)])
+
+    with pytest.raises(DatasetError) as caught:
+        read(root)
+
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 1 + SHOWN_PROBLEMS + 1
+    assert lines[-1].strip() == "and 7 more"
+
+
+def test_the_digest_is_the_same_wherever_the_dataset_lies(root, tmp_path):
+    shutil.copytree(root, tmp_path / "elsewhere" / "copy")
+
+    assert read(tmp_path / "elsewhere" / "copy").digest == read(root).digest
+
+
+def change_a_pixel(path: Path) -> None:
+    with Image.open(path) as image:
+        changed = np.array(image)
+    changed[1, 1] = changed[1, 1] // 2 + 7
+    Image.fromarray(changed).save(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda root: change_a_pixel(image_of(root, "a")),
+        lambda root: change_a_pixel(image_of(root, "d")),
+        lambda root: write_ids(root, "b", np.zeros((4, 6))),
+        lambda root: write_ids(root, "e", np.zeros((4, 6))),
+        lambda root: write_ids(root, "d", np.zeros((4, 6))),
+        lambda root: write_list(root, "labelled", ["b", "a"]),
+        lambda root: write_list(root, "unlabelled", ["c"]),
+    ],
+    ids=["image", "unlabelled image", "mask", "validation mask", "new mask", "order of a list", "shorter list"],
+)
+def test_the_digest_changes_with_what_is_read(root, change):
+    before = read(root).digest
+
+    change(root)
+
+    assert read(root).digest != before
+
+
+@pytest.mark.parametrize("changes", [{"classes": ("sky", "sea", "sand")}, {"classes": (*CLASSES, "more")}])
+def test_the_digest_changes_with_the_classes(root, changes):
+    assert read(root, **changes).digest != read(root).digest
+
+
+def test_the_digest_changes_with_the_ignore_index(root):
+    for id in "abce":
+        write_ids(root, id, np.zeros((4, 6)))
+
+    assert read(root, ignore_index=254).digest != read(root).digest
