@@ -11,11 +11,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ..platform.champion import beats
 from ..platform.exits import exit_status
 from ..platform.home import find_home
 from ..platform.keys import BASELINE, key_of
-from ..platform.ledger import best_row, read_rows
+from ..platform.ledger import beats, best_row, read_rows
 from ..platform.registry import CHAMPION
 from ..platform.services import connect
 from ..platform.spec import load_spec
@@ -75,24 +74,23 @@ def demo(home: Path) -> None:
     say("done")
     print_sweep(storage, spec.name)
     uri = connect(home).tracking_uri
-    console.print(
-        f"""
-Look      {shown(picture)}  image, truth, supervised, champion, confidence
-Compare   {uri}  experiment {spec.name}: select runs, press Compare
-Models    {uri}/#/models
-State     advseg status
-Stop      advseg down    (runs, models and data stay in {shown(home)})
-Your own  put images in JPEGImages/, masks of class ids in SegmentationClass/ and lists of ids in
-          ImageSets/Segmentation/ (labelled.txt, unlabelled.txt, val.txt); copy {SPEC}, set
-          name, dataset.root and dataset.classes, and advseg submit the copy
-The program advseg lies in {shown(Path(sys.executable).parent)}: activate that environment to have it on your path.
-"""
-    )
+    page = {
+        "Look": f"{shown(picture)}: image, truth, supervised, champion, confidence",
+        "Compare": f"{uri}, experiment {spec.name}: select runs, then Compare",
+        "Models": f"{uri}/#/models",
+        "State": "advseg status",
+        "Stop": f"advseg down (runs, models and data stay in {shown(home)})",
+        "Your own": f'copy {SPEC}, see "Your own images" in README.md',
+    }
+    console.print()
+    for word, text in page.items():
+        console.print(f"{word:<9} {text}", soft_wrap=True)
+    console.print(f"\nThe program advseg lies in {shown(Path(sys.executable).parent)}.", soft_wrap=True)
 
 
 def say(stage: str) -> None:
     """Head a stage."""
-    console.print(f"\n[bold]{stage}[/]")
+    console.print(f"\n[bold]{stage}[/]", soft_wrap=True)
 
 
 def run(*arguments: str) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from ..platform.exits import exit_status
-from ..trainers.data.images import read_image, read_mask
+from ..trainers.data.images import read_mask
 from ..trainers.errors import UserError
 from ..trainers.panels import colour, compose, heat
-from .predict import find_images, load_model
+from .predict import find_images, load_model, read_scene
 
 
 def picture(out: Path, images: Sequence[Path], truth: Path, models: Mapping[str, Path]) -> None:
@@ -29,7 +29,7 @@ def picture(out: Path, images: Sequence[Path], truth: Path, models: Mapping[str,
     card = next(iter(loaded.values())).card
     rows = []
     for file in files:
-        image = read_image(file)
+        image = read_scene(file)
         probabilities = {name: model.probabilities(image) for name, model in loaded.items()}
         maps = [read_mask(truth / f"{file.stem}.png")]
         maps += [p.argmax(0).numpy().astype(np.uint8) for p in probabilities.values()]
@@ -53,8 +53,10 @@ def main(arguments: Sequence[str]) -> None:
     models = {}
     for model in asked.models:
         name, equals, path = model.partition("=")
-        if not equals:
+        if not (name and equals and path):
             raise UserError(f"--model {model} must have the form NAME=DIR")
+        if name in models:
+            raise UserError(f"--model {model} names a second model {name}: give each its own name")
         models[name] = Path(path)
     picture(asked.out, asked.images, asked.truth, models)
     print(f"picture written to {asked.out}")

@@ -5,7 +5,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,24 +16,47 @@ from ..trainers.data.images import read_image, write_mask
 from ..trainers.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
+MIN_SIDE = 8
+"""Height and width in pixels below which a network has nothing left to normalise over after its strides."""
 
 
 def predict(model_path: Path, images: Sequence[Path], folder: Path) -> list[Path]:
-    """Write one mask an image to a folder; return their paths.
+    """Write one mask an image to a folder, named as the image is; return their paths.
 
-    Raises UserError for what is no model or no image; images are all read before the first mask is written.
+    Raises UserError for what is no model or no image, and for masks that would replace each other or an
+    image; images are all read before the first mask is written.
     """
     files = find_images(images)
+    masks = {file: folder / f"{file.stem}.png" for file in files}
+    _refuse_replacing(masks)
     for file in files:
-        read_image(file)
+        read_scene(file)
     model = load_model(model_path)
     folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for file in files:
-        mask = model.probabilities(read_image(file)).argmax(0).numpy().astype(np.uint8)
-        written.append(folder / f"{file.stem}.png")
-        write_mask(written[-1], mask, list(model.card.palette))
-    return written
+    for file, path in masks.items():
+        mask = model.probabilities(read_scene(file)).argmax(0).numpy().astype(np.uint8)
+        write_mask(path, mask, list(model.card.palette))
+    return list(masks.values())
+
+
+def _refuse_replacing(masks: Mapping[Path, Path]) -> None:
+    images = {file.resolve(): file for file in masks}
+    owner: dict[Path, Path] = {}
+    for file, path in masks.items():
+        if path.resolve() in images:
+            raise UserError(f"mask {path} would replace image {images[path.resolve()]}: name another folder with --to")
+        if path in owner:
+            raise UserError(f"{owner[path]} and {file} would have the same mask {path}: rename one of them")
+        owner[path] = file
+
+
+def read_scene(path: Path) -> np.ndarray:
+    """An image that is large enough for a network, as uint8 RGB [H, W, 3]. Raises UserError."""
+    image = read_image(path)
+    height, width = image.shape[:2]
+    if min(height, width) < MIN_SIDE:
+        raise UserError(f"{path} is {width} x {height}, but an image must be at least {MIN_SIDE} x {MIN_SIDE} pixels")
+    return image
 
 
 def load_model(path: Path) -> Model:
@@ -56,7 +79,7 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
             raise UserError(f"image {path} does not exist")
     if not files:
         raise UserError(f"no PNG or JPEG images in {', '.join(map(str, paths))}: name images or a folder of them")
-    return files
+    return list(dict.fromkeys(files))
 
 
 def main(arguments: Sequence[str]) -> None:

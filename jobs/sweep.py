@@ -9,19 +9,18 @@ from functools import partial
 import ray
 from optuna.trial import TrialState
 
-from ..platform.champion import beats, crown, keep_model
+from ..platform.champion import crown, keep_model
 from ..platform.driver import Job, run_job
 from ..platform.events import Stage, TrialUpdate, Verdict, emit
 from ..platform.execute import Task
 from ..platform.keys import BASELINE, key_of
-from ..platform.ledger import METRIC, Ledger, best_row, open_ledger
-from ..platform.links import run_url
+from ..platform.ledger import METRIC, Ledger, beats, best_row, open_ledger
 from ..platform.placement import concurrency_of
 from ..platform.registry import CHAMPION
 from ..platform.runs import sweep_identity, trial_identity
 from ..platform.search import update_of
 from ..platform.spec import Resources, Spec
-from ..platform.tracking import close_key, close_run, ensure_run
+from ..platform.tracking import close_key, close_run, ensure_run, run_url
 from ..platform.trials import run_trials
 from ..platform.workers import follow_on_workers
 from ..trainers.data.dataset import open_dataset

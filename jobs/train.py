@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> None:
     asked = parser.parse_args(arguments)
     spec = load_spec(asked.spec, asked.overrides)
     folder = asked.to or directory_of(spec.storage or find_home() / "runs", key_of(spec.name, "local"))
-    training = Training(spec.recipe, open_dataset(spec.dataset), folder)
+    training = Training(spec.recipe(), open_dataset(spec.dataset), folder)
     folder.mkdir(parents=True, exist_ok=True)
     outcome = training.run(
         Reporters(

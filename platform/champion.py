@@ -15,11 +15,6 @@ from .spec import Spec
 from .tracking import find_run
 
 
-def beats(best_miou: float | None, baseline_miou: float | None) -> bool:
-    """Whether a mean IoU is better than the baseline's; nothing beats a baseline that is not there."""
-    return best_miou is not None and baseline_miou is not None and best_miou > baseline_miou
-
-
 def keep_model(client: MlflowClient, spec: Spec, dataset: Dataset, storage: Path, key: str) -> None:
     """Log the model of a finished training in its run."""
     run_id = find_run(client, spec.name, key)
@@ -38,7 +33,7 @@ def crown(client: MlflowClient, spec: Spec, dataset: Dataset, storage: Path, bes
 def export(spec: Spec, dataset: Dataset, storage: Path, key: str) -> Path:
     """Write the model of a finished training from its newest checkpoint; return its directory."""
     directory = directory_of(storage, key)
-    training = Training(spec.recipe, dataset, directory)
+    training = Training(spec.recipe(), dataset, directory)
     training.resume()
     model = directory / "model"
     shutil.rmtree(model, ignore_errors=True)

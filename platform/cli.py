@@ -231,7 +231,7 @@ def _run_job(name: str, arguments: list[str]) -> None:
 
 def main() -> None:
     """The program `advseg`."""
-    sys.exit(exit_status(app))
+    sys.exit(exit_status(lambda: app(prog_name="advseg")))
 
 
 if __name__ == "__main__":

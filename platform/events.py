@@ -60,5 +60,5 @@ def parse(line: str) -> Event | None:
     try:
         fields: dict[str, Any] = json.loads(line.removeprefix(_MARK))
         return _KINDS[fields.pop("kind")](**fields)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

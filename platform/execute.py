@@ -75,7 +75,7 @@ def run_task(task: Task, reporter: Reporter, *, world: World, device: torch.devi
 
 def _train(task: Task, spec: Spec, reporter: Reporter, world: World, device: torch.device | None) -> Outcome:
     dataset = open_dataset(spec.dataset)
-    return Training(spec.recipe, dataset, task.directory, world=world, device=device).run(reporter)
+    return Training(spec.recipe(), dataset, task.directory, world=world, device=device).run(reporter)
 
 
 def reason_of(error: Exception) -> str:

@@ -5,16 +5,30 @@ from collections.abc import Callable
 
 from ..trainers.errors import NonFiniteLossError, UserError
 
+EXTRA = ("boto3", "mlflow", "optuna", "psutil", "ray")
+"""What `pip install advseg` leaves out and `advseg[platform]` brings."""
+
 
 def exit_status(work: Callable[[], object]) -> int:
     """Run a command: 0 when it is done, 2 for a user's mistake, 1 for a diverged run, 130 when interrupted.
 
-    What went wrong is one line on stderr.
+    What went wrong is one line on stderr. A file that cannot be read or written is the user's to mend.
     """
     try:
         work()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
+        return 2
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr, flush=True)
+        return 2
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in EXTRA:
+            raise
+        print(f"error: this command needs {missing}: pip install 'advseg[platform]'", file=sys.stderr, flush=True)
         return 2
     except NonFiniteLossError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)

@@ -20,7 +20,8 @@ class Progress:
     """All that was heard of a job. Hearing an event again, as after a reconnection, changes nothing."""
 
     def __init__(self) -> None:
-        self.stages: list[str] = []
+        self.stage = ""
+        self._stages: set[str] = set()
         self.updates: dict[str, TrialUpdate] = {}
         self.verdict: Verdict | None = None
         self.log: list[str] = []
@@ -44,9 +45,10 @@ class Progress:
     def _is_news(self, event: Event) -> bool:
         match event:
             case Stage():
-                news = event.text not in self.stages
+                news = event.text not in self._stages
                 if news:
-                    self.stages.append(event.text)
+                    self.stage = event.text
+                    self._stages.add(event.text)
             case TrialUpdate():
                 known = self.updates.get(event.key)
                 news = known is None or (event.step, event.state != "RUNNING") > (
@@ -68,7 +70,7 @@ def follow(client: JobSubmissionClient, id: str, console: Console) -> JobStatus:
         with Live(console=console, refresh_per_second=4) as live:
 
             def show(event: Event) -> None:
-                live.update(progress_table(progress.stages[-1], list(progress.updates.values())))
+                live.update(progress_table(progress.stage, list(progress.updates.values())))
 
             status = asyncio.run(_listen(client, id, progress, show))
     else:
@@ -78,7 +80,7 @@ def follow(client: JobSubmissionClient, id: str, console: Console) -> JobStatus:
                 case Stage():
                     console.print(event.text)
                 case TrialUpdate():
-                    console.print(update_line(event), soft_wrap=True, highlight=False)
+                    console.print(update_line(event), soft_wrap=True, markup=False, highlight=False)
 
         status = asyncio.run(_listen(client, id, progress, show))
     if progress.verdict:

@@ -2,7 +2,8 @@
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from ..trainers.errors import UserError
 from .spec import Pruner, Spec, Sweep
@@ -46,9 +48,11 @@ class Ledger:
         self._study_id = storage.get_study_id_from_name(study.study_name)
         self._sweep = sweep
         self._seed = seed
+        # Sorted, for the sampler draws one value after the other and a spec's digest knows no order of keys.
         self._space: dict[str, BaseDistribution] = {
-            key: FloatDistribution(r.low, r.high, log=r.log) for key, r in sweep.space.items()
+            key: FloatDistribution(r.low, r.high, log=r.log) for key, r in sorted(sweep.space.items())
         }
+        self._draw_what_is_missing()
 
     def unfinished(self) -> list[int]:
         """Numbers of trials that were handed out and never finished, oldest first."""
@@ -61,9 +65,7 @@ class Ledger:
         number = min(waiting, default=len(trials))
         if number >= self._sweep.trials:
             return None
-        # The seed belongs to the trial, not to the process that asks: a sampler made anew with one
-        # seed would propose its earlier points again.
-        self._study.sampler = _sampler(self._sweep, seed_of(self._seed, number))
+        self._seed_for(number)
         trial = self._study.ask(self._space)
         assert trial.number == number, "another process asks the same study"
         return number
@@ -101,6 +103,21 @@ class Ledger:
         trials = self._study.get_trials(deepcopy=False)
         return [_row(t) for t in trials if t.state is not TrialState.WAITING]
 
+    def _seed_for(self, number: int) -> None:
+        # The seed belongs to the trial, not to the process that asks: a sampler made anew with one
+        # seed would propose its earlier points again.
+        self._study.sampler = _sampler(self._sweep, seed_of(self._seed, number))
+
+    def _draw_what_is_missing(self) -> None:
+        """Complete the points of trials that a crash cut off while they were drawn, value after value."""
+        for row in self.rows():
+            if row.state is TrialState.RUNNING and row.params.keys() != self._space.keys():
+                self._seed_for(row.number)
+                trial = optuna.Trial(self._study, self._trial_id(row.number))
+                for key in self._space:
+                    asked = self._sweep.space[key]
+                    trial.suggest_float(key, asked.low, asked.high, log=asked.log)
+
     def _trial_id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
 
@@ -110,14 +127,15 @@ def open_ledger(storage: Path, spec: Spec) -> Ledger:
     assert spec.sweep
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage.mkdir(parents=True, exist_ok=True)
-    database = RDBStorage(ledger_url(storage))
-    study = optuna.create_study(
-        study_name=spec.name,
-        storage=database,
-        direction="maximize",
-        pruner=_pruner(spec.sweep.pruner),
-        load_if_exists=True,
-    )
+    with _readable(storage):
+        database = RDBStorage(ledger_url(storage))
+        study = optuna.create_study(
+            study_name=spec.name,
+            storage=database,
+            direction="maximize",
+            pruner=_pruner(spec.sweep.pruner),
+            load_if_exists=True,
+        )
     digest = study.user_attrs.get(_SPEC_DIGEST)
     if digest is None:
         for point in spec.sweep.first:
@@ -134,12 +152,24 @@ def open_ledger(storage: Path, spec: Spec) -> Ledger:
 def read_rows(storage: Path, sweep: str) -> list[Row]:
     """The trials of a sweep, read without its spec. Raises UserError if there is no such sweep."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    names = optuna.get_all_study_names(ledger_url(storage)) if ledger_file(storage).exists() else []
+    with _readable(storage):
+        names = optuna.get_all_study_names(ledger_url(storage)) if ledger_file(storage).exists() else []
     if sweep not in names:
         known = ", ".join(names) or "none yet"
         raise UserError(f"there is no sweep {sweep} in {storage}; known sweeps: {known}")
     study = optuna.load_study(study_name=sweep, storage=ledger_url(storage))
     return [_row(t) for t in study.get_trials(deepcopy=False) if t.state is not TrialState.WAITING]
+
+
+@contextmanager
+def _readable(storage: Path) -> Iterator[None]:
+    """Turn what a damaged database raises into a UserError."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise UserError(
+            f"ledger {ledger_file(storage)} cannot be read ({str(error).splitlines()[0]}): restore or move it"
+        ) from None
 
 
 def ledger_file(storage: Path) -> Path:
@@ -156,6 +186,11 @@ def best_row(rows: Sequence[Row]) -> Row | None:
     """The complete trial of the highest mean IoU; of equals the first."""
     complete = [row for row in rows if row.state is TrialState.COMPLETE and row.value is not None]
     return max(complete, key=lambda row: (row.value or 0.0, -row.number), default=None)
+
+
+def beats(best_miou: float | None, baseline_miou: float | None) -> bool:
+    """Whether a mean IoU is better than the baseline's; nothing beats a baseline that is not there."""
+    return best_miou is not None and baseline_miou is not None and best_miou > baseline_miou
 
 
 def seed_of(seed: int, number: int) -> int:

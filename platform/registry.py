@@ -1,5 +1,6 @@
 """The model registry: a version is a directory of data, logged as artifacts of its run."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from .tracking import KEY_TAG
 CHAMPION = "champion"
 MODEL = "model"
 """Artifact folder of a run's model."""
+_REFERENCE = re.compile(r"[^@/']+[@/][^@/']+")
 
 
 def register(client: MlflowClient, model: Path, name: str, run_id: str, key: str) -> str:
@@ -49,27 +51,31 @@ def pull(client: MlflowClient, reference: str, destination: Path) -> str:
     """
     if destination.exists():
         raise UserError(f"{destination} exists already: remove it or name another folder with --to")
-    name, at, version = reference.partition("@")
-    if at:
-        source, description = _version_source(client, name, version)
-    elif "/" in reference:
-        source, description = _run_source(client, reference), f"the model of {reference}"
-    else:
+    if not _REFERENCE.fullmatch(reference):
         raise UserError(
             f"model {reference!r} must be <name>@<alias>, <name>@<version> or <sweep>/<trial>, as in shapes@champion"
         )
     partial = destination.with_name(f".{destination.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     try:
+        source, description = _source(client, reference)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
         folder = Path(download_artifacts(source, dst_path=str(partial), tracking_uri=client.tracking_uri))
         verify_directory(folder)
         folder.rename(destination)
-    except (MlflowException, BrokenDirectoryError) as error:
-        raise UserError(f"{reference} cannot be pulled: {error}") from None
+    except (MlflowException, BrokenDirectoryError, OSError) as error:
+        raise UserError(f"{reference} cannot be pulled: {' '.join(str(error).split())}") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return description
+
+
+def _source(client: MlflowClient, reference: str) -> tuple[str, str]:
+    """Where the model of a reference lies, and what it is."""
+    name, at, version = reference.partition("@")
+    if at:
+        return _version_source(client, name, version)
+    return _run_source(client, reference), f"the model of {reference}"
 
 
 def _version_source(client: MlflowClient, name: str, version: str) -> tuple[str, str]:

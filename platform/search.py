@@ -1,5 +1,6 @@
 """Tune asks the ledger: which trial next, whether to go on with one, and what became of it."""
 
+import math
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -71,8 +72,12 @@ class LedgerScheduler(FIFOScheduler):
         step = result[STEP]
         self._ledger.report(number, step, result[METRIC])
         verdict = TrialScheduler.CONTINUE
+        if not math.isfinite(result[METRIC]):
+            # The pruner would call it merely not among the best.
+            self._ledger.finish(number, TrialState.FAIL, f"bad value: {result[METRIC]}")
+            verdict = TrialScheduler.STOP
         # After the last step there is nothing to save by stopping, and the trial has earned its value.
-        if step < self._steps and self._ledger.should_prune(number):
+        elif step < self._steps and self._ledger.should_prune(number):
             self._ledger.finish(number, TrialState.PRUNED, f"not among the best at step {step}")
             verdict = TrialScheduler.STOP
         self._watch.changed(number)

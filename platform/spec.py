@@ -112,16 +112,16 @@ class Spec(_Section):
     """Folder for checkpoints and the ledger, reachable from all nodes; by default `runs` beside the services' state."""
 
     @model_validator(mode="after")
-    def _sweep_matches(self) -> Self:
+    def _parts_match(self) -> Self:
         if self.job == "sweep" and self.sweep is None:
             raise ValueError("job is sweep, but there is no section sweep: add one or set job to train")
         if self.job == "train" and self.sweep is not None:
             raise ValueError("job is train, but there is a section sweep: remove it or set job to sweep")
+        self.recipe()
         return self
 
-    @property
     def recipe(self) -> Recipe:
-        """What the trainer needs of it."""
+        """What the trainer needs of it. Raises ValueError if its parts do not go together."""
         return Recipe(segmenter=self.model, discriminator=self.discriminator, trainer=self.trainer)
 
     def with_values(self, values: dict[str, float]) -> "Spec":
@@ -287,14 +287,15 @@ def _anchor(document: dict[str, Any], folder: Path) -> None:
             section[key] = str((folder / path).resolve())
 
 
-def _set(document: dict[str, Any], key: str, value: Any) -> None:
+def _set(document: dict[str, Any], key: str, value: Any, where: str = "") -> None:
     """Set a dotted key of nested mappings, making those that are missing. Keys that hold dots are met whole."""
-    for name in document:
-        if key.startswith(f"{name}.") and isinstance(document[name], dict):
-            return _set(document[name], key.removeprefix(f"{name}."), value)
+    known = [*document, *(SEARCHABLE if where == "sweep.space." else ())]
+    for name in known:
+        if key.startswith(f"{name}.") and isinstance(document.setdefault(name, {}), dict):
+            return _set(document[name], key.removeprefix(f"{name}."), value, f"{where}{name}.")
     name, dot, rest = key.partition(".")
-    if key in document or not dot:
+    if key in known or not dot:
         document[key] = value
         return None
     document[name] = {}
-    return _set(document[name], rest, value)
+    return _set(document[name], rest, value, f"{where}{name}.")

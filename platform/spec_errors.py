@@ -63,7 +63,7 @@ def problems_of(error: ValidationError, model: type[BaseModel], document: Any) -
     """The problems in the validation error of `model` for a document."""
     problems = []
     for detail in error.errors():
-        location = detail["loc"]
+        location, context = detail["loc"], detail.get("ctx", {})
         key = ".".join(_keys(location, document, lacks_last=detail["type"] in _MISSING))
         match detail["type"]:
             case "extra_forbidden" | "unexpected_keyword_argument":
@@ -71,13 +71,13 @@ def problems_of(error: ValidationError, model: type[BaseModel], document: Any) -
             case kind if kind in _MISSING:
                 problems.append(Problem(key, "is missing: add it"))
             case "union_tag_invalid":
-                problems.append(_unknown_tag(key, **detail["ctx"]))
+                problems.append(_unknown_tag(key, **context))
             case "union_tag_not_found":
-                problems.append(Problem(f"{key}.{detail['ctx']['discriminator'].strip(_QUOTES)}", "is missing: add it"))
+                problems.append(Problem(f"{key}.{context['discriminator'].strip(_QUOTES)}", "is missing: add it"))
             case "value_error":
-                problems.append(Problem(key, str(detail.get("ctx", {})["error"])))
+                problems.append(Problem(key, str(context["error"])))
             case kind if kind in _RULES:
-                rule = _RULES[kind].format(**detail.get("ctx", {}))
+                rule = _RULES[kind].format(**context)
                 shown = "" if isinstance(detail["input"], dict) else f", but is {detail['input']!r}"
                 problems.append(Problem(key, rule + shown))
             case _:

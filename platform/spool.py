@@ -20,6 +20,9 @@ class Spool:
             whole = text[: text.rfind(b"\n") + 1]
             if whole != text:
                 path.write_bytes(whole)
+        if self._sent() > (written := len(self.records())):
+            # The machine went down before the last records reached the disk; what comes next is not sent yet.
+            self._set_mark(written)
 
     def append(self, record: dict[str, Any]) -> None:
         """Add one record."""
@@ -38,7 +41,9 @@ class Spool:
 
     def mark_sent(self, count: int) -> None:
         """Move the mark `count` records further."""
-        total = self._sent() + count
+        self._set_mark(self._sent() + count)
+
+    def _set_mark(self, total: int) -> None:
         partial = self._mark.with_suffix(".partial")
         partial.write_text(str(total))
         partial.replace(self._mark)

@@ -1,13 +1,13 @@
 """What `advseg sweep show` prints."""
 
+import math
 from pathlib import Path
 
 from rich.console import Console
 
 from ..trainers.loop import read_outcome
-from .champion import beats
 from .keys import BASELINE, directory_of, key_of
-from .ledger import METRIC, Row, best_row, read_rows
+from .ledger import METRIC, Row, beats, best_row, read_rows
 from .tables import percent, trials_table
 
 
@@ -27,7 +27,12 @@ def baseline_miou(storage: Path, sweep: str) -> float | None:
 
 def best_first(rows: list[Row]) -> list[Row]:
     """Complete trials by mean IoU, then the stopped and the failed ones by theirs."""
-    return sorted(rows, key=lambda row: (row.state.name != "COMPLETE", -(row.value or 0.0), row.number))
+
+    def place(row: Row) -> tuple[bool, float, int]:
+        known = row.value is not None and math.isfinite(row.value)
+        return row.state.name != "COMPLETE", -(row.value or 0.0) if known else math.inf, row.number
+
+    return sorted(rows, key=place)
 
 
 def verdict_line(best: Row | None, baseline: float | None) -> str:

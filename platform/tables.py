@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
+from optuna.trial import TrialState
 from rich.table import Table
+from rich.text import Text
 
 from .events import TrialUpdate, Verdict
-from .ledger import Row
+from .ledger import Row, beats
 
 _STYLES = {"RUNNING": "cyan", "COMPLETE": "green", "PRUNED": "yellow", "FAIL": "red"}
 
@@ -21,13 +23,12 @@ def progress_table(stage: str, updates: Sequence[TrialUpdate]) -> Table:
         table.add_column(heading, justify="right")
     table.add_column("state")
     for update in updates:
-        style = _STYLES.get(update.state, "")
         table.add_row(
             update.key,
             *(number(update.params.get(name)) for name in names),
             f"{update.step}/{update.steps}",
             percent(update.miou),
-            f"[{style}]{update.state}[/] {update.reason}",
+            _state(update.state, update.reason),
         )
     return table
 
@@ -43,13 +44,12 @@ def trials_table(sweep: str, rows: Sequence[Row]) -> Table:
     table.add_column("mIoU", justify="right")
     table.add_column("state")
     for row in rows:
-        style = _STYLES.get(row.state.name, "")
         table.add_row(
             str(row.number),
             *(number(row.params.get(name)) for name in names),
             str(max(row.curve, default=0)),
             percent(row.value),
-            f"[{style}]{row.state.name}[/] {row.reason}",
+            _state(row.state.name, row.reason if row.state is TrialState.FAIL else ""),
         )
     return table
 
@@ -70,10 +70,12 @@ def update_line(update: TrialUpdate) -> str:
 
 def verdict_text(verdict: Verdict) -> str:
     """How a sweep ended, in a few lines."""
+    won = beats(verdict.best_miou, verdict.baseline_miou)
+    why_none = "the spec names no sweep.register_as" if won else "no trial beat the baseline"
     lines = [
         f"best      {verdict.best or 'no trial is complete'}  mIoU {percent(verdict.best_miou)}",
         f"baseline  mIoU {percent(verdict.baseline_miou)}",
-        f"model     {verdict.registered or 'none registered: no trial beat the baseline'}",
+        f"model     {verdict.registered or 'none registered: ' + why_none}",
         f"MLflow    {verdict.url}",
     ]
     return "\n".join(lines)
@@ -92,3 +94,8 @@ def number(value: float | None) -> str:
 def percent(value: float | None) -> str:
     """One digit after the point; a dash if there is none."""
     return "-" if value is None else f"{value:.1f}"
+
+
+def _state(state: str, reason: str) -> Text:
+    """A state in its colour. A reason is an error's own words, in which brackets are no markup."""
+    return Text.assemble((state, _STYLES.get(state, "")), f" {reason}")

@@ -67,7 +67,10 @@ def find_run(client: MlflowClient, experiment: str, key: str) -> str | None:
 
 
 def ensure_run(client: MlflowClient, identity: RunIdentity) -> str:
-    """The id of the run of an identity; it is created only if its key is not found, and reopened if it had ended."""
+    """The id of the run of an identity; it is created only if its key is not found, and reopened if it had ended.
+
+    Parameters that are logged already stay as they are.
+    """
     run_id = find_run(client, identity.experiment, identity.key)
     if run_id is None:
         tags = {KEY_TAG: identity.key}
@@ -76,11 +79,14 @@ def ensure_run(client: MlflowClient, identity: RunIdentity) -> str:
             assert parent is not None, f"the parent run {identity.parent} must exist before its children"
             tags["mlflow.parentRunId"] = parent
         run = client.create_run(experiment_id(client, identity.experiment), tags=tags, run_name=identity.key)
-        run_id = run.info.run_id
-        params = [Param(key, str(value)) for key, value in identity.params.items()]
-        client.log_batch(run_id, params=params)
+        run_id, logged = run.info.run_id, {}
     else:
         client.update_run(run_id, status="RUNNING")
+        logged = client.get_run(run_id).data.params
+    # A crash can fall between a run's creation and its parameters.
+    params = [Param(key, str(value)) for key, value in identity.params.items() if key not in logged]
+    if params:
+        client.log_batch(run_id, params=params)
     return run_id
 
 
@@ -89,6 +95,11 @@ def close_run(client: MlflowClient, run_id: str, state: str, reason: str = "") -
     tags = [RunTag(STATE_TAG, state), RunTag(REASON_TAG, reason)]
     client.log_batch(run_id, tags=tags)
     client.set_terminated(run_id, RUN_STATUS[state])
+
+
+def run_url(client: MlflowClient, run_id: str) -> str:
+    """Where the MLflow UI shows a run."""
+    return f"{client.tracking_uri}/#/experiments/{client.get_run(run_id).info.experiment_id}/runs/{run_id}"
 
 
 def close_key(client: MlflowClient, experiment: str, key: str, state: str, reason: str = "") -> None:
@@ -104,14 +115,24 @@ class MlflowReporter:
     A step that was reported before, by this process or one that died, is not sent again.
     """
 
-    def __init__(self, tracking_uri: str, identity: RunIdentity, directory: Path) -> None:
+    def __init__(
+        self,
+        tracking_uri: str,
+        identity: RunIdentity,
+        directory: Path,
+        *,
+        farewell_s: float = _FAREWELL_S,
+        retry_s: float = _RETRY_S,
+    ) -> None:
         self._client = MlflowClient(tracking_uri)
         self._identity = identity
+        self._farewell_s = farewell_s
+        self._retry_s = retry_s
         self._spool = Spool(directory / "metrics.jsonl")
         self._last_step = max((record["step"] for record in self._spool.records()), default=-1)
         self._wake = threading.Event()
-        self._closing = threading.Event()
-        self._run_id: str | None = None
+        self._end: tuple[str, str, list[Path]] | None = None
+        self._abandoned = threading.Event()
         self._thread = threading.Thread(target=self._send_all, name="mlflow-flusher", daemon=True)
         self._thread.start()
 
@@ -127,36 +148,38 @@ class MlflowReporter:
     def close(self, state: str, reason: str, artifacts: list[Path]) -> None:
         """Send what is left, then the artifacts that exist, then the end of the run.
 
-        If the server does not answer in time, all stays in the spool, and a warning says so.
+        If the server does not answer in `farewell_s` seconds, all stays in the spool, and a warning says so.
         """
-        self._closing.set()
+        self._end = state, reason, artifacts
         self._wake.set()
-        self._thread.join(_FAREWELL_S)
-        if self._thread.is_alive() or self._run_id is None:
+        self._thread.join(self._farewell_s)
+        if self._thread.is_alive():
+            # From here on the spool and the run belong to whoever resumes the training.
+            self._abandoned.set()
             log.warning("MLflow does not answer; metrics of %s stay in its spool", self._identity.key)
-            return
-        try:
-            for path in artifacts:
-                if path.exists():
-                    self._client.log_artifact(self._run_id, str(path))
-            close_run(self._client, self._run_id, state, reason)
-        except MlflowException as error:
-            log.warning("MLflow run %s could not be closed: %s", self._identity.key, error)
 
     def _send_all(self) -> None:
-        while True:
+        run_id: str | None = None
+        while not self._abandoned.is_set():
             self._wake.clear()
-            closing = self._closing.is_set()
+            end = self._end
             try:
-                self._run_id = self._run_id or ensure_run(self._client, self._identity)
-                self._send_unsent(self._run_id)
-            except MlflowException as error:
+                run_id = run_id or ensure_run(self._client, self._identity)
+                self._send_unsent(run_id)
+                if end and not self._abandoned.is_set():
+                    state, reason, artifacts = end
+                    for path in artifacts:
+                        if path.exists():
+                            self._client.log_artifact(run_id, str(path))
+                    close_run(self._client, run_id, state, reason)
+                    return
+            except Exception as error:
+                # Whatever MLflow or an artifact store raises: it may not end the training, nor this thread.
                 log.warning("MLflow did not take metrics of %s, trying again: %s", self._identity.key, error)
-                time.sleep(_RETRY_S)
+                self._abandoned.wait(self._retry_s)
                 continue
-            if closing:
-                return
-            self._wake.wait()
+            if end is None:
+                self._wake.wait()
 
     def _send_unsent(self, run_id: str) -> None:
         for record in self._spool.unsent():
@@ -165,4 +188,6 @@ class MlflowReporter:
             ]
             for start in range(0, len(metrics), _BATCH):
                 self._client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
+            if self._abandoned.is_set():
+                return
             self._spool.mark_sent(1)

@@ -32,7 +32,7 @@ class ShapesSettings(Settings):
     test: Annotated[int, Interval(1)] = 6
     size: Annotated[int, Interval(16, 512)] = 48
     """Height and width in pixels."""
-    seed: Annotated[int, Interval(0)] = 0
+    seed: Annotated[int, Interval(0, 2**63, open_high=True)] = 0
 
 
 def write_shapes(root: Path, settings: ShapesSettings) -> bool:

@@ -1,0 +1,224 @@
+"""The program as a user types it: its help, and what it says to mistakes."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+import yaml
+
+from advseg.platform.cli import app
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+def verbs(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    yield path
+    for name, child in getattr(command, "commands", {}).items():
+        yield from verbs(child, (*path, name))
+
+
+VERBS = list(verbs(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
+def test_every_command_has_help(advseg: Command, verb: tuple[str, ...]) -> None:
+    status, out, err = advseg(*verb, "--help")
+    assert (status, err) == (0, "")
+    assert out.startswith("Usage: ")
+    assert f"{' '.join(verb)} [OPTIONS]" in out.splitlines()[0]
+
+
+def test_all_commands_are_known() -> None:
+    assert {" ".join(verb) for verb in VERBS} >= {"up", "train", "submit", "data shapes", "models pull", "sweep show"}
+
+
+def test_help_imports_nothing_slow() -> None:
+    program = """
+import sys
+from advseg.platform.cli import main
+sys.argv = ["advseg", "--help"]
+try:
+    main()
+except SystemExit as end:
+    assert not end.code
+print(sorted({"torch", "ray", "mlflow", "optuna", "numpy"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def mistake(result: tuple[int, str, str]) -> str:
+    """The one error of a command that ended as a user's mistake should."""
+    status, _, err = result
+    assert status == 2
+    assert "Traceback" not in err
+    assert err.count("error: ") == 1
+    assert err.startswith("error: ")
+    return err.removeprefix("error: ").removesuffix("\n")
+
+
+DOWN = "the MLflow server and the Ray head do not run in "
+
+
+class TestWithoutServices:
+    def test_submit_asks_for_them(self, advseg: Command, spec: Path) -> None:
+        assert mistake(advseg("submit", spec)).startswith(DOWN)
+
+    def test_submit_checks_the_spec_first(self, advseg: Command, spec: Path) -> None:
+        assert "trainer.steps: must be at least 1, but is 0" in mistake(advseg("submit", spec, "--set=trainer.steps=0"))
+
+    @pytest.mark.parametrize(
+        "command", [("follow", "x"), ("stop", "x"), ("models", "pull", "a@b", "--to", "q")], ids=str
+    )
+    def test_what_needs_them_asks_for_them(self, advseg: Command, command: tuple[str, ...]) -> None:
+        assert mistake(advseg(*command)).startswith(DOWN)
+
+    def test_status_says_so(self, advseg: Command) -> None:
+        status, out, err = advseg("status")
+        assert (status, err) == (0, "")
+        assert DOWN in out
+
+    def test_show_of_an_unknown_sweep_names_the_known_ones(self, advseg: Command, tmp_path: Path) -> None:
+        expected = f"there is no sweep x in {tmp_path / 'home' / 'runs'}; known sweeps: none yet"
+        assert mistake(advseg("sweep", "show", "x")) == expected
+
+    def test_show_of_a_broken_ledger_names_it(self, advseg: Command, tmp_path: Path) -> None:
+        (tmp_path / "ledger.db").write_text("this is no database, however long it goes on")
+        assert "ledger.db cannot be read" in mistake(advseg("sweep", "show", "x", "--storage", tmp_path))
+
+
+class TestTrain:
+    def test_of_a_missing_spec(self, advseg: Command) -> None:
+        assert mistake(advseg("train", "no.yaml")) == "spec no.yaml does not exist"
+
+    def test_of_a_malformed_override(self, advseg: Command, spec: Path) -> None:
+        assert "must have the form key=value" in mistake(advseg("train", spec, "--set", "trainer.steps"))
+
+    def test_of_a_broken_dataset_lists_all_problems(
+        self, advseg: Command, document: dict[str, Any], shapes: Path, tmp_path: Path
+    ) -> None:
+        broken = tmp_path / "broken"
+        shutil.copytree(shapes, broken)
+        first, second, *_ = sorted((broken / "JPEGImages").iterdir())
+        first.write_text("no image")
+        second.unlink()
+        document = {**document, "dataset": {**document["dataset"], "root": str(broken)}}
+        (tmp_path / "spec.yaml").write_text(yaml.safe_dump(document))
+        lines = mistake(advseg("train", "spec.yaml")).splitlines()
+        assert lines[0] == f"2 problems in dataset {broken}:"
+        assert any(str(first) in line for line in lines)
+        assert any(str(second) in line for line in lines)
+
+    @pytest.mark.parametrize("to", ["file", "file/below"])
+    def test_into_a_file(self, advseg: Command, spec: Path, tmp_path: Path, to: str) -> None:
+        (tmp_path / "file").write_text("mine")
+        assert mistake(advseg("train", spec, "--to", to)).startswith("file")
+        assert (tmp_path / "file").read_text() == "mine"
+
+    def test_that_diverges_names_the_term(self, advseg: Command, spec: Path) -> None:
+        status, _, err = advseg("train", spec, "--to", "run", "--set=trainer.segmenter_optimizer={name: sgd, lr: 1e30}")
+        assert status == 1
+        assert err.startswith("error: ")
+        assert "became NaN or infinite at step" in err
+
+    def test_says_where_the_model_is(self, advseg: Command, spec: Path, tmp_path: Path) -> None:
+        status, out, _ = advseg("train", spec, "--set=trainer.steps=1")
+        assert status == 0
+        assert out.endswith(f"model in {tmp_path / 'home' / 'runs' / 'tiny' / 'local' / 'model'}\n")
+
+
+class TestShapes:
+    @pytest.mark.parametrize(
+        ("option", "message"),
+        [
+            ("--labelled=0", "--labelled must be at least 1, but is 0"),
+            ("--size=5", "--size must be in [16, 512], but is 5"),
+            ("--seed=-1", "--seed must be in [0, 9.22337e+18), but is -1"),
+        ],
+    )
+    def test_with_numbers_out_of_range(self, advseg: Command, option: str, message: str) -> None:
+        assert mistake(advseg("data", "shapes", "new", option)) == message
+
+    def test_with_a_word_for_a_number(self, advseg: Command) -> None:
+        status, _, err = advseg("data", "shapes", "new", "--labelled=many")
+        assert status == 2
+        assert "Invalid value for '--labelled'" in err
+
+    def test_over_something_else(self, advseg: Command, tmp_path: Path) -> None:
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / "file").touch()
+        assert mistake(advseg("data", "shapes", "mine")).startswith("mine holds something else")
+
+    def test_below_a_file(self, advseg: Command, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        assert mistake(advseg("data", "shapes", "file/new")).startswith("file/")
+
+    def test_twice_writes_once(self, advseg: Command) -> None:
+        small = [f"--{part}=1" for part in ("labelled", "unlabelled", "val", "test")]
+        assert advseg("data", "shapes", "new", "--size=16", *small)[:2] == (0, "4 images of 16 x 16 written to new\n")
+        again = "4 images of 16 x 16 lie already in new\n"
+        assert advseg("data", "shapes", "new", "--size=16", *small)[:2] == (0, again)
+
+
+class TestPredict:
+    def test_with_what_is_no_model(self, advseg: Command, shapes: Path, tmp_path: Path) -> None:
+        assert "MANIFEST.json" in mistake(advseg("predict", "nowhere", shapes / "JPEGImages", "--to", "to"))
+        (tmp_path / "file").touch()
+        assert "MANIFEST.json" in mistake(advseg("predict", "file", shapes / "JPEGImages", "--to", "to"))
+
+    def test_of_a_missing_image(self, advseg: Command, model: Path) -> None:
+        assert mistake(advseg("predict", model, "no.png", "--to", "to")) == "image no.png does not exist"
+
+    def test_of_what_is_no_image(self, advseg: Command, model: Path, tmp_path: Path) -> None:
+        (tmp_path / "notes.txt").write_text("hello")
+        assert mistake(advseg("predict", model, "notes.txt", "--to", "to")).startswith("notes.txt is neither PNG nor")
+
+    def test_into_a_file(self, advseg: Command, model: Path, shapes: Path, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        assert mistake(advseg("predict", model, shapes / "JPEGImages", "--to", "file")) == "file: File exists"
+
+    def test_says_how_many_masks_it_wrote(self, advseg: Command, model: Path, shapes: Path) -> None:
+        status, out, _ = advseg("predict", model, shapes / "JPEGImages", "--to", "to")
+        assert (status, out) == (0, "10 masks written to to\n")
+
+
+class TestPicture:
+    @pytest.fixture
+    def ask(self, advseg: Command, shapes: Path) -> Callable[..., tuple[int, str, str]]:
+        image = sorted((shapes / "JPEGImages").iterdir())[0]
+
+        def run(*models: str, out: str = "out.png", truth: Path = shapes / "SegmentationClass") -> tuple[int, str, str]:
+            named = [f"--model={model}" for model in models]
+            return advseg("picture", out, "--images", image, "--truth", truth, *named)
+
+        return run
+
+    def test_without_truth(self, ask: Command, model: Path, tmp_path: Path) -> None:
+        assert mistake(ask(f"a={model}", truth=tmp_path / "no")).endswith(".png does not exist")
+
+    @pytest.mark.parametrize("form", ["{}", "={}", "a="])
+    def test_of_a_malformed_model(self, ask: Command, model: Path, form: str) -> None:
+        assert mistake(ask(form.format(model))).endswith("must have the form NAME=DIR")
+
+    def test_of_two_models_of_one_name(self, ask: Command, model: Path) -> None:
+        assert "names a second model a" in mistake(ask(f"a={model}", f"a={model}"))
+
+    def test_onto_a_folder(self, ask: Command, model: Path, tmp_path: Path) -> None:
+        (tmp_path / "folder").mkdir()
+        assert mistake(ask(f"a={model}", out="folder")) == "folder: Is a directory"
+
+    def test_says_where_it_is(self, ask: Command, model: Path) -> None:
+        assert ask(f"a={model}")[:2] == (0, "picture written to out.png\n")
+
+
+@pytest.mark.parametrize("arguments", [("foo",), ("train",), ("train", "a.yaml", "--set"), ("predict", "m")], ids=str)
+def test_a_command_line_that_is_wrong_is_answered_with_its_usage(advseg: Command, arguments: tuple[str, ...]) -> None:
+    status, _, err = advseg(*arguments)
+    assert status == 2
+    assert "Error: " in err
+    assert "Traceback" not in err

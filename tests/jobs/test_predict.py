@@ -1,0 +1,137 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from advseg.jobs.picture import picture
+from advseg.jobs.predict import find_images, load_model, predict
+from advseg.models import load
+from advseg.trainers.errors import UserError
+
+TILE, GAP = 144, 4
+
+
+@pytest.fixture
+def images(shapes: Path) -> list[Path]:
+    return sorted((shapes / "JPEGImages").iterdir())[:2]
+
+
+def save(path: Path, width: int, height: int, mode: str = "RGB") -> Path:
+    path.parent.mkdir(exist_ok=True)
+    Image.new(mode, (width, height)).save(path)
+    return path
+
+
+class TestPredicting:
+    def test_writes_masks_of_class_ids_in_the_models_palette(
+        self, model: Path, images: list[Path], tmp_path: Path
+    ) -> None:
+        wide = save(tmp_path / "wide.png", 40, 24)
+        written = predict(model, [*images, wide], tmp_path / "to" / "masks")
+        assert [path.name for path in written] == [f"{images[0].stem}.png", f"{images[1].stem}.png", "wide.png"]
+        card = load(model).card
+        for path, size in zip(written, [(16, 16), (16, 16), (40, 24)], strict=True):
+            with Image.open(path) as mask:
+                assert (mask.mode, mask.size, mask.format) == ("P", size, "PNG")
+                flat = mask.getpalette("RGB")
+                assert flat
+                assert flat[: 3 * len(card.palette)] == [value for colour in card.palette for value in colour]
+                assert np.asarray(mask).max() < len(card.classes)
+
+    def test_gives_the_most_probable_class(self, model: Path, images: list[Path], tmp_path: Path) -> None:
+        (path,) = predict(model, images[:1], tmp_path)
+        with Image.open(images[0]) as image, Image.open(path) as mask:
+            expected = load(model).probabilities(np.asarray(image)).argmax(0).numpy()
+            assert (np.asarray(mask) == expected).all()
+
+    @pytest.mark.parametrize("mode", ["L", "P", "RGBA"])
+    def test_takes_images_of_every_mode(self, model: Path, tmp_path: Path, mode: str) -> None:
+        assert len(predict(model, [save(tmp_path / "image.png", 16, 16, mode)], tmp_path / "to")) == 1
+
+    def test_refuses_an_image_too_small_for_the_network(self, model: Path, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match=r"dot.png is 1 x 16, but an image must be at least 8 x 8 pixels"):
+            predict(model, [save(tmp_path / "dot.png", 1, 16)], tmp_path / "to")
+        assert len(predict(model, [save(tmp_path / "least.png", 8, 8)], tmp_path / "to")) == 1
+
+    def test_writes_nothing_if_one_image_is_bad(self, model: Path, images: list[Path], tmp_path: Path) -> None:
+        bad = tmp_path / "bad.png"
+        bad.write_text("no image")
+        with pytest.raises(UserError, match="neither PNG nor JPEG"):
+            predict(model, [*images, bad], tmp_path / "to")
+        assert not (tmp_path / "to").exists()
+
+    def test_refuses_two_images_of_one_name(self, model: Path, tmp_path: Path) -> None:
+        twins = [save(tmp_path / folder / "image.png", 16, 16) for folder in "ab"]
+        with pytest.raises(UserError, match="would have the same mask"):
+            predict(model, twins, tmp_path / "to")
+
+    def test_refuses_to_replace_an_image(self, model: Path, tmp_path: Path) -> None:
+        image = save(tmp_path / "image.png", 16, 16)
+        before = image.read_bytes()
+        with pytest.raises(UserError, match=r"would replace image .* name another folder with --to"):
+            predict(model, [tmp_path], tmp_path)
+        assert image.read_bytes() == before
+
+    def test_takes_an_image_that_is_named_twice_once(self, model: Path, images: list[Path], tmp_path: Path) -> None:
+        assert len(predict(model, [images[0], images[0]], tmp_path)) == 1
+
+
+class TestFinding:
+    def test_takes_files_as_they_are_and_images_of_folders(self, tmp_path: Path) -> None:
+        for name in ("b.JPG", "a.png", "notes.txt", "c.jpeg"):
+            (tmp_path / name).touch()
+        found = find_images([tmp_path, tmp_path / "notes.txt"])
+        assert [path.name for path in found] == ["a.png", "b.JPG", "c.jpeg", "notes.txt"]
+
+    def test_of_nothing_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match="no PNG or JPEG images in"):
+            find_images([tmp_path])
+        with pytest.raises(UserError, match="does not exist"):
+            find_images([tmp_path / "no.png"])
+
+
+class TestModel:
+    def test_that_is_none_is_refused(self, tmp_path: Path, model: Path) -> None:
+        file = tmp_path / "file"
+        file.touch()
+        for path in (tmp_path / "nowhere", tmp_path, file, model.parent / "checkpoints" / "step-00000004"):
+            with pytest.raises(UserError, match="pull or train the model again"):
+                load_model(path)
+
+    def test_that_was_changed_is_refused(self, model: Path, tmp_path: Path) -> None:
+        shutil.copytree(model, tmp_path / "model")
+        with (tmp_path / "model" / "model.json").open("a") as card:
+            card.write(" ")
+        with pytest.raises(UserError, match="differs from its checksum"):
+            load_model(tmp_path / "model")
+
+
+class TestPicture:
+    @pytest.mark.parametrize(("names", "columns"), [("a", 4), ("ab", 5)])
+    def test_has_a_column_for_image_truth_each_model_and_confidence(
+        self, model: Path, images: list[Path], shapes: Path, tmp_path: Path, names: str, columns: int
+    ) -> None:
+        out = tmp_path / "new" / "picture.png"
+        picture(out, images, shapes / "SegmentationClass", dict.fromkeys(names, model))
+        with Image.open(out) as drawn:
+            assert drawn.format == "PNG"
+            assert drawn.width == columns * (TILE + GAP) + GAP
+            assert drawn.height > len(images) * TILE
+
+    def test_has_no_confidence_without_a_discriminator(
+        self, spec: Path, images: list[Path], shapes: Path, tmp_path: Path
+    ) -> None:
+        from advseg.jobs.train import main
+
+        lambdas = [f"--set=trainer.{name}=0" for name in ("lambda_adv", "lambda_semi", "lambda_semi_adv")]
+        main([str(spec), "--to", str(tmp_path / "run"), "--set=trainer.steps=1", *lambdas])
+        picture(tmp_path / "out.png", images, shapes / "SegmentationClass", {"plain": tmp_path / "run" / "model"})
+        with Image.open(tmp_path / "out.png") as drawn:
+            assert drawn.width == 3 * (TILE + GAP) + GAP
+
+    def test_needs_the_truth_of_every_image(self, model: Path, images: list[Path], tmp_path: Path) -> None:
+        with pytest.raises(UserError, match=f"{images[0].stem}.png does not exist"):
+            picture(tmp_path / "out.png", images, tmp_path, {"a": model})
+        assert not (tmp_path / "out.png").exists()

@@ -1,0 +1,79 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from advseg.jobs.train import main
+from advseg.models import load
+from advseg.platform.spec import load_spec
+from advseg.trainers.data.dataset import open_dataset
+from advseg.trainers.data.shapes import CLASSES
+from advseg.trainers.errors import CheckpointError
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+class TestTraining:
+    def test_leaves_model_metrics_panel_and_checkpoints(self, model: Path, spec: Path) -> None:
+        run = model.parent
+        loaded = load(model)
+        assert loaded.card.classes == CLASSES
+        assert loaded.card.lineage["step"] == 4
+        assert loaded.card.lineage["spec"] == load_spec(spec).model_dump(mode="json")
+        assert loaded.card.lineage["dataset_digest"] == open_dataset(load_spec(spec).dataset).digest
+        steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+        assert steps == [2, 4]
+        with Image.open(run / "validation.png") as panel:
+            assert panel.format == "PNG"
+        assert [path.name for path in sorted((run / "checkpoints").iterdir())] == ["step-00000002", "step-00000004"]
+
+    def test_resumes_to_the_same_weights(
+        self, spec: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from advseg.trainers.loop import Training
+
+        save = Training._save
+
+        def save_and_die(training: Training) -> None:
+            save(training)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Training, "_save", save_and_die)
+            main([str(spec), "--to", str(tmp_path / "run")])
+        assert not (tmp_path / "run" / "model").exists()
+        main([str(spec), "--to", str(tmp_path / "run")])
+        weights = [path / "segmenter.safetensors" for path in (model, tmp_path / "run" / "model")]
+        assert weights[0].read_bytes() == weights[1].read_bytes()
+
+    def test_that_is_finished_only_exports_again(
+        self, spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        run = tmp_path / "run"
+        main([str(spec), "--to", str(run)])
+        capsys.readouterr()
+        main([str(spec), "--to", str(run)])
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split()[:2] for line in lines[:-1]] == [["step", "4/4"]]
+        assert lines[-1].endswith(f"after 4 steps; model in {run / 'model'}")
+
+    def test_takes_overrides(self, spec: Path, tmp_path: Path) -> None:
+        main([str(spec), "--to", str(tmp_path / "run"), "--set=trainer.steps=1", "--set", "trainer.lambda_adv=0.5"])
+        card = load(tmp_path / "run" / "model").card
+        assert card.lineage["step"] == 1
+        assert card.lineage["spec"]["trainer"]["lambda_adv"] == 0.5
+
+    def test_of_other_settings_into_the_same_folder_is_refused(self, spec: Path, model: Path) -> None:
+        with pytest.raises(CheckpointError, match="belongs to other settings or data"):
+            main([str(spec), "--to", str(model.parent), "--set=trainer.steps=6"])
+
+    def test_without_the_method_exports_no_discriminator(self, spec: Path, tmp_path: Path) -> None:
+        lambdas = [f"--set=trainer.{name}=0" for name in ("lambda_adv", "lambda_semi", "lambda_semi_adv")]
+        main([str(spec), "--to", str(tmp_path / "run"), "--set=trainer.steps=1", *lambdas])
+        assert load(tmp_path / "run" / "model").discriminator is None
+
+    def test_goes_to_the_storage_by_default(self, spec: Path, tmp_path: Path) -> None:
+        main([str(spec), "--set=trainer.steps=1", f"--set=storage={tmp_path}"])
+        load(tmp_path / "tiny" / "local" / "model")

@@ -1,0 +1,65 @@
+import pytest
+
+from advseg.platform.placement import concurrency_of
+from advseg.platform.spec import Resources
+from advseg.platform.submit import KnownJob, choose_id
+from advseg.trainers.errors import UserError
+
+
+class TestPlacement:
+    @pytest.mark.parametrize(
+        ("asked", "resources", "cluster", "fits"),
+        [
+            (2, {}, {"CPU": 8.0}, 2),
+            (9, {}, {"CPU": 8.0}, 8),
+            (9, {"workers": 3}, {"CPU": 8.0}, 2),
+            (9, {"cpus_per_worker": 0.1}, {"CPU": 0.3}, 3),
+            (9, {"gpus_per_worker": 1}, {"CPU": 64.0, "GPU": 4.0}, 4),
+            (9, {"gpus_per_worker": 0.5, "workers": 2}, {"CPU": 64.0, "GPU": 4.0}, 4),
+            (1, {"workers": 8}, {"CPU": 8.0}, 1),
+        ],
+    )
+    def test_fits_what_the_scarcest_resource_allows(
+        self, asked: int, resources: dict[str, float], cluster: dict[str, float], fits: int
+    ) -> None:
+        assert concurrency_of(asked, Resources.model_validate(resources), cluster) == fits
+
+    @pytest.mark.parametrize(
+        ("resources", "cluster", "message"),
+        [
+            ({"workers": 3}, {"CPU": 2.0}, "needs 3 CPUs .3 workers of 1., but the cluster has 2: lower workers"),
+            ({"gpus_per_worker": 1}, {"CPU": 2.0}, "needs 1 GPUs .1 workers of 1., but the cluster has 0"),
+        ],
+    )
+    def test_refuses_what_never_fits(
+        self, resources: dict[str, float], cluster: dict[str, float], message: str
+    ) -> None:
+        with pytest.raises(UserError, match=message):
+            concurrency_of(2, Resources.model_validate(resources), cluster)
+
+
+def job(id: str, digest: str = "old", *, active: bool = False) -> KnownJob:
+    return KnownJob(id=id, active=active, digest=digest)
+
+
+class TestSubmissionId:
+    def test_is_the_first_of_a_new_name(self) -> None:
+        assert choose_id("probe", "d", []) == ("probe-1", True)
+
+    def test_is_the_running_jobs_if_it_is_the_same(self) -> None:
+        known = [job("probe-1"), job("probe-2", "d", active=True)]
+        assert choose_id("probe", "d", known) == ("probe-2", False)
+
+    def test_is_a_new_one_once_the_same_job_has_ended(self) -> None:
+        assert choose_id("probe", "d", [job("probe-1", "d"), job("probe-10")]) == ("probe-11", True)
+
+    def test_is_refused_while_another_job_of_the_name_runs(self) -> None:
+        with pytest.raises(
+            UserError, match=r"job probe-3 .* another spec: stop it by `advseg stop probe-3` .*probe-2$"
+        ):
+            choose_id("probe", "d", [job("probe-3", "other", active=True)])
+
+    def test_heeds_no_job_of_another_name(self) -> None:
+        others = [job("probe-x-4", active=True), job("prob-5", active=True), job("", active=True), job("probe-a")]
+        assert choose_id("probe", "d", others) == ("probe-1", True)
+        assert choose_id("probe-x", "d", [job("probe-7")]) == ("probe-x-1", True)
