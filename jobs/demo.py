@@ -17,7 +17,7 @@ from ..platform.keys import BASELINE, key_of
 from ..platform.ledger import beats, best_row, read_rows
 from ..platform.registry import CHAMPION
 from ..platform.services import connect
-from ..platform.spec import load_spec
+from ..platform.spec_file import load_spec
 from ..platform.sweep_page import baseline_miou, print_sweep
 from ..trainers.errors import UserError
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..platform.exits import exit_status
 from ..platform.home import find_home
 from ..platform.keys import directory_of, key_of
-from ..platform.spec import load_spec
+from ..platform.spec_file import load_spec
 from ..trainers.data.dataset import open_dataset
 from ..trainers.loop import Training
 from ..trainers.reporter import ConsoleReporter, JsonLinesReporter, PanelReporter, Reporters

@@ -90,7 +90,7 @@ def submit(
     follow: Annotated[bool, typer.Option("--follow", help="Show a live table until the job ends.")] = False,
 ) -> None:
     """Submit a job to the Ray cluster. The same job again is the same job, or goes on where it stopped."""
-    from .spec import load_spec
+    from .spec_file import load_spec
 
     loaded = load_spec(spec, set_ or [])
     services, client = _cluster()

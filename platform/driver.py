@@ -12,7 +12,8 @@ from mlflow.tracking import MlflowClient
 
 from .exits import exit_status
 from .keys import scratch_of
-from .spec import Spec, load_spec
+from .spec import Spec
+from .spec_file import load_spec
 
 
 @dataclass(frozen=True, kw_only=True)

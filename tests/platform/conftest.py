@@ -11,7 +11,8 @@ import yaml
 from mlflow.tracking import MlflowClient
 from sqlalchemy import Engine, event
 
-from advseg.platform.spec import Spec, load_spec
+from advseg.platform.spec import Spec
+from advseg.platform.spec_file import load_spec
 
 
 @pytest.fixture

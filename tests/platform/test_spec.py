@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from advseg.models.architectures import CompactSettings, DeepLabSettings
-from advseg.platform.spec import Spec, SpecError, load_spec, parse_spec
+from advseg.platform.spec import Spec
+from advseg.platform.spec_file import SpecError, load_spec, parse_spec
 from advseg.trainers.optimizers import AdamSettings, SGDSettings
 
 DEMO = Path(__file__).parents[2] / "jobs" / "specs" / "demo.yaml"
