@@ -69,5 +69,6 @@ def run_trial(task: Task, resources: Resources) -> None:
 
 def trial_resources(resources: Resources) -> dict[str, float]:
     """What Tune reserves for a trial's own process."""
-    # With several workers that process only waits; it may not take the CPUs that they need.
-    return worker_resources(resources) if resources.workers == 1 else {"CPU": 0.01}
+    # With several workers that process only waits. It may not take a share of the CPUs that they need, or the
+    # last trial that fits would wait for ever; Tune refuses to reserve nothing, so it takes a byte of memory.
+    return worker_resources(resources) if resources.workers == 1 else {"memory": 1}

@@ -248,6 +248,17 @@ def test_a_diverging_trial_fails_with_its_reason_and_the_sweep_goes_on(cluster, 
     assert "log.txt" in artifacts_of(mlflow_client, run)
 
 
+def test_trials_of_two_workers_run_on_ray_train_one_at_a_time(cluster, tiny_shapes, submit, mlflow_client):
+    document = spec(tiny_shapes, "wide", resources={"workers": 2})
+    document["sweep"] |= {"trials": 2, "pruner": {"name": "successive_halving", "min_resource": EVERY}}
+    assert "2 trials, 1 at a time" in submit(document, "--follow")
+    rows, runs = read_rows(cluster / "runs", "wide"), runs_of(mlflow_client, "wide")
+    assert rows[0].state is TrialState.COMPLETE
+    for row in rows:
+        assert row.state.is_finished()
+        assert runs[f"wide/{row.number}"].info.status == RUN_STATUS[row.state.name]
+
+
 def test_a_single_training_runs_on_ray_train_and_keeps_its_model(
     cluster, tiny_shapes, submit, advseg, mlflow_client, tmp_path
 ):
