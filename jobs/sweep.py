@@ -79,9 +79,9 @@ def run_baseline(job: Job, resources: Resources) -> float:
         follow_on_workers(task, resources, job.client)
         outcome = read_outcome(task.directory)
         assert outcome, "a finished training has a checkpoint"
-    miou = outcome.metrics[METRIC]
-    emit(TrialUpdate(key=task.key, state="COMPLETE", step=steps, steps=steps, miou=miou))
-    return miou
+    else:
+        emit(TrialUpdate(key=task.key, state="COMPLETE", step=steps, steps=steps, miou=outcome.metrics[METRIC]))
+    return outcome.metrics[METRIC]
 
 
 def task_of(job: Job, number: int, params: dict[str, float]) -> Task:

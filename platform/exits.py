@@ -17,23 +17,23 @@ def exit_status(work: Callable[[], object]) -> int:
     try:
         work()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        return 2
+        return _fail(f"error: {error}", 2)
     except OSError as error:
         if error.filename is None:
             raise
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr, flush=True)
-        return 2
+        return _fail(f"error: {error.filename}: {error.strerror}", 2)
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in EXTRA:
             raise
-        print(f"error: this command needs {missing}: pip install 'advseg[platform]'", file=sys.stderr, flush=True)
-        return 2
+        return _fail(f"error: this command needs {missing}: pip install 'advseg[platform]'", 2)
     except NonFiniteLossError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        return 1
+        return _fail(f"error: {error}", 1)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr, flush=True)
-        return 130
+        return _fail("interrupted", 130)
     return 0
+
+
+def _fail(line: str, status: int) -> int:
+    print(line, file=sys.stderr, flush=True)
+    return status

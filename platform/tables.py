@@ -1,6 +1,7 @@
 """Tables and lines for the terminal."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from optuna.trial import TrialState
 from rich.table import Table
@@ -14,14 +15,7 @@ _STYLES = {"RUNNING": "cyan", "COMPLETE": "green", "PRUNED": "yellow", "FAIL": "
 
 def progress_table(stage: str, updates: Sequence[TrialUpdate]) -> Table:
     """Trials in the order in which they were heard of."""
-    table = Table(title=stage, title_justify="left")
-    names = sorted({name for update in updates for name in update.params})
-    table.add_column("trial")
-    for name in names:
-        table.add_column(short(name), justify="right")
-    for heading in ("step", "mIoU"):
-        table.add_column(heading, justify="right")
-    table.add_column("state")
+    table, names = _trial_table(stage, [update.params for update in updates], justify="left")
     for update in updates:
         table.add_row(
             update.key,
@@ -35,14 +29,7 @@ def progress_table(stage: str, updates: Sequence[TrialUpdate]) -> Table:
 
 def trials_table(sweep: str, rows: Sequence[Row]) -> Table:
     """The trials of a sweep in the order given."""
-    table = Table(title=f"sweep {sweep}", title_justify="left")
-    names = sorted({name for row in rows for name in row.params})
-    table.add_column("trial", justify="right")
-    for name in names:
-        table.add_column(short(name), justify="right")
-    table.add_column("step", justify="right")
-    table.add_column("mIoU", justify="right")
-    table.add_column("state")
+    table, names = _trial_table(f"sweep {sweep}", [row.params for row in rows], justify="right")
     for row in rows:
         table.add_row(
             str(row.number),
@@ -52,6 +39,19 @@ def trials_table(sweep: str, rows: Sequence[Row]) -> Table:
             _state(row.state.name, row.reason if row.state is TrialState.FAIL else ""),
         )
     return table
+
+
+def _trial_table(
+    title: str, params: Sequence[dict[str, float]], *, justify: Literal["left", "right"]
+) -> tuple[Table, list[str]]:
+    """An empty table of trials, whose own column is justified as asked, and the parameters that have columns."""
+    table = Table(title=title, title_justify="left")
+    names = sorted({name for each in params for name in each})
+    table.add_column("trial", justify=justify)
+    for heading in (*(short(name) for name in names), "step", "mIoU"):
+        table.add_column(heading, justify="right")
+    table.add_column("state")
+    return table, names
 
 
 def update_line(update: TrialUpdate) -> str:

@@ -76,4 +76,4 @@ class TestTraining:
 
     def test_goes_to_the_storage_by_default(self, spec: Path, tmp_path: Path) -> None:
         main([str(spec), "--set=trainer.steps=1", f"--set=storage={tmp_path}"])
-        load(tmp_path / "tiny" / "local" / "model")
+        assert load(tmp_path / "tiny" / "local" / "model").card.lineage["step"] == 1
