@@ -8,8 +8,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from ..platform.exits import exit_status
 from ..trainers.data.images import read_mask
 from ..trainers.errors import UserError
@@ -32,7 +30,7 @@ def picture(out: Path, images: Sequence[Path], truth: Path, models: Mapping[str,
         image = read_scene(file)
         probabilities = {name: model.probabilities(image) for name, model in loaded.items()}
         maps = [read_mask(truth / f"{file.stem}.png")]
-        maps += [p.argmax(0).numpy().astype(np.uint8) for p in probabilities.values()]
+        maps += [p.argmax(0).numpy() for p in probabilities.values()]
         row = [image, *(colour(m, card.palette, card.ignore_index) for m in maps)]
         if judges:
             name, judge = judges[-1]

@@ -34,7 +34,7 @@ def predict(model_path: Path, images: Sequence[Path], folder: Path) -> list[Path
     model = load_model(model_path)
     folder.mkdir(parents=True, exist_ok=True)
     for file, path in masks.items():
-        mask = model.probabilities(read_scene(file)).argmax(0).numpy().astype(np.uint8)
+        mask = model.probabilities(read_scene(file)).argmax(0).numpy()
         write_mask(path, mask, list(model.card.palette))
     return list(masks.values())
 

@@ -1,5 +1,14 @@
+import importlib.util
+from pathlib import Path
+
 import pytest
 import torch
+
+# Tests are no package: their helper modules are loaded by path.
+_spec = importlib.util.spec_from_file_location("trees", Path(__file__).parent / "trees.py")
+assert _spec and _spec.loader
+trees = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(trees)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -9,3 +18,15 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def voc_tree(tmp_path: Path) -> Path:
+    """A VOC2012 folder of a few small images, with lists train, train_aug and val."""
+    return trees.write_voc(tmp_path / "VOC2012")
+
+
+@pytest.fixture
+def cityscapes_tree(tmp_path: Path) -> Path:
+    """A Cityscapes folder of a few small images, of the splits train and val."""
+    return trees.write_cityscapes(tmp_path / "cityscapes")

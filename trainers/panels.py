@@ -27,7 +27,7 @@ def compose(titles: Sequence[str], rows: Sequence[Sequence[np.ndarray]]) -> Imag
 
 def colour(mask: np.ndarray, palette: Sequence[tuple[int, int, int]], ignore_index: int) -> np.ndarray:
     """Class ids [H, W] as uint8 RGB [H, W, 3]; ignored pixels are light grey."""
-    table = np.full((256, 3), 220, np.uint8)
+    table = np.full((2**16, 3), 220, np.uint8)
     table[: len(palette)] = palette
     table[ignore_index] = 220
     return table[mask]

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from .augment import AugmentationSettings, augment
 from .dataset import Sample
-from .images import read_image, read_mask
+from .images import mask_dtype
+from .resize import resize_image, resize_mask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +44,16 @@ class Stream:
         batch_size: int,
         augmentation: AugmentationSettings,
         ignore_index: int,
+        resize: tuple[int, int] | None = None,
     ) -> None:
+        """`resize` is the height and width that images and masks are brought to before augmentation."""
         self._samples = samples
         self._draws = _key(digest, split, seed, "draws")
         self._orders = _key(digest, split, seed, "orders")
         self._batch_size = batch_size
         self._augmentation = augmentation
         self._ignore_index = ignore_index
+        self._resize = resize
         self._order = lru_cache(maxsize=2)(self._order_of)
 
     def crops(self, step: int, slots: Iterable[int]) -> Crops:
@@ -65,8 +69,11 @@ class Stream:
     def _draw(self, step: int, slot: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         epoch, place = divmod(step * self._batch_size + slot, len(self._samples))
         sample = self._samples[self._order(epoch)[place]]
-        image = read_image(sample.image)
-        mask = read_mask(sample.mask) if sample.mask else np.full(image.shape[:2], self._ignore_index, np.uint8)
+        image, mask = sample.read_image(), sample.read_mask()
+        if mask is None:
+            mask = np.full(image.shape[:2], self._ignore_index, mask_dtype(self._ignore_index))
+        if self._resize:
+            image, mask = resize_image(image, self._resize), resize_mask(mask, self._resize)
         rng = np.random.Generator(np.random.Philox(key=self._draws, counter=[0, 0, slot, step]))
         return augment(image, mask, self._augmentation, self._ignore_index, rng)
 

@@ -1,9 +1,12 @@
+import hashlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advseg.trainers.data.augment import AugmentationSettings, augment
+from advseg.trainers.data.jitter import JitterSettings
 
 IGNORE = 255
 
@@ -18,8 +21,8 @@ def scene_of(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([mask, rows, columns], -1), mask
 
 
-def augmented(size, crop, seed, *, mirror=False, rotate=False):
-    chosen = AugmentationSettings(crop=crop, mirror=mirror, rotate=rotate)
+def augmented(size, crop, seed, *, mirror=False, **chosen):
+    chosen = AugmentationSettings(crop=crop, mirror=mirror, **chosen)
     return augment(*scene_of(size), chosen, IGNORE, np.random.default_rng(seed))
 
 
@@ -89,6 +92,97 @@ def test_mirror_swaps_left_and_right_and_nothing_else():
 def test_equal_generators_draw_the_same():
     for one, other in zip(*(augmented((9, 9), (5, 5), 3, mirror=True, rotate=True) for _ in "ab"), strict=True):
         assert np.array_equal(one, other)
+
+
+def test_what_is_off_draws_nothing():
+    chosen, rng, digest = AugmentationSettings(crop=(9, 9), rotate=True), np.random.default_rng(3), hashlib.sha256()
+    for size in ((20, 13), (5, 17), (9, 9)):
+        for part in augment(*scene_of(size), chosen, IGNORE, rng):
+            digest.update(np.ascontiguousarray(part))
+
+    # From before there were scale and jitter: a run of then is the same run now.
+    assert digest.hexdigest().startswith("c2e58c0a730f3c7c")
+    assert rng.random() == 0.479051298140834
+
+
+@settings(deadline=None)
+@given(sizes, sizes, seeds, st.floats(0.01, 10), st.booleans())
+def test_a_scaled_scene_is_cropped_and_padded_as_one_of_its_new_size(size, crop, seed, factor, mirror):
+    image, mask, valid = augmented(size, crop, seed, scale=(factor, factor), mirror=mirror)
+
+    assert image.shape == (*crop, 3)
+    assert mask.shape == valid.shape == crop
+    new = [max(1, round(factor * side)) for side in size]
+    assert valid.sum() == min(crop[0], new[0]) * min(crop[1], new[1])
+    assert (image[~valid] == 0).all()
+    assert (mask[~valid] == IGNORE).all()
+
+
+@settings(deadline=None)
+@given(sizes, sizes, seeds, st.floats(0.1, 5), st.booleans())
+def test_a_mask_stays_aligned_with_its_image_under_scaling(size, crop, seed, factor, mirror):
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    image, mask = np.stack([rows, columns, rows], -1).astype(np.uint8), (100 * rows + columns).astype(np.int32)
+    chosen = AugmentationSettings(crop=crop, mirror=mirror, scale=(factor, factor))
+
+    image, mask, valid = augment(image, mask, chosen, IGNORE, np.random.default_rng(seed))
+
+    # Half a pixel to the nearest centre, half a unit of rounding.
+    rows, columns = np.divmod(mask[valid], 100)
+    assert abs(image[valid][:, 0].astype(int) - rows).max() <= 1
+    assert abs(image[valid][:, 1].astype(int) - columns).max() <= 1
+
+
+def test_factors_are_drawn_from_the_whole_range():
+    heights = [augmented((20, 20), (40, 40), seed, scale=(0.5, 1.5))[2].any(1).sum() for seed in range(200)]
+
+    assert set(range(11, 30)) <= set(heights) <= set(range(10, 31))
+
+
+@settings(deadline=None)
+@given(sizes, sizes, seeds)
+def test_jitter_changes_colours_and_neither_place_nor_mask_nor_padding(size, crop, seed):
+    strong = JitterSettings(brightness=0.5, contrast=0.5, saturation=0.5, hue=0.5)
+    plain = augmented(size, crop, seed, mirror=True)
+
+    image, mask, valid = augmented(size, crop, seed, mirror=True, jitter=strong)
+
+    assert np.array_equal(mask, plain[1])
+    assert np.array_equal(valid, plain[2])
+    assert (image[~valid] == 0).all()
+
+
+def test_jitter_changes_the_image_and_leaves_the_original():
+    image, mask = scene_of((9, 9))
+    before = image.copy()
+    chosen = AugmentationSettings(crop=(9, 9), mirror=False, jitter=JitterSettings(brightness=0.5))
+
+    changed, _, _ = augment(image, mask, chosen, IGNORE, np.random.default_rng(0))
+
+    assert not np.array_equal(changed, before)
+    assert np.array_equal(image, before)
+
+
+def test_with_everything_on_equal_generators_draw_the_same():
+    on = {"scale": (0.5, 1.5), "mirror": True, "rotate": True, "jitter": JitterSettings(contrast=0.3, hue=0.1)}
+
+    for one, other in zip(*(augmented((9, 14), (8, 8), 3, **on) for _ in "ab"), strict=True):
+        assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("scale", "message"),
+    [
+        ((0, 1), "scale must be in (0, 10], but is 0"),
+        ((1, 11), "scale must be in (0, 10], but is 11"),
+        ((1.5, 0.5), "scale must be a lowest and a highest factor, but is 1.5, 0.5"),
+    ],
+)
+def test_scale_is_a_range_of_factors(scale, message):
+    with pytest.raises(ValueError) as caught:
+        AugmentationSettings(crop=(3, 3), scale=scale)
+
+    assert str(caught.value) == message
 
 
 def test_turning_asks_for_a_square():

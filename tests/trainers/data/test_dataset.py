@@ -1,3 +1,5 @@
+import os
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from advseg.trainers.data.dataset import SHOWN_PROBLEMS, Dataset, DatasetError, DatasetSettings, open_dataset
+from advseg.trainers.data.dataset import (
+    SHOWN_PROBLEMS,
+    Dataset,
+    DatasetError,
+    DatasetSettings,
+    inspect_dataset,
+    open_dataset,
+)
 from advseg.trainers.data.images import voc_palette, write_mask
 
 LISTS = {"labelled": ["a", "b"], "unlabelled": ["c", "d"], "val": ["e"]}
@@ -50,6 +59,12 @@ def write_ids(root: Path, id: str, ids: np.ndarray) -> None:
     write_mask(mask_of(root, id), ids.astype(np.uint8), voc_palette())
 
 
+def parts(root: Path, **changes) -> list[list[str]]:
+    """The ids of the labelled, unlabelled and validation images."""
+    dataset = read(root, **changes)
+    return [[sample.id for sample in part] for part in (dataset.labelled, dataset.unlabelled, dataset.validation)]
+
+
 def test_every_part_has_its_samples_with_the_masks_that_there_are(root):
     dataset = read(root)
 
@@ -84,12 +99,124 @@ def test_a_missing_folder_is_named_with_its_setting(tmp_path):
         read(tmp_path / "nowhere")
 
 
+def test_images_of_the_labelled_list_are_left_out_of_the_unlabelled_one_and_told(root):
+    write_list(root, "unlabelled", ["a", "c", "b", "d"])
+
+    inspection = inspect_dataset(DatasetSettings(root=root, classes=CLASSES))
+
+    assert parts(root) == [["a", "b"], ["c", "d"], ["e"]]
+    assert inspection.notes == (
+        "2 images of the unlabelled list are left out of it, as they are on the labelled list too",
+    )
+
+
+def test_the_rest_of_a_fraction_joins_the_unlabelled_images_and_is_told(root):
+    inspection = inspect_dataset(DatasetSettings(root=root, classes=CLASSES, fraction=0.5))
+
+    labelled, unlabelled, _ = parts(root, fraction=0.5)
+    assert len(labelled) == 1
+    assert sorted([*labelled, *unlabelled]) == ["a", "b", "c", "d"]
+    assert inspection.notes == ("masks of 1 of 2 labelled images are trained on, 1 go without",)
+
+
+def test_labelled_and_unlabelled_never_overlap_though_one_list_plays_both_parts(root):
+    labelled, unlabelled, _ = parts(root, unlabelled="labelled", fraction=0.5)
+
+    assert sorted([*labelled, *unlabelled]) == ["a", "b"]
+
+
+def test_a_whole_labelled_list_keeps_its_order_whatever_the_seed(root):
+    write_list(root, "labelled", ["b", "a"])
+
+    assert read(root, split_seed=3).digest == read(root).digest
+    assert parts(root)[0] == ["b", "a"]
+
+
+def test_another_seed_draws_another_fraction(root):
+    assert {parts(root, fraction=0.5, split_seed=seed)[0][0] for seed in range(10)} == {"a", "b"}
+
+
+@pytest.mark.parametrize("order", ["ranks", "{root}/ranks.pkl"])
+def test_a_published_order_takes_the_place_of_the_draw(root, order):
+    write_list(root, "ranks", ["1", "0"])
+    (root / "ranks.pkl").write_bytes(pickle.dumps([1, 0]))
+
+    for seed in range(5):
+        labelled = parts(root, fraction=0.5, order=order.format(root=root), split_seed=seed)[0]
+        assert labelled == ["b"]
+
+
+def test_only_images_that_keep_their_masks_need_one(root):
+    write_list(root, "labelled", ["a", "d"])
+    write_list(root, "unlabelled", ["c"])
+    write_list(root, "ranks", ["0", "1"])
+
+    assert parts(root, fraction=0.5, order="ranks") == [["a"], ["c", "d"], ["e"]]
+
+
+def test_there_may_be_no_unlabelled_images(root):
+    assert parts(root, unlabelled=None) == [["a", "b"], [], ["e"]]
+
+
+def test_the_census_counts_the_pixels_of_every_class_and_part(root):
+    write_ids(root, "a", np.array([[0, 0, 1, 2, 255, 255]] * 4))
+    write_ids(root, "b", np.array([[0, 0, 0, 0, 0, 0]] * 4))
+    mask_of(root, "c").unlink()
+
+    census = inspect_dataset(DatasetSettings(root=root, classes=CLASSES)).parts
+
+    assert {part: (c.images, c.masks) for part, c in census.items()} == {
+        "labelled": (2, 2),
+        "unlabelled": (2, 0),
+        "validation": (1, 1),
+    }
+    assert (census["labelled"].pixels.tolist(), census["labelled"].ignored) == ([32, 4, 4], 8)
+    assert census["labelled"].pixels.dtype == np.int64
+
+
+def test_the_census_counts_what_can_be_read_where_there_are_problems(root):
+    Image.fromarray(np.array([[0, 0, 1, 77, 300, 255]] * 4, np.uint16)).save(mask_of(root, "a"))
+    mask_of(root, "b").write_text("text")
+
+    inspection = inspect_dataset(DatasetSettings(root=root, classes=CLASSES))
+
+    assert inspection.dataset is None
+    assert len(inspection.problems) == 2
+    census = inspection.parts["labelled"]
+    assert (census.images, census.masks, census.pixels.tolist(), census.ignored) == (2, 1, [8, 4, 0], 4)
+
+
+def test_pixels_of_a_class_that_is_the_ignore_index_are_ignored(root):
+    for id in "abce":
+        write_ids(root, id, np.array([[0, 0, 1, 2, 2, 2]] * 4))
+
+    census = inspect_dataset(DatasetSettings(root=root, classes=CLASSES, ignore_index=0)).parts["validation"]
+
+    assert (census.pixels.tolist(), census.ignored) == ([0, 4, 12], 8)
+
+
+def test_ids_above_255_are_read_from_masks_of_sixteen_bits(root):
+    for id in "abce":
+        Image.fromarray(np.array([[0, 299, 1000, 0, 0, 0]] * 4, np.uint16)).save(mask_of(root, id))
+
+    dataset = read(root, classes=tuple(f"class {n}" for n in range(300)), ignore_index=1000)
+
+    mask = dataset.labelled[0].read_mask()
+    assert mask is not None
+    assert (mask.dtype, mask[0, :3].tolist()) == (np.int32, [0, 299, 1000])
+    assert len(set(dataset.palette)) == 300
+
+
 PROBLEMS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a list is missing": (
         lambda root: (root / "ImageSets" / "Segmentation" / "unlabelled.txt").unlink(),
         r"unlabelled\.txt does not exist: write one image id per line",
     ),
-    "a list is empty": (lambda root: write_list(root, "unlabelled", [" "]), r"unlabelled\.txt is empty"),
+    "a list is empty": (lambda root: write_list(root, "val", [" "]), r"val\.txt is empty"),
+    "the unlabelled list is empty": (
+        lambda root: write_list(root, "unlabelled", [" "]),
+        r"unlabelled\.txt is empty: it must name at least one image, or set dataset\.unlabelled to null",
+    ),
     "an image is missing": (
         lambda root: image_of(root, "d").unlink(),
         r"d\.jpg does not exist: add it or take d off its list",
@@ -119,7 +246,23 @@ PROBLEMS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda root: write_list(root, "val", ["e", "a"]),
         "a is in both labelled and validation: each image has one part",
     ),
-    "an image is listed twice": (lambda root: write_list(root, "val", ["e", "e"]), "e is in both validation"),
+    "an image is listed twice": (
+        lambda root: write_list(root, "val", ["e", "e"]),
+        "e is on the validation list twice: list each image once",
+    ),
+    "a validation image is a copy of a labelled one": (
+        lambda root: shutil.copy(image_of(root, "b"), image_of(root, "e")),
+        r"b\.jpg \(labelled\) and .*e\.jpg \(validation\) are the same image: take one of them off its list",
+    ),
+    "a validation image is a copy of an unlabelled one": (
+        lambda root: shutil.copy(image_of(root, "d"), image_of(root, "e")),
+        r"d\.jpg \(unlabelled\) and .*e\.jpg \(validation\) are the same image",
+    ),
+    "a mask is empty": (lambda root: os.truncate(mask_of(root, "a"), 0), r"a\.png is neither PNG nor JPEG"),
+    "a mask has lost ids to JPEG": (
+        lambda root: Image.new("L", (6, 4)).save(mask_of(root, "a"), format="JPEG"),
+        r"a\.png is a JPEG, which does not keep class ids: save the mask as PNG",
+    ),
     "a mask is in colour": (
         lambda root: Image.new("RGB", (6, 4)).save(mask_of(root, "a")),
         r"a\.png is a RGB image, but a mask holds class ids",
@@ -131,6 +274,16 @@ PROBLEMS: dict[str, tuple[Callable[[Path], object], str]] = {
     "an image is none": (lambda root: image_of(root, "a").write_text("text"), r"a\.jpg is neither PNG nor JPEG"),
     "a mask is none": (lambda root: mask_of(root, "a").write_text("text"), r"a\.png is neither PNG nor JPEG"),
 }
+
+
+def test_an_order_that_does_not_fit_is_told_with_all_other_problems(root):
+    write_list(root, "ranks", ["0", "1", "2"])
+    mask_of(root, "e").unlink()
+
+    problems = inspect_dataset(DatasetSettings(root=root, classes=CLASSES, order="ranks")).problems
+
+    assert len(problems) == 2
+    assert "must hold each of 0 to 1 once" in problems[0]
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
 
 from advseg.trainers.data.images import (
     MAX_PIXELS,
     ImageError,
+    MaskCoding,
     read_image,
     read_mask,
     read_palette,
@@ -28,15 +29,15 @@ def path(tmp_path) -> Path:
     return tmp_path / "picture.png"
 
 
-def png(width: int, height: int, bits: int, colour: int, rows: bytes) -> bytes:
-    """A PNG file of any header."""
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
-    content = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + content
+def png(width: int, height: int, bits: int, colour: int, rows: bytes, more: bytes = b"") -> bytes:
+    """A PNG file of any header, with further chunks."""
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0))
+    content = png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + header + more + content
 
 
 def test_a_colour_image_is_read_as_it_is(path):
@@ -48,11 +49,79 @@ def test_a_colour_image_is_read_as_it_is(path):
     assert np.array_equal(image, RGB)
 
 
-@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "1"])
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "1", "CMYK"])
 def test_an_image_of_another_kind_becomes_colour(path, mode):
-    Image.new(mode, (9, 6)).save(path)
+    Image.new(mode, (9, 6)).save(path, format="JPEG" if mode == "CMYK" else "PNG")
 
     assert read_image(path).shape == (6, 9, 3)
+
+
+def test_greyscale_is_repeated_in_all_three_channels(path):
+    Image.fromarray(RGB[..., 0]).save(path)
+
+    assert np.array_equal(read_image(path), np.repeat(RGB[..., :1], 3, 2))
+
+
+@pytest.mark.parametrize(("bits", "row"), [(1, b"\0\x50"), (2, b"\0\x33"), (4, b"\0\x0f\x0f")])
+def test_greyscale_of_few_bits_is_stretched(path, bits, row):
+    path.write_bytes(png(4, 1, bits, 0, row))
+
+    assert read_image(path)[0, :, 0].tolist() == [0, 255, 0, 255]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_alpha_is_dropped_and_the_colour_beneath_it_stays(path, mode):
+    image = Image.fromarray(RGB if mode == "RGBA" else RGB[..., 0])
+    image.putalpha(0)
+    image.save(path)
+
+    assert np.array_equal(read_image(path)[..., 0], RGB[..., 0])
+
+
+@pytest.mark.parametrize("transparency", [1, b"\0\x80"], ids=["one colour", "many"])
+def test_so_is_the_transparency_of_a_palette(path, transparency):
+    image = Image.fromarray(np.array([[0, 1]], np.uint8))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.save(path, transparency=transparency)
+
+    assert read_image(path).tolist() == [[[10, 20, 30], [40, 50, 60]]]
+
+
+@pytest.mark.parametrize(
+    ("orientation", "turned"),
+    [
+        (1, lambda image: image),
+        (2, lambda image: image[:, ::-1]),
+        (3, lambda image: image[::-1, ::-1]),
+        (4, lambda image: image[::-1]),
+        (5, lambda image: image.transpose(1, 0, 2)),
+        (6, lambda image: np.rot90(image, -1)),
+        (7, lambda image: image[::-1, ::-1].transpose(1, 0, 2)),
+        (8, lambda image: np.rot90(image)),
+        (0, lambda image: image),
+        (99, lambda image: image),
+    ],
+)
+@pytest.mark.parametrize("format", ["JPEG", "PNG"])
+def test_an_image_is_turned_upright_as_its_exif_data_say(path, format, orientation, turned):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    smooth = np.linspace(0, 255, 16 * 24 * 3).reshape(16, 24, 3).astype(np.uint8)
+    Image.fromarray(smooth).save(path, format=format, exif=exif, quality=100)
+
+    image = read_image(path)
+
+    assert image.shape == turned(smooth).shape
+    assert np.abs(image.astype(int) - turned(smooth)).max() < 16
+
+
+def test_a_mask_is_never_turned(path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    ids = np.array([[0, 1, 2], [3, 4, 5]], np.uint8)
+    Image.fromarray(ids).save(path, exif=exif)
+
+    assert np.array_equal(read_mask(path), ids)
 
 
 def test_a_jpeg_is_read_whatever_its_name(path):
@@ -89,7 +158,83 @@ def test_a_mask_holds_indices(path, mode):
     assert np.array_equal(mask, ids)
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "I;16", "1"])
+@pytest.mark.parametrize("colour", [0, 3], ids=["greyscale", "palette"])
+@pytest.mark.parametrize(
+    ("bits", "row", "ids"),
+    [
+        (1, b"\0\x50", [0, 1, 0, 1]),
+        (2, b"\0\x1b", [0, 1, 2, 3]),
+        (4, b"\0\x01\x9f", [0, 1, 9, 15]),
+        (8, b"\0\x00\x01\x09\xff", [0, 1, 9, 255]),
+    ],
+)
+def test_masks_of_few_bits_hold_ids_as_well(path, bits, row, ids, colour):
+    palette = png_chunk(b"PLTE", bytes(3 * 2**bits)) if colour else b""
+    path.write_bytes(png(4, 1, bits, colour, row, palette))
+
+    mask = read_mask(path)
+
+    assert (mask.dtype, mask.tolist()) == (np.uint8, [ids])
+
+
+def test_a_mask_of_sixteen_bits_holds_ids_up_to_65535(path):
+    path.write_bytes(png(3, 1, 16, 0, b"\0\x00\x07\x01\x02\xff\xff"))
+
+    mask = read_mask(path)
+
+    assert (mask.dtype, mask.tolist()) == (np.int32, [[7, 258, 65535]])
+
+
+def test_a_mask_can_hold_an_ignore_index_above_255(path):
+    Image.fromarray(np.array([[0, 7]], np.uint8)).save(path)
+
+    assert read_mask(path, MaskCoding(ignore_index=256)).dtype == np.int32
+
+
+def test_values_stand_for_the_ids_of_a_table_the_last_for_all_higher_ones(path):
+    Image.fromarray(np.array([[0, 1, 2, 3, 200]], np.uint8)).save(path)
+
+    mask = read_mask(path, MaskCoding(table=(255, 4, 5, 255)))
+
+    assert (mask.dtype, mask.tolist()) == (np.uint8, [[255, 4, 5, 255, 255]])
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_colours_stand_for_the_ids_of_a_table(path, mode):
+    coding = MaskCoding(ignore_index=300, colours=((255, 0, 0), (0, 0, 0)), ignored=((0, 0, 1),))
+    pixels = np.array([[[0, 0, 0], [255, 0, 0], [0, 0, 1]]], np.uint8)
+    Image.fromarray(pixels).convert(mode).save(path)
+
+    mask = read_mask(path, coding)
+
+    assert (mask.dtype, mask.tolist()) == (np.int32, [[1, 0, 300]])
+
+
+def test_ids_are_ids_though_colours_have_a_table(path):
+    Image.fromarray(np.array([[1, 0]], np.uint8)).save(path)
+
+    assert read_mask(path, MaskCoding(colours=((0, 0, 0), (1, 1, 1)))).tolist() == [[1, 0]]
+
+
+def test_a_jpeg_named_png_is_no_mask(path):
+    Image.new("L", (2, 2)).save(path, format="JPEG")
+
+    with pytest.raises(ImageError, match=r"picture\.png is a JPEG, which does not keep class ids: save"):
+        read_mask(path)
+
+
+@pytest.mark.parametrize(("classes", "mode"), [(256, "P"), (257, "I;16")])
+def test_a_written_mask_is_read_again_however_many_classes_there_are(path, classes, mode):
+    ids = np.array([[0, classes - 1]])
+
+    write_mask(path, ids, voc_palette(classes))
+
+    with Image.open(path) as image:
+        assert image.mode == mode
+    assert np.array_equal(read_mask(path), ids)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
 def test_a_mask_of_another_kind_is_refused_by_name(path, mode):
     Image.new(mode, (2, 2)).save(path)
 
@@ -151,7 +296,10 @@ def test_what_is_neither_png_nor_jpeg_is_refused(path, content):
 
 def encoded(format: str) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(np.random.default_rng(1).integers(0, 256, (24, 24, 3), np.uint8)).save(buffer, format=format)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (24, 24, 3), np.uint8))
+    image.save(buffer, format=format, exif=exif)
     return buffer.getvalue()
 
 
@@ -166,7 +314,7 @@ def test_a_truncated_file_is_refused(path, format):
         read_image(path)
 
 
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF", "ignore:.*XMP data")
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow warns of broken EXIF data.
 @settings(deadline=None, max_examples=150)
 @given(st.sampled_from(sorted(ENCODED)), st.data())
 def test_whatever_is_wrong_with_a_file_it_is_read_or_refused(tmp_path_factory, format, data):

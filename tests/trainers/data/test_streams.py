@@ -10,7 +10,7 @@ from PIL import Image
 
 from advseg.trainers.data.augment import AugmentationSettings
 from advseg.trainers.data.dataset import Sample
-from advseg.trainers.data.images import voc_palette, write_mask
+from advseg.trainers.data.images import MaskCoding, voc_palette, write_mask
 from advseg.trainers.data.streams import Crops, Stream
 from advseg.trainers.distributed import World
 
@@ -126,6 +126,27 @@ def test_labels_are_the_mask_where_there_is_one_and_ignored_elsewhere(samples):
             assert valid.sum() == 5 * 8
             assert (labels[~valid] == IGNORE).all()
             assert (labels[valid] == (number if number % 3 else IGNORE)).all()
+
+
+def test_labels_hold_ids_and_an_ignore_index_above_255(tmp_path):
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "image.png")
+    Image.fromarray(np.full((8, 8), 299, np.uint16)).save(tmp_path / "mask.png")
+    masks = (tmp_path / "mask.png", None)
+    coding = MaskCoding(ignore_index=1000)
+    pair = [Sample(id="", image=tmp_path / "image.png", mask=mask, coding=coding) for mask in masks]
+
+    shown = [stream_of([sample], ignore_index=1000).crops(0, [0]).labels.unique().tolist() for sample in pair]
+
+    assert shown == [[299, 1000], [1000]]
+
+
+def test_images_and_masks_are_resized_before_they_are_cropped(samples):
+    crops = stream_of(samples, resize=(5, 10)).crops(0, range(4))
+
+    assert crops.valid.all()
+    for number, image, labels in zip(numbers(crops), crops.images, crops.labels, strict=True):
+        assert (image[0] == number).all()
+        assert (labels == (number if number % 3 else IGNORE)).all()
 
 
 def test_no_global_random_state_is_read_or_changed(samples):

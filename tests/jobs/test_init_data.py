@@ -1,0 +1,216 @@
+"""From a folder of images and masks to a trained model, by the commands that each step names."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from advseg.jobs.init_data import init_data
+from advseg.models import load
+from advseg.platform.spec_file import load_spec
+from advseg.trainers.data.dataset import inspect_dataset
+from advseg.trainers.data.images import voc_palette, write_mask
+from advseg.trainers.data.shapes import scene
+from advseg.trainers.errors import UserError
+
+Command = Callable[..., tuple[int, str, str]]
+Make = Callable[..., Path]
+
+MADE = ("classes.yaml", "labelled.txt", "val.txt", "unlabelled.txt", "advseg.yaml")
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """A folder of photographs as a user may have it: several sizes and suffixes, some with a mask."""
+
+    def make(
+        name: str = "My Leaves", *, masked: int = 6, bare: int = 3, rgb: bool = False, size: tuple[int, int] = (32, 40)
+    ) -> Path:
+        folder = tmp_path / name
+        for below in ("images/day 1", "masks/day 1"):
+            (folder / below).mkdir(parents=True)
+        for number in range(masked + bare):
+            image, mask = (np.resize(part, (*size, *part.shape[2:])) for part in scene(3, number, 40))
+            id = f"day 1/leaf {number}" if number % 2 else f"leaf_{number}"
+            Image.fromarray(image).save(folder / "images" / f"{id}.{'jpg' if number % 3 else 'png'}")
+            if number < masked:
+                path = folder / "masks" / f"{id}.png"
+                if rgb:
+                    Image.fromarray(np.array(voc_palette(6), np.uint8)[mask]).save(path)
+                else:
+                    write_mask(path, mask, voc_palette())
+        return folder
+
+    return make
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().splitlines()
+
+
+def error_of(folder: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        init_data(folder, 0)
+    return str(caught.value)
+
+
+class TestTheWay:
+    @pytest.mark.parametrize("rgb", [False, True], ids=["ids", "colours"])
+    def test_from_images_to_a_model(self, make: Make, advseg: Command, tmp_path: Path, rgb: bool) -> None:
+        folder = make(rgb=rgb)
+
+        status, out, err = advseg("data", "init", folder.name)
+
+        assert (status, err) == (0, "")
+        assert out.splitlines() == [
+            "6 images with a mask, 3 without",
+            *(f"written  My Leaves/{name}" for name in MADE),
+            "next:",
+            "  advseg data check 'My Leaves/advseg.yaml'",
+            "  advseg train 'My Leaves/advseg.yaml'",
+        ]
+
+        status, out, err = advseg("data", "check", folder / "advseg.yaml")
+
+        assert (status, err) == (0, "")
+        assert (tmp_path / "home/checks/my-leaves.png").is_file()
+
+        fast = ["--set=trainer.steps=2", "--set=trainer.semi_start=1", "--set=trainer.batch_size=2"]
+        status, out, _ = advseg("train", folder / "advseg.yaml", "--to", "run", *fast)
+
+        assert status == 0
+        assert load(tmp_path / "run/model").card.classes == tuple(f"class_{id}" for id in range(6))
+
+    def test_without_unlabelled_images(self, make: Make, advseg: Command) -> None:
+        folder = make(bare=0)
+
+        said = init_data(folder, 0)
+
+        assert said[0] == "6 images with a mask, 0 without"
+        assert not (folder / "unlabelled.txt").exists()
+        assert "Two need unlabelled images and are 0, as there are none" in (folder / "advseg.yaml").read_text()
+        trainer = load_spec(folder / "advseg.yaml").trainer
+        assert (trainer.lambda_semi, trainer.lambda_semi_adv) == (0, 0)
+        assert trainer.lambda_adv > 0
+        assert advseg("train", folder / "advseg.yaml", "--to", "run", "--set=trainer.steps=1")[0] == 0
+
+
+class TestWhatItWrites:
+    def test_is_a_dataset_with_nothing_wrong(self, make: Make) -> None:
+        folder = make(masked=10, bare=4)
+        init_data(folder, 0)
+
+        inspection = inspect_dataset(load_spec(folder / "advseg.yaml").dataset)
+
+        assert inspection.problems == ()
+        assert {part: census.images for part, census in inspection.parts.items()} == {
+            "labelled": 8,
+            "unlabelled": 4,
+            "validation": 2,
+        }
+
+    def test_is_the_same_for_the_same_seed_alone(self, make: Make) -> None:
+        drawn = []
+        for number, seed in enumerate((0, 0, 1, 2)):
+            folder = make(f"copy {number}", masked=20)
+            init_data(folder, seed)
+            drawn.append(lines(folder / "val.txt"))
+
+        assert drawn[0] == drawn[1]
+        assert drawn[0] != drawn[2] or drawn[0] != drawn[3]
+
+    def test_keeps_equal_images_together_and_leaves_unlabelled_copies_out(self, make: Make) -> None:
+        folder = make(masked=6, bare=1)
+        for id in ("leaf_0", "leaf_2", "leaf_4"):
+            for kind in ("images", "masks"):
+                (found,) = (folder / kind).glob(f"{id}.*")
+                found.with_stem(f"copy of {id}").write_bytes(found.read_bytes())
+        (image,) = (folder / "images/day 1").glob("leaf 1.*")
+        image.with_stem("another leaf 1").write_bytes(image.read_bytes())
+
+        said = init_data(folder, 0)
+
+        assert "left out, as they equal images with a mask: day 1/another leaf 1" in said
+        assert lines(folder / "unlabelled.txt") == ["leaf_6"]
+        assert inspect_dataset(load_spec(folder / "advseg.yaml").dataset).problems == ()
+
+    @pytest.mark.parametrize("kept", [["classes.yaml"], ["labelled.txt", "val.txt"], ["advseg.yaml"], list(MADE)])
+    def test_never_replaces_a_file(self, make: Make, kept: list[str]) -> None:
+        folder = make()
+        for name in kept:
+            (folder / name).write_text("mine")
+
+        said = init_data(folder, 0)
+
+        assert [line for line in said if line.startswith("kept")] == [
+            f"kept     {folder / name}" for name in MADE if name in kept
+        ]
+        assert {name for name in MADE if (folder / name).read_text() == "mine"} == set(kept)
+
+    def test_is_not_half_a_draw_beside_a_list_of_the_users(self, make: Make) -> None:
+        folder = make()
+        (folder / "val.txt").write_text("leaf_0\n")
+
+        expected = f"{folder / 'val.txt'} exists, but labelled.txt does not: write it, or remove val.txt so that both"
+        assert error_of(folder).startswith(expected)
+        assert not (folder / "advseg.yaml").exists()
+
+    @pytest.mark.parametrize(
+        ("size", "crop", "resize"),
+        [
+            ((5, 40), (16, 40), None),
+            ((100, 47), (96, 40), None),
+            ((300, 1000), (192, 192), None),
+            ((1536, 2048), (192, 192), (768, 1024)),
+            ((3000, 20), (192, 16), (1024, 8)),
+        ],
+    )
+    def test_has_a_crop_and_a_size_that_suit_the_images(
+        self, make: Make, size: tuple[int, int], crop: tuple[int, int], resize: tuple[int, int] | None
+    ) -> None:
+        folder = make(masked=2, bare=0, size=size)
+        init_data(folder, 0)
+
+        trainer = load_spec(folder / "advseg.yaml").trainer
+
+        assert trainer.augmentation.crop == crop
+        assert trainer.resize == resize
+
+    @pytest.mark.parametrize(
+        ("name", "expected"),
+        [("Äpfel & Birnen 2", "pfel-birnen-2"), ("2024", "2024"), ("1e5", "1e5"), ("no", "no"), ("叶", "my-images")],
+    )
+    def test_is_named_as_the_folder_is(self, make: Make, name: str, expected: str) -> None:
+        folder = make(name, masked=2, bare=0)
+        init_data(folder, 0)
+
+        assert load_spec(folder / "advseg.yaml").name == expected
+
+    def test_marks_classes_that_no_mask_holds(self, make: Make) -> None:
+        folder = make(masked=2)
+        for path in (folder / "masks").rglob("*.png"):
+            write_mask(path, np.resize(np.array([0, 3], np.uint8), (32, 40)), voc_palette())
+        init_data(folder, 0)
+
+        assert "- {name: class_2, colour: [0, 128, 0]} # no mask holds it" in lines(folder / "classes.yaml")
+
+
+class TestMistakes:
+    def test_are_one_line(self, make: Make, advseg: Command) -> None:
+        folder = make(masked=1)
+
+        status, out, err = advseg("data", "init", folder)
+
+        assert (status, out) == (2, "")
+        assert err.startswith(f"error: {folder / 'masks'} has masks of fewer than two different images")
+        assert err.count("\n") == 1
+
+    def test_leave_nothing_behind(self, make: Make) -> None:
+        folder = make()
+        for path in (folder / "masks").rglob("*.png"):
+            write_mask(path, np.zeros((32, 40), np.uint8), voc_palette())
+
+        assert error_of(folder).startswith("the masks hold 0 alone")
+        assert {path.name for path in folder.iterdir()} == {"images", "masks"}

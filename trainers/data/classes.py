@@ -1,0 +1,125 @@
+"""Names and colours of classes: those of VOC and Cityscapes, and those that a classes.yaml tells."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .images import Colour, voc_palette
+
+VOC_CLASSES = (
+    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
+
+CITYSCAPES_CLASSES = (
+    *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation"),
+    *("terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"),
+)
+CITYSCAPES_PALETTE: tuple[Colour, ...] = (
+    *((128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153), (153, 153, 153)),
+    *((250, 170, 30), (220, 220, 0), (107, 142, 35), (152, 251, 152), (70, 130, 180), (220, 20, 60), (255, 0, 0)),
+    *((0, 0, 142), (0, 0, 70), (0, 60, 100), (0, 80, 100), (0, 0, 230), (119, 11, 32)),
+)
+CITYSCAPES_LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+"""The values in labelIds files of the classes from 0; all others count nowhere."""
+
+REMEDY = "write a list of {name: …, colour: [red, green, blue]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassTable:
+    """What a classes.yaml says."""
+
+    names: tuple[str, ...]
+    colours: tuple[Colour, ...]
+    """Of every class, or of none."""
+    ignored: tuple[Colour, ...]
+    """Colours of pixels that count nowhere."""
+
+
+def complete_palette(colours: tuple[Colour, ...], classes: int) -> tuple[Colour, ...]:
+    """As many colours as there are classes; those that are missing are VOC's."""
+    return (*colours, *voc_palette(classes)[len(colours) :])[:classes]
+
+
+def read_classes(path: Path) -> tuple[ClassTable | None, list[str]]:
+    """The table in a YAML list of classes, and all that is wrong with the file; no table if anything is.
+
+    An entry is `{name: sky, colour: [70, 130, 180]}`. Colours are for RGB masks and for pictures: all classes
+    have one or none has. An entry with `ignore: true` is no class; pixels of its colour count nowhere.
+    """
+    import yaml
+
+    try:
+        # PyYAML tells the encoding of bytes.
+        document = yaml.safe_load(path.read_bytes())
+    except FileNotFoundError:
+        return None, [f"{path} does not exist: {REMEDY}, or set dataset.classes"]
+    except OSError as error:
+        return None, [f"{path} cannot be read ({error.strerror}): {REMEDY}"]
+    except (yaml.YAMLError, ValueError) as error:
+        return None, [f"{path} is not YAML ({' '.join(str(error).split())}): {REMEDY}"]
+    except RecursionError:
+        return None, [f"{path} is nested too deeply: {REMEDY}"]
+    if not isinstance(document, list) or not document:
+        kind = "is empty" if not document else f"is a {type(document).__name__}"
+        return None, [f"{path} must be a list of classes, but {kind}: {REMEDY}"]
+    problems = [
+        f"{path}: entry {number} {problem}"
+        for number, entry in enumerate(document, 1)
+        for problem in _problems_of_entry(entry)
+    ]
+    if not problems:
+        problems = [f"{path}: {problem}" for problem in _problems_of_all(document)]
+    if problems:
+        return None, problems
+    classes = [entry for entry in document if not entry.get("ignore")]
+    return ClassTable(
+        names=tuple(entry["name"] for entry in classes),
+        colours=tuple(_colour(entry) for entry in classes if "colour" in entry),
+        ignored=tuple(_colour(entry) for entry in document if entry.get("ignore")),
+    ), []
+
+
+def _problems_of_entry(entry: Any) -> Iterator[str]:
+    if not isinstance(entry, dict):
+        yield f"must be a mapping, but is {entry!r}: {REMEDY}"
+        return
+    for key in entry:
+        if key not in ("name", "colour", "ignore"):
+            yield f"has the unknown key {key}: an entry has name, colour and ignore"
+    name = entry.get("name")
+    if not isinstance(name, str) or not name.strip():
+        yield f"must have a name that is text, but it is {name!r}: quote what YAML reads as something else"
+    ignore = entry.get("ignore", False)
+    if not isinstance(ignore, bool):
+        yield f"must have ignore true or false, but it is {ignore!r}"
+    if ignore is True and "colour" not in entry:
+        yield "is to be ignored and needs the colour that is"
+    if "colour" in entry and not _is_colour(entry["colour"]):
+        yield f"must have a colour of three whole numbers from 0 to 255, but it is {entry['colour']!r}"
+
+
+def _problems_of_all(entries: list[dict[str, Any]]) -> Iterator[str]:
+    classes = [entry for entry in entries if not entry.get("ignore")]
+    names = [entry["name"] for entry in classes]
+    if len(names) < 2:
+        yield f"must name two classes or more, but names {', '.join(names) or 'none'}"
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield f"names class {name} twice: each class has a name of its own"
+    colours = [_colour(entry) for entry in entries if "colour" in entry]
+    for colour in sorted({colour for colour in colours if colours.count(colour) > 1}):
+        yield f"has colour {list(colour)} twice: each class has a colour of its own"
+    without = [entry["name"] for entry in classes if "colour" not in entry]
+    if without and len(colours):
+        yield f"tells no colour of {', '.join(without)}: all classes have one or none has"
+
+
+def _is_colour(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(type(v) is int and 0 <= v <= 255 for v in value)
+
+
+def _colour(entry: dict[str, Any]) -> Colour:
+    red, green, blue = entry["colour"]
+    return red, green, blue

@@ -1,0 +1,287 @@
+"""Where images, masks and lists lie in a dataset's folder."""
+
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+from ..errors import UserError
+from .classes import (
+    CITYSCAPES_CLASSES,
+    CITYSCAPES_LABEL_IDS,
+    CITYSCAPES_PALETTE,
+    VOC_CLASSES,
+    ClassTable,
+    read_classes,
+)
+from .images import Colour, MaskCoding, is_file
+from .lists import SUFFIXES, Entry, has_image_suffix, read_list
+from .samples import Sample
+
+
+class Layout(Protocol):
+    """A dataset's folder as one of the known trees. Making one raises UserError if it is another tree."""
+
+    classes: tuple[str, ...]
+    """Empty if they cannot be told."""
+    palette: tuple[Colour, ...]
+    """Colours of the classes; empty if the masks tell them."""
+    problems: tuple[str, ...]
+    """What is wrong beside the images and masks."""
+
+    def list_file(self, name: str) -> Path:
+        """Where the list of a name lies."""
+        ...
+
+    def entries(self, name: str) -> list[Entry]:
+        """The entries of the list of a name. Raises UserError if there is none."""
+        ...
+
+    def sample(self, entry: Entry) -> Sample:
+        """The image of an entry and its mask; either's file is missing only if no rule of the layout finds one.
+
+        The mask is then the one that the entry names, if any.
+        """
+        ...
+
+    def maskless(self, id: str) -> str:
+        """That an image which needs a mask has none, and what to do, in one line."""
+        ...
+
+
+class VocLayout:
+    """PASCAL VOC: `JPEGImages/` with `SegmentationClassAug/`, `SegmentationClass/` or both, looked at in this order.
+
+    They lie in the root or in `VOC2012/`, the latter in the root or in `VOCdevkit/`; beside it `VOCaug/` may hold
+    the masks of SBD.
+    """
+
+    tree = (
+        "JPEGImages/<id>.jpg, SegmentationClassAug/<id>.png or SegmentationClass/<id>.png, and "
+        "ImageSets/Segmentation/<list>.txt (or VOCdevkit/ with VOC2012/ and VOCaug/)"
+    )
+    palette: tuple[Colour, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    def __init__(self, root: Path, classes: tuple[str, ...], ignore_index: int) -> None:
+        self.classes = classes or VOC_CLASSES
+        self._coding = MaskCoding(ignore_index=ignore_index)
+        base = _first_folder(place / "JPEGImages" for place in (root, root / "VOC2012", root / "VOCdevkit" / "VOC2012"))
+        if base is None:
+            raise _other_tree(root, "JPEGImages/", self.tree)
+        self._images, self._base, self._root = base, base.parent, root
+        extra = _first_folder((root / "VOCaug", root / "VOCdevkit" / "VOCaug"))
+        self._mat = extra / "dataset" / "cls" if extra else None
+        names = ("SegmentationClassAug", "SegmentationClass")
+        folders = [self._base / name for name in names]
+        if extra:
+            folders += [extra / name for name in (*names, "dataset/SegmentationClassAug", "dataset/cls")]
+        self._masks = [folder for folder in folders if folder.is_dir()]
+        if not self._masks:
+            raise _other_tree(self._base, "SegmentationClassAug/ or SegmentationClass/", self.tree)
+
+    def list_file(self, name: str) -> Path:
+        """A list in ImageSets/Segmentation."""
+        return self._base / "ImageSets" / "Segmentation" / f"{name}.txt"
+
+    def entries(self, name: str) -> list[Entry]:
+        """The entries of a list in ImageSets/Segmentation."""
+        return read_list(self.list_file(name))
+
+    def sample(self, entry: Entry) -> Sample:
+        """Images and masks are found as the entry names them, else by the image's name."""
+        named, id = None, entry.image
+        if has_image_suffix(entry.image):
+            named = _named(entry.image, self._base, self._root, self._images)
+            id = Path(entry.image).stem
+        image = named or _first_file(self._images / f"{id}{suffix}" for suffix in SUFFIXES)
+        mask = _named(entry.mask, self._base, self._root) if entry.mask else None
+        if mask is None and (entry.mask is None or Path(entry.mask).stem == id):
+            mask = _first_file(folder / f"{id}.png" for folder in self._masks)
+        return Sample(
+            id=id,
+            image=image or self._images / f"{id}.jpg",
+            mask=mask or _missing(self._base, entry.mask),
+            coding=self._coding,
+        )
+
+    def maskless(self, id: str) -> str:
+        """Masks of SBD come as .mat files, of which one line speaks for all."""
+        if self._mat and is_file(self._mat / f"{id}.mat"):
+            target = self._mat.parent.parent / "SegmentationClassAug"
+            return (
+                f"{self._mat} holds masks as .mat files: save each as a PNG in {target}, in Python "
+                f"Image.fromarray(scipy.io.loadmat(mat)['GTcls'][0]['Segmentation'][0]).save(png)"
+            )
+        folders = " or ".join(f"{folder.relative_to(self._root)}/" for folder in self._masks)
+        return f"{id} has no mask in {folders}: add it or list {id} as unlabelled"
+
+
+class CityscapesLayout:
+    """Cityscapes as it is distributed. A list may be the name of a split: all its images in the order of their names.
+
+    `labelIds` masks are mapped to the 19 train ids, all other values to the ignore index. In `labelTrainIds`
+    masks, which are looked at first, 255 stands for ignored whatever the ignore index is.
+    """
+
+    tree = (
+        "leftImg8bit/<split>/<city>/<id>_leftImg8bit.png and "
+        "gtFine/<split>/<city>/<id>_gtFine_labelIds.png or <id>_gtFine_labelTrainIds.png"
+    )
+    palette = CITYSCAPES_PALETTE
+    problems: tuple[str, ...] = ()
+
+    def __init__(self, root: Path, classes: tuple[str, ...], ignore_index: int) -> None:
+        self.classes = classes or CITYSCAPES_CLASSES
+        self._root, self._images, self._masks = root, root / "leftImg8bit", root / "gtFine"
+        for folder in (self._images, self._masks):
+            if not folder.is_dir():
+                raise _other_tree(root, f"{folder.name}/", self.tree)
+        label_ids = [ignore_index] * (max(CITYSCAPES_LABEL_IDS) + 2)
+        for train_id, value in enumerate(CITYSCAPES_LABEL_IDS):
+            label_ids[value] = train_id
+        self._codings = {
+            "labelTrainIds": MaskCoding(ignore_index=ignore_index, table=(*range(255), ignore_index)),
+            "labelIds": MaskCoding(ignore_index=ignore_index, table=tuple(label_ids)),
+        }
+
+    @cached_property
+    def _found(self) -> dict[str, Path]:
+        """Every image by its id."""
+        return {_cityscapes_id(path.name): path for path in sorted(self._images.glob("*/*/*_leftImg8bit.png"))}
+
+    def list_file(self, name: str) -> Path:
+        """A list in the root."""
+        return self._root / f"{name}.txt"
+
+    def entries(self, name: str) -> list[Entry]:
+        """The entries of a list in the root, or all images of a split."""
+        split = self._images / name
+        if is_file(self.list_file(name)) or not split.is_dir():
+            return read_list(self.list_file(name))
+        ids = [id for id, path in self._found.items() if path.is_relative_to(split)]
+        if not ids:
+            raise UserError(f"{split} holds no <city>/<id>_leftImg8bit.png: put the images of the split there")
+        return [Entry(image=id) for id in ids]
+
+    def sample(self, entry: Entry) -> Sample:
+        """Images and masks are found as the entry names them, else by the image's id."""
+        id = _cityscapes_id(Path(entry.image).name)
+        image = _named(entry.image, self._root, self._images) or self._found.get(id)
+        mask = _named(entry.mask, self._root, self._masks) if entry.mask else None
+        if mask is None and image and (entry.mask is None or _cityscapes_id(Path(entry.mask).name) == id):
+            place = self._masks / image.parent.parent.name / image.parent.name
+            mask = _first_file(place / f"{id}_gtFine_{kind}.png" for kind in self._codings)
+        kind = "labelIds" if mask and mask.name.endswith("_labelIds.png") else "labelTrainIds"
+        return Sample(
+            id=id,
+            image=image or self._images / "<split>" / id.partition("_")[0] / f"{id}_leftImg8bit.png",
+            mask=mask or _missing(self._root, entry.mask),
+            coding=self._codings[kind],
+        )
+
+    def maskless(self, id: str) -> str:
+        """Its mask would lie as its image does."""
+        place = self._masks / self._found[id].relative_to(self._images).parent if id in self._found else self._masks
+        return f"{id} has no mask: add {place / id}_gtFine_labelIds.png or list {id} as unlabelled"
+
+
+class FolderLayout:
+    """A user's own data: `images/` with folders as deep as they like, `masks/` alike, lists, and `classes.yaml`."""
+
+    tree = (
+        "images/<id>.jpg or .png, masks/<id>.png, <list>.txt with one id a line, "
+        "and classes.yaml with a list of {name: …, colour: [red, green, blue]}"
+    )
+
+    def __init__(self, root: Path, classes: tuple[str, ...], ignore_index: int) -> None:
+        self._root, self._images, self._masks = root, root / "images", root / "masks"
+        for folder in (self._images, self._masks):
+            if not folder.is_dir():
+                raise _other_tree(root, f"{folder.name}/", self.tree)
+        self._found: dict[str, Path] = {}
+        problems = []
+        for path in sorted(path for path in self._images.rglob("*") if has_image_suffix(path.name)):
+            other = self._found.setdefault(self._id(path), path)
+            if other != path:
+                problems.append(f"{other} and {path} both have the id {self._id(path)}: rename one and its mask")
+        table = ClassTable(names=classes, colours=(), ignored=())
+        file = root / "classes.yaml"
+        if file.exists() or not classes:
+            read, wrong = read_classes(file)
+            problems += wrong
+            if read and classes and read.names != classes:
+                problems.append(
+                    f"{file} names {', '.join(read.names)}, but dataset.classes is {', '.join(classes)}: "
+                    f"remove dataset.classes or mend the file"
+                )
+            table = read or table
+        self.classes, self.palette, self.problems = table.names, table.colours, tuple(problems)
+        self._coding = MaskCoding(ignore_index=ignore_index, colours=table.colours, ignored=table.ignored)
+
+    def _id(self, path: Path) -> str:
+        inside = path.relative_to(self._images) if path.is_relative_to(self._images) else path
+        return inside.with_suffix("").as_posix()
+
+    def list_file(self, name: str) -> Path:
+        """A list in the root."""
+        return self._root / f"{name}.txt"
+
+    def entries(self, name: str) -> list[Entry]:
+        """The entries of a list in the root."""
+        return read_list(self.list_file(name))
+
+    def sample(self, entry: Entry) -> Sample:
+        """An image's id is its path in images/ without its suffix; the mask has the same path in masks/."""
+        if has_image_suffix(entry.image):
+            image = _named(entry.image, self._images, self._root) or self._images / entry.image.lstrip("/")
+        else:
+            image = self._found.get(entry.image, self._images / f"{entry.image}.jpg")
+        id = self._id(image)
+        if entry.mask:
+            mask = _named(entry.mask, self._root, self._masks) or _missing(self._root, entry.mask)
+        else:
+            mask = _first_file([self._masks / f"{id}.png"])
+        return Sample(id=id, image=image, mask=mask, coding=self._coding)
+
+    def maskless(self, id: str) -> str:
+        """Its mask would lie in masks/."""
+        return f"{id} has no mask: add {self._masks / id}.png or list {id} as unlabelled"
+
+
+LAYOUTS: dict[str, Callable[[Path, tuple[str, ...], int], Layout]] = {
+    "voc": VocLayout,
+    "cityscapes": CityscapesLayout,
+    "folder": FolderLayout,
+}
+TREES = {"voc": VocLayout.tree, "cityscapes": CityscapesLayout.tree, "folder": FolderLayout.tree}
+"""What each layout expects in its root."""
+
+
+def _other_tree(place: Path, missing: str, tree: str) -> UserError:
+    return UserError(f"{place} has no folder {missing}: put {tree} there, or set dataset.root to where they lie")
+
+
+def _named(text: str, *folders: Path) -> Path | None:
+    """The file that a list names, relative to one of several folders, with a leading slash or without, or absolute."""
+    inside = text.lstrip("/")
+    return _first_file([*(folder / inside for folder in folders), *([Path(text)] if text != inside else [])])
+
+
+def _missing(root: Path, named: str | None) -> Path | None:
+    """Where a mask should lie that is named but does not exist."""
+    return root / named.lstrip("/") if named else None
+
+
+def _cityscapes_id(name: str) -> str:
+    """The id in the name of an image or mask file, or in one without its suffix."""
+    stem = name.removesuffix(".png").removesuffix("_leftImg8bit")
+    return stem.partition("_gtFine_")[0]
+
+
+def _first_file(paths: Iterator[Path] | list[Path]) -> Path | None:
+    return next((path for path in paths if is_file(path)), None)
+
+
+def _first_folder(paths: Iterator[Path] | tuple[Path, ...]) -> Path | None:
+    return next((path for path in paths if path.is_dir()), None)

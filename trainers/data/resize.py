@@ -1,0 +1,23 @@
+"""Scaling images and masks so that they stay aligned: both take a pixel for a square with its centre in the middle."""
+
+import cv2
+import numpy as np
+
+
+def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """An image uint8 [h, w, 3] bilinear at another height and width, also where it shrinks.
+
+    The arithmetic is OpenCV's in whole numbers: the same bits on every machine.
+    """
+    return _resize(image, size, cv2.INTER_LINEAR_EXACT)
+
+
+def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A mask [h, w] of uint8 or int32 ids at another height and width: each pixel has the id of the nearest one."""
+    # INTER_NEAREST would take the pixel's corner for its centre and shift the mask against its image.
+    return _resize(mask, size, cv2.INTER_NEAREST_EXACT)
+
+
+def _resize(array: np.ndarray, size: tuple[int, int], interpolation: int) -> np.ndarray:
+    height, width = size
+    return cv2.resize(array, (width, height), interpolation=interpolation)

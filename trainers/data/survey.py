@@ -1,0 +1,201 @@
+"""What a user's folder of images and masks holds before it has lists and class names, and a first division of it."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError
+from .images import Colour, ImageError, decode_image, decode_mask, read_file, read_palette, voc_palette
+from .lists import Entry, has_image_suffix, parse_entry
+
+IGNORE_INDEX = 255
+MAX_COLOURS = 100
+"""More colours than these in RGB masks are no classes: smoothing or lossy compression made them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """An image with a mask of the same size."""
+
+    id: str
+    mask: Path
+    size: tuple[int, int]
+    """Height and width in pixels."""
+    digest: str
+    """Of the image file's content."""
+    is_rgb: bool
+    """Whether the mask holds colours instead of class ids."""
+    values: np.ndarray = field(compare=False)
+    """The different ids in the mask, or the first of its colours as red * 65536 + green * 256 + blue."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Survey:
+    """The images of a folder, in the order of their paths."""
+
+    pairs: tuple[Pair, ...]
+    """Two different images at least."""
+    unlabelled: tuple[str, ...]
+    """Ids of images without a mask."""
+    copies: tuple[str, ...]
+    """Ids of images without a mask that equal one with a mask, and teach nothing more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundClasses:
+    """What the masks tell of their classes."""
+
+    colours: tuple[Colour, ...]
+    """Of the classes from 0, all different."""
+    absent: tuple[int, ...]
+    """Ids below the highest one that no mask holds."""
+
+
+def survey(folder: Path) -> Survey:
+    """Pair FOLDER/masks/<id>.png with FOLDER/images/<id>.jpg, .jpeg or .png; images may lack masks.
+
+    Raises UserError, with a line for each problem: no images, masks of fewer than two different images, a mask
+    without image or of another size, two images of one id, pairs that cannot be read, names that no list can hold.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder: name one with images/ and masks/")
+    images, masks = _files(folder / "images", "JPEG or PNG images"), _files(folder / "masks", "PNG masks")
+    problems: list[str] = []
+    image_of: dict[str, Path] = {}
+    for id, path in images:
+        if (other := image_of.setdefault(id, path)) != path:
+            problems.append(f"{other} and {path} both have the id {id}: rename one and its mask")
+        elif not _fits_a_list(id):
+            problems.append(f"{path} has a name that a list cannot hold: rename it and its mask")
+    mask_of: dict[str, Path] = {}
+    for id, path in masks:
+        if path.suffix != ".png":
+            problems.append(f"{path} must end in .png, as no other format keeps class ids: save it as PNG or rename it")
+        elif id not in image_of:
+            problems.append(f"mask {path} has no image {folder / 'images' / id}.jpg or .png: add it or remove the mask")
+        else:
+            mask_of[id] = path
+    pairs: list[Pair] = []
+    unlabelled: list[tuple[str, str]] = []
+    for id, path in image_of.items():
+        try:
+            content = read_file(path)
+            digest = hashlib.sha256(content).hexdigest()
+            if mask := mask_of.get(id):
+                pairs.append(_pair(id, mask, decode_image(content, path).shape[:2], digest))
+            else:
+                unlabelled.append((id, digest))
+        except ImageError as error:
+            problems.append(str(error))
+    if problems:
+        lines = [f"{len(problems)} problems in {folder}:", *(f"  {problem}" for problem in problems)]
+        raise UserError("\n".join(lines) if len(problems) > 1 else problems[0])
+    known = {pair.digest for pair in pairs}
+    if len(known) < 2:
+        raise UserError(
+            f"{folder / 'masks'} has masks of fewer than two different images, but one is to train on and one to "
+            f"validate: add masks"
+        )
+    return Survey(
+        pairs=tuple(pairs),
+        unlabelled=tuple(id for id, digest in unlabelled if digest not in known),
+        copies=tuple(id for id, digest in unlabelled if digest in known),
+    )
+
+
+def find_classes(pairs: Sequence[Pair]) -> FoundClasses:
+    """The classes of palette and greyscale masks by their ids, those of RGB masks by their colours.
+
+    The ignore index is no class. Raises UserError if there are fewer than two classes, too many colours, or masks
+    of both kinds.
+    """
+    values = np.unique(np.concatenate([pair.values for pair in pairs])).tolist()
+    first_of = {pair.is_rgb: pair.mask for pair in reversed(pairs)}
+    if len(first_of) > 1:
+        raise UserError(f"mask {first_of[True]} holds colours, but {first_of[False]} class ids: convert either")
+    return _classes_of_colours(values) if True in first_of else _classes_of_ids(values, first_of[False])
+
+
+def draw_validation(pairs: Sequence[Pair], seed: int) -> set[str]:
+    """Ids of about a fifth of the pairs, at least one and never all.
+
+    Equal images stay on one side, and the last image that holds some class is trained on. The lot of an image hangs
+    on the seed and its own content, so that with more images few change sides.
+    """
+    groups: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        groups.setdefault(pair.digest, []).append(pair)
+    lots = sorted(groups, key=lambda digest: hashlib.sha256(f"{seed}/{digest}".encode()).digest())
+    holders = Counter(value for pair in pairs for value in pair.values.tolist())
+    wanted, chosen = max(1, round(len(pairs) / 5)), set()
+    for digest in lots:
+        group = groups[digest]
+        held = Counter(value for pair in group for value in pair.values.tolist())
+        if len(chosen) + len(group) <= wanted and all(holders[value] > n for value, n in held.items()):
+            chosen.update(pair.id for pair in group)
+            holders -= held
+    return chosen or {pair.id for pair in min((groups[digest] for digest in lots), key=len)}
+
+
+def _files(place: Path, kind: str) -> list[tuple[str, Path]]:
+    """The images in a folder, at any depth, each with its id."""
+    if not place.is_dir():
+        raise UserError(f"{place.parent} has no folder {place.name}/: put {kind} there")
+    files = sorted(path for path in place.rglob("*") if has_image_suffix(path.name))
+    if not files:
+        raise UserError(f"{place} is empty: put {kind} there")
+    return [(path.relative_to(place).with_suffix("").as_posix(), path) for path in files]
+
+
+def _fits_a_list(id: str) -> bool:
+    return id.splitlines() == [id.strip()] and parse_entry(id) == Entry(image=id) and not has_image_suffix(id)
+
+
+def _pair(id: str, mask: Path, size: tuple[int, ...], digest: str) -> Pair:
+    content = read_file(mask)
+    # The 26th byte of a PNG is its colour type.
+    is_rgb = content.startswith(b"\x89PNG") and content[25:26] in (b"\2", b"\6")
+    if is_rgb:
+        values = decode_image(content, mask).astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+    else:
+        values = decode_mask(content, mask)
+    height, width = size
+    if values.shape != (height, width):
+        raise ImageError(
+            f"{mask} is {values.shape[1]} x {values.shape[0]}, but its image is {width} x {height}: mend either"
+        )
+    # A smoothed mask has a hundred thousand colours; that they are too many shows by then.
+    values = np.unique(values)[: MAX_COLOURS + 1 if is_rgb else None]
+    return Pair(id=id, mask=mask, size=(height, width), digest=digest, is_rgb=is_rgb, values=values)
+
+
+def _classes_of_colours(numbers: Sequence[int]) -> FoundClasses:
+    if not 2 <= len(numbers) <= MAX_COLOURS:
+        held = f"over {MAX_COLOURS} different colours" if len(numbers) > MAX_COLOURS else "one colour alone"
+        raise UserError(
+            f"the masks hold {held}, but 2 to {MAX_COLOURS} can be classes: save them without smoothing or JPEG "
+            f"compression, or write classes.yaml yourself"
+        )
+    return FoundClasses(colours=tuple((n >> 16, n >> 8 & 255, n & 255) for n in numbers), absent=())
+
+
+def _classes_of_ids(ids: Sequence[int], first: Path) -> FoundClasses:
+    known = [id for id in ids if id != IGNORE_INDEX]
+    highest = max(known, default=0)
+    if highest == 0:
+        raise UserError(
+            f"the masks hold {' and '.join(map(str, ids))} alone, but need two class ids or more, and {IGNORE_INDEX} "
+            f"means ignored: save the classes as 0, 1 and so on"
+        )
+    if highest > IGNORE_INDEX:
+        raise UserError(
+            f"the masks hold class id {highest}, but ids must be 0 to {IGNORE_INDEX - 1} or {IGNORE_INDEX} (ignore): "
+            f"save the classes as 0, 1 and so on"
+        )
+    own = tuple(read_palette(first) or ())[: highest + 1]
+    colours = own if len(set(own)) == highest + 1 else tuple(voc_palette(highest + 1))
+    return FoundClasses(colours=colours, absent=tuple(sorted(set(range(highest)) - set(known))))
