@@ -4,17 +4,31 @@
 """
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..platform.exits import exit_status
+from ..platform.fetch import start_weights
 from ..platform.home import find_home
 from ..platform.keys import directory_of, key_of
+from ..platform.spec import Spec
 from ..platform.spec_file import load_spec
 from ..trainers.data.dataset import open_dataset
-from ..trainers.loop import Training
-from ..trainers.reporter import ConsoleReporter, JsonLinesReporter, PanelReporter, Reporters
+from ..trainers.loop import Outcome, Training
+from ..trainers.reporter import ConsoleReporter, JsonLinesReporter, PanelReporter, Reporter, Reporters
+
+
+def train(spec: Spec, folder: Path, reporter: Reporter) -> Outcome:
+    """Train to the end in this process, and leave metrics, picture and model in a folder."""
+    weights = start_weights(spec, folder, spec.storage or find_home() / "runs")
+    training = Training(spec.recipe(), open_dataset(spec.dataset), folder, weights=weights)
+    folder.mkdir(parents=True, exist_ok=True)
+    log, panel = JsonLinesReporter(folder / "metrics.jsonl"), PanelReporter(folder / "validation.png")
+    outcome = training.run(Reporters(log, panel, reporter))
+    training.export(folder / "model", {"spec": spec.model_dump(mode="json")})
+    return outcome
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -24,18 +38,11 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--to", type=Path, metavar="DIR")
     asked = parser.parse_args(arguments)
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("advseg").setLevel(logging.INFO)
     spec = load_spec(asked.spec, asked.overrides)
     folder = asked.to or directory_of(spec.storage or find_home() / "runs", key_of(spec.name, "local"))
-    training = Training(spec.recipe(), open_dataset(spec.dataset), folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    outcome = training.run(
-        Reporters(
-            ConsoleReporter(),
-            JsonLinesReporter(folder / "metrics.jsonl"),
-            PanelReporter(folder / "validation.png"),
-        )
-    )
-    training.export(folder / "model", {"spec": spec.model_dump(mode="json")})
+    outcome = train(spec, folder, ConsoleReporter())
     print(f"mIoU {outcome.metrics['val/miou']:.1f} after {outcome.step} steps; model in {folder / 'model'}")
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from torch import Tensor
 
 from .compact import GROUPS, Compact
-from .deeplab import DeepLabV2
+from .deeplab import Backbone, DeepLabV2
 from .settings import ChosenBy, Interval, Settings
 
 RESNET_BLOCKS = {"deeplab_v2_resnet50": (3, 4, 6, 3), "deeplab_v2_resnet101": (3, 4, 23, 3)}
@@ -19,6 +19,8 @@ class CompactSettings(Settings):
     architecture: Literal["compact"] = "compact"
     width: Annotated[int, Interval(8, 56)] = 32
     """Channels of the stem, a multiple of 8; the body has twice as many."""
+    weights: str | None = None
+    """Start weights: a path, or an s3:// address; None: fresh."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -31,11 +33,25 @@ class DeepLabSettings(Settings):
     """DeepLab-v2, the paper's segmentation network."""
 
     architecture: Literal["deeplab_v2_resnet50", "deeplab_v2_resnet101"] = "deeplab_v2_resnet101"
-    batch_norm: Literal["batch", "frozen"] = "batch"
-    """Statistics used in training: the batch's own (running ones updated) or the running ones."""
+    backbone: Backbone = "caffe"
+    """`caffe` for the published DeepLab checkpoints, `torchvision` for its ResNet state dicts. Each has its own
+    normalisation; names and shapes are the same, so weights of one load into the other, and are worth little there."""
+    branches: Literal[2, 4] = 4
+    """How many of the four dilated branches are summed (paper: 4; released code: 2). The others are never trained."""
+    batch_norm: Literal["batch", "frozen", "synchronised"] = "batch"
+    """Statistics used in training: those of a worker's own share of the batch (running ones updated), the running
+    ones, or those of the shares of all workers (GPUs only). Scale and shift are never trained."""
+    weights: str | None = None
+    """Start weights: a path, or an s3:// address; None: fresh."""
 
 
 SegmenterSettings = Annotated[CompactSettings | DeepLabSettings, ChosenBy("architecture")]
+
+ARCHITECTURES: dict[str, type[CompactSettings | DeepLabSettings]] = {
+    "compact": CompactSettings,
+    **dict.fromkeys(RESNET_BLOCKS, DeepLabSettings),
+}
+"""The settings of each architecture."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +72,16 @@ CAFFE_MEANS = Normalisation(mean=(122.68, 116.67, 104.01), std=(1.0, 1.0, 1.0))
 """Of the published checkpoints: means of ImageNet, unscaled."""
 
 IMAGENET = Normalisation(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
+"""Of torchvision: means and spreads of ImageNet."""
 
-NORMALISATIONS: dict[str, Normalisation] = {
-    "compact": IMAGENET,
-    "deeplab_v2_resnet50": CAFFE_MEANS,
-    "deeplab_v2_resnet101": CAFFE_MEANS,
-}
+
+def normalisation_of(settings: SegmenterSettings) -> Normalisation:
+    """How a network reads images: as those of the weights that it starts from were read."""
+    match settings:
+        case DeepLabSettings(backbone="caffe"):
+            return CAFFE_MEANS
+        case _:
+            return IMAGENET
 
 
 Segmenter = Compact | DeepLabV2
@@ -75,4 +95,10 @@ def build_segmenter(settings: SegmenterSettings, classes: int) -> Segmenter:
             return Compact(classes, settings.width)
         case DeepLabSettings():
             blocks = RESNET_BLOCKS[settings.architecture]
-            return DeepLabV2(classes, blocks, frozen_batch_norm=settings.batch_norm == "frozen")
+            return DeepLabV2(
+                classes,
+                blocks,
+                frozen_batch_norm=settings.batch_norm == "frozen",
+                branches=settings.branches,
+                backbone=settings.backbone,
+            )

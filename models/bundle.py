@@ -9,16 +9,9 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn import functional as F
 
-from .architectures import (
-    NORMALISATIONS,
-    CompactSettings,
-    DeepLabSettings,
-    Normalisation,
-    Segmenter,
-    SegmenterSettings,
-    build_segmenter,
-)
+from .architectures import ARCHITECTURES, Normalisation, Segmenter, SegmenterSettings, build_segmenter
 from .discriminator import Discriminator, DiscriminatorSettings, build_discriminator
 from .manifest import BrokenDirectoryError, verify_directory, write_directory
 
@@ -39,6 +32,8 @@ class Card:
     """RGB in 0...255, one a class."""
     ignore_index: int
     normalisation: Normalisation
+    resize: tuple[int, int] | None = None
+    """Height and width at which the network reads whole images; None is their own."""
     metrics: dict[str, float] = field(default_factory=dict)
     lineage: dict[str, Any] = field(default_factory=dict)
     """Where it comes from: trial key, spec, dataset digest, code version."""
@@ -54,9 +49,16 @@ class Model:
 
     @torch.inference_mode()
     def probabilities(self, image: np.ndarray) -> Tensor:
-        """Class probabilities [K, H, W] of an RGB image uint8 [H, W, 3]."""
-        pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float()
-        return self.segmenter(self.card.normalisation(pixels)).softmax(1)[0]
+        """Class probabilities [K, H, W] of an RGB image uint8 [H, W, 3].
+
+        Where the card has a `resize`, the image is brought to it and the probabilities back, bilinearly with a
+        pixel's centre in its middle.
+        """
+        pixels = self.card.normalisation(torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float())
+        if self.card.resize is None:
+            return self.segmenter(pixels).softmax(1)[0]
+        read = F.interpolate(pixels, self.card.resize, mode="bilinear", align_corners=False)
+        return F.interpolate(self.segmenter(read).softmax(1), image.shape[:2], mode="bilinear", align_corners=False)[0]
 
     @torch.inference_mode()
     def confidence(self, probabilities: Tensor) -> Tensor:
@@ -87,10 +89,7 @@ def load(path: str | Path) -> Model:
     Raises BrokenDirectoryError, a ValueError, for a directory that is incomplete, was changed or is no model.
     """
     path = Path(path)
-    verify_directory(path)
-    if not (path / CARD).is_file():
-        raise BrokenDirectoryError(f"{path} has no {CARD}: it holds something else than a model")
-    card = _card_from_json(json.loads((path / CARD).read_text()))
+    card = read_card(path)
     segmenter = build_segmenter(card.segmenter, len(card.classes))
     segmenter.load_state_dict(load_file(path / SEGMENTER))
     discriminator = None
@@ -101,25 +100,36 @@ def load(path: str | Path) -> Model:
     return Model(card=card, segmenter=segmenter.eval(), discriminator=discriminator)
 
 
+def read_card(path: Path) -> Card:
+    """The card of a model directory, all of whose files are verified.
+
+    Raises BrokenDirectoryError for a directory that is incomplete, was changed or is no model.
+    """
+    verify_directory(path)
+    if not (path / CARD).is_file():
+        raise BrokenDirectoryError(f"{path} has no {CARD}: it holds something else than a model")
+    return _card_from_json(json.loads((path / CARD).read_text()))
+
+
 def _card_from_json(fields: dict[str, Any]) -> Card:
     """The card of what `json` read. An unknown architecture raises ValueError."""
     segmenter, discriminator = fields["segmenter"], fields["discriminator"]
-    if segmenter["architecture"] not in NORMALISATIONS:
-        known = ", ".join(NORMALISATIONS)
+    if segmenter["architecture"] not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
         raise ValueError(f"unknown architecture {segmenter['architecture']!r}; this version knows {known}")
-    kind = CompactSettings if segmenter["architecture"] == "compact" else DeepLabSettings
     if discriminator is not None:
         discriminator = DiscriminatorSettings(
             widths=tuple(discriminator["widths"]), classifier=discriminator["classifier"]
         )
     normalisation = Normalisation(**{k: tuple(v) for k, v in fields["normalisation"].items()})
     return Card(
-        segmenter=kind(**segmenter),
+        segmenter=ARCHITECTURES[segmenter["architecture"]](**segmenter),
         discriminator=discriminator,
         classes=tuple(fields["classes"]),
         palette=tuple((r, g, b) for r, g, b in fields["palette"]),
         ignore_index=fields["ignore_index"],
         normalisation=normalisation,
+        resize=(fields["resize"][0], fields["resize"][1]) if fields.get("resize") else None,
         metrics=fields["metrics"],
         lineage=fields["lineage"],
     )

@@ -1,6 +1,6 @@
 """DeepLab-v2 on a dilated ResNet (Chen et al., 2017), with the parameter names of the published checkpoints."""
 
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -8,18 +8,24 @@ from torch.nn import functional as F
 
 DILATIONS = (6, 12, 18, 24)
 
+Backbone = Literal["caffe", "torchvision"]
+"""Whose ResNet it is. They differ in where a stride sits and how pooling rounds, not in names and shapes.
+
+In the Caffe original a block's stride sits on its first 1x1 convolution, in torchvision on its 3x3.
+"""
+
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 with a shortcut; the stride sits on the first 1x1 convolution, as in the Caffe original."""
+    """1x1, 3x3, 1x1 with a shortcut; `strides` are those of the first two convolutions."""
 
     expansion = 4
 
-    def __init__(self, channels: int, planes: int, stride: int, dilation: int, project: bool) -> None:
+    def __init__(self, channels: int, planes: int, strides: tuple[int, int], dilation: int, project: bool) -> None:
         super().__init__()
-        out = planes * self.expansion
-        self.conv1 = nn.Conv2d(channels, planes, 1, stride=stride, bias=False)
+        out, stride = planes * self.expansion, max(strides)
+        self.conv1 = nn.Conv2d(channels, planes, 1, stride=strides[0], bias=False)
         self.bn1 = nn.BatchNorm2d(planes)
-        self.conv2 = nn.Conv2d(planes, planes, 3, padding=dilation, dilation=dilation, bias=False)
+        self.conv2 = nn.Conv2d(planes, planes, 3, stride=strides[1], padding=dilation, dilation=dilation, bias=False)
         self.bn2 = nn.BatchNorm2d(planes)
         self.conv3 = nn.Conv2d(planes, out, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out)
@@ -30,7 +36,7 @@ class Bottleneck(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, h, w] to [N, 4 * planes, h / stride, w / stride]."""
+        """[N, C, h, w] to [N, 4 * planes, h / stride, w / stride], stride being the greater one."""
         shortcut = x if self.downsample is None else self.downsample(x)
         y = F.relu(self.bn1(self.conv1(x)))
         y = F.relu(self.bn2(self.conv2(y)))
@@ -38,17 +44,21 @@ class Bottleneck(nn.Module):
 
 
 class Branches(nn.Module):
-    """Classifier of parallel dilated 3x3 convolutions whose outputs are summed."""
+    """Classifier of parallel dilated 3x3 convolutions; the outputs of the first `summed` are summed.
 
-    def __init__(self, channels: int, classes: int) -> None:
+    The others keep their weights: without a gradient no optimizer moves or decays them.
+    """
+
+    def __init__(self, channels: int, classes: int, summed: int) -> None:
         super().__init__()
+        self.summed = summed
         self.conv2d_list = nn.ModuleList(
             nn.Conv2d(channels, classes, 3, padding=dilation, dilation=dilation) for dilation in DILATIONS
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, h, w] to [N, K, h, w]."""
-        return torch.stack([branch(x) for branch in self.conv2d_list]).sum(0)
+        return torch.stack([branch(x) for branch in list(self.conv2d_list)[: self.summed]]).sum(0)
 
 
 class DeepLabV2(nn.Module):
@@ -58,16 +68,25 @@ class DeepLabV2(nn.Module):
     statistics in training, which makes an image's output independent of its batch.
     """
 
-    def __init__(self, classes: int, blocks: tuple[int, int, int, int], frozen_batch_norm: bool) -> None:
+    def __init__(
+        self,
+        classes: int,
+        blocks: tuple[int, int, int, int],
+        frozen_batch_norm: bool,
+        *,
+        branches: int = len(DILATIONS),
+        backbone: Backbone = "caffe",
+    ) -> None:
         super().__init__()
         self.frozen_batch_norm = frozen_batch_norm
+        self.backbone: Backbone = backbone
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.layer1 = self._stage(64, 64, blocks[0], stride=1, dilation=1)
         self.layer2 = self._stage(256, 128, blocks[1], stride=2, dilation=1)
         self.layer3 = self._stage(512, 256, blocks[2], stride=1, dilation=2)
         self.layer4 = self._stage(1024, 512, blocks[3], stride=1, dilation=4)
-        self.layer5 = Branches(2048, classes)
+        self.layer5 = Branches(2048, classes, branches)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -77,11 +96,15 @@ class DeepLabV2(nn.Module):
                 module.weight.requires_grad_(False)
                 module.bias.requires_grad_(False)
 
-    @staticmethod
-    def _stage(channels: int, planes: int, blocks: int, stride: int, dilation: int) -> nn.Sequential:
+    def _stage(self, channels: int, planes: int, blocks: int, stride: int, dilation: int) -> nn.Sequential:
         out = planes * Bottleneck.expansion
-        first = Bottleneck(channels, planes, stride, dilation, project=True)
-        rest = (Bottleneck(out, planes, 1, dilation, project=False) for _ in range(blocks - 1))
+        if self.backbone == "caffe":
+            strides, entry = (stride, 1), dilation
+        else:
+            # A 3x3 with a stride reads the finer grid, that of the stage before; so does one dilated in its stead.
+            strides, entry = (1, stride), max(dilation // 2, 1)
+        first = Bottleneck(channels, planes, strides, entry, project=True)
+        rest = (Bottleneck(out, planes, (1, 1), dilation, project=False) for _ in range(blocks - 1))
         return nn.Sequential(first, *rest)
 
     def train(self, mode: bool = True) -> Self:
@@ -100,6 +123,6 @@ class DeepLabV2(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits [N, K, H, W] of images [N, 3, H, W]."""
         x = F.relu(self.bn1(self.conv1(images)))
-        x = F.max_pool2d(x, 3, stride=2, padding=1, ceil_mode=True)
+        x = F.max_pool2d(x, 3, stride=2, padding=1, ceil_mode=self.backbone == "caffe")
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return F.interpolate(self.layer5(x), images.shape[-2:], mode="bilinear", align_corners=True)

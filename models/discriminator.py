@@ -22,7 +22,7 @@ class DiscriminatorSettings(Settings):
     @property
     def smallest_side(self) -> int:
         """Height and width in pixels below which nothing is left after the last stage."""
-        return 2 ** (len(self.widths) + (self.classifier == "strided"))
+        return _smallest_side(len(self.widths), self.classifier)
 
 
 class Discriminator(nn.Module):
@@ -35,6 +35,7 @@ class Discriminator(nn.Module):
         super().__init__()
         channels = [classes, *widths]
         self.stages = len(widths)
+        self.smallest_side = _smallest_side(self.stages, classifier)
         for i in range(self.stages):
             self.add_module(f"conv{i + 1}", nn.Conv2d(channels[i], channels[i + 1], 4, stride=2, padding=1))
         self.classifier = (
@@ -50,6 +51,10 @@ class Discriminator(nn.Module):
             x = F.leaky_relu(self.get_submodule(f"conv{i + 1}")(x), 0.2)
         size = probabilities.shape[-2:]
         return F.interpolate(self.classifier(x), size, mode="bilinear", align_corners=True)
+
+
+def _smallest_side(stages: int, classifier: str) -> int:
+    return 2 ** (stages + (classifier == "strided"))
 
 
 def build_discriminator(settings: DiscriminatorSettings, classes: int) -> Discriminator:

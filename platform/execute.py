@@ -12,9 +12,10 @@ import torch
 
 from ..trainers.data.dataset import open_dataset
 from ..trainers.distributed import World
-from ..trainers.errors import NonFiniteLossError, UserError
+from ..trainers.errors import DivergedError, UserError
 from ..trainers.loop import Outcome, Training
 from ..trainers.reporter import PanelReporter, Reporter, Reporters
+from .fetch import start_weights
 from .keys import directory_of, scratch_of
 from .spec import Spec
 from .tracking import MlflowReporter, RunIdentity
@@ -75,13 +76,15 @@ def run_task(task: Task, reporter: Reporter, *, world: World, device: torch.devi
 
 def _train(task: Task, spec: Spec, reporter: Reporter, world: World, device: torch.device | None) -> Outcome:
     dataset = open_dataset(spec.dataset)
-    return Training(spec.recipe(), dataset, task.directory, world=world, device=device).run(reporter)
+    weights = start_weights(spec, task.directory, task.storage)
+    training = Training(spec.recipe(), dataset, task.directory, world=world, device=device, weights=weights)
+    return training.run(reporter)
 
 
 def reason_of(error: Exception) -> str:
     """Why a training failed, in one line."""
     match error:
-        case NonFiniteLossError():
+        case DivergedError():
             return f"diverged: {error}"
         case UserError():
             return str(error)

@@ -1,10 +1,10 @@
 """The workers that share one global batch."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch import distributed as dist
 
 
@@ -40,13 +40,32 @@ class World:
         """Replace every gradient by its sum over all workers, in one message."""
         if self.size == 1:
             return
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        flat = torch.cat([g.flatten() for g in gradients])
-        dist.all_reduce(flat)
-        for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(part.view_as(gradient))
+        _sum_together([p.grad for p in parameters if p.grad is not None])
+
+    def mean_statistics(self, network: nn.Module) -> None:
+        """Replace the running statistics that a network gathers in training by their means over all workers.
+
+        Frozen batch norm, which stands in evaluation mode, gathers none.
+        """
+        if self.size == 1:
+            return
+        gathering = (module for module in network.modules() if module.training)
+        statistics = [b for module in gathering for b in module.buffers(recurse=False) if b.is_floating_point()]
+        _sum_together(statistics)
+        for buffer in statistics:
+            buffer /= self.size
 
     def barrier(self) -> None:
         """Wait for all workers."""
         if self.size > 1:
             dist.barrier()
+
+
+def _sum_together(tensors: Sequence[Tensor]) -> None:
+    """Replace tensors by their sums over all workers, in one message."""
+    if not tensors:
+        return
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
+    dist.all_reduce(flat)
+    for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(part.view_as(tensor))

@@ -1,16 +1,20 @@
 import pytest
 import torch
+from torch.nn import functional as F
 
 from advseg.models.architectures import (
-    NORMALISATIONS,
+    ARCHITECTURES,
+    CAFFE_MEANS,
+    IMAGENET,
     RESNET_BLOCKS,
     CompactSettings,
     DeepLabSettings,
     Normalisation,
     build_segmenter,
+    normalisation_of,
 )
 from advseg.models.compact import Compact
-from advseg.models.deeplab import DeepLabV2
+from advseg.models.deeplab import DILATIONS, DeepLabV2
 from advseg.models.discriminator import DiscriminatorSettings, build_discriminator
 
 SMALL_RESNET = (1, 1, 1, 1)
@@ -97,10 +101,98 @@ def test_deeplab_on_resnet_101_carries_the_names_and_shapes_of_the_published_che
     assert {name: shapes.get(name) for name in expected} == expected
     assert "layer1.1.downsample.0.weight" not in shapes
     assert "layer3.23.conv1.weight" not in shapes
+
+
+@pytest.mark.parametrize("backbone", ["caffe", "torchvision"])
+def test_a_full_resnet_101_segments_an_image_of_any_shape_into_21_classes(backbone):
+    network = build_segmenter(DeepLabSettings(backbone=backbone), 21).eval()
+
     with torch.inference_mode():
-        logits = network.eval()(torch.zeros(1, 3, 41, 57))
+        logits = network(255 * torch.rand(1, 3, 41, 57))
+
     assert logits.shape == (1, 21, 41, 57)
     assert logits.isfinite().all()
+    body, branch = 42_500_160, 2048 * 21 * 3 * 3 + 21
+    assert parameters_of(network) == body + 4 * branch == 44_048_532
+
+
+def strided(network: DeepLabV2, image: torch.Tensor, stride_at: str) -> torch.Tensor:
+    """The features of the body undilated: a ResNet of stride 32, whose stages begin with a stride at `stride_at`."""
+    state, stages = network.state_dict(), (network.layer1, network.layer2, network.layer3, network.layer4)
+
+    def convolved(x, name, norm, **options):
+        x = F.conv2d(x, state[f"{name}.weight"], **options)
+        statistics = [state[f"{norm}.{part}"] for part in ("running_mean", "running_var", "weight", "bias")]
+        return F.batch_norm(x, *statistics)
+
+    x = convolved(image, "conv1", "bn1", stride=2, padding=3).relu()
+    x = F.max_pool2d(x, 3, stride=2, padding=1, ceil_mode=stride_at == "conv1")
+    for stage, blocks in enumerate(stages, 1):
+        for number in range(len(blocks)):
+            at, step = f"layer{stage}.{number}", 2 if stage > 1 and number == 0 else 1
+            strides = {"conv1": (step, 1), "conv2": (1, step)}[stride_at]
+            y = convolved(x, f"{at}.conv1", f"{at}.bn1", stride=strides[0]).relu()
+            y = convolved(y, f"{at}.conv2", f"{at}.bn2", stride=strides[1], padding=1).relu()
+            y = convolved(y, f"{at}.conv3", f"{at}.bn3")
+            if number == 0:
+                x = convolved(x, f"{at}.downsample.0", f"{at}.downsample.1", stride=step)
+            x = (x + y).relu()
+    return x
+
+
+@pytest.mark.parametrize(("backbone", "stride_at"), [("caffe", "conv1"), ("torchvision", "conv2")])
+@pytest.mark.parametrize("size", [(64, 64), (75, 98)])
+def test_a_dilated_body_computes_on_a_finer_grid_what_the_resnet_of_its_weights_computes(backbone, stride_at, size):
+    network = DeepLabV2(2, (2, 2, 2, 2), True, backbone=backbone).double().eval()
+    for name, statistic in network.named_buffers():
+        if "running" in name:
+            torch.nn.init.uniform_(statistic, *((0.5, 1.5) if name.endswith("var") else (-0.5, 0.5)))
+    features = []
+    network.layer4.register_forward_hook(lambda *seen: features.append(seen[-1]))
+    image = images(1, 3, *size)
+
+    with torch.inference_mode():
+        network(image)
+        expected = strided(network, image, stride_at)
+
+    assert (expected > 0).double().mean() > 0.2
+    torch.testing.assert_close(features[0][..., ::4, ::4], expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("backbone", "strides"), [("caffe", ((2, 2), (1, 1))), ("torchvision", ((1, 1), (2, 2)))])
+def test_the_stride_of_a_block_sits_where_its_backbone_has_it(backbone, strides):
+    network = DeepLabV2(2, (1, 1, 1, 1), True, backbone=backbone)
+
+    block = network.layer2[0]
+
+    assert (block.conv1.stride, block.conv2.stride) == strides
+    assert block.downsample[0].stride == (2, 2)
+
+
+@pytest.mark.parametrize("branches", [2, 4])
+def test_the_first_branches_are_summed_and_the_others_never_learn(branches):
+    network = DeepLabV2(3, SMALL_RESNET, True, branches=branches).double().train()
+    features = []
+    network.layer4.register_forward_hook(lambda *seen: features.append(seen[-1]))
+    before = {name: weight.clone() for name, weight in network.layer5.named_parameters()}
+    optimizer = torch.optim.SGD(network.layer5.parameters(), lr=0.1, momentum=0.9, weight_decay=0.5)
+
+    logits = network(images(2, 3, 33, 41))
+
+    expected = torch.zeros(())
+    for convolution, dilation in list(zip(network.layer5.conv2d_list, DILATIONS, strict=True))[:branches]:
+        expected = expected + F.conv2d(
+            features[0], convolution.weight, convolution.bias, padding=dilation, dilation=dilation
+        )
+    expected = F.interpolate(expected, (33, 41), mode="bilinear", align_corners=True)
+    torch.testing.assert_close(logits, expected, rtol=1e-12, atol=1e-12)
+
+    logits.square().mean().backward()
+    optimizer.step()
+    for name, weight in network.layer5.named_parameters():
+        used = int(name.split(".")[1]) < branches
+        assert (weight.grad is not None) == used
+        assert torch.equal(weight, before[name]) != used
 
 
 @pytest.mark.parametrize("architecture", RESNET_BLOCKS)
@@ -160,8 +252,15 @@ def test_a_discriminator_judges_every_pixel(classifier, kernel, height, width):
     }
 
 
-def test_every_architecture_has_a_normalisation():
-    assert set(NORMALISATIONS) == {"compact", *RESNET_BLOCKS}
+def test_every_architecture_has_settings_of_its_own_name():
+    for name, kind in ARCHITECTURES.items():
+        assert kind(architecture=name).architecture == name
+
+
+def test_images_are_read_as_those_of_the_start_weights_were():
+    assert normalisation_of(DeepLabSettings()) == CAFFE_MEANS
+    assert normalisation_of(DeepLabSettings(backbone="torchvision")) == IMAGENET
+    assert normalisation_of(CompactSettings()) == IMAGENET
 
 
 def test_normalisation_subtracts_the_mean_of_a_channel_and_divides_by_its_spread():

@@ -1,0 +1,185 @@
+"""Start weights: state dicts from anywhere, read without running code, matched by name and shape."""
+
+import re
+import warnings
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from .architectures import DeepLabSettings, Segmenter, SegmenterSettings
+from .bundle import SEGMENTER, read_card
+
+WRAPPERS = ("state_dict", "model_state_dict", "model")
+"""Keys under which training programs keep a state dict beside other things."""
+_UNCOUNTED = "num_batches_tracked"
+"""Of batch norm; nothing here reads it, and older state dicts lack it."""
+_SHOWN = 3
+
+
+class WeightsError(ValueError):
+    """Weights that cannot be read, or that are another network's: one line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """How given weights fit a network: names of tensors, with both shapes where those differ."""
+
+    matched: tuple[str, ...]
+    missing: tuple[str, ...]
+    """Of the network's body, absent from the given weights."""
+    mismatched: tuple[str, ...]
+    """Of the network's body, of another shape there."""
+    unexpected: tuple[str, ...]
+    """Of the given weights, in parts of the body that the network has without them: those of a deeper one."""
+    fresh: tuple[str, ...]
+    """Of the head, which is taken whole or not at all."""
+    ignored: tuple[str, ...]
+    """Of the given weights, in parts that the network does not have, such as torchvision's `fc`."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether the body is the network's own."""
+        return not (self.missing or self.mismatched or self.unexpected)
+
+
+def match(network: Mapping[str, Tensor], head: Collection[str], given: Mapping[str, Tensor]) -> Match:
+    """Compare the state dict of a network, whose head has the names `head`, with given weights."""
+    ours, theirs = _shapes(network), _shapes(given)
+    body = [name for name in ours if name not in head]
+    parts = {_part(name) for name in body}
+    takes_head = all(theirs.get(name) == ours[name] for name in head)
+    beyond = [name for name in theirs if name not in ours]
+
+    def told(name: str) -> str:
+        return f"{name} {theirs[name]} for {ours[name]}" if name in theirs else name
+
+    return Match(
+        matched=tuple(name for name in ours if theirs.get(name) == ours[name] and (takes_head or name not in head)),
+        missing=tuple(name for name in body if name not in theirs),
+        mismatched=tuple(told(name) for name in body if theirs.get(name, ours[name]) != ours[name]),
+        unexpected=tuple(name for name in beyond if _part(name) in parts),
+        fresh=() if takes_head else tuple(told(name) for name in head),
+        ignored=tuple(name for name in beyond if _part(name) not in parts),
+    )
+
+
+def load_weights(network: Segmenter, settings: SegmenterSettings, path: Path) -> str:
+    """Copy weights into the network of the settings; return in one line what was taken and what was not.
+
+    They come from one of our model directories or from a file, see `read_weights`. The head keeps its own weights
+    if the given ones have none of its shape. Raises WeightsError, and leaves the network as it was, unless every
+    other parameter and running statistic is there, in its shape and finite.
+    """
+    given = _read_model(path, settings) if path.is_dir() else read_weights(path)
+    state = network.state_dict()
+    learning = {id(parameter) for parameter in network.head()}
+    head = [name for name, parameter in network.named_parameters() if id(parameter) in learning]
+    found = match(state, head, given)
+    if not found.fits:
+        wrong = {"missing": found.missing, "of other shapes": found.mismatched, "too many": found.unexpected}
+        raise WeightsError(
+            f"weights {path} do not fit the body of {settings.architecture}: {_listed(wrong)}; "
+            f"name weights of this architecture, or the architecture of these weights"
+        )
+    taken = {name: given[name].to(state[name].dtype) for name in found.matched}
+    broken = [
+        name for name, tensor in taken.items() if not (given[name].is_floating_point() and tensor.isfinite().all())
+    ]
+    if broken:
+        raise WeightsError(
+            f"weights {path} hold other than finite floating-point numbers in "
+            f"{_some(broken, f' of {len(taken)} tensors')}: take another copy, or an earlier one"
+        )
+    network.load_state_dict(taken, strict=False)
+    values = sum(tensor.numel() for tensor in taken.values())
+    summary = f"weights {path}: {len(taken)} of {len(_shapes(state))} tensors matched ({values:,} values)"
+    return "; ".join(filter(None, [summary, _listed({"kept fresh": found.fresh, "ignored": found.ignored})]))
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The state dict, on the CPU, of a .safetensors file or one of torch.save.
+
+    It may stand under one of `WRAPPERS`. Components that begin all names, such as `module.`, are taken off.
+    Raises WeightsError for what is none, and for a file that could run code when it is read.
+    """
+    if not path.is_file():
+        raise WeightsError(f"weights {path} do not exist: put them there or name where they lie")
+    try:
+        loaded = load_file(path) if path.suffix == ".safetensors" else _load_tensors(path)
+    except SafetensorError as error:
+        raise WeightsError(f"weights {path} are damaged, or no safetensors file ({error})") from None
+    while wrapped := [inner for key in WRAPPERS if isinstance(inner := _entry(loaded, key), dict)]:
+        loaded = wrapped[0]
+    if not (isinstance(loaded, dict) and loaded and all(map(_is_plain, loaded.values()))):
+        raise WeightsError(
+            f"weights {path} are no state dict: save one by torch.save(network.state_dict(), path), "
+            f"bare or under the key {' or '.join(WRAPPERS)}"
+        )
+    return _without_prefix({str(name): tensor for name, tensor in loaded.items()})
+
+
+def _read_model(path: Path, settings: SegmenterSettings) -> dict[str, Tensor]:
+    """The state dict of a model directory, whose network must read images as that of the settings does."""
+    try:
+        trained = read_card(path).segmenter
+    except ValueError as error:
+        raise WeightsError(f"weights {path} are no model: {error}") from None
+    match trained, settings:
+        case DeepLabSettings(backbone=theirs), DeepLabSettings(backbone=ours) if theirs != ours:
+            raise WeightsError(f"weights {path} have backbone {theirs}, but the network's is {ours}: take the same")
+    return load_file(path / SEGMENTER)
+
+
+def _entry(loaded: object, key: str) -> object:
+    return loaded.get(key) if isinstance(loaded, dict) else None
+
+
+def _load_tensors(path: Path) -> object:
+    try:
+        with warnings.catch_warnings():
+            # Of pickle protocols that torch does not write; what it cannot read, it refuses.
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:
+        # Bytes that are no weights make torch fail in many ways.
+        if needed := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            raise WeightsError(
+                f"weights {path} hold more than tensors ({needed[1]}), and reading that could run code: if you trust "
+                f"them, read them with torch.load(path, weights_only=False) and torch.save the state dict alone"
+            ) from None
+        raise WeightsError(f"weights {path} are damaged, or no file of torch.save") from None
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, Tensor) and value.layout is torch.strided
+
+
+def _without_prefix(given: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors, without the first components that all their names share."""
+    while all("." in name for name in given) and len({_part(name) for name in given}) == 1:
+        given = {name.partition(".")[2]: tensor for name, tensor in given.items()}
+    return given
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in state.items() if not name.endswith(_UNCOUNTED)}
+
+
+def _part(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _listed(names: Mapping[str, Sequence[str]]) -> str:
+    """Counts and the first few names, of kinds that have any."""
+    return ", ".join(_some(those, f" {kind}") for kind, those in names.items() if those)
+
+
+def _some(names: Sequence[str], kind: str) -> str:
+    return f"{len(names)}{kind} ({', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''})"

@@ -1,0 +1,115 @@
+"""Batch norm on several workers, which are processes of their own over gloo."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from advseg.models.architectures import DeepLabSettings
+from advseg.models.deeplab import DeepLabV2
+from advseg.trainers.checkpoint import newest_checkpoint
+from advseg.trainers.distributed import World
+from advseg.trainers.errors import UserError
+from advseg.trainers.loop import Training
+from advseg.trainers.recipe import Recipe
+
+PROGRAM = Path(__file__).parent / "batch_norm_program.py"
+SIZE = 2
+
+
+@pytest.fixture(scope="module")
+def folder(shapes_root, tmp_path_factory) -> Path:
+    """Of a run of two workers, whose shares of the batch differ."""
+    folder = tmp_path_factory.mktemp("workers")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    command = [sys.executable, str(PROGRAM), str(shapes_root), str(folder)]
+    workers = [subprocess.Popen([*command, str(rank), str(SIZE)], env=environment) for rank in range(SIZE)]
+    try:
+        assert [worker.wait(timeout=120) for worker in workers] == [0] * SIZE
+    finally:
+        for worker in workers:
+            worker.kill()
+    return folder
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    """What each worker wrote down."""
+    return [torch.load(folder / f"{rank}.pt") for rank in range(SIZE)]
+
+
+def running(statistics: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in statistics.items() if "running" in name}
+
+
+def test_running_statistics_are_averaged_over_the_workers_before_an_evaluation(folder):
+    first, second = records(folder)
+
+    assert len(first["calls"]) == len(second["calls"]) == 2
+    for (before, after), (before_there, after_there) in zip(first["calls"], second["calls"], strict=True):
+        assert any(not torch.equal(before[name], before_there[name]) for name in running(before))
+        for name, mean in running(after).items():
+            torch.testing.assert_close(mean, (before[name] + before_there[name]) / 2)
+            assert torch.equal(mean, after_there[name])
+        assert torch.equal(before["bn1.num_batches_tracked"], after["bn1.num_batches_tracked"])
+
+
+def test_all_workers_evaluate_and_end_with_the_network_that_is_saved(folder):
+    ends = [record["end"] for record in records(folder)]
+    found = newest_checkpoint(folder / "checkpoints")
+
+    assert found and found[1]["step"] == 3
+    for end in ends:
+        torch.testing.assert_close(end, found[1]["trainer"]["segmenter"], rtol=0, atol=0)
+    assert (folder / "0.jsonl").read_text() == (folder / "1.jsonl").read_text()
+
+
+def test_frozen_statistics_are_not_touched():
+    network = DeepLabV2(2, (1, 1, 1, 1), frozen_batch_norm=True).train()
+
+    # There are no other workers here: any message to them would raise.
+    World(size=3).mean_statistics(network)
+
+    assert all(buffer.unique().item() in (0, 1) for buffer in network.buffers())
+
+
+def test_alone_nothing_is_averaged():
+    norm = torch.nn.BatchNorm2d(2)
+    norm.running_mean.fill_(0.1)
+
+    World().mean_statistics(norm)
+
+    assert norm.running_mean.eq(0.1).all()
+
+
+@pytest.fixture
+def synchronised(program) -> Recipe:
+    return replace(program.recipe_of(), segmenter=DeepLabSettings(batch_norm="synchronised"))
+
+
+def norms_of(training: Training) -> list[type]:
+    return [type(module) for module in training.trainer.segmenter.modules() if hasattr(module, "running_var")]
+
+
+def test_synchronised_batch_norm_of_one_worker_is_plain_batch_norm(synchronised, shapes, tmp_path):
+    # Torch's own refuses CPUs even where one worker has no other to wait for.
+    training = Training(synchronised, shapes, tmp_path, device=torch.device("cpu"))
+
+    assert set(norms_of(training)) == {torch.nn.BatchNorm2d}
+
+
+def test_synchronised_batch_norm_of_several_workers_is_torchs_own(synchronised, shapes, tmp_path):
+    training = Training(synchronised, shapes, tmp_path, world=World(size=2), device=torch.device("meta"))
+
+    assert norms_of(training) == [torch.nn.SyncBatchNorm] * 104
+    learning = {name for name, p in training.trainer.segmenter.named_parameters() if p.requires_grad}
+    assert not {name for name in learning if ".bn" in name or "downsample.1" in name}
+
+
+def test_synchronised_batch_norm_of_several_workers_needs_gpus(synchronised, shapes, tmp_path):
+    with pytest.raises(UserError, match=r"batch_norm is synchronised, .* the 2 have none: set it to batch or frozen"):
+        Training(synchronised, shapes, tmp_path, world=World(size=2), device=torch.device("cpu"))
