@@ -1,19 +1,34 @@
 """Validation: one confusion matrix over whole images at their own size, each image counted once."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby, islice
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..models.architectures import Normalisation, Segmenter
-from .data.dataset import Dataset, Sample
-from .data.images import read_image, read_mask
+from .data.dataset import Dataset
+from .data.samples import Sample
 from .distributed import World
-from .metrics import confusion, iou_metrics
+from .inference import PIXELS_AT_ONCE, EvaluationSettings, Size, predict_averaged, predict_probabilities
+from .metrics import class_iou, confusion, mean, metrics_of
 
 _GROUP = 16
-"""Images that go through the network at once where neighbours in the list have the same size."""
+"""Images that are read together where neighbours in the list have the same size, if they have few pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What all workers together found on a validation set."""
+
+    matrix: Tensor = field(repr=False, compare=False)
+    """Confusion matrix int64 [K, K] on the CPU, truth by row: pixels of all images, without ignored ones."""
+    images: int
+    """How many images it counts."""
+    metrics: dict[str, float]
+    """`metrics_of` the matrix, and `val/miou_multiscale` where settings ask for scales or mirroring."""
 
 
 @torch.inference_mode()
@@ -22,26 +37,42 @@ def evaluate(
     dataset: Dataset,
     normalisation: Normalisation,
     *,
+    settings: EvaluationSettings,
+    resize: Size | None,
     world: World,
     device: torch.device,
     dtype: torch.dtype,
-) -> dict[str, float]:
-    """`val/miou` and `val/iou/<class>` in percent. Every worker evaluates its share and gets the whole result."""
-    classes = len(dataset.classes)
-    matrix = torch.zeros(classes, classes, dtype=torch.int64, device=device)
-    mine = [dataset.validation[i] for i in world.share(len(dataset.validation))]
+) -> Evaluation:
+    """Judge a segmenter by the validation images, against masks at their own size.
+
+    Every worker evaluates its share, which may be empty, and gets the whole result. The headline, `val/miou`,
+    is always of one scale and of images as they are. `resize` is the size at which the network reads them.
+    """
+    classes, ignored = len(dataset.classes), dataset.ignore_index
+    matrices = torch.zeros(2 if settings.averages else 1, classes, classes, dtype=torch.int64, device=device)
+    images = torch.zeros((), dtype=torch.int64, device=device)
+    predictors = (predict_probabilities, predict_averaged)[: len(matrices)]
+    was_training = segmenter.training
     segmenter.eval()
-    for images, masks in _groups(mine):
-        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).to(device, dtype)
-        predicted = segmenter(normalisation(pixels)).argmax(1)
-        matrix += confusion(predicted, torch.from_numpy(masks).to(device), classes, dataset.ignore_index)
-    segmenter.train()
-    return iou_metrics(world.total(matrix), dataset.classes)
+    for pictures, masks in _groups([dataset.validation[i] for i in world.share(len(dataset.validation))]):
+        pixels = normalisation(torch.from_numpy(pictures).permute(0, 3, 1, 2).to(device, dtype))
+        truth = torch.from_numpy(masks).to(device)
+        for matrix, predict in zip(matrices, predictors, strict=True):
+            predicted = predict(segmenter, pixels, settings, resize=resize).argmax(1)
+            matrix += confusion(predicted, truth, classes, ignored)
+        images += len(pictures)
+    segmenter.train(was_training)
+    headline, *averaged = world.total(matrices).cpu()
+    metrics = metrics_of(headline, dataset.classes, ignored)
+    for matrix in averaged:
+        metrics["val/miou_multiscale"] = mean(class_iou(matrix, ignored))
+    return Evaluation(matrix=headline, images=int(world.total(images)), metrics=metrics)
 
 
 def _groups(samples: Sequence[Sample]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Images [n, H, W, 3] and masks [n, H, W] of neighbours of equal size, few at a time."""
-    pairs = ((read_image(s.image), read_mask(s.mask)) for s in samples if s.mask)
-    for _, same_size in groupby(pairs, key=lambda pair: pair[0].shape):
-        while batch := list(islice(same_size, _GROUP)):
+    """Images uint8 [n, H, W, 3] and masks [n, H, W] of neighbours of equal size, few at a time."""
+    pairs = ((s.read_image(), mask) for s in samples if (mask := s.read_mask()) is not None)
+    for (height, width, _), same_size in groupby(pairs, key=lambda pair: pair[0].shape):
+        together = min(_GROUP, max(1, PIXELS_AT_ONCE // (height * width)))
+        while batch := list(islice(same_size, together)):
             yield np.stack([image for image, _ in batch]), np.stack([mask for _, mask in batch])

@@ -1,13 +1,21 @@
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from advseg.models.architectures import IMAGENET
+from advseg.trainers import evaluate as module
 from advseg.trainers.data.dataset import Dataset, DatasetSettings, open_dataset
 from advseg.trainers.data.images import voc_palette, write_mask
 from advseg.trainers.distributed import World
-from advseg.trainers.evaluate import evaluate
+from advseg.trainers.evaluate import Evaluation, evaluate
+from advseg.trainers.inference import EvaluationSettings
 
 CLASSES = ("dark", "light", "absent")
 
@@ -47,46 +55,215 @@ def dataset(tmp_path) -> Dataset:
     return open_dataset(DatasetSettings(root=tmp_path, classes=CLASSES))
 
 
-def run(network: Threshold, dataset: Dataset) -> dict[str, float]:
+def run(network: torch.nn.Module, dataset: Dataset, **changes) -> Evaluation:
     return evaluate(
-        network,
+        network,  # type: ignore[arg-type]
         dataset,
         IMAGENET,
-        world=World(),
-        device=torch.device("cpu"),
-        dtype=torch.float32,  # type: ignore[arg-type]
+        **{
+            "settings": EvaluationSettings(),
+            "resize": None,
+            "world": World(),
+            "device": torch.device("cpu"),
+            "dtype": torch.float32,
+            **changes,
+        },
     )
 
 
-def test_iou_is_taken_over_all_pixels_of_all_images_that_are_not_ignored(dataset):
-    counts = np.zeros((2, 2))
+def counts_of(dataset: Dataset) -> np.ndarray:
+    """The confusion matrix of `Threshold`, by NumPy."""
+    counts = np.zeros((3, 3), int)
     for sample in dataset.validation:
+        assert sample.mask
         with Image.open(sample.image) as image, Image.open(sample.mask) as mask:
             light, truth = np.array(image)[..., 0] > 127, np.array(mask)
         for t in (0, 1):
             for p in (0, 1):
                 counts[t, p] += ((truth == t) & (light == p)).sum()
+    return counts
+
+
+def test_iou_is_taken_over_all_pixels_of_all_images_that_are_not_ignored(dataset):
+    counts = counts_of(dataset)
     iou = [100 * counts[k, k] / (counts[k].sum() + counts[:, k].sum() - counts[k, k]) for k in (0, 1)]
 
-    metrics = run(Threshold(), dataset)
+    found = run(Threshold(), dataset)
 
-    assert metrics == pytest.approx(
-        {"val/miou": np.mean(iou), "val/iou/dark": iou[0], "val/iou/light": iou[1]}, rel=1e-12
+    assert found.matrix.tolist() == counts.tolist()
+    assert found.images == 20
+    expected = {"val/miou": np.mean(iou), "val/iou/dark": iou[0], "val/iou/light": iou[1]}
+    assert {name: found.metrics[name] for name in expected} == pytest.approx(expected, rel=1e-12)
+    assert found.metrics.keys() - expected.keys() == {"val/pixel_accuracy", "val/class_accuracy"}
+    assert 20 < found.metrics["val/miou"] < 95
+
+
+class TestGroups:
+    def test_are_neighbours_of_one_size_at_their_own_size(self, dataset):
+        network = Threshold()
+
+        run(network, dataset)
+
+        assert network.calls == [(16, 3, 4, 6), (1, 3, 4, 6), (1, 3, 7, 5), (1, 3, 4, 6), (1, 3, 9, 9)]
+
+    def test_hold_no_more_pixels_than_allowed_unless_one_image_does(self, dataset, monkeypatch):
+        monkeypatch.setattr(module, "PIXELS_AT_ONCE", 3 * 24)
+        network = Threshold()
+
+        found = run(network, dataset)
+
+        expected = [(3, 3, 4, 6)] * 5 + [(2, 3, 4, 6), (1, 3, 7, 5), (1, 3, 4, 6), (1, 3, 9, 9)]
+        assert network.calls == expected
+        assert found.matrix.tolist() == counts_of(dataset).tolist()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_afterwards_the_network_is_in_the_mode_that_it_was_in(dataset, training):
+    network = Threshold().train(training)
+
+    run(network, dataset)
+
+    assert network.training == training
+
+
+class TestProtocol:
+    def test_with_windows_judges_the_same_pixels(self, dataset):
+        network = Threshold()
+
+        found = run(network, dataset, settings=EvaluationSettings(mode="sliding", window=(8, 8)))
+
+        assert {shape[2:] for shape in network.calls} == {(4, 6), (7, 5), (8, 8)}
+        assert found.matrix.tolist() == counts_of(dataset).tolist()
+
+    def test_with_one_size_for_the_network_judges_masks_at_their_own(self, dataset):
+        network = Threshold()
+
+        found = run(network, dataset, resize=(8, 12))
+
+        assert {shape[2:] for shape in network.calls} == {(8, 12)}
+        assert found.matrix.sum() == counts_of(dataset).sum()
+
+    def test_with_scales_has_the_same_headline_and_a_second_figure(self, shapes):
+        network = fixed_network()
+        plain = run(network, shapes, dtype=torch.float64)
+
+        both = run(network, shapes, dtype=torch.float64, settings=EvaluationSettings(scales=(0.5, 2.0), flip=True))
+
+        assert torch.equal(both.matrix, plain.matrix)
+        averaged = both.metrics.pop("val/miou_multiscale")
+        assert both.metrics == plain.metrics
+        assert averaged != pytest.approx(plain.metrics["val/miou"])
+
+
+class Keeps(World):
+    """A worker whose sums are its own share."""
+
+    def total(self, tensor):
+        return tensor
+
+
+class TestSharing:
+    @pytest.mark.parametrize("size", [1, 2, 3, 7, 20, 33])
+    def test_counts_every_image_exactly_once(self, dataset, size):
+        shares = [run(Threshold(), dataset, world=Keeps(rank=rank, size=size)) for rank in range(size)]
+
+        assert sum(share.images for share in shares) == 20
+        assert sum(share.matrix for share in shares).tolist() == counts_of(dataset).tolist()  # type: ignore[union-attr]
+
+    def test_gives_each_of_more_workers_than_images_the_whole_result(self, shapes, shapes_root, program, tmp_path):
+        few = replace(shapes, validation=shapes.validation[:2])
+        alone = run(fixed_network(), few, settings=EvaluationSettings(flip=True), dtype=torch.float64)
+        code = WORKER.format(
+            program=program.__file__, tests=__file__, root=str(shapes_root), store=str(tmp_path / "store")
+        )
+        workers = [
+            subprocess.Popen(
+                [sys.executable, "-c", code, str(rank)],
+                stdout=subprocess.PIPE,
+                env={**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
+            )
+            for rank in range(3)
+        ]
+        try:
+            found = [json.loads(worker.communicate(timeout=120)[0]) for worker in workers]
+        finally:
+            for worker in workers:
+                worker.kill()
+
+        assert found == [{"matrix": alone.matrix.tolist(), "images": 2, "metrics": alone.metrics}] * 3
+        assert "val/miou_multiscale" in alone.metrics
+
+
+def fixed_network() -> torch.nn.Module:
+    """A network with the same random weights in every process."""
+    from advseg.models.compact import Compact
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Compact(6, 8).double()
+
+
+WORKER = """
+import json, runpy, sys
+from dataclasses import replace
+from pathlib import Path
+import torch
+from torch import distributed as dist
+torch.set_num_threads(1)
+tests, shapes = runpy.run_path({tests!r}), runpy.run_path({program!r})
+rank = int(sys.argv[1])
+dist.init_process_group("gloo", store=dist.FileStore({store!r}, 3), rank=rank, world_size=3)
+data = shapes["open_shapes"](Path({root!r}))
+few = replace(data, validation=data.validation[:2])
+asked = {{"settings": tests["EvaluationSettings"](flip=True), "dtype": torch.float64}}
+found = tests["run"](tests["fixed_network"](), few, world=tests["World"](rank=rank, size=3), **asked)
+dist.destroy_process_group()
+print(json.dumps({{"matrix": found.matrix.tolist(), "images": found.images, "metrics": found.metrics}}))
+"""
+
+
+class Pictured:
+    """A sample in memory."""
+
+    def __init__(self, image: np.ndarray, mask: np.ndarray) -> None:
+        self.read_image, self.read_mask = lambda: image, lambda: mask
+
+
+class Ids(torch.nn.Module):
+    """Predicts 256 x green + blue, of many classes."""
+
+    def forward(self, images):
+        ids = (256 * images[:, 1] + images[:, 2]).round().long()
+        return torch.nn.functional.one_hot(ids, 400).permute(0, 3, 1, 2).float()
+
+
+@pytest.mark.parametrize(("dtype", "ignored"), [(np.uint16, 65535), (np.int32, 65535), (np.uint16, 7), (np.int32, 7)])
+def test_masks_of_many_classes_and_every_integer_type_are_judged(dataset, dtype, ignored):
+    predicted = np.random.default_rng(0).integers(0, 400, (5, 8))
+    truth = predicted.astype(dtype)
+    truth[0] = ignored
+    truth[1] = 399
+    image = np.stack([0 * predicted, predicted // 256, predicted % 256], -1).astype(np.uint8)
+    many = replace(
+        dataset,
+        validation=(Pictured(image, truth),),
+        classes=tuple(f"class {id}" for id in range(400)),
+        ignore_index=ignored,
     )
-    assert 20 < metrics["val/miou"] < 95
 
+    found = evaluate(
+        Ids(),  # type: ignore[arg-type]
+        many,
+        lambda pixels: pixels,  # type: ignore[arg-type]
+        settings=EvaluationSettings(),
+        resize=None,
+        world=World(),
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+    )
 
-def test_neighbours_of_one_size_go_through_the_network_together_at_their_own_size(dataset):
-    network = Threshold()
-
-    run(network, dataset)
-
-    assert network.calls == [(16, 3, 4, 6), (1, 3, 4, 6), (1, 3, 7, 5), (1, 3, 4, 6), (1, 3, 9, 9)]
-
-
-def test_afterwards_the_network_trains_on(dataset):
-    network = Threshold()
-
-    run(network, dataset)
-
-    assert network.training
+    known = truth != ignored
+    assert found.matrix.sum() == known.sum()
+    expected = np.zeros((400, 400), int)
+    np.add.at(expected, (truth[known], predicted[known]), 1)
+    assert (found.matrix.numpy() == expected).all()

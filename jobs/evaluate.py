@@ -1,0 +1,150 @@
+"""A model's figures on the validation images of a dataset: a table, one JSON of results, a confusion matrix picture.
+
+`advseg evaluate` runs it as `python -m advseg.jobs.evaluate MODEL SPEC [--set KEY=VALUE] [--to DIR]`. The spec says
+where the dataset lies and, in `trainer.evaluation`, how images are read; model and normalisation are the folder's own.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..models.bundle import Card
+from ..platform.exits import exit_status
+from ..platform.home import find_home
+from ..platform.spec import Spec
+from ..platform.spec_file import load_spec
+from ..trainers.confusion_picture import draw_confusion
+from ..trainers.data.dataset import Dataset, open_dataset
+from ..trainers.distributed import World
+from ..trainers.errors import UserError
+from ..trainers.evaluate import Evaluation, evaluate
+from ..trainers.inference import EvaluationSettings
+from ..trainers.metrics import class_accuracy, class_iou
+from .predict import load_model
+
+RESULTS, PICTURE = "results.json", "confusion.png"
+NOTE = "null: absent from truth and prediction, or the ignore index; such a class does not count in a mean"
+
+
+def evaluate_model(model_path: Path, spec: Spec, folder: Path) -> dict[str, Any]:
+    """Judge a model, write its results and picture to a folder and return the results.
+
+    Raises UserError for what is no model, a broken dataset, and a dataset of other classes than the model's.
+    """
+    model = load_model(model_path)
+    dataset = open_dataset(spec.dataset)
+    refuse_other_classes(model.card.classes, dataset.classes)
+    folder.mkdir(parents=True, exist_ok=True)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    evaluation = evaluate(
+        model.segmenter.to(device),
+        dataset,
+        model.card.normalisation,
+        settings=spec.trainer.evaluation,
+        resize=model.card.resize,
+        world=World(),
+        device=device,
+        dtype=torch.float32,
+    )
+    results = results_of(evaluation, model.card, dataset, spec.trainer.evaluation)
+    (folder / RESULTS).write_text(json.dumps(results, indent=1))
+    draw_confusion(evaluation.matrix.numpy(), dataset.classes).save(folder / PICTURE, format="PNG")
+    return results
+
+
+def refuse_other_classes(models: Sequence[str], datasets: Sequence[str]) -> None:
+    """Raise UserError unless a model and a dataset have the same classes in the same order."""
+    remedy = "evaluate it on a dataset of its own classes, in its own order"
+    if len(models) != len(datasets):
+        raise UserError(f"the model has {len(models)} classes, but the dataset has {len(datasets)}: {remedy}")
+    for id, (ours, theirs) in enumerate(zip(models, datasets, strict=True)):
+        if ours != theirs:
+            raise UserError(f"class {id} is {ours} in the model, but {theirs} in the dataset: {remedy}")
+
+
+def results_of(evaluation: Evaluation, card: Card, dataset: Dataset, settings: EvaluationSettings) -> dict[str, Any]:
+    """All figures, how they came about, and of what, as JSON can hold them."""
+    metrics, matrix, classes = evaluation.metrics, evaluation.matrix, dataset.classes
+    slides = settings.mode == "sliding"
+    lineage = {**card.lineage, "spec": card.lineage.get("spec", {}).get("name")}
+    return {
+        "unit": "percent",
+        "note": NOTE,
+        "miou": metrics["val/miou"],
+        "miou_multiscale": metrics.get("val/miou_multiscale"),
+        "pixel_accuracy": metrics["val/pixel_accuracy"],
+        "mean_class_accuracy": metrics["val/class_accuracy"],
+        "iou": dict(zip(classes, class_iou(matrix, dataset.ignore_index), strict=True)),
+        "class_accuracy": dict(zip(classes, class_accuracy(matrix), strict=True)),
+        "images": evaluation.images,
+        "protocol": {
+            "mode": settings.mode,
+            "window": settings.window if slides else None,
+            "stride": settings.stride if slides else None,
+            "resize": card.resize,
+            "scales": settings.scales,
+            "flip": settings.flip,
+        },
+        "dataset": {"digest": dataset.digest, "ignore_index": dataset.ignore_index},
+        "model": {"segmenter": asdict(card.segmenter), "lineage": lineage},
+        "confusion": {"unit": "pixels", "rows": "truth", "columns": "prediction", "classes": classes}
+        | {"matrix": matrix.tolist()},
+    }
+
+
+def results_table(results: dict[str, Any]) -> Table:
+    """The figures of each class."""
+    table = Table()
+    table.add_column("class")
+    for heading in ("IoU", "accuracy", "of truth"):
+        table.add_column(heading, justify="right")
+    true = [sum(row) for row in results["confusion"]["matrix"]]
+    for name, pixels in zip(results["iou"], true, strict=True):
+        share = 100 * pixels / max(sum(true), 1)
+        figures = (results["iou"][name], results["class_accuracy"][name], share)
+        table.add_row(Text(name), *(_percent(figure) for figure in figures))
+    return table
+
+
+def headline(results: dict[str, Any]) -> str:
+    """The one figure, and what it was taken over."""
+    counted = [iou for iou in results["iou"].values() if iou is not None]
+    line = (
+        f"mIoU {results['miou']:.1f} over {len(counted)} of {len(results['iou'])} classes and "
+        f"{results['images']} images, {results['protocol']['mode']}"
+    )
+    if results["miou_multiscale"] is not None:
+        line += f" ({results['miou_multiscale']:.1f} averaged over scales and directions)"
+    return line
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def main(arguments: Sequence[str]) -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="advseg evaluate", description=__doc__)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("spec", type=Path)
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--to", type=Path, metavar="DIR")
+    asked = parser.parse_args(arguments)
+    spec = load_spec(asked.spec, asked.overrides)
+    folder = asked.to or find_home() / "evaluations" / spec.name
+    results = evaluate_model(asked.model, spec, folder)
+    Console().print(results_table(results))
+    print(f"{headline(results)}; {RESULTS} and {PICTURE} in {folder}")
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(lambda: main(sys.argv[1:])))

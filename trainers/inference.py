@@ -1,0 +1,129 @@
+"""Class probabilities of whole images: at once or window by window, at one scale or averaged over several."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..models.architectures import Segmenter
+from ..models.settings import Interval, Settings
+
+PIXELS_AT_ONCE = 2**20
+"""Pixels that go through a network together, unless one image or window alone has more."""
+
+_SMALLEST = 8
+"""Height and width in pixels below which no scale takes an image: a network's strides would leave nothing of it."""
+
+_Side = Annotated[int, Interval(_SMALLEST)]
+Size = tuple[_Side, _Side]
+"""Height and width in pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings(Settings):
+    """How a network reads an image that it is judged by."""
+
+    mode: Literal["whole", "sliding"] = "whole"
+    """The image at once, or windows of it whose probabilities are averaged where they overlap."""
+    window: Size = (801, 801)
+    """Height and width of a sliding window in pixels. An image that is smaller one way is covered whole that way."""
+    stride: Annotated[float, Interval(0, 1, open_low=True)] = 2 / 3
+    """From one window to the next, as a share of the window's side."""
+    scales: tuple[Annotated[float, Interval(0.1, 10)], ...] = ()
+    """Factors of height and width over which a second figure averages probabilities. Never the headline."""
+    flip: bool = False
+    """Whether the second figure also averages over mirrored images."""
+
+    @property
+    def averages(self) -> bool:
+        """Whether a second figure is asked for."""
+        return self.flip or bool(self.scales)
+
+
+def predict_probabilities(
+    segmenter: Segmenter, pixels: Tensor, settings: EvaluationSettings, *, resize: Size | None = None
+) -> Tensor:
+    """Class probabilities [N, K, H, W] of normalised images [N, 3, H, W], at one scale and not mirrored.
+
+    `resize` is the size at which the network reads them, windows included; None is their own. Images are
+    brought to it, and probabilities back, bilinearly with a pixel's centre in its middle, as training scales
+    images. The segmenter must be in evaluation mode.
+    """
+    read = _scaled(pixels, resize or _size(pixels))
+    return _scaled(_predict(segmenter, read, settings), _size(pixels))
+
+
+def predict_averaged(
+    segmenter: Segmenter, pixels: Tensor, settings: EvaluationSettings, *, resize: Size | None = None
+) -> Tensor:
+    """The mean of `predict_probabilities` over the settings' scales, with `flip` over both directions of each.
+
+    Scales are of the size at which the network reads the images; without any there is the scale 1.
+    """
+    height, width = resize or _size(pixels)
+    total, views = pixels.new_zeros(()), 0
+    for scale in settings.scales or (1.0,):
+        size = _times(scale, height), _times(scale, width)
+        for mirrored in (False, True) if settings.flip else (False,):
+            seen = pixels.flip(-1) if mirrored else pixels
+            found = predict_probabilities(segmenter, seen, settings, resize=size)
+            total = total + (found.flip(-1) if mirrored else found)
+            views += 1
+    return total / views
+
+
+def window_starts(length: int, window: int, stride: float) -> list[int]:
+    """First pixels of the windows that cover `length` pixels, all within them; the last one ends at the border.
+
+    `window` is at most `length`.
+    """
+    last = length - window
+    return [*range(0, last, max(1, round(stride * window))), last]
+
+
+def _predict(segmenter: Segmenter, pixels: Tensor, settings: EvaluationSettings) -> Tensor:
+    """Probabilities [N, K, H, W] at the size of the pixels, summed over windows and divided by their number."""
+    height, width = _size(pixels)
+    window = (height, width)
+    if settings.mode == "sliding":
+        window = min(settings.window[0], height), min(settings.window[1], width)
+    if window == (height, width):
+        return torch.cat([segmenter(part).softmax(1) for part in _parts(pixels)])
+    tops, lefts = (window_starts(*sides, settings.stride) for sides in zip((height, width), window, strict=True))
+    places = [(..., slice(y, y + window[0]), slice(x, x + window[1])) for y in tops for x in lefts]
+    together = max(1, PIXELS_AT_ONCE // (len(pixels) * window[0] * window[1]))
+    total, covered = None, pixels.new_zeros(height, width)
+    for first in range(0, len(places), together):
+        some = places[first : first + together]
+        found = segmenter(torch.cat([pixels[place] for place in some])).softmax(1)
+        if total is None:
+            total = found.new_zeros(len(pixels), found.shape[1], height, width)
+        for place, probabilities in zip(some, found.split(len(pixels)), strict=True):
+            total[place] += probabilities
+            covered[place] += 1
+    assert total is not None
+    return total / covered
+
+
+def _parts(images: Tensor) -> Iterator[Tensor]:
+    """Images [N, 3, H, W], few enough at a time."""
+    height, width = _size(images)
+    yield from images.split(max(1, PIXELS_AT_ONCE // (height * width)))
+
+
+def _scaled(maps: Tensor, size: Size) -> Tensor:
+    """Maps [N, C, h, w] at another height and width."""
+    if _size(maps) == size:
+        return maps
+    return F.interpolate(maps, size, mode="bilinear", align_corners=False)
+
+
+def _times(scale: float, side: int) -> int:
+    return max(round(scale * side), min(side, _SMALLEST))
+
+
+def _size(maps: Tensor) -> Size:
+    return maps.shape[-2], maps.shape[-1]
