@@ -3,7 +3,8 @@
 import math
 from dataclasses import dataclass, fields
 from itertools import repeat
-from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,10 @@ def _check(hint: Any, value: Any) -> None:
                 mark.check(value)
     elif kind is Literal and value not in parts:
         raise ValueError(f"must be one of {', '.join(map(str, parts))}, but is {value}")
+    elif kind in (Union, UnionType):
+        # Of one alternative beside None; settings of other settings have checked themselves.
+        if value is not None:
+            _check(parts[0], value)
     elif kind is tuple:
         elements = repeat(parts[0]) if parts[-1] is Ellipsis else parts
         for element, inner in zip(elements, value, strict=False):

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from ..trainers.errors import NonFiniteLossError, UserError
+from ..trainers.errors import DivergedError, UserError
 
 EXTRA = ("boto3", "mlflow", "optuna", "psutil", "ray")
 """What `pip install advseg` leaves out and `advseg[platform]` brings."""
@@ -27,7 +27,7 @@ def exit_status(work: Callable[[], object]) -> int:
         if missing not in EXTRA:
             raise
         return _fail(f"error: this command needs {missing}: pip install 'advseg[platform]'", 2)
-    except NonFiniteLossError as error:
+    except DivergedError as error:
         return _fail(f"error: {error}", 1)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)

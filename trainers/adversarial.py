@@ -4,7 +4,8 @@
 
 Each phase says by `backward(inputs=...)` which network it may change. Every mean is over the
 *global* batch: a worker divides its own sum by the count of all workers, and gradients are summed.
-Nothing here waits for the device.
+A batch that is accumulated in parts has the mean of the parts' means, as published. Nothing here
+waits for the device.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from typing import Annotated, Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils import get_total_norm
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from ..models.architectures import Segmenter
 from ..models.discriminator import Discriminator
@@ -40,14 +41,20 @@ class MethodSettings(Settings):
     """Confidence of the discriminator, as a probability, from which an unlabelled pixel is learnt from."""
     semi_start: Annotated[int, Interval(0)] = 5000
     """First step, counted from 0, with the self-taught loss: the discriminator needs a warm-up."""
+    semi_adv_start: Annotated[int, Interval(0)] = 0
+    """First step, counted from 0, with the adversarial loss on unlabelled images."""
     discriminator_sees_unlabelled: bool = True
     """Whether predictions on unlabelled images are fakes to the discriminator too (released code: yes, paper: no)."""
     segmenter_optimizer: OptimizerSettings = SGDSettings()
+    body_lr_factor: Annotated[float, Interval(0, open_low=True)] = 1.0
+    """Learning rate of the segmenter's body, as a multiple of the optimizer's."""
     head_lr_factor: Annotated[float, Interval(0, open_low=True)] = 10.0
-    """Learning rate of the segmenter's classifier, as a multiple of its body's."""
+    """Learning rate of the segmenter's classifier, as a multiple of the optimizer's."""
     discriminator_optimizer: OptimizerSettings = AdamSettings()
     power: Annotated[float, Interval(0)] = 0.9
     """Exponent of the poly schedule of both rates."""
+    max_gradient_norm: Annotated[float, Interval(0, open_low=True)] | None = None
+    """Greatest 2-norm of each network's gradient, which is scaled down to it; none by default, as published."""
 
     @property
     def uses_unlabelled(self) -> bool:
@@ -58,6 +65,12 @@ class MethodSettings(Settings):
     def uses_discriminator(self) -> bool:
         """Whether any loss asks the discriminator."""
         return self.lambda_adv > 0 or self.uses_unlabelled
+
+    def uses_unlabelled_at(self, step: int) -> bool:
+        """Whether a step looks at unlabelled images: for the segmenter's sake, or for the discriminator's."""
+        adversarial = self.lambda_semi_adv > 0 and step >= self.semi_adv_start
+        self_taught = self.lambda_semi > 0 and step >= self.semi_start
+        return adversarial or self_taught or (self.uses_unlabelled and self.discriminator_sees_unlabelled)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +116,7 @@ class AdversarialTrainer:
         self.segmenter_optimizer = build_optimizer(
             settings.segmenter_optimizer,
             [
-                {"params": [p for p in learning if id(p) not in head], "scale": 1.0},
+                {"params": [p for p in learning if id(p) not in head], "scale": settings.body_lr_factor},
                 {"params": [p for p in learning if id(p) in head], "scale": settings.head_lr_factor},
             ],
         )
@@ -124,25 +137,31 @@ class AdversarialTrainer:
             rates["discriminator"] = self.settings.discriminator_optimizer.lr * factor
         return rates
 
-    def step(self, step: int, batch: Batch) -> None:
-        """Train both networks on one batch. Both gradients are complete before either network changes."""
+    def step(self, step: int, parts: Sequence[Batch]) -> None:
+        """Train both networks on one batch, whose parts go through them one after another to save memory.
+
+        Both gradients are complete before either network changes.
+        """
         rates = self.rates(step)
-        predictions = []
         self.segmenter_optimizer.zero_grad()
-        if self.settings.uses_unlabelled:
-            predictions.append(self._unlabelled_phase(step, batch))
-        predictions.append(self._labelled_phase(step, batch))
-        self._finish_gradients("segmenter", self._segmenter_parameters, step)
         if self.discriminator_optimizer:
             self.discriminator_optimizer.zero_grad()
-            self._discriminator_phase(step, batch, predictions)
+        for part in parts:
+            predictions = []
+            if self.settings.uses_unlabelled_at(step):
+                predictions.append(self._unlabelled_phase(step, part, 1 / len(parts)))
+            predictions.append(self._labelled_phase(step, part, 1 / len(parts)))
+            if self.discriminator:
+                self._discriminator_phase(step, part, predictions, 1 / len(parts))
+        self._finish_gradients("segmenter", self._segmenter_parameters, step)
+        set_rate(self.segmenter_optimizer, rates["segmenter"])
+        self.segmenter_optimizer.step()
+        if self.discriminator_optimizer:
             self._finish_gradients("discriminator", self._discriminator_parameters, step)
             set_rate(self.discriminator_optimizer, rates["discriminator"])
             self.discriminator_optimizer.step()
-        set_rate(self.segmenter_optimizer, rates["segmenter"])
-        self.segmenter_optimizer.step()
 
-    def _unlabelled_phase(self, step: int, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _unlabelled_phase(self, step: int, batch: Batch, weight: float) -> tuple[Tensor, Tensor]:
         """Segmenter: look real on unlabelled images, and agree with itself where the discriminator trusts it."""
         s, valid = self.settings, batch.unlabelled_valid
         assert self.discriminator and batch.unlabelled is not None and valid is not None
@@ -152,17 +171,20 @@ class AdversarialTrainer:
         pixels = self._total(valid.sum())
         adversarial = authenticity_sum(d_logits, True, valid) / pixels
         self.meter.add_watched("loss/semi_adv", adversarial, step)
-        loss = s.lambda_semi_adv * adversarial
+        terms = []
+        if s.lambda_semi_adv > 0 and step >= s.semi_adv_start:
+            terms.append(s.lambda_semi_adv * adversarial)
         if s.lambda_semi > 0 and step >= s.semi_start:
             selected = confident_pixels(d_logits, s.threshold, valid)
             self_taught = self_taught_sum(logits, selected) / self._total(selected.sum())
             self.meter.add_watched("loss/semi", self_taught, step)
-            loss = loss + s.lambda_semi * self_taught
+            terms.append(s.lambda_semi * self_taught)
             self._measure_selection(logits, selected, batch)
-        loss.backward(inputs=self._segmenter_parameters)
+        if terms:
+            (weight * torch.stack(terms).sum()).backward(inputs=self._segmenter_parameters)
         return probabilities.detach(), valid
 
-    def _labelled_phase(self, step: int, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _labelled_phase(self, step: int, batch: Batch, weight: float) -> tuple[Tensor, Tensor]:
         """Segmenter: match the masks, and look real on labelled images."""
         known = batch.labels != self._ignore_index
         pixels = self._total(known.sum())
@@ -175,10 +197,12 @@ class AdversarialTrainer:
             adversarial = authenticity_sum(self.discriminator(probabilities), True, known) / pixels
             self.meter.add_watched("loss/adv", adversarial, step)
             loss = loss + self.settings.lambda_adv * adversarial
-        loss.backward(inputs=self._segmenter_parameters)
+        (weight * loss).backward(inputs=self._segmenter_parameters)
         return probabilities.detach(), known
 
-    def _discriminator_phase(self, step: int, batch: Batch, predictions: list[tuple[Tensor, Tensor]]) -> None:
+    def _discriminator_phase(
+        self, step: int, batch: Batch, predictions: list[tuple[Tensor, Tensor]], weight: float
+    ) -> None:
         """Discriminator: call predictions (made before the update) fake and one-hot ground truth real."""
         assert self.discriminator and batch.real_labels is not None
         labelled = predictions[-1]
@@ -193,7 +217,7 @@ class AdversarialTrainer:
         real_loss = authenticity_sum(d_real, True, real_mask) / self._total(real_mask.sum())
         loss = 0.5 * fake_loss + 0.5 * real_loss
         self.meter.add_watched("loss/d", loss, step)
-        loss.backward(inputs=self._discriminator_parameters)
+        (weight * loss).backward(inputs=self._discriminator_parameters)
 
     def _total(self, count: Tensor) -> Tensor:
         """A pixel count over all workers, at least 1, so that an empty mean is 0 and never NaN."""
@@ -210,6 +234,8 @@ class AdversarialTrainer:
     def _finish_gradients(self, name: str, parameters: Sequence[Tensor], step: int) -> None:
         self.world.total_gradients(parameters)
         norm = get_total_norm(p.grad for p in parameters if p.grad is not None)
+        if self.settings.max_gradient_norm is not None:
+            clip_grads_with_norm_(parameters, self.settings.max_gradient_norm, norm)
         self.meter.add_watched(f"gradient_norm/{name}", norm / self.world.size, step)
 
     def state_dict(self) -> dict[str, Any]:

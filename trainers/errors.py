@@ -8,8 +8,16 @@ class UserError(Exception):
     """
 
 
-class NonFiniteLossError(RuntimeError):
+class DivergedError(RuntimeError):
+    """A run went wrong by its own numbers; the message names the cause and the step."""
+
+
+class NonFiniteLossError(DivergedError):
     """A loss became NaN or infinite; the message names the term and the first step."""
+
+
+class CollapseError(DivergedError):
+    """The discriminator has won, or the prediction is constant, for as many reports as the settings allow."""
 
 
 class CheckpointError(UserError):

@@ -1,71 +1,35 @@
 """The training loop: draw a batch, step, and from time to time evaluate, report and save."""
 
-import hashlib
-import json
 import logging
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
-from ..models.architectures import NORMALISATIONS, SegmenterSettings, build_segmenter
+from ..models.architectures import DeepLabSettings, build_segmenter, normalisation_of
 from ..models.bundle import Card
 from ..models.bundle import save as save_model
-from ..models.discriminator import DiscriminatorSettings, build_discriminator
-from ..models.settings import Interval, Settings
-from .adversarial import AdversarialTrainer, Batch, MethodSettings
-from .checkpoint import newest_checkpoint, save_checkpoint
-from .data.augment import AugmentationSettings
+from ..models.discriminator import build_discriminator
+from ..models.weights import WeightsError, load_weights
+from .adversarial import AdversarialTrainer, Batch
+from .checkpoint import load_scalars, newest_checkpoint, save_checkpoint
 from .data.dataset import Dataset, Sample
-from .data.images import read_image, read_mask
 from .data.streams import Crops, Stream
 from .distributed import World
-from .errors import CheckpointError, UserError
-from .evaluate import evaluate
-from .panels import colour, compose, heat
+from .errors import CheckpointError, CollapseError, UserError
+from .evaluate import Evaluation, evaluate
+from .health import symptoms
+from .identity import differences, identity_of
+from .recipe import DTYPES, Recipe
 from .reporter import Report, Reporter
+from .validation_panel import draw_validation
 
 log = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
-PANEL_ROWS = 4
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainerSettings(MethodSettings):
-    """A whole run of training: the method's knobs, the batches and the rhythm of evaluation."""
-
-    batch_size: Annotated[int, Interval(1)] = 10
-    """Labelled images a step, over all workers; as many unlabelled ones go with them."""
-    seed: Annotated[int, Interval(0, 2**63, open_high=True)] = 0
-    augmentation: AugmentationSettings
-    evaluate_every: Annotated[int, Interval(1)] = 1000
-    """Steps between two evaluations, each with a report and a checkpoint."""
-    precision: Literal["float32", "float64"] = "float32"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe(Settings):
-    """Everything but the data that determines the weights at the end."""
-
-    segmenter: SegmenterSettings
-    discriminator: DiscriminatorSettings
-    trainer: TrainerSettings
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        side, crop = self.discriminator.smallest_side, self.trainer.augmentation.crop
-        if self.trainer.uses_discriminator and min(crop) < side:
-            raise ValueError(
-                f"trainer.augmentation.crop is {crop[0]} x {crop[1]}, but a discriminator of "
-                f"{len(self.discriminator.widths)} {self.discriminator.classifier} stages needs {side} pixels "
-                f"each way: take larger crops, fewer discriminator.widths or a dense classifier"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +42,11 @@ class Outcome:
 
 
 def read_outcome(directory: Path) -> Outcome | None:
-    """Where the run in a directory stands by its newest whole checkpoint, None before the first."""
-    found = newest_checkpoint(directory / CHECKPOINTS)
+    """Where the run in a directory stands by its newest whole checkpoint, None before the first.
+
+    Raises CheckpointError if all are damaged or the newest one has another format.
+    """
+    found = newest_checkpoint(directory / CHECKPOINTS, load_scalars)
     if found is None:
         return None
     _, state = found
@@ -97,22 +64,40 @@ class Training:
         *,
         world: World | None = None,
         device: torch.device | None = None,
+        weights: Path | None = None,
     ) -> None:
+        """`weights` is where the recipe's start weights lie here, if that is not the path that it names."""
         self.recipe = recipe
         self.dataset = dataset
         self.directory = directory
         self.world = world or World()
         self._device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        settings = recipe.trainer
-        if settings.batch_size < self.world.size:
+        self._weights = weights
+        settings, segmenting = recipe.trainer, recipe.segmenter
+        if settings.part_size < self.world.size:
             raise UserError(
-                f"trainer.batch_size is {settings.batch_size}, but {self.world.size} workers need an image each: "
-                f"raise it or use fewer workers"
+                f"trainer.batch_size is {settings.batch_size} in {settings.accumulation} parts, but "
+                f"{self.world.size} workers need an image of each part: raise it or use fewer workers"
+            )
+        if settings.uses_unlabelled and not dataset.unlabelled:
+            raise UserError(
+                "the dataset has no unlabelled images, but trainer.lambda_semi or lambda_semi_adv is above 0: "
+                "name a list in dataset.unlabelled, lower dataset.fraction, or set both to 0"
+            )
+        synchronised = (
+            isinstance(segmenting, DeepLabSettings) and segmenting.batch_norm == "synchronised" and self.world.size > 1
+        )
+        if synchronised and self._device.type == "cpu":
+            raise UserError(
+                f"model.batch_norm is synchronised, which several workers need GPUs for, but the {self.world.size} "
+                f"have none: set it to batch or frozen, or use one worker"
             )
         self._dtype = DTYPES[settings.precision]
-        self._normalisation = NORMALISATIONS[recipe.segmenter.architecture]
+        self._normalisation = normalisation_of(recipe.segmenter)
         self._step = 0
         self._best_miou = 0.0
+        self._collapsed = 0
+        """Reports in a row that told of a collapse."""
         self._metrics: dict[str, float] = {}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
@@ -122,6 +107,8 @@ class Training:
                 discriminator = build_discriminator(recipe.discriminator, len(dataset.classes)).to(
                     self._device, self._dtype
                 )
+        if synchronised:
+            nn.SyncBatchNorm.convert_sync_batchnorm(segmenter)
         self.trainer = AdversarialTrainer(
             settings, segmenter, discriminator, ignore_index=dataset.ignore_index, world=self.world
         )
@@ -130,18 +117,26 @@ class Training:
         self._unlabelled = self._stream(dataset.unlabelled, "unlabelled")
 
     def run(self, reporter: Reporter) -> Outcome:
-        """Train to the end. Raises NonFiniteLossError, CheckpointError, and whatever the reporter raises."""
+        """Train to the end, from the newest whole checkpoint or else from the recipe's start weights.
+
+        Raises NonFiniteLossError, CollapseError, CheckpointError, UserError for weights that do not fit, and
+        whatever the reporter raises.
+        """
         settings = self.recipe.trainer
         self.resume()
+        if self._step == 0:
+            self._take_start_weights()
         if self._step == settings.steps:
             reporter.report(self._report())
         while self._step < settings.steps:
-            self.trainer.step(self._step, self._batch(self._step))
+            self.trainer.step(self._step, self._parts(self._step))
             self._step += 1
             if self._step % settings.evaluate_every == 0 or self._step == settings.steps:
-                self._metrics = {**self.trainer.meter.take(), **self._rates(), **self._evaluate()}
+                figures, evaluation = self.trainer.meter.take(), self._evaluate()
+                self._metrics = {**figures, **self._rates(), **evaluation.metrics}
                 self._best_miou = max(self._best_miou, self._metrics["val/miou"])
                 reporter.report(self._report())
+                self._watch(evaluation)
                 self._save()
         return Outcome(step=self._step, metrics=self._metrics, best_miou=self._best_miou)
 
@@ -149,12 +144,13 @@ class Training:
         """Write the trained model as a directory that `advseg.models.load` reads."""
         trainer = self.trainer
         card = Card(
-            segmenter=self.recipe.segmenter,
+            segmenter=replace(self.recipe.segmenter, weights=None),
             discriminator=self.recipe.discriminator if trainer.discriminator else None,
             classes=self.dataset.classes,
             palette=self.dataset.palette,
             ignore_index=self.dataset.ignore_index,
             normalisation=self._normalisation,
+            resize=self.recipe.trainer.resize,
             metrics=self._metrics,
             lineage={**lineage, "step": self._step, "dataset_digest": self.dataset.digest},
         )
@@ -173,12 +169,17 @@ class Training:
             ignore_index=self.dataset.ignore_index,
         )
 
-    def _batch(self, step: int) -> Batch:
+    def _parts(self, step: int) -> list[Batch]:
+        """This worker's share of each part of a step's batch."""
+        size = self.recipe.trainer.part_size
+        starts = range(0, self.recipe.trainer.batch_size, size)
+        return [self._batch(step, [start + slot for slot in self.world.share(size)]) for start in starts]
+
+    def _batch(self, step: int, slots: Sequence[int]) -> Batch:
         settings = self.recipe.trainer
-        slots = self.world.share(settings.batch_size)
         labelled = self._labelled.crops(step, slots)
         real = self._real.crops(step, slots) if settings.uses_discriminator else None
-        unlabelled = self._unlabelled.crops(step, slots) if settings.uses_unlabelled else None
+        unlabelled = self._unlabelled.crops(step, slots) if settings.uses_unlabelled_at(step) else None
         return Batch(
             images=self._normalise(labelled),
             labels=labelled.labels.to(self._device),
@@ -196,74 +197,87 @@ class Training:
     def _rates(self) -> dict[str, float]:
         return {f"lr/{network}": rate for network, rate in self.trainer.rates(self._step - 1).items()}
 
-    def _evaluate(self) -> dict[str, float]:
+    def _watch(self, evaluation: Evaluation) -> None:
+        """Say what goes wrong, and raise CollapseError once it has gone on for too long."""
+        found = symptoms(self._metrics, evaluation.matrix, self.dataset.classes)
+        self._collapsed = self._collapsed + 1 if found else 0
+        for symptom in found if self.world.leads else ():
+            log.warning("step %d: %s", self._step, symptom)
+        if found and self._collapsed == self.recipe.trainer.collapse_patience:
+            raise CollapseError(
+                f"step {self._step}, after {self._collapsed} such reports in a row: {'; '.join(found)}; "
+                f"trainer.collapse_patience sets how many are allowed"
+            )
+
+    def _evaluate(self) -> Evaluation:
+        # From here on all workers evaluate, and the leading one saves, the same network.
+        self.world.mean_statistics(self.trainer.segmenter)
         return evaluate(
             self.trainer.segmenter,
             self.dataset,
             self._normalisation,
+            settings=replace(self.recipe.trainer.evaluation, scales=(), flip=False),
+            resize=self.recipe.trainer.resize,
             world=self.world,
             device=self._device,
             dtype=self._dtype,
         )
 
     def _report(self) -> Report:
-        panel = self._panel() if self.world.leads else None
+        panel = None
+        if self.world.leads:
+            panel = draw_validation(
+                self.dataset,
+                self.trainer.segmenter,
+                self.trainer.discriminator,
+                self._normalisation,
+                resize=self.recipe.trainer.resize,
+                device=self._device,
+                dtype=self._dtype,
+            )
         return Report(step=self._step, steps=self.recipe.trainer.steps, metrics=self._metrics, panel=panel)
-
-    @torch.inference_mode()
-    def _panel(self) -> Image.Image:
-        data, trainer = self.dataset, self.trainer
-        images = [read_image(sample.image) for sample in data.validation[:PANEL_ROWS]]
-        side = self.recipe.discriminator.smallest_side
-        judge = trainer.discriminator if all(min(image.shape[:2]) >= side for image in images) else None
-        titles = ["image", "truth", "prediction", *(["confidence"] if judge else [])]
-        rows = []
-        trainer.segmenter.eval()
-        for sample, image in zip(data.validation, images, strict=False):
-            assert sample.mask
-            pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(self._device, self._dtype)
-            probabilities = trainer.segmenter(self._normalisation(pixels)).softmax(1)
-            predicted = probabilities.argmax(1)[0].cpu().numpy().astype(np.uint8)
-            masks = [read_mask(sample.mask), predicted]
-            row = [image, *(colour(mask, data.palette, data.ignore_index) for mask in masks)]
-            if judge:
-                row.append(heat(judge(probabilities).sigmoid()[0, 0].cpu().numpy()))
-            rows.append(row)
-        trainer.segmenter.train()
-        return compose(titles, rows)
-
-    def _identity(self) -> str:
-        """Digest of all that a checkpoint must share with the run that resumes from it."""
-        described = json.dumps([asdict(self.recipe), self.dataset.digest], sort_keys=True)
-        return hashlib.sha256(described.encode()).hexdigest()
 
     def _save(self) -> None:
         if self.world.leads:
             state = {
-                "identity": self._identity(),
+                "identity": identity_of(self.recipe, self.dataset),
                 "step": self._step,
                 "best_miou": self._best_miou,
+                "collapsed": self._collapsed,
                 "metrics": self._metrics,
                 "trainer": self.trainer.state_dict(),
             }
             save_checkpoint(self.directory / CHECKPOINTS, self._step, state)
         self.world.barrier()
 
+    def _take_start_weights(self) -> None:
+        """Put the recipe's start weights, if it names any, in the place of the fresh ones. Raises UserError."""
+        settings = self.recipe.segmenter
+        if settings.weights is None:
+            return
+        try:
+            loaded = load_weights(self.trainer.segmenter, settings, self._weights or Path(settings.weights))
+        except WeightsError as error:
+            raise UserError(str(error)) from None
+        log.info(loaded)
+
     def resume(self) -> None:
         """Take up the newest whole checkpoint, if there is one.
 
-        Raises CheckpointError if it belongs to other settings or other data.
+        Raises CheckpointError if it belongs to other settings or other data, if it has another format, or if there
+        are only damaged ones.
         """
         found = newest_checkpoint(self.directory / CHECKPOINTS)
         if found is None:
             return
         path, state = found
-        if state["identity"] != self._identity():
+        if differing := differences(identity_of(self.recipe, self.dataset), state["identity"]):
             raise CheckpointError(
-                f"{path} belongs to other settings or data than this run's: "
+                f"{path} belongs to other settings or data than this run's: {differing}: "
                 f"restore them, or train in another directory than {self.directory}"
             )
         self._step, self._best_miou, self._metrics = state["step"], state["best_miou"], state["metrics"]
+        self._collapsed = state["collapsed"]
         self.trainer.load_state_dict(state["trainer"])
         log.info("resumed from %s at step %d", path, self._step)
 

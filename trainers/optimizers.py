@@ -13,12 +13,19 @@ _BETA = Interval(0, 1, open_high=True)
 
 @dataclass(frozen=True, kw_only=True)
 class SGDSettings(Settings):
-    """Stochastic gradient descent with plain momentum."""
+    """Stochastic gradient descent with momentum."""
 
     name: Literal["sgd"] = "sgd"
     lr: Annotated[float, Interval(0, open_low=True)] = 2.5e-4
     momentum: Annotated[float, Interval(0, 1)] = 0.9
+    nesterov: bool = False
+    """Nesterov's momentum, which looks ahead; it needs a momentum above 0."""
     weight_decay: Annotated[float, Interval(0)] = 5e-4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0, but momentum is 0: raise it or turn nesterov off")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +46,11 @@ def build_optimizer(settings: OptimizerSettings, groups: Sequence[dict[str, Any]
     match settings:
         case SGDSettings():
             return torch.optim.SGD(
-                groups, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
+                groups,
+                lr=settings.lr,
+                momentum=settings.momentum,
+                nesterov=settings.nesterov,
+                weight_decay=settings.weight_decay,
             )
         case AdamSettings():
             kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam

@@ -21,6 +21,8 @@ class Example(Settings):
     mode: Literal["fast", "slow"] = "fast"
     pair: tuple[Annotated[int, Interval(1)], Annotated[float, Interval(0, 1)]] = (1, 0.0)
     sizes: tuple[Annotated[int, Interval(2)], ...] = ()
+    limit: Annotated[float, Interval(0, open_low=True)] | None = None
+    window: tuple[Annotated[int, Interval(1)], Annotated[int, Interval(1)]] | None = None
 
 
 @settings(deadline=None)
@@ -72,6 +74,8 @@ def test_an_interval_reads_as_its_rule(interval, rule):
         ({"pair": (0, 0.5)}, "pair must be at least 1, but is 0"),
         ({"pair": (1, 2.0)}, "pair must be in [0, 1], but is 2.0"),
         ({"sizes": (2, 1)}, "sizes must be at least 2, but is 1"),
+        ({"limit": 0.0}, "limit must be above 0, but is 0.0"),
+        ({"window": (4, 0)}, "window must be at least 1, but is 0"),
     ],
 )
 def test_settings_out_of_range_are_refused_with_field_rule_and_value(values, message):
@@ -82,10 +86,10 @@ def test_settings_out_of_range_are_refused_with_field_rule_and_value(values, mes
 
 
 def test_settings_in_range_are_taken_as_they_are():
-    example = Example(count=3, share=1.0, mode="slow", pair=(2, 1.0), sizes=(2, 9))
+    example = Example(count=3, share=1.0, mode="slow", pair=(2, 1.0), sizes=(2, 9), limit=2.0)
 
     assert (example.count, example.share, example.mode) == (3, 1.0, "slow")
-    assert (example.pair, example.sizes) == ((2, 1.0), (2, 9))
+    assert (example.pair, example.sizes, example.limit, example.window) == ((2, 1.0), (2, 9), 2.0, None)
 
 
 def test_the_width_of_compact_is_a_multiple_of_its_groups():

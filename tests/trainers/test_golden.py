@@ -64,7 +64,7 @@ def test_the_step_is_the_published_one(case):
     trainer = trainer_of(settings)
 
     for iteration, expected in enumerate(golden["iterations"]):
-        trainer.step(iteration, batch_of(case, iteration, std))
+        trainer.step(iteration, [batch_of(case, iteration, std)])
         got = trainer.meter.take()
         ours = {
             "loss_seg": got["loss/ce"],

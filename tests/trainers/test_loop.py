@@ -1,8 +1,5 @@
-import json
 import random
-import signal
-import subprocess
-import sys
+import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -14,15 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advseg.models import load
-from advseg.models.architectures import CompactSettings
+from advseg.models.architectures import CompactSettings, DeepLabSettings
+from advseg.trainers.data.augment import AugmentationSettings
 from advseg.trainers.data.dataset import Dataset
 from advseg.trainers.data.images import ImageError, read_image
 from advseg.trainers.data.shapes import ShapesSettings, write_shapes
 from advseg.trainers.distributed import World
-from advseg.trainers.errors import CheckpointError, NonFiniteLossError, UserError
+from advseg.trainers.errors import CheckpointError, CollapseError, NonFiniteLossError, UserError
+from advseg.trainers.evaluate import Evaluation
 from advseg.trainers.loop import Outcome, Training, read_outcome
 from advseg.trainers.optimizers import SGDSettings
-from advseg.trainers.reporter import JsonLinesReporter, RecordingReporter, Report
+from advseg.trainers.reporter import RecordingReporter, Report
 
 SUPERVISED = {"lambda_adv": 0.0, "lambda_semi_adv": 0.0, "lambda_semi": 0.0}
 REPORT_STEPS = [3, 6, 9, 12]
@@ -140,28 +139,6 @@ def test_a_run_that_fails_within_a_step_resumes_and_ends_as_one_left_alone(
     assert equal_states(resumed.trainer.state_dict(), alone.trainer.state_dict())
 
 
-def test_a_run_that_was_killed_at_any_moment_resumes_and_ends_as_one_left_alone(
-    program, shapes, shapes_root, undisturbed, tmp_path
-):
-    expected, alone, _ = undisturbed
-    command = [sys.executable, program.__file__, str(shapes_root), str(tmp_path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdout
-        # At the report the child goes on to save, train and report; the kill hits it somewhere there.
-        for _ in range(random.Random(0).randint(1, 3)):
-            assert child.stdout.readline()
-        child.kill()
-        assert child.wait() == -signal.SIGKILL
-    resumed = Training(program.recipe_of(), shapes, tmp_path)
-    resumed.run(JsonLinesReporter(tmp_path / "reports-0.jsonl"))
-
-    assert equal_states(resumed.trainer.state_dict(), alone.trainer.state_dict())
-    by_step = {report.step: report.metrics for report in expected}
-    lines = [json.loads(line) for line in (tmp_path / "reports-0.jsonl").read_text().splitlines()]
-    assert {line["step"] for line in lines} == set(REPORT_STEPS)
-    assert all(line["metrics"] == by_step[line["step"]] for line in lines)
-
-
 def test_resuming_a_finished_run_reports_once_more_and_trains_nothing(program, shapes, undisturbed, monkeypatch):
     expected, alone, outcome = undisturbed
     again = Training(program.recipe_of(), shapes, alone.directory)
@@ -189,39 +166,107 @@ def test_a_damaged_newest_checkpoint_costs_only_the_steps_since_the_one_before(
     assert "damaged" in caplog.text
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"steps": 24}, {"lambda_adv": 0.5}])
-def test_resuming_with_another_recipe_is_refused(program, shapes, undisturbed, change):
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"seed": 1}, "trainer.seed is 1, but the checkpoint has 0"),
+        ({"steps": 24}, "trainer.steps is 24, but the checkpoint has 12"),
+        ({"lambda_adv": 0.5}, "trainer.lambda_adv is 0.5, but the checkpoint has 0.01"),
+        ({"augmentation": AugmentationSettings(crop=(24, 32))}, "trainer.augmentation.crop is [24, 32], but"),
+        ({"segmenter_optimizer": SGDSettings(lr=0.02)}, "trainer.segmenter_optimizer.lr is 0.02, but"),
+    ],
+)
+def test_resuming_with_another_recipe_is_refused_naming_what_differs(program, shapes, undisturbed, change, told):
     _, alone, _ = undisturbed
 
-    with pytest.raises(CheckpointError, match="belongs to other settings or data"):
-        Training(program.recipe_of(**change), shapes, alone.directory).run(RecordingReporter())
+    message = refusal(Training(program.recipe_of(**change), shapes, alone.directory))
+
+    assert f"belongs to other settings or data than this run's: {told}" in message
+    assert f"train in another directory than {alone.directory}" in message
 
 
-def test_resuming_with_another_architecture_is_refused(program, shapes, undisturbed):
+def refusal(training: Training) -> str:
+    """Why it does not resume, in one line."""
+    with pytest.raises(CheckpointError) as caught:
+        training.run(RecordingReporter())
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_resuming_with_another_width_or_architecture_is_refused(program, shapes, undisturbed):
     _, alone, _ = undisturbed
-    recipe = replace(program.recipe_of(), segmenter=CompactSettings(width=16))
 
-    with pytest.raises(CheckpointError):
-        Training(recipe, shapes, alone.directory).run(RecordingReporter())
+    def told(segmenter) -> str:
+        return refusal(Training(replace(program.recipe_of(), segmenter=segmenter), shapes, alone.directory))
+
+    assert "segmenter.width is 16, but the checkpoint has 8: " in told(CompactSettings(width=16))
+    deeplab = told(DeepLabSettings(architecture="deeplab_v2_resnet50"))
+    assert "segmenter.architecture is deeplab_v2_resnet50, but the checkpoint has compact" in deeplab
+    assert "and 2 more: " in deeplab
 
 
 def test_resuming_on_another_dataset_is_refused(program, undisturbed, tmp_path):
     _, alone, _ = undisturbed
     write_shapes(tmp_path / "other", ShapesSettings(labelled=5, unlabelled=7, val=5, test=1, size=32, seed=1))
 
-    with pytest.raises(CheckpointError, match="train in another directory"):
-        Training(program.recipe_of(), program.open_shapes(tmp_path / "other"), alone.directory).run(RecordingReporter())
+    message = refusal(Training(program.recipe_of(), program.open_shapes(tmp_path / "other"), alone.directory))
+
+    assert "dataset.digest is " in message
 
 
-def test_the_outcome_is_read_from_the_newest_checkpoint(undisturbed, tmp_path):
+def test_resuming_with_another_number_of_classes_is_refused(program, shapes, undisturbed):
+    _, alone, _ = undisturbed
+    fewer = replace(shapes, classes=shapes.classes[:-1])
+
+    message = refusal(Training(program.recipe_of(), fewer, alone.directory))
+
+    assert "dataset.classes is 5, but the checkpoint has 6: " in message
+
+
+def test_resuming_another_format_is_refused(program, shapes, undisturbed, monkeypatch):
+    _, alone, _ = undisturbed
+    monkeypatch.setattr("advseg.models.manifest.FORMAT_VERSION", 99)
+
+    assert "step-00000012 has format version 2, but this program reads 99" in refusal(
+        Training(program.recipe_of(), shapes, alone.directory)
+    )
+
+
+def test_more_patience_does_not_make_it_another_run(program, shapes, undisturbed):
     _, alone, outcome = undisturbed
+
+    assert (
+        Training(program.recipe_of(collapse_patience=99), shapes, alone.directory).run(RecordingReporter()) == outcome
+    )
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_is_not_started_over(program, shapes, undisturbed, tmp_path):
+    _, alone, _ = undisturbed
+    shutil.copytree(alone.directory, tmp_path, dirs_exist_ok=True)
+    for path in (tmp_path / "checkpoints").glob("*/state.json"):
+        path.write_text("{}")
+    before = sorted(path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file())
+
+    message = refusal(Training(program.recipe_of(), shapes, tmp_path))
+
+    assert f"no checkpoint in {tmp_path / 'checkpoints'} is whole" in message
+    assert "to start from step 0" in message
+    assert sorted(path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()) == before
+    with pytest.raises(CheckpointError, match="is whole"):
+        read_outcome(tmp_path)
+
+
+def test_the_outcome_is_read_from_the_newest_checkpoint_without_its_tensors(undisturbed, tmp_path, monkeypatch):
+    _, alone, outcome = undisturbed
+    monkeypatch.setattr("advseg.trainers.checkpoint.load_file", lambda path: pytest.fail("it read the tensors"))
 
     assert read_outcome(alone.directory) == outcome
     assert read_outcome(tmp_path) is None
 
 
 def test_a_batch_has_an_image_for_every_worker(program, shapes, tmp_path):
-    with pytest.raises(UserError, match=r"trainer\.batch_size is 2, but 3 workers"):
+    with pytest.raises(UserError, match=r"trainer\.batch_size is 2 in 1 parts, but 3 workers"):
         Training(program.recipe_of(), shapes, tmp_path, world=World(rank=0, size=3))
 
 
@@ -313,7 +358,7 @@ def test_padding_reaches_the_network_as_zero(program, shapes, tmp_path):
     wide = replace(recipe.trainer, augmentation=replace(recipe.trainer.augmentation, crop=(24, 40)))
     training = Training(replace(recipe, trainer=wide), shapes, tmp_path)
 
-    batch = training._batch(0)
+    (batch,) = training._parts(0)
 
     assert batch.unlabelled is not None
     assert batch.unlabelled_valid is not None
@@ -336,3 +381,72 @@ def test_no_global_random_state_is_read_or_changed(program, shapes, undisturbed,
     assert before[:2] == (random.getstate(), np.random.get_state()[1].tobytes())
     assert torch.equal(before[2], torch.get_rng_state())
     assert equal_states(training.trainer.state_dict(), alone.trainer.state_dict())
+
+
+@pytest.fixture
+def constant(monkeypatch) -> None:
+    """Every evaluation finds a constant prediction."""
+
+    def found(*_, **__) -> Evaluation:
+        matrix = torch.zeros(6, 6, dtype=torch.int64)
+        matrix[:, 0] = 1
+        return Evaluation(matrix=matrix, images=1, metrics={"val/miou": 1.0})
+
+    monkeypatch.setattr("advseg.trainers.loop.evaluate", found)
+
+
+def test_a_collapse_is_named_at_every_report_with_its_step(program, shapes, tmp_path, constant, caplog):
+    Training(program.recipe_of(), shapes, tmp_path).run(RecordingReporter())
+
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [warning.partition(":")[0] for warning in warnings] == [f"step {step}" for step in REPORT_STEPS]
+    assert all("every validation pixel is background" in warning for warning in warnings)
+
+
+@pytest.mark.parametrize("stops", [set(), {6}], ids=["alone", "resumed"])
+def test_a_collapse_of_too_many_reports_in_a_row_stops_the_run(program, shapes, tmp_path, constant, stops):
+    reporter = StoppingReporter(stops)
+    recipe = program.recipe_of(collapse_patience=3)
+    for _ in set(stops):
+        with pytest.raises(StopError):
+            Training(recipe, shapes, tmp_path).run(reporter)
+
+    with pytest.raises(CollapseError, match=r"step 9, after 3 such reports in a row: the prediction is constant"):
+        Training(recipe, shapes, tmp_path).run(reporter)
+
+
+def test_a_run_that_recovers_goes_on(program, shapes, tmp_path, monkeypatch):
+    found = iter([("it is bad",), ("it is bad",), (), ("it is bad",)])
+    monkeypatch.setattr("advseg.trainers.loop.symptoms", lambda *_: next(found))
+
+    outcome = Training(program.recipe_of(collapse_patience=3), shapes, tmp_path).run(RecordingReporter())
+
+    assert outcome.step == 12
+
+
+@pytest.mark.parametrize("step", [3, 12])
+def test_a_batch_of_the_loop_is_divided_into_its_parts(program, shapes, tmp_path, step):
+    whole = Training(program.recipe_of(batch_size=6), shapes, tmp_path)
+    divided = Training(program.recipe_of(batch_size=6, accumulation=3), shapes, tmp_path)
+
+    (batch,) = whole._parts(step)
+    parts = divided._parts(step)
+
+    assert [len(part.images) for part in parts] == [2, 2, 2]
+    for field in vars(batch):
+        assert torch.equal(torch.cat([getattr(part, field) for part in parts]), getattr(batch, field))
+
+
+def test_several_workers_share_each_part(program, shapes, tmp_path):
+    recipe = program.recipe_of(batch_size=6, accumulation=2)
+    alone = Training(recipe, shapes, tmp_path)._parts(0)
+    workers = [Training(recipe, shapes, tmp_path, world=World(rank=rank, size=2))._parts(0) for rank in (0, 1)]
+
+    for part, one, other in zip(alone, *workers, strict=True):
+        assert torch.equal(part.images[0::2], one.images)
+        assert torch.equal(part.images[1::2], other.images)
+
+
+def test_a_batch_is_divided_evenly(program):
+    with pytest.raises(ValueError, match="accumulation must divide batch_size, but is 4 and batch_size 6"):
+        program.recipe_of(batch_size=6, accumulation=4)

@@ -19,6 +19,7 @@ def groups():
             torch.optim.SGD,
             {"momentum": 0.8, "weight_decay": 0.1, "nesterov": False},
         ),
+        (SGDSettings(nesterov=True), torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
         (AdamSettings(betas=(0.5, 0.9)), torch.optim.Adam, {"betas": (0.5, 0.9), "weight_decay": 0.0}),
         (AdamSettings(name="adamw", weight_decay=0.3), torch.optim.AdamW, {"weight_decay": 0.3}),
     ],
@@ -45,6 +46,7 @@ def test_each_group_learns_at_its_multiple_of_the_rate():
     [
         (SGDSettings, {"lr": 0.0}, "lr must be above 0, but is 0"),
         (SGDSettings, {"momentum": 1.1}, "momentum must be in .0, 1., but is 1.1"),
+        (SGDSettings, {"momentum": 0.0, "nesterov": True}, "nesterov needs a momentum above 0, but momentum is 0"),
         (AdamSettings, {"name": "rmsprop"}, "name must be one of adam, adamw, but is rmsprop"),
         (AdamSettings, {"betas": (0.9, 1.5)}, "betas must be in .0, 1., but is 1.5"),
     ],

@@ -6,8 +6,8 @@ from advseg.models.architectures import CompactSettings
 from advseg.models.discriminator import DiscriminatorSettings
 from advseg.trainers.data.augment import AugmentationSettings
 from advseg.trainers.data.dataset import DatasetSettings
-from advseg.trainers.loop import Recipe, TrainerSettings
 from advseg.trainers.optimizers import AdamSettings
+from advseg.trainers.recipe import Recipe, TrainerSettings
 
 
 def recipe(side: int, widths: tuple[int, ...], classifier: str, **trainer: float) -> Recipe:
@@ -29,7 +29,7 @@ def test_supervised_training_takes_any_crop():
     assert recipe(3, (4, 4), "strided", lambda_adv=0, lambda_semi=0, lambda_semi_adv=0)
 
 
-@pytest.mark.parametrize("classes", [(), ("only",), ("a", "b", "a")])
+@pytest.mark.parametrize("classes", [("only",), ("a", "b", "a")])
 def test_a_dataset_needs_two_or_more_different_classes(classes, tmp_path):
     with pytest.raises(ValueError, match="classes must be two or more different names"):
         DatasetSettings(root=tmp_path, classes=classes)

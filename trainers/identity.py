@@ -1,0 +1,42 @@
+"""What a checkpoint must share with the run that resumes from it."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from ..models.settings import Settings
+from .data.dataset import Dataset
+
+SHOWN = 3
+_UNSET = object()
+
+
+def identity_of(recipe: Settings, dataset: Dataset) -> dict[str, Any]:
+    """All that determines the weights at the end, as JSON."""
+    data = {"classes": len(dataset.classes), "digest": dataset.digest}
+    identity = json.loads(json.dumps({"dataset": data, **asdict(recipe)}))
+    # A run that it stopped is one that may go on with more of it.
+    del identity["trainer"]["collapse_patience"]
+    return identity
+
+
+def differences(ours: Any, theirs: Any) -> str:
+    """The first keys in which a run's identity and a checkpoint's differ, with both values; empty if none does."""
+    found = list(_differences("", ours, theirs))
+    more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return "; ".join(found[:SHOWN]) + more
+
+
+def _differences(key: str, ours: Any, theirs: Any) -> Iterator[str]:
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for name in {**ours, **theirs}:
+            yield from _differences(f"{key}.{name}".lstrip("."), ours.get(name, _UNSET), theirs.get(name, _UNSET))
+    elif ours != theirs:
+        yield f"{key} is {_shown(ours)}, but the checkpoint has {_shown(theirs)}"
+
+
+def _shown(value: Any) -> str:
+    """Cut, so that the message stays a line that people read."""
+    text = "nothing" if value is _UNSET else str(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
