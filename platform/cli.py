@@ -105,6 +105,21 @@ def submit(
 
 
 @app.command()
+def reproduce(
+    table: Annotated[str, typer.Argument(help="A table of the paper: voc, cityscapes, voc-only, ablation, ...")],
+    rows: Annotated[list[str] | None, typer.Argument(help="Rows of it, as in voc-1-8/semi; all by default.")] = None,
+    on: Annotated[str, typer.Option(help="paper: its own data. shapes: the table in small, on a CPU.")] = "paper",
+    seeds: Annotated[int | None, typer.Option(help="Seeds a row; 1 by default, 3 on shapes.")] = None,
+    processes: Annotated[int, typer.Option(help="Trainings at a time.")] = 1,
+    set_: Overrides = None,
+) -> None:
+    """Train the rows of a table of the paper and print our figures beside the published ones."""
+    seeded = [] if seeds is None else [f"--seeds={seeds}"]
+    options = [f"--on={on}", f"--processes={processes}", *seeded, *(f"--set={override}" for override in set_ or [])]
+    _run_job("reproduce", [*options, "--", table, *(rows or [])])
+
+
+@app.command()
 def follow(id: JobId) -> None:
     """Show a live table of a job until it ends. Ctrl-C detaches; the job goes on."""
     _, client = _cluster()
@@ -129,6 +144,18 @@ def predict(
 ) -> None:
     """Write a palette PNG of class ids for every image."""
     _run_job("predict", [str(model), *map(str, images), "--to", str(to)])
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A model folder, as `models pull` writes it.")],
+    spec: SpecPath,
+    set_: Overrides = None,
+    to: Annotated[Path | None, typer.Option(help="Folder of results; by default .advseg/evaluations/<name>.")] = None,
+) -> None:
+    """Judge a model by the validation images of a spec's dataset: mean IoU, each class's, a confusion matrix."""
+    where = [f"--to={to}"] if to else []
+    _run_job("evaluate", [str(model), str(spec), *where, *(f"--set={override}" for override in set_ or [])])
 
 
 @app.command()
@@ -164,6 +191,28 @@ def shapes(
     written = write_shapes(folder, settings)
     count = labelled + unlabelled + val + test
     typer.echo(f"{count} images of {size} x {size} {'written to' if written else 'lie already in'} {folder}")
+
+
+@data.command()
+def check(
+    spec: SpecPath,
+    set_: Overrides = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="The PNG to write; by default .advseg/checks/<name>.png.", metavar="FILE")
+    ] = None,
+) -> None:
+    """Read every file of a spec's dataset, list all that is wrong, count pixels by class, and draw samples."""
+    where = [f"--picture={picture}"] if picture else []
+    _run_job("check_data", [str(spec), *where, *(f"--set={override}" for override in set_ or [])])
+
+
+@data.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="A folder with images/ and, of the same names, PNGs in masks/.")],
+    seed: Annotated[int, typer.Option(help="Another seed, other validation images.")] = 0,
+) -> None:
+    """Write a first spec for your own images, with class names and lists. What is there already is kept."""
+    _run_job("init_data", [str(folder), f"--seed={seed}"])
 
 
 @models.command()

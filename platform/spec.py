@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ..models.architectures import SegmenterSettings
 from ..models.discriminator import DiscriminatorSettings
 from ..trainers.data.dataset import DatasetSettings
-from ..trainers.loop import Recipe, TrainerSettings
+from ..trainers.recipe import Recipe, TrainerSettings
+from .presets import Preset
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{1,62}$")]
 """Lower-case letters, digits and hyphens: what Ray, MLflow, file systems and URLs all take."""
@@ -20,6 +21,17 @@ SEARCHABLE = {
     for name in ("lambda_adv", "lambda_semi_adv", "lambda_semi", "threshold")
 }
 """Keys that a sweep may vary, with their types."""
+
+
+Variant = Literal["supervised", "adversarial", "self-taught", "semi"]
+"""A spec itself (semi), or with some lambdas at 0: without L_semi (adversarial), L_adv (self-taught) or both."""
+
+_WITHOUT: dict[Variant, tuple[str, ...]] = {
+    "supervised": ("lambda_adv", "lambda_semi_adv", "lambda_semi"),
+    "adversarial": ("lambda_semi_adv", "lambda_semi"),
+    "self-taught": ("lambda_adv", "lambda_semi_adv"),
+    "semi": (),
+}
 
 
 class _Section(BaseModel):
@@ -100,6 +112,10 @@ class Spec(_Section):
     trainer: TrainerSettings
     resources: Resources = Resources()
     sweep: Sweep | None = None
+    preset: Preset | None = None
+    """Sets every field of which the paper and its released code differ, where this spec does not set it itself."""
+    published: dict[Variant, float] = {}
+    """Published mIoU in percent of this spec and of its ablations; `advseg reproduce` prints ours beside it."""
     storage: Path | None = None
     """Folder for checkpoints and the ledger, reachable from all nodes; by default `runs` beside the services' state."""
 
@@ -124,13 +140,17 @@ class Spec(_Section):
             document[section][name] = value
         return Spec.model_validate(document)
 
+    def variant(self, name: Variant) -> "Spec":
+        """This spec with some lambdas at 0: the same labels and steps."""
+        return self.with_values({f"trainer.{knob}": 0 for knob in _WITHOUT[name]})
+
     def supervised(self) -> "Spec":
-        """This spec with every lambda at 0: the same labels and steps, without the method."""
-        return self.with_values({"trainer.lambda_adv": 0, "trainer.lambda_semi_adv": 0, "trainer.lambda_semi": 0})
+        """This spec without the method: every lambda at 0."""
+        return self.variant("supervised")
 
     def digest(self) -> str:
         """Identity of all that determines a sweep's results, apart from how long it goes on and where."""
-        document = self.model_dump(mode="json", exclude={"storage": True, "resources": True})
+        document = self.model_dump(mode="json", exclude={"storage": True, "resources": True, "published": True})
         for key in ("trials", "concurrency", "register_as"):
             (document["sweep"] or {}).pop(key, None)
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()

@@ -7,7 +7,11 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from ..trainers.data.layouts import TREES
+from ..trainers.data.lists import is_list_file
 from ..trainers.errors import UserError
+from .fetch import S3
+from .presets import apply_preset
 from .spec import SEARCHABLE, Spec, Sweep
 from .spec_errors import Problem, problems_of
 
@@ -22,15 +26,7 @@ def load_spec(path: Path, overrides: Iterable[str] = ()) -> Spec:
     Paths in the file are relative to the file's folder, paths in overrides to the working folder.
     Raises SpecError that lists every problem with its key.
     """
-    try:
-        document = _read_yaml(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SpecError(f"spec {path} does not exist") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SpecError(f"spec {path} cannot be read: {_one_line(error)}") from None
-    if not isinstance(document, dict):
-        kind = "is empty" if document is None else f"is a {type(document).__name__}"
-        raise SpecError(f"spec {path} must be a YAML mapping of keys to values, but {kind}")
+    document = read_document(path)
     _anchor(document, path.resolve().parent)
     for override in overrides:
         key, equals, text = override.partition("=")
@@ -43,6 +39,20 @@ def load_spec(path: Path, overrides: Iterable[str] = ()) -> Spec:
             raise SpecError(f"--set {override} has a value that is not YAML: {_one_line(error)}") from None
     _anchor(document, Path.cwd())
     return parse_spec(document, source=str(path))
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """What a spec file says, not validated. Raises SpecError if it is no YAML mapping."""
+    try:
+        document = _read_yaml(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SpecError(f"spec {path} does not exist") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SpecError(f"spec {path} cannot be read: {_one_line(error)}") from None
+    if not isinstance(document, dict):
+        kind = "is empty" if document is None else f"is a {type(document).__name__}"
+        raise SpecError(f"spec {path} must be a YAML mapping of keys to values, but {kind}")
+    return document
 
 
 class _Loader(yaml.SafeLoader):
@@ -80,11 +90,12 @@ def parse_spec(document: dict[str, Any], *, source: str) -> Spec:
     """Validate what was read from `source`. Raises SpecError that lists every problem with its key."""
     problems: list[Problem] = []
     spec = None
+    apply_preset(document)
     try:
         spec = Spec.model_validate(document)
     except ValidationError as error:
         problems += problems_of(error, Spec, document)
-    problems += _missing_folders(document)
+    problems += _missing_files(document)
     # Checked even where other sections are wrong, so that all problems are told at once.
     if sweep := _valid_sweep(document):
         problems += _unsearchable(sweep)
@@ -127,13 +138,13 @@ def _unsearchable(sweep: Sweep) -> Iterable[Problem]:
 
 
 def _too_many_workers(spec: Spec) -> Iterable[Problem]:
-    """Every worker needs an image of each batch."""
+    """Every worker needs an image of each part of a batch."""
     asked = {"resources.workers": spec.resources.workers}
     if spec.sweep:
         asked["sweep.baseline_workers"] = spec.sweep.baseline_workers
     for key, workers in asked.items():
-        if workers > spec.trainer.batch_size:
-            yield Problem(key, f"must be at most trainer.batch_size, {spec.trainer.batch_size}, but is {workers}")
+        if workers > (size := spec.trainer.part_size):
+            yield Problem(key, f"must be at most trainer.batch_size / accumulation, {size}, but is {workers}")
 
 
 def _refused(where: str, key: str, value: float) -> Iterable[Problem]:
@@ -143,21 +154,34 @@ def _refused(where: str, key: str, value: float) -> Iterable[Problem]:
         yield Problem(where, problems_of(error, Spec, value)[0].text)
 
 
-def _missing_folders(document: dict[str, Any]) -> Iterable[Problem]:
-    dataset = document.get("dataset")
-    root = dataset.get("root") if isinstance(dataset, dict) else None
+def _missing_files(document: dict[str, Any]) -> Iterable[Problem]:
+    dataset = _section(document, "dataset")
+    root, tree = dataset.get("root"), TREES.get(str(dataset.get("layout", "voc")), "the dataset")
     if isinstance(root, str) and not Path(root).is_dir():
-        yield Problem("dataset.root", f"folder {root} does not exist: put the dataset there or name where it lies")
+        yield Problem("dataset.root", f"folder {root} does not exist: put {tree} there, or name where it lies")
+    weights = _section(document, "model").get("weights")
+    if isinstance(weights, str) and not weights.startswith(S3) and not Path(weights).exists():
+        yield Problem("model.weights", f"file {weights} does not exist: put the start weights there or name theirs")
 
 
 def _anchor(document: dict[str, Any], folder: Path) -> None:
-    """Make the paths of a document absolute; those that are already stay."""
-    for section, key in ((document.get("dataset"), "root"), (document, "storage")):
-        if isinstance(section, dict) and isinstance(section.get(key), str):
-            path = section[key]
+    """Make the paths of a document absolute; those that are already stay, and so do names of lists and addresses."""
+    dataset, model = _section(document, "dataset"), _section(document, "model")
+    lists = [(dataset, key) for key in ("labelled", "unlabelled", "validation", "order")]
+    places = [(dataset, "root"), (document, "storage"), (model, "weights")]
+    places += [(section, key) for section, key in lists if is_list_file(str(section.get(key)))]
+    for section, key in places:
+        path = section.get(key)
+        if isinstance(path, str) and not path.startswith(S3):
             if path == "~" or path.startswith("~/"):
                 path = str(Path.home()) + path[1:]
             section[key] = str((folder / path).resolve())
+
+
+def _section(document: dict[str, Any], name: str) -> dict[str, Any]:
+    """A section of a document; an empty one if there is none, or something else in its place."""
+    section = document.get(name)
+    return section if isinstance(section, dict) else {}
 
 
 def _set(document: dict[str, Any], key: str, value: Any, where: str = "") -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from advseg.models.architectures import CompactSettings, DeepLabSettings
 from advseg.platform.spec import Spec
 from advseg.platform.spec_file import SpecError, load_spec, parse_spec
+from advseg.trainers.data.layouts import TREES
 from advseg.trainers.optimizers import AdamSettings, SGDSettings
 
 DEMO = Path(__file__).parents[2] / "jobs" / "specs" / "demo.yaml"
@@ -45,7 +46,7 @@ class TestFile:
         copied.write_text(DEMO.read_text())
         data = tmp_path / ".advseg" / "data" / "shapes"
         assert problems(copied) == [
-            f"dataset.root: folder {data} does not exist: put the dataset there or name where it lies"
+            f"dataset.root: folder {data} does not exist: put {TREES['voc']} there, or name where it lies"
         ]
         data.mkdir(parents=True)
         assert load_spec(copied).name == "shapes-demo"
@@ -121,7 +122,8 @@ class TestProblems:
         document["sweep"]["space"]["trainer.lambda_sem"] = {"low": 0, "high": 1}
         path = write_spec(document)
         assert sorted(problems(path)) == [
-            f"dataset.root: folder {path.parent}/nowhere does not exist: put the dataset there or name where it lies",
+            f"dataset.root: folder {path.parent}/nowhere does not exist: "
+            f"put {TREES['voc']} there, or name where it lies",
             "model.width: must be a whole number, but is 'wide'",
             "name: must be 2 to 63 lower-case letters, digits and hyphens, starting with no hyphen, but is 'A Name'",
             "sweep.space.trainer.lambda_sem: unknown key; did you mean trainer.lambda_semi?",
@@ -133,7 +135,9 @@ class TestProblems:
 
     def test_name_the_known_keys_where_none_is_near(self, document: dict[str, Any], write_spec: WriteSpec) -> None:
         path = write_spec(document)
-        assert problems(path, "model.colour=red") == ["model.colour: unknown key; known here: architecture, width"]
+        assert problems(path, "model.colour=red") == [
+            "model.colour: unknown key; known here: architecture, weights, width"
+        ]
 
     @pytest.mark.parametrize(
         ("override", "problem"),
@@ -162,11 +166,14 @@ class TestProblems:
             ("dataset.root=3", "dataset.root: must be a path, but is 3"),
             ("dataset.classes=thing", "dataset.classes: must be a list, but is 'thing'"),
             ("dataset.classes=[yes]", "dataset.classes.0: must be a text, but is True"),
-            ("dataset.ignore_index=256", "dataset.ignore_index: must be in [0, 255], but is 256"),
+            ("dataset.ignore_index=65536", "dataset.ignore_index: must be in [0, 65535], but is 65536"),
             ("resources.workers=0", "resources.workers: must be at least 1, but is 0"),
-            ("resources.workers=5", "resources.workers: must be at most trainer.batch_size, 4, but is 5"),
+            ("resources.workers=5", "resources.workers: must be at most trainer.batch_size / accumulation, 4"),
             ("resources.cpus_per_worker=0", "resources.cpus_per_worker: must be above 0"),
-            ("sweep.baseline_workers=5", "sweep.baseline_workers: must be at most trainer.batch_size, 4, but is 5"),
+            (
+                "sweep.baseline_workers=5",
+                "sweep.baseline_workers: must be at most trainer.batch_size / accumulation, 4",
+            ),
             ("sweep.register_as=a/b", "sweep.register_as: must be 2 to 63 lower-case letters"),
             ("sweep.pruner={name: median}", "sweep.pruner.name: must be 'successive_halving', but is 'median'"),
             ("sweep.trials=0", "sweep.trials: must be at least 1, but is 0"),
@@ -289,6 +296,33 @@ class TestPaths:
         monkeypatch.chdir(tmp_path / "elsewhere")
         spec = make_spec("dataset.root=data", "storage=runs")
         assert (spec.dataset.root, spec.storage) == (tmp_path / "elsewhere" / "data", tmp_path / "elsewhere" / "runs")
+
+    @pytest.mark.parametrize("key", ["labelled", "unlabelled", "validation", "order"])
+    def test_of_list_files_are_anchored_too_and_names_of_lists_are_not(
+        self, make_spec: MakeSpec, tmp_path: Path, key: str
+    ) -> None:
+        for written in ("splits/a", "a.txt", "a.pkl"):
+            spec = make_spec(f"dataset.{key}={tmp_path}/{written}")
+            assert getattr(spec.dataset, key) == str(tmp_path / written)
+        assert getattr(make_spec(f"dataset.{key}=train_aug").dataset, key) == "train_aug"
+
+    def test_of_list_files_are_relative_to_the_file(self, document: dict[str, Any], write_spec: WriteSpec) -> None:
+        document["dataset"]["labelled"] = "splits/1_8/labeled.txt"
+        path = write_spec(document)
+        assert load_spec(path).dataset.labelled == str(path.parent / "splits/1_8/labeled.txt")
+
+    def test_of_start_weights_are_relative_to_the_file_and_addresses_are_left(
+        self, document: dict[str, Any], write_spec: WriteSpec, tmp_path: Path
+    ) -> None:
+        (tmp_path / "start.pth").touch()
+        document["model"]["weights"] = "start.pth"
+        assert load_spec(write_spec(document)).model.weights == str(tmp_path / "start.pth")
+        document["model"]["weights"] = "s3://bucket/start.pth"
+        assert load_spec(write_spec(document)).model.weights == "s3://bucket/start.pth"
+
+    def test_of_start_weights_that_are_not_there_are_told(self, make_spec: MakeSpec, tmp_path: Path) -> None:
+        with pytest.raises(SpecError, match=r"model\.weights: file .*/nowhere.pth does not exist: put "):
+            make_spec(f"model.weights={tmp_path}/nowhere.pth")
 
     def test_may_start_at_the_users_home(
         self, make_spec: MakeSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,0 +1,110 @@
+"""Where the paper and its released code differ: each deviation is a field of a spec, and a preset sets them all."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Preset = Literal["paper", "released-code"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deviation:
+    """One field of which Hung et al. (2018) and their released code say different things."""
+
+    key: str
+    paper: Any
+    released: Any
+    reason: str
+
+
+DEVIATIONS = (
+    Deviation(
+        key="model.branches",
+        paper=4,
+        released=2,
+        reason="the released classifier returns from within its loop, after the second of four dilated branches",
+    ),
+    Deviation(
+        key="trainer.segmenter_optimizer",
+        paper={"name": "sgd", "lr": 2.5e-4, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-4},
+        released={"name": "sgd", "lr": 2.5e-4, "momentum": 0.9, "nesterov": False, "weight_decay": 5e-4},
+        reason="the paper states Nesterov's momentum and a decay of 1e-4; the code has neither",
+    ),
+    Deviation(
+        key="trainer.head_lr_factor",
+        paper=1.0,
+        released=10.0,
+        reason="only the code lets the classifier learn ten times as fast, as DeepLab does",
+    ),
+    Deviation(
+        key="trainer.body_lr_factor",
+        paper=1.0,
+        released=3.0,
+        reason="each parameter of the body stands about three times in the code's optimizer, which steps it as often",
+    ),
+    Deviation(
+        key="trainer.discriminator_optimizer",
+        paper={"name": "adam", "lr": 1e-4, "betas": [0.9, 0.999], "weight_decay": 0.0},
+        released={"name": "adam", "lr": 1e-4, "betas": [0.9, 0.99], "weight_decay": 0.0},
+        reason="the paper names no betas, so Adam's own; the code sets the second to 0.99",
+    ),
+    Deviation(
+        key="trainer.discriminator_sees_unlabelled",
+        paper=False,
+        released=True,
+        reason="the paper trains the discriminator on labelled images alone; the code's D_remain is on",
+    ),
+    Deviation(
+        key="trainer.semi_adv_start",
+        paper=5000,
+        released=0,
+        reason="the paper starts all semi-supervised learning after 5000 steps; the code only its self-taught loss",
+    ),
+    Deviation(
+        key="trainer.augmentation.scale",
+        paper=[0.5, 1.5],
+        released=[1.0, 1.0],
+        reason="random scale is a flag of the code that is off by default",
+    ),
+    Deviation(
+        key="trainer.augmentation.mirror",
+        paper=False,
+        released=False,
+        reason="the paper names scale and crop alone; mirroring is a flag of the code that is off by default",
+    ),
+)
+
+
+def apply_preset(document: dict[str, Any]) -> None:
+    """Give a spec's document the values of the preset that it names, where it has none of its own.
+
+    An optimizer of another kind than the preset's is left as it is, and so is a model that is no DeepLab.
+    """
+    name = document.get("preset")
+    if name not in ("paper", "released-code"):
+        return
+    for deviation in DEVIATIONS:
+        section, _, rest = deviation.key.partition(".")
+        if section == "model" and not _is_deeplab(document.get("model")):
+            continue
+        value = deviation.paper if name == "paper" else deviation.released
+        _fill(document, [section, *rest.split(".")], value)
+
+
+def _is_deeplab(model: Any) -> bool:
+    return isinstance(model, Mapping) and str(model.get("architecture")).startswith("deeplab")
+
+
+def _fill(document: dict[str, Any], path: list[str], value: Any) -> None:
+    """Set a value where the document has none, and the missing keys of a mapping that is of the same kind."""
+    name, *rest = path
+    if rest:
+        inner = document.setdefault(name, {})
+        if isinstance(inner, dict):
+            _fill(inner, rest, value)
+        return
+    own = document.setdefault(name, deepcopy(value))
+    if isinstance(own, dict) and isinstance(value, dict) and own.get("name", value["name"]) == value["name"]:
+        for key, default in value.items():
+            own.setdefault(key, deepcopy(default))

@@ -1,0 +1,121 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from advseg.jobs import reproduce
+from advseg.jobs.tables import PAPER, tables
+from advseg.platform.spec import Spec
+from advseg.platform.spec_file import load_spec, read_document
+from advseg.trainers.data.shapes import ShapesSettings
+from advseg.trainers.errors import UserError
+
+TINY = ["trainer.steps=2", "trainer.batch_size=2", "trainer.evaluate_every=2", "trainer.semi_start=1"]
+TINY += ["trainer.augmentation.crop=[16, 16]", "model.width=8", "discriminator.widths=[8]"]
+QUICK = [f"--set={override}" for override in TINY]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home of its own, and few small images to draw labels from."""
+    monkeypatch.setenv("ADVSEG_HOME", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setattr(reproduce, "POOL", ShapesSettings(labelled=60, unlabelled=1, val=2, test=1, size=16))
+    return tmp_path
+
+
+def test_every_published_figure_of_a_spec_is_a_row_of_a_table():
+    specs = {path.stem: read_document(path)["published"] for path in PAPER.glob("*.yaml")}
+
+    rows = [row for name in ("voc", "cityscapes", "voc-only") for row in tables()[name].rows]
+
+    assert {(row.spec, row.variant): row.published for row in rows} == {
+        (spec, variant): figure for spec, published in specs.items() for variant, figure in published.items()
+    }
+
+
+def test_figures_that_stand_in_two_tables_agree():
+    published: dict[tuple[str, str, float, float, float], set[float]] = {}
+    for table in tables().values():
+        for row in table.rows:
+            trainer = read_document(PAPER / f"{row.spec}.yaml")["trainer"]
+            knobs = {"lambda_adv": 0.01, "lambda_semi": 0.1, "threshold": 0.2, **trainer}
+            knobs |= {key.removeprefix("trainer."): value for key, value in row.values}
+            variant = row.variant if knobs["lambda_adv"] else "supervised"
+            key = (row.spec, variant, knobs["lambda_adv"], knobs["lambda_semi"], knobs["threshold"])
+            key = (row.spec, "supervised", 0.0, 0.0, 0.0) if variant == "supervised" else key
+            published.setdefault(key, set()).add(row.published)
+
+    assert all(len(figures) == 1 for figures in published.values()), published
+    assert sum(table.title != "" for table in tables().values()) == 7
+
+
+@pytest.mark.parametrize("path", sorted(PAPER.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_spec_of_the_paper_is_valid_where_its_data_and_weights_lie(path, tmp_path):
+    (tmp_path / "weights.pth").touch()
+
+    spec = load_spec(path, [f"dataset.root={tmp_path}", f"model.weights={tmp_path}/weights.pth"])
+
+    assert spec.preset == "paper"
+    assert spec.name == path.stem.replace("_", "-")
+    for variant in spec.published:
+        assert isinstance(spec.variant(variant), Spec)
+
+
+def test_data_and_weights_that_are_missing_are_told_with_what_to_put_where(home):
+    with pytest.raises(UserError) as caught:
+        reproduce.main(["voc", f"--set=dataset.root={home}/nowhere", f"--set=model.weights={home}/nothing.pth"])
+
+    head, *lines = str(caught.value).splitlines()
+    assert head == "table voc cannot be trained yet:"
+    assert len(lines) == 2
+    assert f"{home}/nowhere does not exist" in lines[0]
+    assert "JPEGImages" in lines[0]
+    assert f"{home}/nothing.pth does not exist" in lines[1]
+
+
+def test_a_table_in_small_is_trained_once_and_printed_with_paired_gains(home, capsys):
+    arguments = ["ablation", "voc-1-8/semi", "--on=shapes", "--seeds=2", "--processes=2", *QUICK]
+
+    reproduce.main(arguments)
+    out = capsys.readouterr().out
+    reproduce.main(arguments)
+    again = capsys.readouterr().out
+
+    assert "8 trainings, of which 0 are done" in out
+    assert again.startswith("8 trainings, of which 8 are done\n")
+    page = again.partition("\n")[2]
+    assert out.endswith(page)
+    lines = [re.split(r" *[│┃] *", line)[1:-1] for line in page.splitlines() if line.startswith("│")]
+    assert [line[:2] for line in lines] == [
+        [labels, f"voc-1-8/{variant}"] for variant in ("supervised", "semi") for labels in ("4", "50")
+    ]
+    for labels, row, miou, gain, published, published_gain in lines:
+        assert re.fullmatch(r"\d+\.\d ± \d+\.\d", miou), (labels, row)
+        assert bool(re.fullmatch(r"[+-]\d+\.\d ± \d+\.\d", gain)) == row.endswith("semi")
+        assert (published, published_gain) == (("69.5", "+3.5") if row.endswith("semi") else ("66.0", ""))
+
+
+def test_seeds_draw_other_labels_weights_and_batches_which_the_variants_share(home):
+    table = tables()["ablation"]
+
+    runs = list(reproduce.shapes_runs(table, "ablation", 2, TINY, home))
+
+    assert len({run.folder for run in runs}) == len(runs) == 2 * 2 * len(table.rows)
+    for run in runs:
+        assert (run.spec.trainer.seed, run.spec.dataset.split_seed) == (run.seed, run.seed)
+        assert run.spec.dataset.fraction == int(run.labels) / 60
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["vok"], "there is no table 'vok'; there are voc, cityscapes, "),
+        (["voc", "voc-1-8"], "table voc has no row 'voc-1-8'; its rows are voc-1-8/supervised, "),
+        (["voc", "--seeds=0"], r"--seeds must be in \[1, 30\], but is 0"),
+        (["voc", "--processes=0"], r"--processes must be in \[1, 64\], but is 0"),
+    ],
+)
+def test_what_is_not_there_is_answered_with_what_is(home, arguments, message):
+    with pytest.raises(UserError, match=message):
+        reproduce.main(arguments)
