@@ -9,11 +9,12 @@ TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test check clean
+.PHONY: help setup demo test chaos check clean
 
 help:
 	@echo "make demo    set up and run a sweep end to end on a small dataset: about five minutes"
 	@echo "make test    set up and run all tests"
+	@echo "make chaos   set up and run the kills that are too many for make test: about four minutes"
 	@echo "make check   set up and run linter, format check, type check and the layer test"
 	@echo "make clean   end the local services and remove the environment; runs and models in .advseg/ stay"
 
@@ -24,6 +25,9 @@ demo: setup
 
 test: setup
 	@$(BIN)/python -m pytest
+
+chaos: setup
+	@$(BIN)/python -m pytest -m chaos
 
 check: setup
 	@$(BIN)/ruff check .

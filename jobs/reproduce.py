@@ -11,9 +11,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
-import torch
 from rich.console import Console
 from rich.table import Table as Page
 
@@ -25,9 +23,8 @@ from ..platform.spec_file import SpecError, load_spec
 from ..trainers.data.shapes import ShapesSettings, write_shapes
 from ..trainers.errors import UserError
 from ..trainers.loop import read_outcome
-from ..trainers.reporter import Reporters
 from .tables import PAPER, SPECS, Row, Table, fraction_of, tables
-from .train import train
+from .train import train_beside_others
 
 POOL = ShapesSettings(labelled=800, unlabelled=1, val=200)
 """The images that `--on shapes` draws labels from."""
@@ -50,19 +47,12 @@ def reproduce(table: Table, runs: Sequence[Run], processes: int, console: Consol
     missing = [run for run in runs if _miou(run) is None]
     console.print(f"{len(runs)} trainings, of which {len(runs) - len(missing)} are done")
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        waiting = {pool.submit(_train, run.spec.model_dump(mode="json"), run.folder): run for run in missing}
+        waiting = {pool.submit(train_beside_others, run.spec, run.folder): run for run in missing}
         for done in as_completed(waiting):
             done.result()
             run = waiting[done]
             console.print(f"{run.labels}  {run.row.name}  seed {run.seed}: mIoU {_miou(run):.1f}", soft_wrap=True)
     console.print(page(table.title, runs, {run.folder: _miou(run) or 0.0 for run in runs}))
-
-
-def _train(document: dict[str, Any], folder: Path) -> None:
-    if not torch.cuda.is_available():
-        # More threads would only wait for the other processes', and sums have one order.
-        torch.set_num_threads(1)
-    train(Spec.model_validate(document), folder, Reporters())
 
 
 def _miou(run: Run) -> float | None:

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from ..platform.exits import exit_status
 from ..platform.fetch import start_weights
 from ..platform.home import find_home
@@ -29,6 +31,14 @@ def train(spec: Spec, folder: Path, reporter: Reporter) -> Outcome:
     outcome = training.run(Reporters(log, panel, reporter))
     training.export(folder / "model", {"spec": spec.model_dump(mode="json")})
     return outcome
+
+
+def train_beside_others(spec: Spec, folder: Path) -> None:
+    """`train` without a word, in one of several processes at a time."""
+    if not torch.cuda.is_available():
+        # More threads would only wait for those of the other processes.
+        torch.set_num_threads(1)
+    train(spec, folder, Reporters())
 
 
 def main(arguments: Sequence[str]) -> None:

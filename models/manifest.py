@@ -1,5 +1,6 @@
 """A directory that is whole or does not count: SHA-256 of every file in `MANIFEST.json`, written last."""
 
+import ctypes
 import hashlib
 import json
 import os
@@ -9,57 +10,79 @@ from pathlib import Path
 from typing import Any
 
 MANIFEST = "MANIFEST.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class BrokenDirectoryError(ValueError):
     """A directory without a manifest, or one whose files differ from it."""
 
 
+class FormatVersionError(BrokenDirectoryError):
+    """A directory with a whole manifest of another format: undamaged perhaps, but not for this program to read."""
+
+
 def write_directory(path: Path, write: Callable[[Path], None]) -> None:
     """Fill a new directory by `write` and seal it: afterwards `path` is there whole, or as it was before.
 
-    An older directory of that name is replaced; a crash in the instant between the two leaves neither.
+    An older directory of that name is replaced in one step. A file system that cannot exchange two directories
+    needs two: a crash in the instant between them leaves neither.
     """
     partial, replaced = (path.with_name(f".{path.name}.{state}") for state in ("partial", "replaced"))
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     write(partial)
-    files = {
-        str(file.relative_to(partial)): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted(partial.rglob("*"))
-        if file.is_file()
-    }
-    for name in files:
-        _flush_to_disk(partial / name)
-    manifest = {"format_version": FORMAT_VERSION, "files": files}
+    files = {str(file.relative_to(partial)): _digest(file) for file in sorted(partial.rglob("*")) if file.is_file()}
+    manifest = {"format_version": FORMAT_VERSION, "files": files, "checksum": _checksum(FORMAT_VERSION, files)}
     (partial / MANIFEST).write_text(json.dumps(manifest, indent=1))
-    _flush_to_disk(partial / MANIFEST)
-    if path.is_dir():
-        shutil.rmtree(replaced, ignore_errors=True)
-        path.rename(replaced)
-    partial.rename(path)
+    for entry in (*partial.rglob("*"), partial):
+        _flush_to_disk(entry)
+    if not (path.is_dir() and _exchange(partial, path)):
+        if path.is_dir():
+            shutil.rmtree(replaced, ignore_errors=True)
+            path.rename(replaced)
+        partial.rename(path)
     _flush_to_disk(path.parent)
-    shutil.rmtree(replaced, ignore_errors=True)
+    for old in (partial, replaced):
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def verify_directory(path: Path) -> None:
-    """Raise BrokenDirectoryError, in one line, unless every file is the one that the manifest names."""
+    """Raise BrokenDirectoryError, in one line, unless every file is the one that the manifest names.
+
+    Raises FormatVersionError for a manifest of another format.
+    """
     try:
         manifest: Any = json.loads((path / MANIFEST).read_text())
-        version, files = manifest["format_version"], dict(manifest["files"])
+        version, files = manifest["format_version"], manifest["files"]
+        whole = manifest["checksum"] == _checksum(version, files)
     except (FileNotFoundError, NotADirectoryError):
         raise BrokenDirectoryError(f"{path} has no {MANIFEST}: it was never finished") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise BrokenDirectoryError(f"{path / MANIFEST} cannot be read ({error})") from None
+    if not whole:
+        raise BrokenDirectoryError(f"{path / MANIFEST} differs from its own checksum")
     if version != FORMAT_VERSION:
-        raise BrokenDirectoryError(f"{path} has format version {version}, but this program reads {FORMAT_VERSION}")
+        raise FormatVersionError(f"{path} has format version {version}, but this program reads {FORMAT_VERSION}")
     for name, digest in files.items():
         file = path / name
         if not file.is_file():
             raise BrokenDirectoryError(f"{path} lacks {name}")
-        if hashlib.sha256(file.read_bytes()).hexdigest() != digest:
+        try:
+            found = _digest(file)
+        except OSError as error:
+            raise BrokenDirectoryError(f"{file} cannot be read ({error})") from None
+        if found != digest:
             raise BrokenDirectoryError(f"{file} differs from its checksum in {MANIFEST}")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _checksum(version: Any, files: Any) -> str:
+    """Of what a manifest says, so that damage to it does not pass for another format version."""
+    return hashlib.sha256(json.dumps([version, files], sort_keys=True).encode()).hexdigest()
 
 
 def _flush_to_disk(path: Path) -> None:
@@ -68,3 +91,10 @@ def _flush_to_disk(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two directories in one step, as Linux does on most file systems; False where that cannot be done."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    here, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE
+    return rename is not None and rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..models.manifest import BrokenDirectoryError, verify_directory, write_directory
+from ..models.manifest import BrokenDirectoryError, FormatVersionError, verify_directory, write_directory
+from .errors import CheckpointError
 
 log = logging.getLogger(__name__)
 
 TENSORS = "state.safetensors"
 SCALARS = "state.json"
 _REFERENCE = "$tensor"
+_NAME = re.compile(r"step-(\d+)")
 KEPT = 2
 
 
@@ -34,29 +38,56 @@ def save_checkpoint(root: Path, step: int, state: dict[str, Any]) -> Path:
 
     path = root / f"step-{step:08d}"
     write_directory(path, write)
-    for old in _newest_first(root)[KEPT:]:
+    # Damaged newer ones may lie there if the run went back to this step.
+    older = [old for number, old in _newest_first(root) if number <= step]
+    for old in (*older[KEPT:], *root.glob(".step-*")):
         shutil.rmtree(old)
     return path
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """The state in a checkpoint directory. Raises BrokenDirectoryError if it is damaged."""
+    return _join(load_scalars(path), load_file(path / TENSORS))
+
+
+def load_scalars(path: Path) -> dict[str, Any]:
+    """The state in a checkpoint directory without its tensors. Raises BrokenDirectoryError if it is damaged."""
     verify_directory(path)
-    return _join(json.loads((path / SCALARS).read_text()), load_file(path / TENSORS))
+    return json.loads((path / SCALARS).read_text())
 
 
-def newest_checkpoint(root: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The newest checkpoint that is whole, with its state; a damaged one is skipped with a warning."""
-    for path in _newest_first(root):
+def newest_checkpoint(
+    root: Path, load: Callable[[Path], dict[str, Any]] = load_checkpoint
+) -> tuple[Path, dict[str, Any]] | None:
+    """The newest checkpoint that is whole, with what `load` reads of it; None before the first.
+
+    A damaged one is skipped for the one before it, with a warning. Raises CheckpointError if all are damaged: a run
+    that is worth days does not start over unasked. Raises it too, at once, for a checkpoint of another format.
+    """
+    damaged = []
+    for _, path in _newest_first(root):
         try:
-            return path, load_checkpoint(path)
+            return path, load(path)
+        except FormatVersionError as error:
+            raise CheckpointError(
+                f"{error}: go on with the version of advseg that wrote it, or train in another directory"
+            ) from None
         except BrokenDirectoryError as error:
             log.warning("skipping a damaged checkpoint: %s", error)
+            damaged.append(error)
+    if damaged:
+        raise CheckpointError(
+            f"no checkpoint in {root} is whole ({damaged[0]}): "
+            f"put an undamaged copy back, or remove {root} to start from step 0"
+        )
     return None
 
 
-def _newest_first(root: Path) -> list[Path]:
-    return sorted(root.glob("step-*"), reverse=True)
+def _newest_first(root: Path) -> list[tuple[int, Path]]:
+    """Step and path of every checkpoint, damaged ones included."""
+    return sorted(
+        ((int(match[1]), path) for path in root.glob("*") if (match := _NAME.fullmatch(path.name))), reverse=True
+    )
 
 
 def _split(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:

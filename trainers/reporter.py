@@ -1,6 +1,7 @@
 """How results leave the trainer."""
 
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -43,10 +44,13 @@ class ConsoleReporter:
 
 
 class JsonLinesReporter:
-    """An append-only file with one JSON object a report."""
+    """An append-only file with one JSON object a report. A line that a kill cut short is dropped: it comes again."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        if path.exists():
+            content = path.read_bytes()
+            os.truncate(path, content.rfind(b"\n") + 1)
 
     def report(self, report: Report) -> None:
         """Append `{"step": ..., "metrics": {...}}`."""

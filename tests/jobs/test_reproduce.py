@@ -74,14 +74,14 @@ def test_data_and_weights_that_are_missing_are_told_with_what_to_put_where(home)
     assert f"{home}/nothing.pth does not exist" in lines[1]
 
 
-def test_a_table_in_small_is_trained_once_and_printed_with_paired_gains(home, capsys):
-    arguments = ["ablation", "voc-1-8/semi", "--on=shapes", "--seeds=2", "--processes=2", *QUICK]
+def test_a_table_in_small_is_trained_once_and_printed_with_paired_gains(advseg, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    arguments = ["reproduce", "ablation", "voc-1-8/semi", "--on=shapes", "--seeds=2", "--processes=2", *QUICK]
 
-    reproduce.main(arguments)
-    out = capsys.readouterr().out
-    reproduce.main(arguments)
-    again = capsys.readouterr().out
+    _, out, _ = advseg(*arguments)
+    status, again, _ = advseg(*arguments)
 
+    assert status == 0
     assert "8 trainings, of which 0 are done" in out
     assert again.startswith("8 trainings, of which 8 are done\n")
     page = again.partition("\n")[2]

@@ -1,11 +1,20 @@
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from advseg.models.manifest import MANIFEST, BrokenDirectoryError, verify_directory, write_directory
+from advseg.models import manifest
+from advseg.models.manifest import (
+    FORMAT_VERSION,
+    MANIFEST,
+    BrokenDirectoryError,
+    FormatVersionError,
+    verify_directory,
+    write_directory,
+)
 
 
 class PowerCut(BaseException):
@@ -64,7 +73,13 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated file": (truncate, "b.bin differs"),
     "flipped bit": (flip_a_bit, "b.bin differs"),
     "missing file": (lambda path: (path / "a.txt").unlink(), "lacks a.txt"),
-    "other format version": (lambda path: edit_manifest(path, format_version=99), "version 99, but .* reads 1"),
+    "edited format version": (lambda path: edit_manifest(path, format_version=99), "differs from its own checksum"),
+    "edited list of files": (lambda path: edit_manifest(path, files={}), "differs from its own checksum"),
+    "manifest without checksum": (
+        lambda path: (path / MANIFEST).write_text('{"format_version": 2, "files": {}}'),
+        MANIFEST,
+    ),
+    "folder for a manifest": (lambda path: (path / MANIFEST).unlink() or (path / MANIFEST).mkdir(), MANIFEST),
     "garbage for a manifest": (lambda path: (path / MANIFEST).write_text("{]"), MANIFEST),
     "bytes for a manifest": (lambda path: (path / MANIFEST).write_bytes(b"\xff\xfe\x00"), MANIFEST),
     "empty manifest": (lambda path: (path / MANIFEST).write_text(""), MANIFEST),
@@ -84,6 +99,18 @@ def test_damage_is_found_and_named(sealed, damage):
 
     assert str(sealed) in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert not isinstance(caught.value, FormatVersionError)
+
+
+def test_another_format_version_is_told_from_damage(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(manifest, "FORMAT_VERSION", 99)
+        write_directory(tmp_path / "newer", writer("new"))
+
+    with pytest.raises(
+        FormatVersionError, match=f"newer has format version 99, but this program reads {FORMAT_VERSION}"
+    ):
+        verify_directory(tmp_path / "newer")
 
 
 def test_a_file_in_the_place_of_a_directory_is_broken(tmp_path):
@@ -131,10 +158,11 @@ def cut_power_at(monkeypatch: pytest.MonkeyPatch, call: int) -> None:
         monkeypatch.setattr(os, name, dying(getattr(os, name)))
 
 
-def test_a_crash_at_any_moment_leaves_the_old_directory_or_the_new_one_or_none(tmp_path, monkeypatch):
+def left_by_crashes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What `old` was replaced by when the power was cut at the first, second, ... call while `new` was written."""
     left = []
     for call in range(1000):
-        path = tmp_path / str(call) / "sealed"
+        path = folder / str(call) / "sealed"
         write_directory(path, writer("old"))
         try:
             with monkeypatch.context() as patch:
@@ -152,7 +180,47 @@ def test_a_crash_at_any_moment_leaves_the_old_directory_or_the_new_one_or_none(t
         write_directory(path, writer("after"))
         verify_directory(path)
         assert [entry.name for entry in path.parent.iterdir()] == ["sealed"]
+    return left
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux exchanges two directories")
+def test_a_crash_at_any_moment_leaves_the_old_directory_or_the_new_one(tmp_path, monkeypatch):
+    left = left_by_crashes(tmp_path, monkeypatch)
+
+    assert left == sorted(left, reverse=True)
+    assert set(left) == {"old", "new"}
+
+
+def test_without_an_exchange_of_directories_there_is_one_moment_that_leaves_neither(tmp_path, monkeypatch):
+    monkeypatch.setattr(manifest, "_exchange", lambda one, other: False)
+
+    left = left_by_crashes(tmp_path, monkeypatch)
 
     assert left[0] == "old"
     assert left[-1] == "new"
-    assert left.count("none") <= 1
+    assert left.count("none") == 1
+
+
+def test_a_file_of_that_name_is_not_replaced(tmp_path):
+    (tmp_path / "file").write_text("precious")
+
+    with pytest.raises(NotADirectoryError):
+        write_directory(tmp_path / "file", writer("new"))
+
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_all_that_was_written_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    flushed, rename = set(), os.rename
+    monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.add(os.fstat(descriptor).st_ino))
+    seen = []
+
+    def renaming(source, target):
+        entries = [Path(source), *Path(source).rglob("*")]
+        seen.append({entry.stat().st_ino for entry in entries} <= flushed)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", renaming)
+    write_directory(tmp_path / "new", writer("new"))
+
+    assert seen == [True]

@@ -2,16 +2,28 @@ import json
 import logging
 import math
 import os
+import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from advseg.models.manifest import BrokenDirectoryError
-from advseg.trainers.checkpoint import TENSORS, load_checkpoint, newest_checkpoint, save_checkpoint
+from advseg.models import manifest
+from advseg.models.manifest import FORMAT_VERSION, MANIFEST, BrokenDirectoryError
+from advseg.trainers import checkpoint
+from advseg.trainers.checkpoint import (
+    SCALARS,
+    TENSORS,
+    load_checkpoint,
+    load_scalars,
+    newest_checkpoint,
+    save_checkpoint,
+)
+from advseg.trainers.errors import CheckpointError
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.int64, torch.uint8, torch.bool)
 
@@ -104,6 +116,61 @@ def test_the_newest_is_found_with_its_state(tmp_path):
     assert newest_checkpoint(tmp_path) == (tmp_path / "step-00000010", {"step": 10})
 
 
+def test_the_newest_is_the_one_of_the_highest_step_also_beyond_eight_digits(tmp_path):
+    for step in (99_999_998, 99_999_999, 100_000_000):
+        save_checkpoint(tmp_path, step, {"step": step})
+
+    assert newest_checkpoint(tmp_path) == (tmp_path / "step-100000000", {"step": 100_000_000})
+    assert {path.name for path in tmp_path.iterdir()} == {"step-99999999", "step-100000000"}
+
+
+def test_what_only_looks_like_a_checkpoint_is_left_alone(tmp_path):
+    (tmp_path / "step-00000003-backup").mkdir()
+    for step in (1, 2, 3):
+        save_checkpoint(tmp_path, step, {"step": step})
+
+    assert newest_checkpoint(tmp_path) == (tmp_path / "step-00000003", {"step": 3})
+    assert (tmp_path / "step-00000003-backup").is_dir()
+
+
+def test_what_a_crash_left_behind_is_cleared_by_the_next_save(tmp_path):
+    for name in (".step-00000001.partial", ".step-00000002.replaced"):
+        (tmp_path / name).mkdir()
+    save_checkpoint(tmp_path, 3, {"step": 3})
+
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000003"]
+
+
+def test_a_run_that_went_back_past_damaged_checkpoints_keeps_what_it_saves(tmp_path):
+    for step in (5, 6):
+        harm(save_checkpoint(tmp_path, step, {"weights": torch.zeros(1)}))
+
+    for step in (2, 3, 4):
+        save_checkpoint(tmp_path, step, {"weights": torch.zeros(1)})
+
+    found = newest_checkpoint(tmp_path)
+    assert found
+    assert found[0].name == "step-00000004"
+    assert (tmp_path / "step-00000003").is_dir()
+
+
+def test_the_scalars_are_read_without_the_tensors(two, monkeypatch):
+    save_checkpoint(two, 3, {"step": 3, "weights": torch.zeros(4)})
+    monkeypatch.setattr(checkpoint, "load_file", lambda path: pytest.fail("it read the tensors"))
+
+    found = newest_checkpoint(two, load_scalars)
+
+    assert found
+    assert found[1]["step"] == 3
+
+
+def test_the_scalars_of_a_checkpoint_with_damaged_tensors_are_not_believed(two):
+    harm(two / "step-00000002")
+
+    with pytest.raises(BrokenDirectoryError, match=TENSORS):
+        load_scalars(two / "step-00000002")
+
+
 def test_before_the_first_checkpoint_there_is_none(tmp_path):
     assert newest_checkpoint(tmp_path) is None
     assert newest_checkpoint(tmp_path / "absent") is None
@@ -137,12 +204,131 @@ def test_a_damaged_newest_is_skipped_for_the_one_before_it_with_a_warning(two, c
     assert TENSORS in record.getMessage()
 
 
-def test_when_all_are_damaged_there_is_none(two, caplog):
+def test_when_all_are_damaged_nothing_starts_over_unasked(two, caplog):
     for path in two.iterdir():
         harm(path)
 
-    assert newest_checkpoint(two) is None
+    with pytest.raises(CheckpointError) as caught:
+        newest_checkpoint(two)
+
+    assert f"no checkpoint in {two} is whole" in str(caught.value)
+    assert "step-00000002" in str(caught.value)
+    assert f"remove {two} to start from step 0" in str(caught.value)
+    assert "\n" not in str(caught.value)
     assert len(caplog.records) == 2
+
+
+def test_another_format_version_is_refused_and_not_skipped_like_damage(two, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(manifest, "FORMAT_VERSION", 99)
+        save_checkpoint(two, 3, {"weights": torch.zeros(4)})
+
+    with pytest.raises(CheckpointError) as caught:
+        newest_checkpoint(two)
+
+    assert f"step-00000003 has format version 99, but this program reads {FORMAT_VERSION}: " in str(caught.value)
+    assert "the version of advseg that wrote it" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_damage_to_the_version_number_is_passed_over_like_any_other(two, caplog):
+    path = two / "step-00000002" / MANIFEST
+    path.write_text(path.read_text().replace(f'"format_version": {FORMAT_VERSION}', '"format_version": 6'))
+
+    found = newest_checkpoint(two)
+
+    assert found
+    assert found[0].name == "step-00000001"
+    assert "step-00000002" in caplog.text
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One harm to one file of a checkpoint, done by bytes."""
+
+    file: str
+    kind: str
+    at: float
+    """Where in the file, from 0 to 1."""
+    bits: frozenset[int] = frozenset()
+    """Distances of the bits that flip, from there on."""
+
+    def do(self, checkpoint: Path, other: Path) -> None:
+        path = checkpoint / self.file
+        content = bytearray(path.read_bytes())
+        match self.kind:
+            case "truncated":
+                path.write_bytes(content[: int(self.at * len(content))])
+            case "flipped bits":
+                for bit in self.bits:
+                    place = (int(self.at * len(content) * 8) + bit) % (len(content) * 8)
+                    content[place // 8] ^= 1 << place % 8
+                path.write_bytes(content)
+            case "overwritten with zeros":
+                start = int(self.at * len(content))
+                path.write_bytes(content[:start] + bytes(len(content) - start))
+            case "grown":
+                path.write_bytes(content + b"\0" * (1 + int(self.at * 5000)))
+            case "empty":
+                path.write_bytes(b"")
+            case "missing":
+                path.unlink()
+            case "a folder":
+                path.unlink()
+                path.mkdir()
+            case "of another checkpoint":
+                path.write_bytes((other / self.file).read_bytes())
+
+
+KINDS = (
+    "truncated",
+    "flipped bits",
+    "overwritten with zeros",
+    "grown",
+    "empty",
+    "missing",
+    "a folder",
+    "of another checkpoint",
+)
+damages = st.builds(
+    Damage,
+    st.sampled_from((TENSORS, SCALARS, MANIFEST)),
+    st.sampled_from(KINDS),
+    st.floats(0, 1, exclude_max=True),
+    st.frozensets(st.integers(0, 200), min_size=1, max_size=8),
+)
+
+
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(damages)
+def test_a_damaged_checkpoint_is_found_told_and_passed_over_for_the_one_before(sealed_two, tmp_path, caplog, damage):
+    root = Path(tempfile.mkdtemp(dir=tmp_path))
+    shutil.copytree(sealed_two, root, dirs_exist_ok=True)
+    damage.do(root / "step-00000003", root / "step-00000002")
+    caplog.clear()
+
+    found = newest_checkpoint(root)
+
+    assert found
+    assert found[0].name == "step-00000002"
+    assert same(found[1], state_at(2))
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "step-00000003" in record.getMessage()
+
+
+def state_at(step: int) -> dict:
+    """A small state of a run: both networks' weights, and scalars."""
+    weights = {name: torch.full((3, 5), float(step)) for name in ("segmenter", "discriminator")}
+    return {"step": step, "metrics": {"val/miou": step / 7}, "trainer": weights}
+
+
+@pytest.fixture(scope="module")
+def sealed_two(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("checkpoints")
+    for step in (2, 3):
+        save_checkpoint(root, step, state_at(step))
+    return root
 
 
 def test_a_damaged_checkpoint_asked_for_by_name_raises(two):
@@ -152,7 +338,7 @@ def test_a_damaged_checkpoint_asked_for_by_name_raises(two):
         load_checkpoint(two / "step-00000002")
 
 
-@pytest.mark.parametrize("call", range(4))
+@pytest.mark.parametrize("call", range(5))
 def test_a_crash_while_writing_leaves_the_older_ones(two, monkeypatch, call):
     calls = iter(range(100))
     fsync = os.fsync
@@ -170,7 +356,7 @@ def test_a_crash_while_writing_leaves_the_older_ones(two, monkeypatch, call):
     found = newest_checkpoint(two)
     assert found
     # The last call comes after the new one is in its place.
-    assert found[0].name == ("step-00000003" if call == 3 else "step-00000002")
+    assert found[0].name == ("step-00000003" if call == 4 else "step-00000002")
     assert {"step-00000001", "step-00000002"} <= {path.name for path in two.iterdir()}
     save_checkpoint(two, 3, {"weights": torch.zeros(4)})
     assert {path.name for path in two.iterdir()} == {"step-00000002", "step-00000003"}

@@ -1,9 +1,14 @@
 """Several workers, as processes of their own over gloo, do what one does."""
 
+import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -12,10 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from advseg.models.compact import Compact
-from advseg.trainers.checkpoint import newest_checkpoint
+from advseg.trainers.adversarial import Batch
+from advseg.trainers.checkpoint import load_checkpoint
 from advseg.trainers.distributed import World
 from advseg.trainers.loop import Training
-from advseg.trainers.reporter import RecordingReporter, Report
+from advseg.trainers.reporter import RecordingReporter
 
 EXACT = {"rel": 1e-9, "abs": 1e-9}
 
@@ -39,85 +45,108 @@ def test_alone_a_sum_is_the_tensor_itself():
 
 
 @pytest.fixture(scope="module")
-def alone(program, shapes, tmp_path_factory) -> tuple[list[Report], Training]:
-    """The run of one worker."""
-    reporter = RecordingReporter()
-    training = Training(program.for_many_workers(), shapes, tmp_path_factory.mktemp("alone"))
-    training.run(reporter)
-    return reporter.reports, training
+def train(program, shapes_root, tmp_path_factory) -> Callable[..., dict[int, Path]]:
+    """Trains a recipe by each of several numbers of workers, all at the same time; where each of them trained."""
+
+    def run(recipe: str, *sizes: int) -> dict[int, Path]:
+        directories = {size: tmp_path_factory.mktemp(f"{recipe}-{size}") for size in sizes}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+        with ExitStack() as stack:
+            programs = []
+            for size, directory in directories.items():
+                options = (f"--recipe={recipe}", f"--workers={size}")
+                command = [sys.executable, program.__file__, shapes_root, directory, *options]
+                running = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
+                stack.callback(running.wait)
+                stack.callback(running.terminate)
+                programs.append(running)
+            assert [running.wait(timeout=300) for running in programs] == [0] * len(programs)
+        return directories
+
+    return run
 
 
-def run_workers(program: Path, root: Path, directory: Path, size: int) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    workers = [
-        subprocess.Popen(
-            [sys.executable, str(program), str(root), str(directory), str(rank), str(size), str(directory / "store")],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            env=environment,
-        )
-        for rank in range(size)
-    ]
-    try:
-        assert [worker.wait(timeout=120) for worker in workers] == [0] * size
-    finally:
-        for worker in workers:
-            worker.kill()
+def reports_in(directory: Path) -> list[list[dict]]:
+    """What each worker reported."""
+    logs = sorted(directory.glob("reports-*.jsonl"))
+    return [[json.loads(line) for line in log.read_text().splitlines()] for log in logs]
 
 
-@pytest.fixture(scope="module", params=[2, 3])
-def together(request, program, shapes_root, tmp_path_factory) -> Path:
-    """The directory of a run of several workers, whose shares of the batch differ."""
-    directory = tmp_path_factory.mktemp("together")
-    run_workers(Path(program.__file__), shapes_root, directory, request.param)
-    return directory
-
-
-def test_every_worker_reports_the_figures_of_one_worker_alone(alone, together):
-    expected, _ = alone
-
-    for log in sorted(together.glob("reports-*.jsonl")):
-        reports = [json.loads(line) for line in log.read_text().splitlines()]
-        assert [report["step"] for report in reports] == [report.step for report in expected]
+def assert_same_figures(one: Path, several: Path, size: int) -> None:
+    (expected,) = reports_in(one)
+    workers = reports_in(several)
+    assert len(workers) == size
+    assert [report["step"] for report in expected] == list(range(1, 51))
+    assert {"loss/ce", "loss/adv", "loss/semi_adv", "loss/semi", "loss/d"} <= set(expected[-1]["metrics"])
+    for reports in workers:
         for ours, theirs in zip(reports, expected, strict=True):
-            assert ours["metrics"] == pytest.approx(theirs.metrics, **EXACT)
-    assert len(reports) == 10
-    assert {"loss/ce", "loss/adv", "loss/semi_adv", "loss/semi", "loss/d"} <= set(reports[-1]["metrics"])
+            assert ours["step"] == theirs["step"]
+            assert ours["metrics"] == pytest.approx(theirs["metrics"], **EXACT)
 
 
-def test_several_workers_end_with_the_weights_of_one(alone, together):
-    _, training = alone
+@pytest.fixture(scope="module")
+def compact(train) -> dict[int, Path]:
+    """One worker alone, two and four, whose shares of a batch of five differ."""
+    return train("compact", 1, 2, 4)
 
-    found = newest_checkpoint(together / "checkpoints")
 
-    assert found
-    state = found[1]["trainer"]
+@pytest.mark.parametrize("size", [2, 4])
+def test_several_workers_report_every_loss_of_one_worker_alone(compact, size):
+    assert_same_figures(compact[1], compact[size], size)
+
+
+def test_two_workers_with_deeplab_report_every_loss_of_one_worker_alone(train):
+    directories = train("deeplab", 1, 2)
+
+    assert_same_figures(directories[1], directories[2], 2)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize(("recipe", "size"), [("compact", 3), ("compact", 5), ("deeplab", 4)])
+def test_more_workers_report_every_loss_of_one_worker_alone(train, recipe, size):
+    directories = train(recipe, 1, size)
+
+    assert_same_figures(directories[1], directories[size], size)
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_several_workers_end_with_the_weights_of_one(compact, size):
+    one, several = (load_checkpoint(compact[n] / "checkpoints" / "step-00000050")["trainer"] for n in (1, size))
+
     for network in ("segmenter", "discriminator"):
-        torch.testing.assert_close(state[network], training.trainer.state_dict()[network], rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(several[network], one[network], rtol=1e-9, atol=1e-9)
 
 
-def test_a_run_of_several_workers_is_finished_by_one(alone, together, program, shapes, tmp_path):
-    _, expected = alone
-    last = max((together / "checkpoints").iterdir())
-    moved = last.rename(tmp_path / last.name)
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_workers_see_the_pixels_of_one_worker_alone(program, shapes, tmp_path, size):
+    recipe = program.recipe_of(batch_size=10, accumulation=2)
+    worlds = [World(rank=rank, size=size) for rank in range(size)]
 
-    resumed = Training(program.for_many_workers(), shapes, together)
+    whole = Training(recipe, shapes, tmp_path)._parts(7)
+    shares = [Training(recipe, shapes, tmp_path, world=world)._parts(7) for world in worlds]
+
+    slots = [slot for world in worlds for slot in world.share(5)]
+    for part, field in itertools.product(range(2), fields(Batch)):
+        seen = torch.cat([getattr(share[part], field.name) for share in shares])
+        assert torch.equal(seen, getattr(whole[part], field.name)[slots])
+
+
+def test_a_run_of_several_workers_is_finished_by_one(compact, program, shapes, tmp_path):
+    shutil.copytree(compact[4], tmp_path, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / "checkpoints" / "step-00000050")
     reporter = RecordingReporter()
-    resumed.run(reporter)
 
-    assert [report.step for report in reporter.reports] == [10]
-    assert moved.is_dir()
-    torch.testing.assert_close(
-        resumed.trainer.state_dict()["segmenter"], expected.trainer.state_dict()["segmenter"], rtol=1e-9, atol=1e-9
-    )
+    Training(program.compact_for_many_workers(), shapes, tmp_path).run(reporter)
+
+    assert [report.step for report in reporter.reports] == [50]
+    (alone,) = reports_in(compact[1])
+    assert reporter.reports[0].metrics == pytest.approx(alone[-1]["metrics"], **EXACT)
 
 
-def test_training_moves_the_weights(alone, program):
-    _, training = alone
+def test_training_moves_the_weights(compact, program):
+    trained = load_checkpoint(compact[1] / "checkpoints" / "step-00000050")["trainer"]["segmenter"]
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(program.for_many_workers().trainer.seed)
+        torch.manual_seed(program.compact_for_many_workers().trainer.seed)
         fresh = Compact(6, 8).double().state_dict()
 
-    moved = [not torch.allclose(fresh[n], w, atol=1e-6) for n, w in training.trainer.segmenter.state_dict().items()]
-
-    assert all(moved)
+    assert not any(torch.allclose(fresh[name], weights, atol=1e-6) for name, weights in trained.items())

@@ -35,6 +35,18 @@ def test_json_lines_grow_by_an_object_a_report_also_after_a_restart(tmp_path):
     assert lines == [{"step": 5, "metrics": METRICS}, {"step": 10, "metrics": METRICS}]
 
 
+@pytest.mark.parametrize("kept", [0, 1, -1])
+def test_json_lines_go_on_in_a_new_line_where_a_kill_tore_the_last_one(tmp_path, kept):
+    path = tmp_path / "log.jsonl"
+    JsonLinesReporter(path).report(report_of(5))
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[:kept])
+
+    JsonLinesReporter(path).report(report_of(10))
+
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [5, 10]
+
+
 def test_the_newest_picture_is_kept(tmp_path):
     reporter = PanelReporter(tmp_path / "panel.png")
 

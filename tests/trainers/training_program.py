@@ -1,28 +1,39 @@
-"""A short training on the shapes dataset, as functions and as a program: what tests kill and start several times.
+"""Short trainings on the shapes dataset, as functions and as a program: what tests kill and start several times.
 
-    python training_program.py <dataset> <directory> [<rank> <size> <store>]
+    python training_program.py DATASET DIRECTORY [--recipe NAME] [--workers N] [--die-at N]
 
-It prints a line for each report, and ends when its input does.
+It prints `ready` before the first step, the step at each report, and how many changes to the disk its checkpoints took.
 """
 
+import argparse
+import multiprocessing.connection
+import os
+import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import torch
 from torch import distributed as dist
+from torch import nn
 
-from advseg.models.architectures import CompactSettings
+from advseg.models.architectures import RESNET_BLOCKS, CompactSettings, DeepLabSettings
 from advseg.models.discriminator import DiscriminatorSettings
+from advseg.trainers import loop
 from advseg.trainers.data.augment import AugmentationSettings
 from advseg.trainers.data.dataset import Dataset, DatasetSettings, open_dataset
 from advseg.trainers.data.shapes import CLASSES, IGNORE_INDEX
 from advseg.trainers.distributed import World
-from advseg.trainers.loop import Recipe, TrainerSettings, Training
+from advseg.trainers.loop import Training
 from advseg.trainers.optimizers import AdamSettings, SGDSettings
+from advseg.trainers.recipe import Recipe, TrainerSettings
 from advseg.trainers.reporter import JsonLinesReporter, Report, Reporters
 
 STEPS, EVALUATE_EVERY = 12, 3
+DISK_CHANGES = ("mkdir", "fsync", "rename", "unlink", "rmdir")
 
 
 def recipe_of(**trainer) -> Recipe:
@@ -44,9 +55,42 @@ def recipe_of(**trainer) -> Recipe:
     )
 
 
-def for_many_workers() -> Recipe:
-    """Ten steps in double precision, whose batch no even number of workers divides."""
-    return recipe_of(precision="float64", batch_size=5, steps=10, evaluate_every=1)
+def compact_for_many_workers() -> Recipe:
+    """Fifty steps in double precision, each reported; two, three or four workers' shares of a batch differ."""
+    return recipe_of(precision="float64", batch_size=5, steps=50, evaluate_every=1, collapse_patience=None)
+
+
+def deeplab_for_many_workers() -> Recipe:
+    """As for `compact`, of DeepLab with frozen batch norm. Fresh and unscaled, it bears small rates only."""
+    recipe = compact_for_many_workers()
+    return replace(
+        recipe,
+        segmenter=DeepLabSettings(architecture="deeplab_v2_resnet50", batch_norm="frozen"),
+        trainer=replace(recipe.trainer, segmenter_optimizer=SGDSettings(lr=1e-6)),
+    )
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    "short": recipe_of,
+    "compact": compact_for_many_workers,
+    "deeplab": deeplab_for_many_workers,
+}
+
+
+@contextmanager
+def small_deeplab() -> Iterator[None]:
+    """DeepLab is built of one block a stage and at most 64 channels: at its own size it would train for minutes."""
+
+    def narrow(layer: type[nn.Module], counts: int) -> type[nn.Module]:
+        def init(self, *args, **options) -> None:
+            super(narrowed, self).__init__(*(min(n, 64) for n in args[:counts]), *args[counts:], **options)
+
+        narrowed = type(layer.__name__, (layer,), {"__init__": init})
+        return narrowed
+
+    layers = {"Conv2d": narrow(nn.Conv2d, 2), "BatchNorm2d": narrow(nn.BatchNorm2d, 1)}
+    with mock.patch.multiple(nn, **layers), mock.patch.dict(RESNET_BLOCKS, deeplab_v2_resnet50=(1, 1, 1, 1)):
+        yield
 
 
 def open_shapes(root: Path) -> Dataset:
@@ -54,26 +98,77 @@ def open_shapes(root: Path) -> Dataset:
 
 
 class Line:
-    """Prints the step, and at the last one waits for the end of the input: a test kills the process before that."""
+    """Prints the step."""
 
     def report(self, report: Report) -> None:
         print(report.step, flush=True)
-        if report.step == report.steps:
-            sys.stdin.read()
 
 
-def main(root: str, directory: str, rank: str = "0", size: str = "1", store: str = "") -> None:
-    world = World(rank=int(rank), size=int(size))
-    torch.set_num_threads(1)
+@contextmanager
+def counted(die_at: int | None) -> Iterator[list[str]]:
+    """Collects the changes to the disk made while checkpoints are saved, and dies before the one numbered `die_at`."""
+    changes: list[str] = []
+
+    def watched(name: str, change: Callable) -> Callable:
+        def run(*args, **kwargs):
+            if len(changes) == die_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            changes.append(name)
+            return change(*args, **kwargs)
+
+        return run
+
+    save = loop.save_checkpoint
+
+    def watched_save(*args, **kwargs) -> Path:
+        with mock.patch.multiple(os, **{name: watched(name, getattr(os, name)) for name in DISK_CHANGES}):
+            return save(*args, **kwargs)
+
+    with mock.patch.object(loop, "save_checkpoint", watched_save):
+        yield changes
+
+
+def train(asked: argparse.Namespace, world: World) -> None:
     if world.size > 1:
-        file = dist.FileStore(store, world.size)
-        dist.init_process_group("gloo", store=file, rank=world.rank, world_size=world.size)
-    recipe = for_many_workers() if world.size > 1 else recipe_of()
-    log = JsonLinesReporter(Path(directory) / f"reports-{rank}.jsonl")
-    Training(recipe, open_shapes(Path(root)), Path(directory), world=world).run(Reporters(Line(), log))
+        store = dist.FileStore(str(asked.directory / "store"), world.size)
+        dist.init_process_group("gloo", store=store, rank=world.rank, world_size=world.size)
+    torch.set_num_threads(1)
+    dataset = open_shapes(asked.root)
+    reporters = Reporters(Line(), JsonLinesReporter(asked.directory / f"reports-{world.rank}.jsonl"))
+    with small_deeplab():
+        training = Training(RECIPES[asked.recipe](), dataset, asked.directory, world=world)
+    with counted(asked.die_at) as changes:
+        print("ready", flush=True)
+        training.run(reporters)
+    print("changes", len(changes), flush=True)
     if world.size > 1:
         dist.destroy_process_group()
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("root", type=Path)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--recipe", choices=RECIPES, default="short")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--die-at", type=int)
+    asked = parser.parse_args()
+    if asked.workers == 1:
+        train(asked, World())
+        return
+    # Daemons end with the program; forked ones need not import torch again, each.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    fork = multiprocessing.get_context("fork")
+    worlds = [World(rank=rank, size=asked.workers) for rank in range(asked.workers)]
+    workers = [fork.Process(target=train, args=(asked, world), daemon=True) for world in worlds]
+    for worker in workers:
+        worker.start()
+    # One that fails leaves the others waiting for it.
+    while running := [worker.sentinel for worker in workers if worker.exitcode is None]:
+        multiprocessing.connection.wait(running)
+        if any(worker.exitcode for worker in workers):
+            sys.exit(1)
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()
