@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from ..models.architectures import DeepLabSettings
 from ..trainers.data.layouts import TREES
 from ..trainers.data.lists import is_list_file
 from ..trainers.errors import UserError
@@ -100,7 +101,7 @@ def parse_spec(document: dict[str, Any], *, source: str) -> Spec:
     if sweep := _valid_sweep(document):
         problems += _unsearchable(sweep)
     if spec:
-        problems += _too_many_workers(spec)
+        problems += _unfit_workers(spec)
     if problems or spec is None:
         lines = [str(problem) for problem in problems]
         head = f"{len(lines)} problem{'s' if len(lines) > 1 else ''} in {source}:"
@@ -137,14 +138,21 @@ def _unsearchable(sweep: Sweep) -> Iterable[Problem]:
             yield Problem(f"sweep.first.{number}", f"lacks a value for {key}")
 
 
-def _too_many_workers(spec: Spec) -> Iterable[Problem]:
-    """Every worker needs an image of each part of a batch."""
+def _unfit_workers(spec: Spec) -> Iterable[Problem]:
+    """Every worker needs an image of each part of a batch, and several need GPUs for synchronised batch norm."""
     asked = {"resources.workers": spec.resources.workers}
     if spec.sweep:
         asked["sweep.baseline_workers"] = spec.sweep.baseline_workers
     for key, workers in asked.items():
         if workers > (size := spec.trainer.part_size):
             yield Problem(key, f"must be at most trainer.batch_size / accumulation, {size}, but is {workers}")
+    synchronised = isinstance(spec.model, DeepLabSettings) and spec.model.batch_norm == "synchronised"
+    if synchronised and max(asked.values()) > 1 and not spec.resources.gpus_per_worker:
+        yield Problem(
+            "model.batch_norm",
+            "synchronised needs GPUs where several workers train, but resources.gpus_per_worker is 0: "
+            "raise it, or use batch or frozen",
+        )
 
 
 def _refused(where: str, key: str, value: float) -> Iterable[Problem]:

@@ -279,6 +279,26 @@ class TestOverrides:
     ) -> None:
         assert problems(write_spec(document), "trainer.steps.more=3") == ["trainer.steps: must be a whole number"]
 
+    @pytest.mark.parametrize(
+        ("overrides", "refused"),
+        [
+            (["resources.workers=2"], True),
+            (["sweep.baseline_workers=2"], True),
+            (["resources.workers=2", "resources.gpus_per_worker=1"], False),
+            ([], False),
+        ],
+    )
+    def test_synchronised_batch_norm_of_several_workers_needs_gpus(
+        self, document: dict[str, Any], write_spec: WriteSpec, overrides: list[str], refused: bool
+    ) -> None:
+        model = {"architecture": "deeplab_v2_resnet50", "batch_norm": "synchronised"}
+        path = write_spec({**document, "model": model})
+        if refused:
+            (problem,) = problems(path, *overrides)
+            assert problem.startswith("model.batch_norm: synchronised needs GPUs where several workers train")
+        else:
+            assert load_spec(path, overrides).resources.workers in (1, 2)
+
 
 class TestPaths:
     def test_in_the_file_are_relative_to_the_file(
