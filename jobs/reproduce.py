@@ -67,7 +67,8 @@ def page(title: str, runs: Sequence[Run], miou: Mapping[Path, float]) -> Page:
     for run in runs:
         lines.setdefault((run.labels, run.row), []).append(miou[run.folder])
     supervised = {(labels, row.spec): row for labels, row in lines if row.variant == "supervised"}
-    table = Page("labels", "row", title=title, title_justify="left")
+    table = Page("labels", title=title, title_justify="left")
+    table.add_column("row", no_wrap=True)
     for heading in ("mIoU", "gain", "published", "published gain"):
         table.add_column(heading, justify="right")
     for (labels, row), ours in lines.items():
@@ -149,6 +150,8 @@ def main(arguments: Sequence[str]) -> None:
             raise UserError(f"{option} must be in [1, {most}], but is {value}")
     runs_of = shapes_runs if in_small else paper_runs
     runs = list(runs_of(table, asked.table, seeds, asked.overrides, find_home()))
+    if in_small:
+        table = replace(table, title=f"{table.title}: ours on shapes")
     reproduce(table, runs, asked.processes, Console(highlight=False))
 
 

@@ -83,7 +83,7 @@ def tables() -> Mapping[str, Table]:
         "ablation": Table(
             title="what each loss adds, PASCAL VOC 2012 val, 1/8 of the labels",
             rows=tuple(_variants("voc_1_8")),
-            label_counts=(4, 50),
+            label_counts=(50, 400),
         ),
         "lambda-adv": Table(
             title="weight of the adversarial loss, PASCAL VOC 2012 val, all labels",

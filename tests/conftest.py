@@ -1,4 +1,5 @@
 import importlib.util
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,13 @@ _spec = importlib.util.spec_from_file_location("trees", Path(__file__).parent / 
 assert _spec and _spec.loader
 trees = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(trees)
+
+
+def pytest_configure() -> None:
+    """A run that is told to end cleans up as one that is interrupted: its servers go with it."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A shell that starts it in the background leaves its children deaf to Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

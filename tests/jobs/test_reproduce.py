@@ -20,7 +20,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home of its own, and few small images to draw labels from."""
     monkeypatch.setenv("ADVSEG_HOME", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "160")
-    monkeypatch.setattr(reproduce, "POOL", ShapesSettings(labelled=60, unlabelled=1, val=2, test=1, size=16))
+    monkeypatch.setattr(reproduce, "POOL", ShapesSettings(labelled=500, unlabelled=1, val=2, test=1, size=16))
     return tmp_path
 
 
@@ -88,7 +88,7 @@ def test_a_table_in_small_is_trained_once_and_printed_with_paired_gains(advseg, 
     assert out.endswith(page)
     lines = [re.split(r" *[│┃] *", line)[1:-1] for line in page.splitlines() if line.startswith("│")]
     assert [line[:2] for line in lines] == [
-        [labels, f"voc-1-8/{variant}"] for variant in ("supervised", "semi") for labels in ("4", "50")
+        [labels, f"voc-1-8/{variant}"] for variant in ("supervised", "semi") for labels in ("50", "400")
     ]
     for labels, row, miou, gain, published, published_gain in lines:
         assert re.fullmatch(r"\d+\.\d ± \d+\.\d", miou), (labels, row)
@@ -104,7 +104,7 @@ def test_seeds_draw_other_labels_weights_and_batches_which_the_variants_share(ho
     assert len({run.folder for run in runs}) == len(runs) == 2 * 2 * len(table.rows)
     for run in runs:
         assert (run.spec.trainer.seed, run.spec.dataset.split_seed) == (run.seed, run.seed)
-        assert run.spec.dataset.fraction == int(run.labels) / 60
+        assert run.spec.dataset.fraction == int(run.labels) / 500
 
 
 @pytest.mark.parametrize(
