@@ -80,7 +80,7 @@ def demo(home: Path) -> None:
         "Models": f"{uri}/#/models",
         "State": "advseg status",
         "Stop": f"advseg down (runs, models and data stay in {shown(home)})",
-        "Your own": f'copy {SPEC}, see "Your own images" in README.md',
+        "Your own": 'advseg data init FOLDER, see "Your own images" in README.md',
     }
     console.print()
     for word, text in page.items():
