@@ -20,7 +20,7 @@ from ..platform.spec_file import load_spec
 from ..trainers.data.dataset import Dataset, PartCensus, inspect_dataset
 from ..trainers.data.images import FORMATS, Colour
 from ..trainers.data.overview import draw_overview
-from ..trainers.errors import UserError
+from ..trainers.errors import UserError, listed
 from ..trainers.recipe import TrainerSettings
 
 
@@ -92,18 +92,12 @@ def check(spec: Spec, picture: Path) -> None:
     for note in notes:
         print(f"note: {note}")
     if dataset is None:
-        raise UserError(_listed(inspection.problems, spec.dataset.root))
+        raise UserError(listed(inspection.problems, f"dataset {spec.dataset.root}"))
     settings = spec.trainer
     overview = draw_overview(dataset, settings.augmentation, seed=settings.seed, resize=settings.resize)
     picture.parent.mkdir(parents=True, exist_ok=True)
     overview.save(picture, format="PNG")
     print(f"nothing is wrong; picture of samples in {picture}")
-
-
-def _listed(problems: Sequence[str], root: Path) -> str:
-    if len(problems) == 1:
-        return problems[0]
-    return "\n".join([f"{len(problems)} problems in dataset {root}:", *(f"  {problem}" for problem in problems)])
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..trainers.reporter import drop_torn_line
+
 
 class Spool:
     """Records as JSON lines. A line that a crash cut short is dropped when the spool is opened.
@@ -15,11 +17,7 @@ class Spool:
         self._path = path
         self._mark = path.with_suffix(".sent")
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            text = path.read_bytes()
-            whole = text[: text.rfind(b"\n") + 1]
-            if whole != text:
-                path.write_bytes(whole)
+        drop_torn_line(path)
         if self._sent() > (written := len(self.records())):
             # The machine went down before the last records reached the disk; what comes next is not sent yet.
             self._set_mark(written)

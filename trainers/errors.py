@@ -1,11 +1,23 @@
 """The errors that a user can cause and mend."""
 
+from collections.abc import Sequence
+
 
 class UserError(Exception):
     """A mistake of the user's: one line that names the value, the rule and the remedy.
 
     Commands print it and exit with 2.
     """
+
+
+def listed(problems: Sequence[str], place: str, shown: int | None = None) -> str:
+    """Problems as the message of one error: a single one as it is, several below a head, at most `shown` of them."""
+    if len(problems) == 1:
+        return problems[0]
+    lines = [f"{len(problems)} problems in {place}:", *(f"  {problem}" for problem in problems[:shown])]
+    if shown is not None and len(problems) > shown:
+        lines.append(f"  and {len(problems) - shown} more")
+    return "\n".join(lines)
 
 
 class DivergedError(RuntimeError):

@@ -43,14 +43,18 @@ class ConsoleReporter:
         print(f"step {report.step}/{report.steps}  {losses}  mIoU {report.metrics['val/miou']:.1f}", flush=True)
 
 
+def drop_torn_line(path: Path) -> None:
+    """Cut off a last line without its end, which a kill in the middle of writing leaves."""
+    if path.exists():
+        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+
+
 class JsonLinesReporter:
     """An append-only file with one JSON object a report. A line that a kill cut short is dropped: it comes again."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        if path.exists():
-            content = path.read_bytes()
-            os.truncate(path, content.rfind(b"\n") + 1)
+        drop_torn_line(path)
 
     def report(self, report: Report) -> None:
         """Append `{"step": ..., "metrics": {...}}`."""

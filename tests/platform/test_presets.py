@@ -88,5 +88,11 @@ def test_a_spec_that_was_read_says_all_that_its_preset_set_and_can_be_read_again
 
 
 @pytest.mark.parametrize("broken", [{"trainer": 3}, {"model": None}, {"trainer": {"segmenter_optimizer": 3}}, {}])
-def test_a_document_of_another_shape_is_left_to_the_validation(broken):
-    apply_preset({"preset": "paper", **broken})
+def test_what_is_wrong_in_a_document_is_left_to_the_validation(broken):
+    document = {"preset": "paper", **copy.deepcopy(broken)}
+
+    apply_preset(document)
+
+    assert document["preset"] == "paper"
+    assert document.get("model") == broken.get("model")
+    assert (document["trainer"] == 3) == (broken.get("trainer") == 3)

@@ -2,13 +2,13 @@
 
 import hashlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 from ...models.settings import Interval, Settings
-from ..errors import UserError
+from ..errors import UserError, listed
 from .classes import complete_palette
 from .images import Colour, is_file, read_palette
 from .layouts import LAYOUTS, TREES, Layout
@@ -92,7 +92,7 @@ def open_dataset(settings: DatasetSettings) -> Dataset:
     """Read every file of a dataset once, check it and take its digest. Raises DatasetError that lists the problems."""
     inspection = inspect_dataset(settings)
     if inspection.dataset is None:
-        raise DatasetError(_message(settings.root, inspection.problems))
+        raise DatasetError(listed(inspection.problems, f"dataset {settings.root}", SHOWN_PROBLEMS))
     for note in inspection.notes:
         log.info("dataset %s: %s", settings.root, note)
     return inspection.dataset
@@ -230,12 +230,3 @@ def _dataset(
         ignore_index=settings.ignore_index,
         digest=digest.hexdigest(),
     )
-
-
-def _message(root: Path, problems: Sequence[str]) -> str:
-    if len(problems) == 1:
-        return problems[0]
-    lines = [f"{len(problems)} problems in dataset {root}:", *(f"  {p}" for p in problems[:SHOWN_PROBLEMS])]
-    if len(problems) > SHOWN_PROBLEMS:
-        lines.append(f"  and {len(problems) - SHOWN_PROBLEMS} more")
-    return "\n".join(lines)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import UserError, listed
 from .images import Colour, ImageError, decode_image, decode_mask, read_file, read_palette, voc_palette
 from .lists import Entry, has_image_suffix, parse_entry
 
@@ -92,8 +92,7 @@ def survey(folder: Path) -> Survey:
         except ImageError as error:
             problems.append(str(error))
     if problems:
-        lines = [f"{len(problems)} problems in {folder}:", *(f"  {problem}" for problem in problems)]
-        raise UserError("\n".join(lines) if len(problems) > 1 else problems[0])
+        raise UserError(listed(problems, str(folder)))
     known = {pair.digest for pair in pairs}
     if len(known) < 2:
         raise UserError(
