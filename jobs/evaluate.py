@@ -140,7 +140,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--to", type=Path, metavar="DIR")
     asked = parser.parse_args(arguments)
     spec = load_spec(asked.spec, asked.overrides)
-    folder = asked.to or find_home() / "evaluations" / spec.name
+    folder = asked.to or find_home() / "evaluations" / spec.name / asked.model.resolve().name
     results = evaluate_model(asked.model, spec, folder)
     Console().print(results_table(results))
     print(f"{headline(results)}; {RESULTS} and {PICTURE} in {folder}")

@@ -151,7 +151,9 @@ def evaluate(
     model: Annotated[Path, typer.Argument(help="A model folder, as `models pull` writes it.")],
     spec: SpecPath,
     set_: Overrides = None,
-    to: Annotated[Path | None, typer.Option(help="Folder of results; by default .advseg/evaluations/<name>.")] = None,
+    to: Annotated[
+        Path | None, typer.Option(help="Folder of results; by default .advseg/evaluations/<name>/<model's folder>.")
+    ] = None,
 ) -> None:
     """Judge a model by the validation images of a spec's dataset: mean IoU, each class's, a confusion matrix."""
     where = [f"--to={to}"] if to else []

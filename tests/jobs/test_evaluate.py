@@ -143,7 +143,7 @@ class TestCommand:
         status, out, err = advseg("evaluate", model, spec)
 
         assert (status, err) == (0, "")
-        folder = tmp_path / "home" / "evaluations" / "tiny"
+        folder = tmp_path / "home" / "evaluations" / "tiny" / "model"
         found = json.loads((folder / "results.json").read_text())
         lines = out.splitlines()
         for name, iou in found["iou"].items():
