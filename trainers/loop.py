@@ -167,6 +167,7 @@ class Training:
             batch_size=settings.batch_size,
             augmentation=settings.augmentation,
             ignore_index=self.dataset.ignore_index,
+            resize=settings.resize,
         )
 
     def _parts(self, step: int) -> list[Batch]:

@@ -15,6 +15,7 @@ from advseg.models.architectures import CompactSettings, DeepLabSettings
 from advseg.trainers.data.augment import AugmentationSettings
 from advseg.trainers.data.dataset import Dataset
 from advseg.trainers.data.images import ImageError, read_image
+from advseg.trainers.data.resize import resize_mask
 from advseg.trainers.data.shapes import ShapesSettings, write_shapes
 from advseg.trainers.distributed import World
 from advseg.trainers.errors import CheckpointError, CollapseError, NonFiniteLossError, UserError
@@ -450,3 +451,17 @@ def test_several_workers_share_each_part(program, shapes, tmp_path):
 def test_a_batch_is_divided_evenly(program):
     with pytest.raises(ValueError, match="accumulation must divide batch_size, but is 4 and batch_size 6"):
         program.recipe_of(batch_size=6, accumulation=4)
+
+
+def test_images_are_resized_before_they_are_cropped(program, shapes, tmp_path):
+    """Images of 32 x 32, brought to 40 x 56, fill a crop of that size."""
+    recipe = program.recipe_of(resize=(40, 56), augmentation=AugmentationSettings(crop=(40, 56), mirror=False))
+    (sample,) = [s for s in shapes.unlabelled if s.id == "shapes_00005"]
+
+    (batch,) = Training(recipe, replace(shapes, unlabelled=(sample,)), tmp_path)._parts(0)
+
+    assert batch.unlabelled is not None and batch.unlabelled_valid is not None and batch.unlabelled_labels is not None
+    assert batch.unlabelled.shape == (2, 3, 40, 56)
+    assert batch.unlabelled_valid.all()
+    expected = resize_mask(sample.read_mask(), (40, 56))
+    assert np.array_equal(batch.unlabelled_labels[0].numpy(), expected)

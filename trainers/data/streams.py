@@ -44,7 +44,7 @@ class Stream:
         batch_size: int,
         augmentation: AugmentationSettings,
         ignore_index: int,
-        resize: tuple[int, int] | None = None,
+        resize: tuple[int, int] | None,
     ) -> None:
         """`resize` is the height and width that images and masks are brought to before augmentation."""
         self._samples = samples

@@ -35,7 +35,7 @@ def samples(tmp_path_factory) -> tuple[Sample, ...]:
 
 
 def stream_of(samples, **changes) -> Stream:
-    values = {"digest": "d", "split": "labelled", "seed": 0, "batch_size": 4, "ignore_index": IGNORE}
+    values = {"digest": "d", "split": "labelled", "seed": 0, "batch_size": 4, "ignore_index": IGNORE, "resize": None}
     return Stream(samples, **{**values, "augmentation": AugmentationSettings(crop=(5, 10)), **changes})
 
 
