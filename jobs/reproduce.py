@@ -127,8 +127,10 @@ def _seeded(seed: int) -> list[str]:
 
 
 def _run(row: Row, spec: Spec, table: str, labels: str, seed: int, home: Path) -> Run:
-    folder = home / "reproduce" / table / labels / row.name.replace("/", "-") / f"seed-{seed}"
     spec = spec.variant(row.variant).with_values(dict(row.values))
+    # Other settings are another training, whose figures are not to be taken for these.
+    name = f"seed-{seed}-{spec.digest()[:8]}"
+    folder = home / "reproduce" / table / labels / row.name.replace("/", "-") / name
     return Run(row=row, labels=labels, seed=seed, spec=spec, folder=folder)
 
 

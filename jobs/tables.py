@@ -34,7 +34,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """One table, and the label counts of its ablation in small."""
+    """One table, and how many images are labelled when it is trained in small."""
 
     title: str
     rows: tuple[Row, ...]
@@ -79,6 +79,7 @@ def tables() -> Mapping[str, Table]:
         "voc-only": Table(
             title="PASCAL VOC 2012 val, the images of SBD unlabelled",
             rows=tuple(_variants("voc_only")),
+            label_counts=(111,),  # as 1464 of 10582
         ),
         "ablation": Table(
             title="what each loss adds, PASCAL VOC 2012 val, 1/8 of the labels",

@@ -107,6 +107,28 @@ def test_seeds_draw_other_labels_weights_and_batches_which_the_variants_share(ho
         assert run.spec.dataset.fraction == int(run.labels) / 500
 
 
+def test_other_settings_are_other_trainings_and_equal_ones_are_not(home):
+    table = tables()["ablation"]
+
+    runs, other = (
+        {(run.labels, run.row.variant): run.folder for run in reproduce.shapes_runs(table, "ablation", 1, chosen, home)}
+        for chosen in (TINY, [*TINY, "trainer.lambda_semi=0.5"])
+    )
+
+    assert runs.keys() == other.keys()
+    for key, folder in runs.items():
+        # At a weight of 0 there is nothing to change.
+        assert (folder == other[key]) == (key[1] in ("supervised", "adversarial"))
+
+
+def test_every_row_of_voc_only_has_its_like_in_small(home):
+    table = tables()["voc-only"]
+
+    runs = list(reproduce.shapes_runs(table, "voc-only", 1, TINY, home))
+
+    assert {run.row for run in runs} == set(table.rows)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
