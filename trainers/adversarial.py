@@ -68,9 +68,16 @@ class MethodSettings(Settings):
 
     def uses_unlabelled_at(self, step: int) -> bool:
         """Whether a step looks at unlabelled images: for the segmenter's sake, or for the discriminator's."""
-        adversarial = self.lambda_semi_adv > 0 and step >= self.semi_adv_start
-        self_taught = self.lambda_semi > 0 and step >= self.semi_start
-        return adversarial or self_taught or (self.uses_unlabelled and self.discriminator_sees_unlabelled)
+        learns = self.semi_adv_weight(step) > 0 or self.semi_weight(step) > 0
+        return learns or (self.uses_unlabelled and self.discriminator_sees_unlabelled)
+
+    def semi_adv_weight(self, step: int) -> float:
+        """Weight of the adversarial loss on unlabelled images at a step."""
+        return self.lambda_semi_adv if step >= self.semi_adv_start else 0.0
+
+    def semi_weight(self, step: int) -> float:
+        """Weight of the self-taught loss at a step."""
+        return self.lambda_semi if step >= self.semi_start else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,13 +153,14 @@ class AdversarialTrainer:
         self.segmenter_optimizer.zero_grad()
         if self.discriminator_optimizer:
             self.discriminator_optimizer.zero_grad()
+        weight = 1 / len(parts)
         for part in parts:
             predictions = []
             if self.settings.uses_unlabelled_at(step):
-                predictions.append(self._unlabelled_phase(step, part, 1 / len(parts)))
-            predictions.append(self._labelled_phase(step, part, 1 / len(parts)))
+                predictions.append(self._unlabelled_phase(step, part, weight))
+            predictions.append(self._labelled_phase(step, part, weight))
             if self.discriminator:
-                self._discriminator_phase(step, part, predictions, 1 / len(parts))
+                self._discriminator_phase(step, part, predictions, weight)
         self._finish_gradients("segmenter", self._segmenter_parameters, step)
         set_rate(self.segmenter_optimizer, rates["segmenter"])
         self.segmenter_optimizer.step()
@@ -172,13 +180,13 @@ class AdversarialTrainer:
         adversarial = authenticity_sum(d_logits, True, valid) / pixels
         self.meter.add_watched("loss/semi_adv", adversarial, step)
         terms = []
-        if s.lambda_semi_adv > 0 and step >= s.semi_adv_start:
-            terms.append(s.lambda_semi_adv * adversarial)
-        if s.lambda_semi > 0 and step >= s.semi_start:
+        if semi_adv_weight := s.semi_adv_weight(step):
+            terms.append(semi_adv_weight * adversarial)
+        if semi_weight := s.semi_weight(step):
             selected = confident_pixels(d_logits, s.threshold, valid)
             self_taught = self_taught_sum(logits, selected) / self._total(selected.sum())
             self.meter.add_watched("loss/semi", self_taught, step)
-            terms.append(s.lambda_semi * self_taught)
+            terms.append(semi_weight * self_taught)
             self._measure_selection(logits, selected, batch)
         if terms:
             (weight * torch.stack(terms).sum()).backward(inputs=self._segmenter_parameters)

@@ -5,31 +5,35 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-_GAP, _HEADER, _TILE = 4, 18, 144
+TILE = 144
+"""Width of a tile in pixels."""
+IGNORED = (220, 220, 220)
+"""Colour of ignored pixels."""
+_GAP, _HEADER = 4, 18
 
 
 def compose(titles: Sequence[str], rows: Sequence[Sequence[np.ndarray]]) -> Image.Image:
     """One picture of rows of tiles, each uint8 RGB [H, W, 3] and enlarged or reduced to the same width."""
     height, width = rows[0][0].shape[:2]
-    tile_height = round(_TILE * height / width)
+    tile_height = round(TILE * height / width)
     columns = len(titles)
-    size = (columns * (_TILE + _GAP) + _GAP, _HEADER + len(rows) * (tile_height + _GAP) + _GAP)
+    size = (columns * (TILE + _GAP) + _GAP, _HEADER + len(rows) * (tile_height + _GAP) + _GAP)
     picture = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(picture)
     for column, title in enumerate(titles):
-        draw.text((_GAP + column * (_TILE + _GAP), 4), title, fill="black")
+        draw.text((_GAP + column * (TILE + _GAP), 4), title, fill="black")
     for row, tiles in enumerate(rows):
         for column, tile in enumerate(tiles):
-            place = (_GAP + column * (_TILE + _GAP), _HEADER + row * (tile_height + _GAP))
-            picture.paste(Image.fromarray(tile).resize((_TILE, tile_height), Image.Resampling.NEAREST), place)
+            place = (_GAP + column * (TILE + _GAP), _HEADER + row * (tile_height + _GAP))
+            picture.paste(Image.fromarray(tile).resize((TILE, tile_height), Image.Resampling.NEAREST), place)
     return picture
 
 
 def colour(mask: np.ndarray, palette: Sequence[tuple[int, int, int]], ignore_index: int) -> np.ndarray:
     """Class ids [H, W] as uint8 RGB [H, W, 3]; ignored pixels are light grey."""
-    table = np.full((2**16, 3), 220, np.uint8)
+    table = np.full((2**16, 3), IGNORED, np.uint8)
     table[: len(palette)] = palette
-    table[ignore_index] = 220
+    table[ignore_index] = IGNORED
     return table[mask]
 
 

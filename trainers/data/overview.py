@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ..panels import colour, compose
+from ..panels import IGNORED, TILE, colour, compose
 from .augment import AugmentationSettings
 from .dataset import Dataset
 from .samples import Sample
@@ -13,7 +13,7 @@ from .streams import Stream
 
 PER_PART = 3
 _TITLES = ("image", "mask", "mask on image", "crop as trained on", "its mask")
-_TILE, _CAPTION = 144, 30
+_CAPTION = 30
 _MARGIN, _LINE = 4, 18
 
 
@@ -45,7 +45,7 @@ def draw_overview(
                 tiles += [crops.images[0].permute(1, 2, 0).numpy(), labels]
             rows.append((part, sample.id, tiles))
     shapes = [tile.shape[0] / tile.shape[1] for _, _, tiles in rows for tile in tiles[:1] if tile is not None]
-    height = round(_TILE * min(1.5, float(np.median(shapes))))
+    height = round(TILE * min(1.5, float(np.median(shapes))))
     framed = [
         [_framed(tile, height, (part, id) if column == 0 else ("", "")) for column, tile in enumerate(tiles)]
         for part, id, tiles in rows
@@ -74,18 +74,18 @@ def _paint(mask: np.ndarray, dataset: Dataset) -> np.ndarray:
 
 def _framed(tile: np.ndarray | None, height: int, caption: tuple[str, str]) -> np.ndarray:
     """A tile, whole and undistorted, in a frame of the picture's tile width and a height, with room for a caption."""
-    frame = Image.new("RGB", (_TILE, height + _CAPTION), "white")
+    frame = Image.new("RGB", (TILE, height + _CAPTION), "white")
     draw = ImageDraw.Draw(frame)
     if tile is None:
-        draw.text((_TILE // 2, height // 2), "no mask", fill="grey", anchor="mm")
+        draw.text((TILE // 2, height // 2), "no mask", fill="grey", anchor="mm")
     else:
-        factor = min(_TILE / tile.shape[1], height / tile.shape[0])
+        factor = min(TILE / tile.shape[1], height / tile.shape[0])
         size = (max(1, round(factor * tile.shape[1])), max(1, round(factor * tile.shape[0])))
         # A box filter averages where it reduces and repeats pixels where it enlarges.
         frame.paste(Image.fromarray(tile).resize(size, Image.Resampling.BOX))
     part, id = caption
     shown = id
-    while draw.textlength(shown) > _TILE:
+    while draw.textlength(shown) > TILE:
         shown = f"...{shown.removeprefix('...')[1:]}"
     draw.text((0, height + 1), part, fill="black")
     draw.text((0, height + 13), shown, fill="grey")
@@ -95,7 +95,7 @@ def _framed(tile: np.ndarray | None, height: int, caption: tuple[str, str]) -> n
 def _with_legend(picture: Image.Image, dataset: Dataset) -> Image.Image:
     """The picture above a swatch and a name for each class."""
     draw = ImageDraw.Draw(picture)
-    entries = [*zip(dataset.classes, dataset.palette, strict=True), ("ignored", (220, 220, 220))]
+    entries = [*zip(dataset.classes, dataset.palette, strict=True), ("ignored", IGNORED)]
     x, y, places = _MARGIN, picture.height, []
     for name, swatch in entries:
         width = _LINE + round(draw.textlength(name)) + _LINE
