@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,12 @@ def write_directory(path: Path, write: Callable[[Path], None]) -> None:
     partial, replaced = (path.with_name(f".{path.name}.{state}") for state in ("partial", "replaced"))
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    write(partial)
+    try:
+        write(partial)
+    except BaseException:
+        # It may be gigabytes that nobody will look for.
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     files = {str(file.relative_to(partial)): _digest(file) for file in sorted(partial.rglob("*")) if file.is_file()}
     manifest = {"format_version": FORMAT_VERSION, "files": files, "checksum": _checksum(FORMAT_VERSION, files)}
     (partial / MANIFEST).write_text(json.dumps(manifest, indent=1))
@@ -46,8 +51,8 @@ def write_directory(path: Path, write: Callable[[Path], None]) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def verify_directory(path: Path) -> None:
-    """Raise BrokenDirectoryError, in one line, unless every file is the one that the manifest names.
+def verify_directory(path: Path, only: Collection[str] | None = None) -> None:
+    """Raise BrokenDirectoryError, in one line, unless every file, or each of some, is the one that the manifest names.
 
     Raises FormatVersionError for a manifest of another format.
     """
@@ -63,7 +68,7 @@ def verify_directory(path: Path) -> None:
         raise BrokenDirectoryError(f"{path / MANIFEST} differs from its own checksum")
     if version != FORMAT_VERSION:
         raise FormatVersionError(f"{path} has format version {version}, but this program reads {FORMAT_VERSION}")
-    for name, digest in files.items():
+    for name in files if only is None else only:
         file = path / name
         if not file.is_file():
             raise BrokenDirectoryError(f"{path} lacks {name}")
@@ -71,7 +76,7 @@ def verify_directory(path: Path) -> None:
             found = _digest(file)
         except OSError as error:
             raise BrokenDirectoryError(f"{file} cannot be read ({error})") from None
-        if found != digest:
+        if found != files.get(name):
             raise BrokenDirectoryError(f"{file} differs from its checksum in {MANIFEST}")
 
 

@@ -102,6 +102,22 @@ def test_damage_is_found_and_named(sealed, damage):
     assert not isinstance(caught.value, FormatVersionError)
 
 
+def test_damage_is_looked_for_in_the_files_that_are_asked_for_only(sealed):
+    flip_a_bit(sealed)
+
+    verify_directory(sealed, only=["a.txt"])
+
+    with pytest.raises(BrokenDirectoryError, match=r"b\.bin differs"):
+        verify_directory(sealed, only=["inner/b.bin"])
+
+
+def test_a_file_that_is_asked_for_has_to_be_in_the_manifest(sealed):
+    (sealed / "c.txt").write_text("more")
+
+    with pytest.raises(BrokenDirectoryError, match=r"c\.txt differs from its checksum"):
+        verify_directory(sealed, only=["c.txt"])
+
+
 def test_another_format_version_is_told_from_damage(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(manifest, "FORMAT_VERSION", 99)
@@ -134,12 +150,13 @@ def test_an_error_while_writing_leaves_the_directory_as_it_was(sealed):
 
 def test_an_error_while_writing_leaves_no_new_directory(tmp_path):
     def fail(directory: Path) -> None:
+        (directory / "a.txt").write_text("half")
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
         write_directory(tmp_path / "new", fail)
 
-    assert not (tmp_path / "new").exists()
+    assert not list(tmp_path.iterdir())
 
 
 def cut_power_at(monkeypatch: pytest.MonkeyPatch, call: int) -> None:
