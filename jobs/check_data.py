@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from PIL import ExifTags, Image
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -18,7 +17,7 @@ from ..platform.home import find_home
 from ..platform.spec import Spec
 from ..platform.spec_file import load_spec
 from ..trainers.data.dataset import Dataset, PartCensus, inspect_dataset
-from ..trainers.data.images import FORMATS, Colour
+from ..trainers.data.images import Colour
 from ..trainers.data.overview import draw_overview
 from ..trainers.errors import UserError, listed
 from ..trainers.recipe import TrainerSettings
@@ -58,22 +57,13 @@ def notes_on_crop(dataset: Dataset, trainer: TrainerSettings) -> Iterator[str]:
     """A crop that is mostly padding."""
     crop, factor = trainer.augmentation.crop, sum(trainer.augmentation.scale) / 2
     samples = [*dataset.labelled, *dataset.unlabelled]
-    sizes = [trainer.resize or _size(sample.image) for sample in samples]
+    sizes = [trainer.resize or sample.read_size() for sample in samples]
     smaller = sum(any(factor * side < wanted for side, wanted in zip(size, crop, strict=True)) for size in sizes)
     if 2 * smaller > len(sizes):
         yield (
             f"the crop of {crop[0]} x {crop[1]} is larger than {smaller} of {len(sizes)} training images, which are "
             f"padded: lower trainer.augmentation.crop"
         )
-
-
-def _size(image: Path) -> tuple[int, int]:
-    """Height and width of an image as it is read, from its header."""
-    with Image.open(image, formats=FORMATS) as header:
-        width, height = header.size
-        # For a PNG this would unpack it.
-        turned = header.format == "JPEG" and header.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-    return (width, height) if turned else (height, width)
 
 
 def check(spec: Spec, picture: Path) -> None:

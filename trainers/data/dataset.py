@@ -14,7 +14,7 @@ from .images import Colour, is_file, read_palette
 from .layouts import LAYOUTS, TREES, Layout
 from .lists import is_list_file, read_list, read_order
 from .readings import PartCensus, Reading, Rules, census, read_samples
-from .samples import Sample
+from .samples import FileSample, Sample
 from .splits import choose
 
 log = logging.getLogger(__name__)
@@ -121,7 +121,10 @@ def inspect_dataset(settings: DatasetSettings) -> Inspection:
         dataset=None if problems else _dataset(settings, layout, parts, readings),
         problems=tuple(problems),
         classes=layout.classes,
-        parts={part: census(readings[part], rules) for part in parts},
+        parts={
+            part: census((reading.pixels for reading in readings[part]), rules.classes, rules.ignore_index)
+            for part in parts
+        },
         notes=tuple(notes),
     )
 
@@ -137,7 +140,7 @@ def _open_layout(settings: DatasetSettings) -> Layout:
 
 def _parts(
     settings: DatasetSettings, layout: Layout, problems: list[str], notes: list[str]
-) -> dict[str, tuple[Sample, ...]]:
+) -> dict[str, tuple[FileSample, ...]]:
     labelled = _listed(layout, "labelled", settings.labelled, problems)
     unlabelled = _listed(layout, "unlabelled", settings.unlabelled, problems)
     order = None
@@ -162,7 +165,7 @@ def _parts(
     }
 
 
-def _listed(layout: Layout, part: str, name: str | None, problems: list[str]) -> list[Sample]:
+def _listed(layout: Layout, part: str, name: str | None, problems: list[str]) -> list[FileSample]:
     """The samples of a list. What is wrong with it is added to the problems."""
     if name is None:
         return []
@@ -180,12 +183,12 @@ def _listed(layout: Layout, part: str, name: str | None, problems: list[str]) ->
     return samples
 
 
-def _without_missing_mask(sample: Sample) -> Sample:
+def _without_missing_mask(sample: FileSample) -> FileSample:
     """Published lists of unlabelled images name masks as well; none has to be there."""
     return replace(sample, mask=None) if sample.mask and not is_file(sample.mask) else sample
 
 
-def _overlaps(parts: dict[str, tuple[Sample, ...]]) -> Iterable[str]:
+def _overlaps(parts: dict[str, tuple[FileSample, ...]]) -> Iterable[str]:
     validation = {sample.id for sample in parts["validation"]}
     for part in ("labelled", "unlabelled"):
         for sample in parts[part]:
@@ -209,7 +212,7 @@ def _copies(readings: dict[str, list[Reading]]) -> Iterable[str]:
 def _dataset(
     settings: DatasetSettings,
     layout: Layout,
-    parts: dict[str, tuple[Sample, ...]],
+    parts: dict[str, tuple[FileSample, ...]],
     readings: dict[str, list[Reading]],
 ) -> Dataset:
     digest = hashlib.sha256(repr((layout.classes, settings.ignore_index)).encode())

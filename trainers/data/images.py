@@ -1,5 +1,7 @@
 """Reading images and masks from files that nobody vouches for."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -25,6 +27,9 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What brings an image upright, by the orientation that its EXIF data tell."""
+_SIDEWAYS = range(5, 9)
+"""Orientations that exchange height and width."""
+_EXIF_OF_PNG = ("exif", "Raw profile type exif")
 
 
 class ImageError(UserError):
@@ -61,6 +66,17 @@ def read_mask(path: Path, coding: MaskCoding | None = None) -> np.ndarray:
     its colours (alpha is dropped). It is never turned: a mask fits its image as that is seen.
     """
     return decode_mask(read_file(path), path, coding)
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Height and width of an image as `read_image` turns it, from its header. Raises ImageError.
+
+    An orientation that a PNG tells only after its pixels is not seen: they would have to be unpacked for it.
+    """
+    with _refusing(path), Image.open(path, formats=FORMATS) as header:
+        width, height = header.size
+        tells = header.format == "JPEG" or not header.info.keys().isdisjoint(_EXIF_OF_PNG)
+        return (width, height) if tells and _orientation(header) in _SIDEWAYS else (height, width)
 
 
 def is_file(path: Path) -> bool:
@@ -174,16 +190,24 @@ def voc_palette(colours: int = 256) -> list[Colour]:
 
 
 def _open(content: bytes, path: Path, *, upright: bool = False) -> Image.Image:
+    with _refusing(path), Image.open(BytesIO(content), formats=FORMATS) as image:
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise ImageError(f"{path} has {width} x {height} pixels, but at most {MAX_PIXELS} are read: scale it down")
+        image.load()
+        turn = _TURNS.get(_orientation(image)) if upright else None
+        return image if turn is None else image.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> int:
+    return image.getexif().get(ExifTags.Base.Orientation, 1)
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Raises ImageError for what Pillow raises of a file."""
     try:
-        with Image.open(BytesIO(content), formats=FORMATS) as image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise ImageError(
-                    f"{path} has {width} x {height} pixels, but at most {MAX_PIXELS} are read: scale it down"
-                )
-            image.load()
-            turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1)) if upright else None
-            return image if turn is None else image.transpose(turn)
+        yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError(f"{path} has far more than the {MAX_PIXELS} pixels that are read: scale it down") from None
     except UnidentifiedImageError:

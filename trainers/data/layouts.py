@@ -16,7 +16,7 @@ from .classes import (
 )
 from .images import Colour, MaskCoding, is_file
 from .lists import SUFFIXES, Entry, has_image_suffix, read_list
-from .samples import Sample
+from .samples import FileSample
 
 
 class Layout(Protocol):
@@ -37,7 +37,7 @@ class Layout(Protocol):
         """The entries of the list of a name. Raises UserError if there is none."""
         ...
 
-    def sample(self, entry: Entry) -> Sample:
+    def sample(self, entry: Entry) -> FileSample:
         """The image of an entry and its mask; either's file is missing only if no rule of the layout finds one.
 
         The mask is then the one that the entry names, if any.
@@ -88,7 +88,7 @@ class VocLayout:
         """The entries of a list in ImageSets/Segmentation."""
         return read_list(self.list_file(name))
 
-    def sample(self, entry: Entry) -> Sample:
+    def sample(self, entry: Entry) -> FileSample:
         """Images and masks are found as the entry names them, else by the image's name."""
         named, id = None, entry.image
         if has_image_suffix(entry.image):
@@ -98,7 +98,7 @@ class VocLayout:
         mask = _named(entry.mask, self._base, self._root) if entry.mask else None
         if mask is None and (entry.mask is None or Path(entry.mask).stem == id):
             mask = _first_file(folder / f"{id}.png" for folder in self._masks)
-        return Sample(
+        return FileSample(
             id=id,
             image=image or self._images / f"{id}.jpg",
             mask=mask or _missing(self._base, entry.mask),
@@ -164,7 +164,7 @@ class CityscapesLayout:
             raise UserError(f"{split} holds no <city>/<id>_leftImg8bit.png: put the images of the split there")
         return [Entry(image=id) for id in ids]
 
-    def sample(self, entry: Entry) -> Sample:
+    def sample(self, entry: Entry) -> FileSample:
         """Images and masks are found as the entry names them, else by the image's id."""
         id = _cityscapes_id(Path(entry.image).name)
         image = _named(entry.image, self._root, self._images) or self._found.get(id)
@@ -173,7 +173,7 @@ class CityscapesLayout:
             place = self._masks / image.parent.parent.name / image.parent.name
             mask = _first_file(place / f"{id}_gtFine_{kind}.png" for kind in self._codings)
         kind = "labelIds" if mask and mask.name.endswith("_labelIds.png") else "labelTrainIds"
-        return Sample(
+        return FileSample(
             id=id,
             image=image or self._images / "<split>" / id.partition("_")[0] / f"{id}_leftImg8bit.png",
             mask=mask or _missing(self._root, entry.mask),
@@ -231,7 +231,7 @@ class FolderLayout:
         """The entries of a list in the root."""
         return read_list(self.list_file(name))
 
-    def sample(self, entry: Entry) -> Sample:
+    def sample(self, entry: Entry) -> FileSample:
         """An image's id is its path in images/ without its suffix; the mask has the same path in masks/."""
         if has_image_suffix(entry.image):
             image = _named(entry.image, self._images, self._root) or self._images / entry.image.lstrip("/")
@@ -242,7 +242,7 @@ class FolderLayout:
             mask = _named(entry.mask, self._root, self._masks) or _missing(self._root, entry.mask)
         else:
             mask = _first_file([self._masks / f"{id}.png"])
-        return Sample(id=id, image=image, mask=mask, coding=self._coding)
+        return FileSample(id=id, image=image, mask=mask, coding=self._coding)
 
     def maskless(self, id: str) -> str:
         """Its mask would lie in masks/."""

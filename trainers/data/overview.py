@@ -41,7 +41,7 @@ def draw_overview(
                     resize=resize,
                 )
                 crops = stream.crops(0, [0])
-                labels = _paint(crops.labels[0].numpy(), dataset) if sample.mask else None
+                labels = _paint(crops.labels[0].numpy(), dataset) if sample.has_mask else None
                 tiles += [crops.images[0].permute(1, 2, 0).numpy(), labels]
             rows.append((part, sample.id, tiles))
     shapes = [tile.shape[0] / tile.shape[1] for _, _, tiles in rows for tile in tiles[:1] if tile is not None]

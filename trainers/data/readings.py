@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from .images import ImageError, decode_image, decode_mask, is_file, read_file
-from .samples import Sample
+from .samples import FileSample
 
 _READERS = 8
 """Files that are read and decoded at the same time."""
@@ -30,7 +30,7 @@ class Rules:
 class Reading:
     """What the files of a sample show."""
 
-    sample: Sample
+    sample: FileSample
     problems: tuple[str, ...]
     image_sum: bytes
     """SHA-256 of the file; empty if it cannot be read."""
@@ -51,13 +51,13 @@ class PartCensus:
     """Pixels of the masks that count nowhere."""
 
 
-def read_samples(samples: Sequence[Sample], rules: Rules, *, masks: bool) -> list[Reading]:
+def read_samples(samples: Sequence[FileSample], rules: Rules, *, masks: bool) -> list[Reading]:
     """A reading of each sample, several at a time; `masks` says whether each has to have one."""
     with ThreadPoolExecutor(_READERS) as readers:
         return list(readers.map(lambda sample: read_sample(sample, rules, mask=masks), samples))
 
 
-def read_sample(sample: Sample, rules: Rules, *, mask: bool) -> Reading:
+def read_sample(sample: FileSample, rules: Rules, *, mask: bool) -> Reading:
     """The reading of a sample, which has to have a mask or not."""
     problems: list[str] = []
     image_sum = mask_sum = b""
@@ -89,21 +89,22 @@ def read_sample(sample: Sample, rules: Rules, *, mask: bool) -> Reading:
     return Reading(sample=sample, problems=tuple(problems), image_sum=image_sum, mask_sum=mask_sum, pixels=pixels)
 
 
-def census(readings: Sequence[Reading], rules: Rules) -> PartCensus:
-    """The sums over the samples of a part."""
-    pixels = np.zeros(max(rules.classes, rules.ignore_index + 1), np.int64)
-    for reading in readings:
-        if reading.pixels is not None:
-            counts = reading.pixels[: len(pixels)]
+def census(masks: Iterable[np.ndarray | None], classes: int, ignore_index: int) -> PartCensus:
+    """The sums over the samples of a part: of each how many pixels have each id from 0, None if it has no mask.
+
+    `classes` is 0 if their number is not known.
+    """
+    images = known = 0
+    pixels = np.zeros(max(classes, ignore_index + 1), np.int64)
+    for counts in masks:
+        images += 1
+        if counts is not None:
+            known += 1
+            counts = counts[: len(pixels)]
             pixels[: len(counts)] += counts
-    ignored = int(pixels[rules.ignore_index])
-    pixels[rules.ignore_index] = 0
-    return PartCensus(
-        images=len(readings),
-        masks=sum(reading.pixels is not None for reading in readings),
-        pixels=pixels[: rules.classes],
-        ignored=ignored,
-    )
+    ignored = int(pixels[ignore_index])
+    pixels[ignore_index] = 0
+    return PartCensus(images=images, masks=known, pixels=pixels[:classes], ignored=ignored)
 
 
 def _problems_of_mask(

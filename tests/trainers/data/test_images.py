@@ -17,6 +17,7 @@ from advseg.trainers.data.images import (
     read_image,
     read_mask,
     read_palette,
+    read_size,
     voc_palette,
     write_mask,
 )
@@ -112,7 +113,16 @@ def test_an_image_is_turned_upright_as_its_exif_data_say(path, format, orientati
     image = read_image(path)
 
     assert image.shape == turned(smooth).shape
+    assert read_size(path) == image.shape[:2]
     assert np.abs(image.astype(int) - turned(smooth)).max() < 16
+
+
+def test_a_size_is_read_without_the_pixels(path):
+    path.write_bytes(png(9, 6, 8, 2, b""))
+
+    assert read_size(path) == (6, 9)
+    with pytest.raises(ImageError, match="cannot be decoded"):
+        read_image(path)
 
 
 def test_a_mask_is_never_turned(path):
@@ -290,8 +300,9 @@ def test_an_absent_file_is_named(path):
 def test_what_is_neither_png_nor_jpeg_is_refused(path, content):
     path.write_bytes(content)
 
-    with pytest.raises(ImageError, match="neither PNG nor JPEG"):
-        read_image(path)
+    for read in (read_image, read_size):
+        with pytest.raises(ImageError, match="neither PNG nor JPEG"):
+            read(path)
 
 
 def encoded(format: str) -> bytes:

@@ -8,14 +8,14 @@ from PIL import Image
 from advseg.trainers.data.classes import CITYSCAPES_CLASSES, CITYSCAPES_PALETTE, VOC_CLASSES
 from advseg.trainers.data.dataset import Dataset, DatasetError, DatasetSettings, inspect_dataset, open_dataset
 from advseg.trainers.data.images import voc_palette, write_mask
-from advseg.trainers.data.samples import Sample
+from advseg.trainers.data.samples import FileSample
 
 
-def ids(samples: tuple[Sample, ...]) -> list[str]:
+def ids(samples: tuple[FileSample, ...]) -> list[str]:
     return [sample.id for sample in samples]
 
 
-def masks(samples: tuple[Sample, ...]) -> list[str | None]:
+def masks(samples: tuple[FileSample, ...]) -> list[str | None]:
     return [sample.mask.parent.name if sample.mask else None for sample in samples]
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 from advseg.trainers.data.augment import AugmentationSettings
 from advseg.trainers.data.dataset import Dataset
 from advseg.trainers.data.overview import PER_PART, draw_overview
-from advseg.trainers.data.samples import Sample
+from advseg.trainers.data.samples import FileSample
 
 RED, GREEN, BLUE, GREY = (255, 0, 0), (0, 255, 0), (0, 0, 255), (220, 220, 220)
 TILE, STEP = 144, 148
@@ -18,14 +18,14 @@ TILE, STEP = 144, 148
 def sample(tmp_path: Path):
     """A blue image whose mask is class 1, or an image without a mask."""
 
-    def make(id: str, size: tuple[int, int] = (20, 20), *, masked: bool = True) -> Sample:
+    def make(id: str, size: tuple[int, int] = (20, 20), *, masked: bool = True) -> FileSample:
         image, mask = tmp_path / f"{len(list(tmp_path.iterdir()))}.png", tmp_path / f"mask {id[:20]}.png"
         Image.fromarray(np.full((*size, 3), BLUE, np.uint8)).save(image)
         if masked:
             values = np.ones(size, np.uint8)
             values[: size[0] // 2] = 255
             Image.fromarray(values).save(mask)
-        return Sample(id=id, image=image, mask=mask if masked else None)
+        return FileSample(id=id, image=image, mask=mask if masked else None)
 
     return make
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from advseg.trainers.data.augment import AugmentationSettings
-from advseg.trainers.data.dataset import Sample
 from advseg.trainers.data.images import MaskCoding, voc_palette, write_mask
+from advseg.trainers.data.samples import FileSample
 from advseg.trainers.data.streams import Crops, Stream
 from advseg.trainers.distributed import World
 
@@ -18,7 +18,7 @@ MOST, IGNORE = 9, 255
 
 
 @pytest.fixture(scope="module")
-def samples(tmp_path_factory) -> tuple[Sample, ...]:
+def samples(tmp_path_factory) -> tuple[FileSample, ...]:
     """Images whose red is their number; every third has no mask."""
     root: Path = tmp_path_factory.mktemp("samples")
     made = []
@@ -30,7 +30,7 @@ def samples(tmp_path_factory) -> tuple[Sample, ...]:
         mask = root / f"{number}_mask.png" if number % 3 else None
         if mask:
             write_mask(mask, np.full((8, 8), number, np.uint8), voc_palette())
-        made.append(Sample(id=str(number), image=root / f"{number}.png", mask=mask))
+        made.append(FileSample(id=str(number), image=root / f"{number}.png", mask=mask))
     return tuple(made)
 
 
@@ -133,7 +133,7 @@ def test_labels_hold_ids_and_an_ignore_index_above_255(tmp_path):
     Image.fromarray(np.full((8, 8), 299, np.uint16)).save(tmp_path / "mask.png")
     masks = (tmp_path / "mask.png", None)
     coding = MaskCoding(ignore_index=1000)
-    pair = [Sample(id="", image=tmp_path / "image.png", mask=mask, coding=coding) for mask in masks]
+    pair = [FileSample(id="", image=tmp_path / "image.png", mask=mask, coding=coding) for mask in masks]
 
     shown = [stream_of([sample], ignore_index=1000).crops(0, [0]).labels.unique().tolist() for sample in pair]
 
