@@ -82,7 +82,7 @@ def check(spec: Spec, picture: Path) -> None:
     for note in notes:
         print(f"note: {note}")
     if dataset is None:
-        raise UserError(listed(inspection.problems, f"dataset {spec.dataset.root}"))
+        raise UserError(listed(inspection.problems, f"dataset {spec.dataset.pack or spec.dataset.root}"))
     settings = spec.trainer
     overview = draw_overview(dataset, settings.augmentation, seed=settings.seed, resize=settings.resize)
     picture.parent.mkdir(parents=True, exist_ok=True)

@@ -150,7 +150,8 @@ class Spec(_Section):
 
     def digest(self) -> str:
         """Identity of all that determines a sweep's results, apart from how long it goes on and where."""
-        document = self.model_dump(mode="json", exclude={"storage": True, "resources": True, "published": True})
+        where = {"storage": True, "resources": True, "published": True, "dataset": {"pack"}}
+        document = self.model_dump(mode="json", exclude=where)
         for key in ("trials", "concurrency", "register_as"):
             (document["sweep"] or {}).pop(key, None)
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()

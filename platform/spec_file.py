@@ -165,7 +165,12 @@ def _refused(where: str, key: str, value: float) -> Iterable[Problem]:
 def _missing_files(document: dict[str, Any]) -> Iterable[Problem]:
     dataset = _section(document, "dataset")
     root, tree = dataset.get("root"), TREES.get(str(dataset.get("layout", "voc")), "the dataset")
-    if isinstance(root, str) and not Path(root).is_dir():
+    pack = dataset.get("pack")
+    if isinstance(pack, str):
+        if not Path(pack).is_dir():
+            remedy = "write it by `advseg data pack`, or remove the key to read the images of dataset.root"
+            yield Problem("dataset.pack", f"folder {pack} does not exist: {remedy}")
+    elif isinstance(root, str) and not Path(root).is_dir():
         yield Problem("dataset.root", f"folder {root} does not exist: put {tree} there, or name where it lies")
     weights = _section(document, "model").get("weights")
     if isinstance(weights, str) and not weights.startswith(S3) and not Path(weights).exists():
@@ -176,7 +181,7 @@ def _anchor(document: dict[str, Any], folder: Path) -> None:
     """Make the paths of a document absolute; those that are already stay, and so do names of lists and addresses."""
     dataset, model = _section(document, "dataset"), _section(document, "model")
     lists = [(dataset, key) for key in ("labelled", "unlabelled", "validation", "order")]
-    places = [(dataset, "root"), (document, "storage"), (model, "weights")]
+    places = [(dataset, "root"), (dataset, "pack"), (document, "storage"), (model, "weights")]
     places += [(section, key) for section, key in lists if is_list_file(str(section.get(key)))]
     for section, key in places:
         path = section.get(key)

@@ -164,6 +164,7 @@ class TestProblems:
             ("trainer.precision=float16", "trainer.precision: must be 'float32' or 'float64', but is 'float16'"),
             ("trainer.augmentation.mirror=maybe", "trainer.augmentation.mirror: must be true or false"),
             ("dataset.root=3", "dataset.root: must be a path, but is 3"),
+            ("dataset.pack=3", "dataset.pack: must be a path, but is 3"),
             ("dataset.classes=thing", "dataset.classes: must be a list, but is 'thing'"),
             ("dataset.classes=[yes]", "dataset.classes.0: must be a text, but is True"),
             ("dataset.ignore_index=65536", "dataset.ignore_index: must be in [0, 65535], but is 65536"),
@@ -331,6 +332,23 @@ class TestPaths:
         path = write_spec(document)
         assert load_spec(path).dataset.labelled == str(path.parent / "splits/1_8/labeled.txt")
 
+    def test_of_a_pack_are_relative_to_the_file_and_it_takes_the_place_of_the_images(
+        self, document: dict[str, Any], write_spec: WriteSpec, tmp_path: Path
+    ) -> None:
+        (tmp_path / "packed").mkdir()
+        document["dataset"] |= {"pack": "packed", "root": "nowhere"}
+        dataset = load_spec(write_spec(document)).dataset
+        assert (dataset.pack, dataset.root) == (tmp_path / "packed", tmp_path / "nowhere")
+
+    def test_of_a_pack_that_is_not_there_are_told(
+        self, document: dict[str, Any], write_spec: WriteSpec, tmp_path: Path
+    ) -> None:
+        document["dataset"] |= {"pack": "packed", "root": "nowhere"}
+        remedy = "write it by `advseg data pack`, or remove the key to read the images of dataset.root"
+        assert problems(write_spec(document)) == [
+            f"dataset.pack: folder {tmp_path}/packed does not exist: {remedy}",
+        ]
+
     def test_of_start_weights_are_relative_to_the_file_and_addresses_are_left(
         self, document: dict[str, Any], write_spec: WriteSpec, tmp_path: Path
     ) -> None:
@@ -359,6 +377,7 @@ class TestDigest:
             "sweep.concurrency=7",
             "sweep.register_as=model",
             "storage=runs",
+            "dataset.pack=.",
             "resources.workers=2",
             "resources.gpus_per_worker=1",
             # The same points, whatever the order of the keys.

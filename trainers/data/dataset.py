@@ -36,6 +36,8 @@ class DatasetSettings(Settings):
     layout: Literal["voc", "cityscapes", "folder"] = "voc"
     """What tree lies in `root`: that of PASCAL VOC, of Cityscapes, or folders images/ and masks/."""
     root: Path
+    pack: Path | None = None
+    """Folder that `advseg data pack` wrote of this dataset; read instead of `root`'s files, which need not be there."""
     labelled: str = "labelled"
     """List of the images whose masks are trained on."""
     unlabelled: str | None = "unlabelled"
@@ -72,6 +74,11 @@ class Dataset:
     ignore_index: int
     digest: str
 
+    @property
+    def parts(self) -> dict[str, tuple[Sample, ...]]:
+        """The samples of labelled, unlabelled and validation, by these names and in this order."""
+        return {"labelled": self.labelled, "unlabelled": self.unlabelled, "validation": self.validation}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Inspection:
@@ -89,7 +96,15 @@ class Inspection:
 
 
 def open_dataset(settings: DatasetSettings) -> Dataset:
-    """Read every file of a dataset once, check it and take its digest. Raises DatasetError that lists the problems."""
+    """Read every file of a dataset once, check it and take its digest; or open its pack, without reading a pixel.
+
+    Raises DatasetError that lists the problems.
+    """
+    if settings.pack is not None:
+        # It imports PyArrow, which takes a sixth of a second.
+        from .pack import open_pack
+
+        return open_pack(settings.pack, settings)
     inspection = inspect_dataset(settings)
     if inspection.dataset is None:
         raise DatasetError(listed(inspection.problems, f"dataset {settings.root}", SHOWN_PROBLEMS))
@@ -99,12 +114,16 @@ def open_dataset(settings: DatasetSettings) -> Dataset:
 
 
 def inspect_dataset(settings: DatasetSettings) -> Inspection:
-    """Read every file of a dataset once and tell all that is wrong with it.
+    """Read every file of a dataset, or of its pack, once and tell all that is wrong with it.
 
     Problems are: another tree than the layout's, lists that are missing, empty or name an image twice, missing
     files, broken images, sizes that differ, class ids and colours out of range, masks missing where they are
-    needed, an image or a copy of it both in validation and in training.
+    needed, an image or a copy of it both in validation and in training. A pack is damaged, or of other settings.
     """
+    if settings.pack is not None:
+        from .pack import inspect_pack
+
+        return inspect_pack(settings.pack, settings)
     try:
         layout = _open_layout(settings)
     except UserError as error:

@@ -24,9 +24,8 @@ def draw_overview(
 
     Those of the training parts are followed by a crop, scaled and augmented as in a run of the seed.
     """
-    parts = {"labelled": dataset.labelled, "unlabelled": dataset.unlabelled, "validation": dataset.validation}
     rows: list[tuple[str, str, list[np.ndarray | None]]] = []
-    for part, samples in parts.items():
+    for part, samples in dataset.parts.items():
         for sample in _spread(samples):
             tiles = _views(sample, dataset)
             if part != "validation":

@@ -1,0 +1,105 @@
+"""What a pack says of itself in `pack.json`, and whether that is what a dataset's settings ask for."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ...models.manifest import BrokenDirectoryError, verify_directory
+from .dataset import DatasetError, DatasetSettings
+from .images import Colour, is_file
+from .lists import is_list_file
+
+FORMAT_VERSION = 1
+CARD = "pack.json"
+REMEDY = "remove it and write it again by `advseg data pack`, or remove dataset.pack to read the images themselves"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackCard:
+    """What pack.json says."""
+
+    digest: str
+    """Of the dataset that was packed."""
+    classes: tuple[str, ...]
+    palette: tuple[Colour, ...]
+    ignore_index: int
+    settings: dict[str, Any]
+    """`packed_settings` of the dataset."""
+    images: dict[str, int]
+    """How many each part has."""
+    bytes: dict[str, int]
+    """How large each part's file is."""
+    format_version: int = FORMAT_VERSION
+
+
+def verify_pack(folder: Path) -> None:
+    """Raise DatasetError unless every byte of a pack is as it was written."""
+    try:
+        verify_directory(folder)
+    except BrokenDirectoryError as error:
+        raise DatasetError(f"{error}: {REMEDY}") from None
+
+
+def read_card(folder: Path) -> PackCard:
+    """What a pack says of itself. Raises DatasetError if the folder is no pack, or one of another format version."""
+    if not folder.is_dir():
+        raise DatasetError(
+            f"pack {folder} does not exist: write it by `advseg data pack`, or remove dataset.pack to read the "
+            f"images themselves"
+        )
+    if not is_file(folder / CARD):
+        raise DatasetError(f"{folder} is no pack, as it has no {CARD}: name a folder that `advseg data pack` wrote")
+    try:
+        verify_directory(folder, only=[CARD])
+        said = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    except BrokenDirectoryError as error:
+        raise DatasetError(f"{error}: {REMEDY}") from None
+    if (version := said["format_version"]) != FORMAT_VERSION:
+        raise DatasetError(
+            f"pack {folder} has format version {version}, but this program reads {FORMAT_VERSION}: {REMEDY}"
+        )
+    said["classes"], said["palette"] = tuple(said["classes"]), tuple(tuple(colour) for colour in said["palette"])
+    return PackCard(**said)
+
+
+def packed_settings(settings: DatasetSettings) -> dict[str, Any]:
+    """The settings that determine what is in a pack, as JSON: all but the places.
+
+    Of a list that is a file, its name with its folder's, and its SHA-256, null if it is not there.
+    """
+    values = asdict(settings)
+    del values["root"], values["pack"]
+    for key in ("labelled", "unlabelled", "validation", "order"):
+        name = values[key]
+        if name is not None and is_list_file(name):
+            path = Path(name)
+            digest = hashlib.sha256(path.read_bytes()).hexdigest() if is_file(path) else None
+            values[key] = {"file": "/".join(path.parts[-2:]), "sha256": digest}
+    return json.loads(json.dumps(values))
+
+
+def differences(settings: DatasetSettings, card: PackCard) -> str:
+    """In which settings a dataset and a pack differ, with both values; empty if in none."""
+    pairs = ((key, ours, card.settings.get(key)) for key, ours in packed_settings(settings).items())
+    return "; ".join(
+        f"dataset.{key} is {_shown(ours)}, but the pack has {_shown(theirs)}"
+        for key, ours, theirs in pairs
+        if not _same(ours, theirs)
+    )
+
+
+def _same(ours: Any, theirs: Any) -> bool:
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        # A pack is also read where the list is not. Splits are published as 1_4/labeled.txt and 1_8/labeled.txt.
+        key = "sha256" if ours["sha256"] else "file"
+        return ours[key] == theirs[key]
+    return ours == theirs
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return value["file"] + (f" (SHA-256 {value['sha256'][:8]})" if value["sha256"] else "")
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,111 @@
+"""Writing a packed dataset, which `pack` reads."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from ...models.manifest import write_directory
+from ..errors import UserError
+from .dataset import Dataset, DatasetSettings
+from .images import mask_dtype
+from .pack import SCHEMA, file_of
+from .pack_card import CARD, PackCard, packed_settings
+from .samples import Sample
+
+BATCH_BYTES = 2**25
+"""Pixels of a record batch, which are held in memory together; a larger image has one of its own."""
+_READERS = 8
+"""Samples that are decoded at the same time."""
+
+
+def write_pack(folder: Path, dataset: Dataset, settings: DatasetSettings) -> PackCard:
+    """Decode the dataset of these settings into a folder: afterwards it is there whole, or as it was before.
+
+    The same dataset always makes the same bytes. Raises UserError if the disk has no room for them, and ImageError.
+    """
+    sizes = {part: _sizes(samples, dataset) for part, samples in dataset.parts.items()}
+    _refuse_full_disk(folder, sum(map(sum, sizes.values())))
+    card: PackCard | None = None
+
+    def write(place: Path) -> None:
+        nonlocal card
+        for part, samples in dataset.parts.items():
+            _write_part(place / file_of(part), _batches(samples, sizes[part]))
+        card = PackCard(
+            digest=dataset.digest,
+            classes=dataset.classes,
+            palette=dataset.palette,
+            ignore_index=dataset.ignore_index,
+            settings=packed_settings(settings),
+            images={part: len(samples) for part, samples in dataset.parts.items()},
+            bytes={part: (place / file_of(part)).stat().st_size for part in dataset.parts},
+        )
+        (place / CARD).write_text(json.dumps(asdict(card), indent=1), encoding="utf-8")
+
+    try:
+        write_directory(folder, write)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error
+        raise UserError(f"pack {folder} cannot be written ({reason}): make room, or name another folder") from None
+    assert card
+    return card
+
+
+def _sizes(samples: Sequence[Sample], dataset: Dataset) -> list[int]:
+    """The bytes that each sample takes. A mask of 16 bits takes more where all ids would fit into eight."""
+    of_mask = mask_dtype(max(dataset.ignore_index, len(dataset.classes) - 1))(0).nbytes
+
+    def size(sample: Sample) -> int:
+        height, width = sample.read_size()
+        return height * width * (3 + of_mask * sample.has_mask)
+
+    with ThreadPoolExecutor(_READERS) as readers:
+        return list(readers.map(size, samples))
+
+
+def _refuse_full_disk(folder: Path, needed: int) -> None:
+    place = next(parent for parent in folder.absolute().parents if parent.is_dir())
+    if needed > (free := shutil.disk_usage(place).free):
+        raise UserError(
+            f"pack {folder} needs {gigabytes(needed)}, but its disk has {gigabytes(free)} free: make room, or name a "
+            f"folder on another disk"
+        )
+
+
+def gigabytes(size: int) -> str:
+    """A number of bytes for people."""
+    return f"{size / 1e9:,.2f} GB"
+
+
+def _batches(samples: Sequence[Sample], sizes: Sequence[int]) -> Iterator[list[Sample]]:
+    """The samples in their order, in lists of about `BATCH_BYTES`."""
+    batch: list[Sample] = []
+    held = 0
+    for sample, size in zip(samples, sizes, strict=True):
+        if batch and held + size > BATCH_BYTES:
+            yield batch
+            batch, held = [], 0
+        batch.append(sample)
+        held += size
+    if batch:
+        yield batch
+
+
+def _write_part(path: Path, batches: Iterable[Sequence[Sample]]) -> None:
+    with ThreadPoolExecutor(_READERS) as readers, pa.ipc.new_file(str(path), SCHEMA) as file:
+        for batch in batches:
+            file.write_batch(pa.RecordBatch.from_pylist(list(readers.map(_row, batch)), schema=SCHEMA))
+
+
+def _row(sample: Sample) -> dict[str, Any]:
+    image, mask = sample.read_image(), sample.read_mask()
+    height, width, _ = image.shape
+    pixels = None if mask is None else mask.tobytes()
+    return {"id": sample.id, "height": height, "width": width, "image": image.tobytes(), "mask": pixels}
