@@ -209,6 +209,16 @@ def check(
 
 
 @data.command()
+def pack(
+    spec: SpecPath,
+    folder: Annotated[Path, typer.Argument(help="Folder to write.")],
+    set_: Overrides = None,
+) -> None:
+    """Decode a spec's dataset once, as in `advseg data pack voc.yaml packs/voc`; `dataset.pack` reads it from there."""
+    _run_job("pack_data", [str(spec), str(folder), *(f"--set={override}" for override in set_ or [])])
+
+
+@data.command()
 def init(
     folder: Annotated[Path, typer.Argument(help="A folder with images/ and, of the same names, PNGs in masks/.")],
     seed: Annotated[int, typer.Option(help="Another seed, other validation images.")] = 0,

@@ -1,0 +1,78 @@
+"""A spec's dataset decoded once into a folder that `dataset.pack` names, for trainings to read without decoding.
+
+`advseg data pack` runs it as `python -m advseg.jobs.pack_data SPEC DIR [--set KEY=VALUE]`.
+"""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..platform.exits import exit_status
+from ..platform.spec_file import load_spec
+from ..trainers.data.dataset import Dataset, DatasetError, DatasetSettings, open_dataset
+from ..trainers.data.pack_card import CARD, PackCard, differences, read_card, verify_pack
+from ..trainers.data.packing import gigabytes, write_pack
+from ..trainers.errors import UserError
+
+_REMEDY = "name another folder, or remove it"
+
+
+def pack(settings: DatasetSettings, folder: Path) -> str:
+    """Pack a dataset into a folder, unless it lies there already, and return what there is to say.
+
+    Raises UserError for a folder that holds anything else, a pack of another dataset included.
+    """
+    card = _card_in(folder)
+    if card and (found := differences(settings, card)):
+        raise UserError(f"{folder} holds a pack of other settings ({found}): {_REMEDY}")
+    dataset = open_dataset(settings)
+    if card and card.digest != dataset.digest:
+        raise UserError(
+            f"{folder} holds a pack of other images, masks or lists (its digest is {card.digest[:8]}, but that of "
+            f"{settings.root} is {dataset.digest[:8]}): {_REMEDY}"
+        )
+    if card and _is_whole(folder):
+        return f"{_images(dataset)} images lie already in {folder}"
+    card = write_pack(folder, dataset, settings)
+    return f"{_images(dataset)} images, {gigabytes(sum(card.bytes.values()))}, packed in {folder}"
+
+
+def _card_in(folder: Path) -> PackCard | None:
+    """The card of the pack in a folder, None if there is nothing. Raises UserError if there is something else."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return None
+    if not (folder / CARD).is_file():
+        raise UserError(f"{folder} exists and is no pack: name a folder that does not exist")
+    return read_card(folder)
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        verify_pack(folder)
+    except DatasetError:
+        return False
+    return True
+
+
+def _images(dataset: Dataset) -> int:
+    return sum(map(len, dataset.parts.values()))
+
+
+def main(arguments: Sequence[str]) -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="advseg data pack", description=__doc__)
+    parser.add_argument("spec", type=Path)
+    parser.add_argument("folder", type=Path, metavar="DIR")
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
+    asked = parser.parse_args(arguments)
+    # The spec may name the pack that is to be written.
+    spec = load_spec(asked.spec, [*asked.overrides, "dataset.pack=null"])
+    folder = asked.folder.resolve()
+    print(pack(spec.dataset, folder))
+    print(f"read them by\n  --set dataset.pack={shlex.quote(str(folder))}")
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(lambda: main(sys.argv[1:])))
