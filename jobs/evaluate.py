@@ -45,8 +45,9 @@ def evaluate_model(model_path: Path, spec: Spec, folder: Path) -> dict[str, Any]
     refuse_other_classes(model.card.classes, dataset.classes)
     folder.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    speed = spec.trainer.speed
     evaluation = evaluate(
-        model.segmenter.to(device),
+        speed.arrange(model.segmenter.to(device)),
         dataset,
         model.card.normalisation,
         settings=spec.trainer.evaluation,
@@ -54,6 +55,7 @@ def evaluate_model(model_path: Path, spec: Spec, folder: Path) -> dict[str, Any]
         world=World(),
         device=device,
         dtype=torch.float32,
+        speed=speed,
     )
     results = results_of(evaluation, model.card, dataset, spec.trainer.evaluation)
     (folder / RESULTS).write_text(json.dumps(results, indent=1))

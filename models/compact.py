@@ -45,15 +45,19 @@ class Compact(nn.Module):
         """The classifier's parameters, which learn at a multiple of the body's rate."""
         return list(self.branches.parameters())
 
+    def blocks(self) -> list[nn.Module]:
+        """The parts of the body, one after the other, that training may compute twice to save memory."""
+        return list(self.body)
+
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [N, K, H, W] of images [N, 3, H, W]."""
+        """Logits [N, K, H, W] of images [N, 3, H, W], in the images' precision."""
         fine = self.stem(images)
         x = self.down(fine)
         for block in self.body:
             x = x + block(x)
         x = self.fuse(fine + _resize(self.up(x), fine.shape[-2:]))
         x = torch.stack([branch(x) for branch in self.branches]).sum(0)
-        return _resize(x, images.shape[-2:])
+        return _resize(x.to(images.dtype), images.shape[-2:])
 
 
 def _resize(x: Tensor, size: torch.Size) -> Tensor:

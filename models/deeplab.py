@@ -38,9 +38,11 @@ class Bottleneck(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, h, w] to [N, 4 * planes, h / stride, w / stride], stride being the greater one."""
         shortcut = x if self.downsample is None else self.downsample(x)
-        y = F.relu(self.bn1(self.conv1(x)))
-        y = F.relu(self.bn2(self.conv2(y)))
-        return F.relu(self.bn3(self.conv3(y)) + shortcut)
+        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        y = F.relu(self.bn2(self.conv2(y)), inplace=True)
+        y = self.bn3(self.conv3(y))
+        y += shortcut
+        return F.relu(y, inplace=True)
 
 
 class Branches(nn.Module):
@@ -120,9 +122,14 @@ class DeepLabV2(nn.Module):
         """The classifier's parameters, which learn at a multiple of the body's rate."""
         return list(self.layer5.parameters())
 
+    def blocks(self) -> list[nn.Module]:
+        """The parts of the body, one after the other, that training may compute twice to save memory."""
+        return [block for stage in (self.layer1, self.layer2, self.layer3, self.layer4) for block in stage]
+
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [N, K, H, W] of images [N, 3, H, W]."""
-        x = F.relu(self.bn1(self.conv1(images)))
+        """Logits [N, K, H, W] of images [N, 3, H, W], in the images' precision."""
+        x = F.relu(self.bn1(self.conv1(images)), inplace=True)
         x = F.max_pool2d(x, 3, stride=2, padding=1, ceil_mode=self.backbone == "caffe")
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return F.interpolate(self.layer5(x), images.shape[-2:], mode="bilinear", align_corners=True)
+        x = self.layer5(x).to(images.dtype)
+        return F.interpolate(x, images.shape[-2:], mode="bilinear", align_corners=True)

@@ -34,6 +34,7 @@ class Discriminator(nn.Module):
     def __init__(self, classes: int, widths: Sequence[int], classifier: str) -> None:
         super().__init__()
         channels = [classes, *widths]
+        self.classes = classes
         self.stages = len(widths)
         self.smallest_side = _smallest_side(self.stages, classifier)
         for i in range(self.stages):
@@ -45,12 +46,12 @@ class Discriminator(nn.Module):
         )
 
     def forward(self, probabilities: Tensor) -> Tensor:
-        """Logits [N, 1, H, W], upsampled bilinear with aligned corners."""
+        """Logits [N, 1, H, W], upsampled bilinear with aligned corners, in the probabilities' precision."""
         x = probabilities
         for i in range(self.stages):
             x = F.leaky_relu(self.get_submodule(f"conv{i + 1}")(x), 0.2)
-        size = probabilities.shape[-2:]
-        return F.interpolate(self.classifier(x), size, mode="bilinear", align_corners=True)
+        x = self.classifier(x).to(probabilities.dtype)
+        return F.interpolate(x, probabilities.shape[-2:], mode="bilinear", align_corners=True)
 
 
 def _smallest_side(stages: int, classifier: str) -> int:

@@ -2,14 +2,14 @@
 
     L = L_ce + lambda_adv * L_adv + lambda_semi_adv * L_adv(unlabelled) + lambda_semi * L_semi
 
-Each phase says by `backward(inputs=...)` which network it may change. Every mean is over the
-*global* batch: a worker divides its own sum by the count of all workers, and gradients are summed.
-A batch that is accumulated in parts has the mean of the parts' means, as published. Nothing here
-waits for the device.
+Each phase says by `backward(inputs=...)` which network it may change. The discriminator sees each
+prediction once: what it says of it serves its own loss and the segmenter's. Every mean is over the *global*
+batch: a worker divides its own sum by the count of all workers, and gradients are summed. A batch that is
+accumulated in parts has the mean of the parts' means, as published. Nothing here waits for the device.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import torch
@@ -20,10 +20,11 @@ from ..models.architectures import Segmenter
 from ..models.discriminator import Discriminator
 from ..models.settings import Interval, Settings
 from .distributed import World
-from .losses import authenticity_sum, confident_pixels, cross_entropy_sum, one_hot, self_taught_sum
+from .losses import authenticity_sum, confident_pixels, cross_entropy_sum, likeliest, one_hot, self_taught_sum
 from .meter import Meter
 from .optimizers import AdamSettings, OptimizerSettings, SGDSettings, build_optimizer, set_rate
 from .schedules import poly
+from .speed import SpeedSettings, compiled, recompute
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +69,11 @@ class MethodSettings(Settings):
 
     def uses_unlabelled_at(self, step: int) -> bool:
         """Whether a step looks at unlabelled images: for the segmenter's sake, or for the discriminator's."""
-        learns = self.semi_adv_weight(step) > 0 or self.semi_weight(step) > 0
-        return learns or (self.uses_unlabelled and self.discriminator_sees_unlabelled)
+        return self.learns_from_unlabelled_at(step) or (self.uses_unlabelled and self.discriminator_sees_unlabelled)
+
+    def learns_from_unlabelled_at(self, step: int) -> bool:
+        """Whether the segmenter learns from unlabelled images in a step."""
+        return self.semi_adv_weight(step) > 0 or self.semi_weight(step) > 0
 
     def semi_adv_weight(self, step: int) -> float:
         """Weight of the adversarial loss on unlabelled images at a step."""
@@ -95,10 +99,23 @@ class Batch:
     """int64, ignore index where unknown; only measures how right the selected pixels are."""
 
 
+@dataclass(kw_only=True)
+class _Part:
+    """A part of a batch on its way through the networks."""
+
+    batch: Batch
+    step: int
+    weight: float
+    """Of its losses in those of the step."""
+    d_losses: list[Tensor] = field(default_factory=list)
+    """The terms of L_D so far."""
+
+
 class AdversarialTrainer:
     """Both networks, both optimizers, and the step that changes them.
 
-    `discriminator` is None exactly if the settings do not use one.
+    `discriminator` is None exactly if the settings do not use one. The networks are brought into the
+    memory format that `speed` asks for.
     """
 
     def __init__(
@@ -109,14 +126,20 @@ class AdversarialTrainer:
         *,
         ignore_index: int,
         world: World,
+        speed: SpeedSettings = SpeedSettings(),
     ) -> None:
         assert (discriminator is not None) == settings.uses_discriminator
         self.settings = settings
-        self.segmenter = segmenter.train()
-        self.discriminator = discriminator
+        self.segmenter = speed.arrange(segmenter.train())
+        self.discriminator = speed.arrange(discriminator) if discriminator else None
         self.world = world
         self.meter = Meter(world)
         self._ignore_index = ignore_index
+        self._speed = speed
+        if speed.recompute:
+            recompute(segmenter.blocks())
+        device = next(segmenter.parameters()).device
+        self._forward = compiled(segmenter, device) if speed.compile else segmenter
         head = {id(p) for p in segmenter.head()}
         learning = [p for p in segmenter.parameters() if p.requires_grad]
         self._segmenter_parameters = learning
@@ -126,11 +149,14 @@ class AdversarialTrainer:
                 {"params": [p for p in learning if id(p) not in head], "scale": settings.body_lr_factor},
                 {"params": [p for p in learning if id(p) in head], "scale": settings.head_lr_factor},
             ],
+            fused=speed.fused_optimizers,
         )
         self._discriminator_parameters = list(discriminator.parameters()) if discriminator else []
         self.discriminator_optimizer = (
             build_optimizer(
-                settings.discriminator_optimizer, [{"params": self._discriminator_parameters, "scale": 1.0}]
+                settings.discriminator_optimizer,
+                [{"params": self._discriminator_parameters, "scale": 1.0}],
+                fused=speed.fused_optimizers,
             )
             if discriminator
             else None
@@ -153,14 +179,8 @@ class AdversarialTrainer:
         self.segmenter_optimizer.zero_grad()
         if self.discriminator_optimizer:
             self.discriminator_optimizer.zero_grad()
-        weight = 1 / len(parts)
         for part in parts:
-            predictions = []
-            if self.settings.uses_unlabelled_at(step):
-                predictions.append(self._unlabelled_phase(step, part, weight))
-            predictions.append(self._labelled_phase(step, part, weight))
-            if self.discriminator:
-                self._discriminator_phase(step, part, predictions, weight)
+            self._learn_from(_Part(batch=part, step=step, weight=1 / len(parts)))
         self._finish_gradients("segmenter", self._segmenter_parameters, step)
         set_rate(self.segmenter_optimizer, rates["segmenter"])
         self.segmenter_optimizer.step()
@@ -169,74 +189,118 @@ class AdversarialTrainer:
             set_rate(self.discriminator_optimizer, rates["discriminator"])
             self.discriminator_optimizer.step()
 
-    def _unlabelled_phase(self, step: int, batch: Batch, weight: float) -> tuple[Tensor, Tensor]:
+    def _learn_from(self, part: _Part) -> None:
+        """Gather both networks' gradients of one part of the batch."""
+        batch, looks = part.batch, self.settings.uses_unlabelled_at(part.step)
+        if looks and self._speed.joint_forward:
+            assert batch.unlabelled is not None
+            both = self._segment(torch.cat([batch.unlabelled, batch.images]))
+            unlabelled, labelled = both.split([len(batch.unlabelled), len(batch.images)])
+            terms = self._unlabelled_phase(part, unlabelled) + self._labelled_phase(part, labelled)
+            self._segmenter_learns(part, terms)
+        else:
+            if looks:
+                assert batch.unlabelled is not None
+                with torch.set_grad_enabled(self.settings.learns_from_unlabelled_at(part.step)):
+                    unlabelled = self._segment(batch.unlabelled)
+                self._segmenter_learns(part, self._unlabelled_phase(part, unlabelled))
+                del unlabelled
+            self._segmenter_learns(part, self._labelled_phase(part, self._segment(batch.images)))
+        if self.discriminator:
+            self._real_phase(part)
+            self.meter.add_watched("loss/d", torch.stack(part.d_losses).sum(), part.step)
+
+    def _unlabelled_phase(self, part: _Part, logits: Tensor) -> list[Tensor]:
         """Segmenter: look real on unlabelled images, and agree with itself where the discriminator trusts it."""
-        s, valid = self.settings, batch.unlabelled_valid
-        assert self.discriminator and batch.unlabelled is not None and valid is not None
-        logits = self.segmenter(batch.unlabelled)
-        probabilities = logits.softmax(1)
-        d_logits = self.discriminator(probabilities)
-        pixels = self._total(valid.sum())
-        adversarial = authenticity_sum(d_logits, True, valid) / pixels
+        s, step, valid = self.settings, part.step, part.batch.unlabelled_valid
+        assert valid is not None
+        d_logits = self._judge(logits.softmax(1))
+        if s.discriminator_sees_unlabelled:
+            self._fake_phase(part, d_logits, valid)
+        adversarial = authenticity_sum(d_logits, True, valid) / self._total(valid.sum())
         self.meter.add_watched("loss/semi_adv", adversarial, step)
         terms = []
         if semi_adv_weight := s.semi_adv_weight(step):
             terms.append(semi_adv_weight * adversarial)
         if semi_weight := s.semi_weight(step):
+            own = likeliest(logits.detach())
             selected = confident_pixels(d_logits, s.threshold, valid)
-            self_taught = self_taught_sum(logits, selected) / self._total(selected.sum())
+            self_taught = self_taught_sum(logits, own, selected) / self._total(selected.sum())
             self.meter.add_watched("loss/semi", self_taught, step)
             terms.append(semi_weight * self_taught)
-            self._measure_selection(logits, selected, batch)
-        if terms:
-            (weight * torch.stack(terms).sum()).backward(inputs=self._segmenter_parameters)
-        return probabilities.detach(), valid
+            self._measure_selection(own, selected, part.batch)
+        return terms
 
-    def _labelled_phase(self, step: int, batch: Batch, weight: float) -> tuple[Tensor, Tensor]:
+    def _labelled_phase(self, part: _Part, logits: Tensor) -> list[Tensor]:
         """Segmenter: match the masks, and look real on labelled images."""
-        known = batch.labels != self._ignore_index
+        labels = part.batch.labels
+        known = labels != self._ignore_index
         pixels = self._total(known.sum())
-        logits = self.segmenter(batch.images)
-        loss = cross_entropy_sum(logits, batch.labels, self._ignore_index) / pixels
-        self.meter.add_watched("loss/ce", loss, step)
-        probabilities = logits.softmax(1)
-        if self.settings.lambda_adv > 0:
-            assert self.discriminator
-            adversarial = authenticity_sum(self.discriminator(probabilities), True, known) / pixels
-            self.meter.add_watched("loss/adv", adversarial, step)
-            loss = loss + self.settings.lambda_adv * adversarial
-        (weight * loss).backward(inputs=self._segmenter_parameters)
-        return probabilities.detach(), known
+        loss = cross_entropy_sum(logits, labels, self._ignore_index) / pixels
+        self.meter.add_watched("loss/ce", loss, part.step)
+        terms = [loss]
+        if self.discriminator:
+            d_logits = self._judge(logits.softmax(1))
+            self._fake_phase(part, d_logits, known)
+            if self.settings.lambda_adv > 0:
+                adversarial = authenticity_sum(d_logits, True, known) / pixels
+                self.meter.add_watched("loss/adv", adversarial, part.step)
+                terms.append(self.settings.lambda_adv * adversarial)
+        return terms
 
-    def _discriminator_phase(
-        self, step: int, batch: Batch, predictions: list[tuple[Tensor, Tensor]], weight: float
-    ) -> None:
-        """Discriminator: call predictions (made before the update) fake and one-hot ground truth real."""
-        assert self.discriminator and batch.real_labels is not None
-        labelled = predictions[-1]
-        fakes = predictions if self.settings.discriminator_sees_unlabelled else [labelled]
-        classes = labelled[0].shape[1]
-        real = one_hot(batch.real_labels, classes, self._ignore_index, labelled[0].dtype)
-        real_mask = batch.real_labels != self._ignore_index
-        fake_mask = torch.cat([mask for _, mask in fakes])
-        d_logits = self.discriminator(torch.cat([*(p for p, _ in fakes), real]))
-        d_fake, d_real = d_logits.split([len(fake_mask), len(real_mask)])
-        fake_loss = authenticity_sum(d_fake, False, fake_mask) / self._total(fake_mask.sum())
-        real_loss = authenticity_sum(d_real, True, real_mask) / self._total(real_mask.sum())
-        loss = 0.5 * fake_loss + 0.5 * real_loss
-        self.meter.add_watched("loss/d", loss, step)
-        (weight * loss).backward(inputs=self._discriminator_parameters)
+    def _fake_phase(self, part: _Part, d_logits: Tensor, mask: Tensor) -> None:
+        """Discriminator: call predictions, made before the update, fake."""
+        loss = 0.5 * authenticity_sum(d_logits, False, mask) / self._fake_pixels(part)
+        # The segmenter goes on from the same logits: what leads to them is kept for it.
+        self._discriminator_learns(part, loss, retain_graph=True)
+
+    def _real_phase(self, part: _Part) -> None:
+        """Discriminator: call one-hot ground truth real."""
+        labels = part.batch.real_labels
+        assert labels is not None and self.discriminator
+        mask = labels != self._ignore_index
+        truth = one_hot(labels, self.discriminator.classes, self._ignore_index, part.batch.images.dtype)
+        d_logits = self._judge(truth)
+        self._discriminator_learns(part, 0.5 * authenticity_sum(d_logits, True, mask) / self._total(mask.sum()))
+
+    def _segment(self, images: Tensor) -> Tensor:
+        """Logits of images, in the precision of the weights."""
+        with self._speed.precision(images.device):
+            return self._forward(images)
+
+    def _judge(self, maps: Tensor) -> Tensor:
+        """The discriminator's logits of class probabilities or one-hot maps."""
+        assert self.discriminator
+        with self._speed.precision(maps.device):
+            return self.discriminator(maps.contiguous(memory_format=self._speed.memory_format))
+
+    def _segmenter_learns(self, part: _Part, terms: list[Tensor]) -> None:
+        if terms:
+            (part.weight * torch.stack(terms).sum()).backward(inputs=self._segmenter_parameters)
+
+    def _discriminator_learns(self, part: _Part, loss: Tensor, *, retain_graph: bool = False) -> None:
+        part.d_losses.append(loss.detach())
+        (part.weight * loss).backward(inputs=self._discriminator_parameters, retain_graph=retain_graph)
+
+    def _fake_pixels(self, part: _Part) -> Tensor:
+        """How many pixels the discriminator is to call fake in this step, over all workers."""
+        batch = part.batch
+        pixels = (batch.labels != self._ignore_index).sum()
+        if self.settings.discriminator_sees_unlabelled and self.settings.uses_unlabelled_at(part.step):
+            assert batch.unlabelled_valid is not None
+            pixels = pixels + batch.unlabelled_valid.sum()
+        return self._total(pixels)
 
     def _total(self, count: Tensor) -> Tensor:
         """A pixel count over all workers, at least 1, so that an empty mean is 0 and never NaN."""
         return self.world.total(count).clamp(min=1)
 
-    def _measure_selection(self, logits: Tensor, selected: Tensor, batch: Batch) -> None:
+    def _measure_selection(self, own: Tensor, selected: Tensor, batch: Batch) -> None:
         truth, valid = batch.unlabelled_labels, batch.unlabelled_valid
         assert truth is not None and valid is not None
         self.meter.add("selected/share", selected.sum(), valid.sum())
         judged = selected & (truth != self._ignore_index)
-        correct = judged & (logits.detach().argmax(1) == truth)
+        correct = judged & (own == truth)
         self.meter.add("selected/accuracy", correct.sum(), judged.sum())
 
     def _finish_gradients(self, name: str, parameters: Sequence[Tensor], step: int) -> None:
@@ -272,4 +336,14 @@ def _restore(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     Torch silently ignores the state of parameters that it does not find.
     """
     by_number = {int(number): values for number, values in state["state"].items()}
-    optimizer.load_state_dict({**state, "state": by_number})
+    # Whether an optimizer is fused is ours to say, not the checkpoint's.
+    groups = [
+        {**saved, **{key: group[key] for key in ("fused", "foreach")}}
+        for saved, group in zip(state["param_groups"], optimizer.param_groups, strict=True)
+    ]
+    optimizer.load_state_dict({"param_groups": groups, "state": by_number})
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                # Fused optimizers walk through memory and take all tensors to lie as the parameter does.
+                values[name] = torch.empty_like(parameter).copy_(value)

@@ -13,7 +13,9 @@ from .data.dataset import Dataset
 from .data.samples import Sample
 from .distributed import World
 from .inference import PIXELS_AT_ONCE, EvaluationSettings, Size, predict_averaged, predict_probabilities
+from .losses import likeliest
 from .metrics import class_iou, confusion, mean, metrics_of
+from .speed import SpeedSettings
 
 _GROUP = 16
 """Images that are read together where neighbours in the list have the same size, if they have few pixels."""
@@ -42,6 +44,7 @@ def evaluate(
     world: World,
     device: torch.device,
     dtype: torch.dtype,
+    speed: SpeedSettings,
 ) -> Evaluation:
     """Judge a segmenter by the validation images, against masks at their own size.
 
@@ -56,9 +59,11 @@ def evaluate(
     segmenter.eval()
     for pictures, masks in _groups([dataset.validation[i] for i in world.share(len(dataset.validation))]):
         pixels = normalisation(torch.from_numpy(pictures).permute(0, 3, 1, 2).to(device, dtype))
+        pixels = pixels.contiguous(memory_format=speed.memory_format)
         truth = torch.from_numpy(masks).to(device)
         for matrix, predict in zip(matrices, predictors, strict=True):
-            predicted = predict(segmenter, pixels, settings, resize=resize).argmax(1)
+            with speed.precision(device):
+                predicted = likeliest(predict(segmenter, pixels, settings, resize=resize))
             matrix += confusion(predicted, truth, classes, ignored)
         images += len(pictures)
     segmenter.train(was_training)

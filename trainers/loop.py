@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ..models.bundle import save as save_model
 from ..models.discriminator import build_discriminator
 from ..models.weights import WeightsError, load_weights
 from .adversarial import AdversarialTrainer, Batch
+from .ahead import ahead
 from .checkpoint import load_scalars, newest_checkpoint, save_checkpoint
 from .data.dataset import Dataset, Sample
 from .data.streams import Crops, Stream
@@ -30,6 +32,16 @@ from .validation_panel import draw_validation
 log = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Drawn:
+    """A worker's share of a part of a batch, before it is on the training device."""
+
+    labelled: Crops
+    real: Tensor | None
+    """Labels of a draw of their own, for the discriminator."""
+    unlabelled: Crops | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +122,12 @@ class Training:
         if synchronised:
             nn.SyncBatchNorm.convert_sync_batchnorm(segmenter)
         self.trainer = AdversarialTrainer(
-            settings, segmenter, discriminator, ignore_index=dataset.ignore_index, world=self.world
+            settings,
+            segmenter,
+            discriminator,
+            ignore_index=dataset.ignore_index,
+            world=self.world,
+            speed=settings.speed,
         )
         self._labelled = self._stream(dataset.labelled, "labelled")
         self._real = self._stream(dataset.labelled, "real")
@@ -128,17 +145,23 @@ class Training:
             self._take_start_weights()
         if self._step == settings.steps:
             reporter.report(self._report())
-        while self._step < settings.steps:
-            self.trainer.step(self._step, self._parts(self._step))
-            self._step += 1
-            if self._step % settings.evaluate_every == 0 or self._step == settings.steps:
-                figures, evaluation = self.trainer.meter.take(), self._evaluate()
-                self._metrics = {**figures, **self._rates(), **evaluation.metrics}
-                self._best_miou = max(self._best_miou, self._metrics["val/miou"])
-                reporter.report(self._report())
-                self._watch(evaluation)
-                self._save()
+        steps = range(self._step, settings.steps)
+        with closing(ahead(self._draw, steps, settings.speed.prefetch)) as batches:
+            for batch in batches:
+                self.trainer.step(self._step, [self._on_device(part) for part in batch])
+                self._step += 1
+                if self._step % settings.evaluate_every == 0 or self._step == settings.steps:
+                    self._conclude(reporter)
         return Outcome(step=self._step, metrics=self._metrics, best_miou=self._best_miou)
+
+    def _conclude(self, reporter: Reporter) -> None:
+        """Evaluate, report and save."""
+        figures, evaluation = self.trainer.meter.take(), self._evaluate()
+        self._metrics = {**figures, **self._rates(), **evaluation.metrics}
+        self._best_miou = max(self._best_miou, self._metrics["val/miou"])
+        reporter.report(self._report())
+        self._watch(evaluation)
+        self._save()
 
     def export(self, path: Path, lineage: dict[str, Any]) -> None:
         """Write the trained model as a directory that `advseg.models.load` reads."""
@@ -168,32 +191,51 @@ class Training:
             augmentation=settings.augmentation,
             ignore_index=self.dataset.ignore_index,
             resize=settings.resize,
+            device=self._device if settings.speed.augment_on_device else None,
         )
 
-    def _parts(self, step: int) -> list[Batch]:
+    def batch(self, step: int) -> list[Batch]:
+        """This worker's share of each part of a step's batch, on the training device; the same whenever it is asked."""
+        return [self._on_device(part) for part in self._draw(step)]
+
+    def _draw(self, step: int) -> list[_Drawn]:
         """This worker's share of each part of a step's batch."""
         size = self.recipe.trainer.part_size
         starts = range(0, self.recipe.trainer.batch_size, size)
-        return [self._batch(step, [start + slot for slot in self.world.share(size)]) for start in starts]
+        return [self._drawn(step, [start + slot for slot in self.world.share(size)]) for start in starts]
 
-    def _batch(self, step: int, slots: Sequence[int]) -> Batch:
+    def _drawn(self, step: int, slots: Sequence[int]) -> _Drawn:
         settings = self.recipe.trainer
-        labelled = self._labelled.crops(step, slots)
-        real = self._real.crops(step, slots) if settings.uses_discriminator else None
-        unlabelled = self._unlabelled.crops(step, slots) if settings.uses_unlabelled_at(step) else None
+        return _Drawn(
+            labelled=self._labelled.crops(step, slots),
+            real=self._real.labels(step, slots) if settings.uses_discriminator else None,
+            unlabelled=self._unlabelled.crops(step, slots) if settings.uses_unlabelled_at(step) else None,
+        )
+
+    def _on_device(self, drawn: _Drawn) -> Batch:
+        labelled, real, unlabelled = drawn.labelled, drawn.real, drawn.unlabelled
         return Batch(
             images=self._normalise(labelled),
-            labels=labelled.labels.to(self._device),
-            real_labels=real.labels.to(self._device) if real else None,
+            labels=self._ids(labelled.labels),
+            real_labels=None if real is None else self._ids(real),
             unlabelled=self._normalise(unlabelled) if unlabelled else None,
-            unlabelled_valid=unlabelled.valid.to(self._device) if unlabelled else None,
-            unlabelled_labels=unlabelled.labels.to(self._device) if unlabelled else None,
+            unlabelled_valid=self._there(unlabelled.valid) if unlabelled else None,
+            unlabelled_labels=self._ids(unlabelled.labels) if unlabelled else None,
         )
 
     def _normalise(self, crops: Crops) -> Tensor:
         """Images as the network reads them, zero on padding."""
-        images = self._normalisation(crops.images.to(self._device, self._dtype))
-        return images * crops.valid.to(self._device).unsqueeze(1)
+        images = self._there(crops.images).to(self._dtype, memory_format=self.recipe.trainer.speed.memory_format)
+        return self._normalisation(images) * self._there(crops.valid).unsqueeze(1)
+
+    def _ids(self, labels: Tensor) -> Tensor:
+        return self._there(labels).long()
+
+    def _there(self, tensor: Tensor) -> Tensor:
+        """A tensor on the training device; copied from pinned memory, so that nothing waits for it."""
+        if self._device.type == "cuda" and tensor.device.type == "cpu":
+            tensor = tensor.pin_memory()
+        return tensor.to(self._device, non_blocking=True)
 
     def _rates(self) -> dict[str, float]:
         return {f"lr/{network}": rate for network, rate in self.trainer.rates(self._step - 1).items()}
@@ -222,6 +264,7 @@ class Training:
             world=self.world,
             device=self._device,
             dtype=self._dtype,
+            speed=self.recipe.trainer.speed,
         )
 
     def _report(self) -> Report:
@@ -235,6 +278,7 @@ class Training:
                 resize=self.recipe.trainer.resize,
                 device=self._device,
                 dtype=self._dtype,
+                speed=self.recipe.trainer.speed,
             )
         return Report(step=self._step, steps=self.recipe.trainer.steps, metrics=self._metrics, panel=panel)
 
@@ -284,6 +328,8 @@ class Training:
 
 
 def _float32(network: nn.Module) -> dict[str, Tensor]:
+    """A network's state in single precision and in the usual order of memory."""
     return {
-        name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in network.state_dict().items()
+        name: (tensor.float() if tensor.is_floating_point() else tensor).contiguous()
+        for name, tensor in network.state_dict().items()
     }

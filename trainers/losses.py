@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+_UNSELECTED = -1
+
 
 def cross_entropy_sum(logits: Tensor, labels: Tensor, ignore_index: int) -> Tensor:
     """Multi-class cross-entropy in nats, summed over the pixels that are not ignored (equation 4).
@@ -35,17 +37,22 @@ def confident_pixels(d_logits: Tensor, threshold: float, valid: Tensor) -> Tenso
     return (d_logits.detach().sigmoid().squeeze(1) >= threshold) & valid
 
 
-def self_taught_sum(logits: Tensor, selected: Tensor) -> Tensor:
+def self_taught_sum(logits: Tensor, own: Tensor, selected: Tensor) -> Tensor:
     """L_semi: cross-entropy in nats against the prediction's own argmax, summed over selected pixels (equation 6).
 
-    logits [N, K, H, W], selected bool [N, H, W]. None selected: 0.
+    logits [N, K, H, W], own int64 [N, H, W] their argmax, selected bool [N, H, W]. None selected: 0.
     """
-    losses = F.cross_entropy(logits, logits.detach().argmax(1), reduction="none")
-    return (losses * selected).sum()
+    return cross_entropy_sum(logits, own.masked_fill(~selected, _UNSELECTED), _UNSELECTED)
+
+
+def likeliest(maps: Tensor) -> Tensor:
+    """The class of the greatest value, of several the first: int64 [N, H, W] of maps [N, K, H, W]."""
+    return maps.max(1).indices  # as argmax, which is several times slower on CPUs
 
 
 def one_hot(labels: Tensor, classes: int, ignore_index: int, dtype: torch.dtype) -> Tensor:
-    """Ground truth as the discriminator reads it: [N, K, H, W] of 0 and 1, all zero where ignored."""
-    known = labels != ignore_index
-    encoded = F.one_hot(labels.masked_fill(~known, 0), classes).movedim(-1, 1)
-    return (encoded * known.unsqueeze(1)).to(dtype)
+    """Ground truth as the discriminator reads it: [N, K, H, W] of 0 and 1, all zero where ignored; channels last."""
+    known = (labels != ignore_index).unsqueeze(-1)
+    encoded = torch.zeros(*labels.shape, classes, dtype=dtype, device=labels.device)
+    encoded.scatter_(-1, labels.unsqueeze(-1) * known, known.to(dtype))
+    return encoded.movedim(-1, 1)

@@ -41,8 +41,13 @@ class AdamSettings(Settings):
 OptimizerSettings = Annotated[SGDSettings | AdamSettings, ChosenBy("name")]
 
 
-def build_optimizer(settings: OptimizerSettings, groups: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
-    """The optimizer over parameter groups, each with `params` and a factor `scale` of the learning rate."""
+def build_optimizer(
+    settings: OptimizerSettings, groups: Sequence[dict[str, Any]], *, fused: bool
+) -> torch.optim.Optimizer:
+    """The optimizer over parameter groups, each with `params` and a factor `scale` of the learning rate.
+
+    `fused` is whether it goes through memory once for all arithmetic.
+    """
     match settings:
         case SGDSettings():
             return torch.optim.SGD(
@@ -51,10 +56,11 @@ def build_optimizer(settings: OptimizerSettings, groups: Sequence[dict[str, Any]
                 momentum=settings.momentum,
                 nesterov=settings.nesterov,
                 weight_decay=settings.weight_decay,
+                fused=fused,
             )
         case AdamSettings():
             kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
-            return kind(groups, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay)
+            return kind(groups, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=fused)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

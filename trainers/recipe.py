@@ -5,12 +5,13 @@ from typing import Annotated, Literal
 
 import torch
 
-from ..models.architectures import SegmenterSettings
+from ..models.architectures import DeepLabSettings, SegmenterSettings
 from ..models.discriminator import DiscriminatorSettings
 from ..models.settings import Interval, Settings
 from .adversarial import MethodSettings
 from .data.augment import AugmentationSettings
 from .inference import EvaluationSettings, Size
+from .speed import SpeedSettings
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -31,6 +32,7 @@ class TrainerSettings(MethodSettings):
     resize: Size | None = None
     """Height and width at which the network reads whole images, in training before augmentation; None is their own."""
     precision: Literal["float32", "float64"] = "float32"
+    speed: SpeedSettings = SpeedSettings()
     collapse_patience: Annotated[int, Interval(1)] | None = 10
     """Reports in a row that tell of a won discriminator or a constant prediction, after which the run stops."""
 
@@ -40,6 +42,8 @@ class TrainerSettings(MethodSettings):
             raise ValueError(
                 f"accumulation must divide batch_size, but is {self.accumulation} and batch_size {self.batch_size}"
             )
+        if self.speed.autocast and self.precision != "float32":
+            raise ValueError(f"speed.autocast needs precision float32, but precision is {self.precision}")
 
     @property
     def part_size(self) -> int:
@@ -57,6 +61,12 @@ class Recipe(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        norm = self.segmenter.batch_norm if isinstance(self.segmenter, DeepLabSettings) else "frozen"
+        if self.trainer.speed.joint_forward and norm != "frozen":
+            raise ValueError(
+                f"trainer.speed.joint_forward would mix the statistics of labelled and unlabelled images where "
+                f"model.batch_norm is {norm}: set it to frozen, or joint_forward to false"
+            )
         side, crop = self.discriminator.smallest_side, self.trainer.augmentation.crop
         if self.trainer.uses_discriminator and min(crop) < side:
             raise ValueError(

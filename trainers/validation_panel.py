@@ -8,7 +8,9 @@ from ..models.discriminator import Discriminator
 from .data.dataset import Dataset
 from .data.resize import resize_image, resize_mask
 from .inference import Size
+from .losses import likeliest
 from .panels import colour, compose, heat
+from .speed import SpeedSettings
 
 ROWS = 4
 
@@ -23,6 +25,7 @@ def draw_validation(
     resize: Size | None,
     device: torch.device,
     dtype: torch.dtype,
+    speed: SpeedSettings,
 ) -> Image.Image:
     """Image, truth and prediction, and the discriminator's confidence if there is one and the images are large enough.
 
@@ -40,11 +43,14 @@ def draw_validation(
     segmenter.eval()
     for image, truth in scenes:
         pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(device, dtype)
-        probabilities = segmenter(normalisation(pixels)).softmax(1)
-        predicted = probabilities.argmax(1)[0].cpu().numpy()
+        pixels = normalisation(pixels).contiguous(memory_format=speed.memory_format)
+        with speed.precision(device):
+            probabilities = segmenter(pixels).softmax(1)
+            confidence = judge(probabilities).sigmoid()[0, 0].cpu().numpy() if judge else None
+        predicted = likeliest(probabilities)[0].cpu().numpy()
         row = [image, *(colour(mask, dataset.palette, dataset.ignore_index) for mask in (truth, predicted))]
-        if judge:
-            row.append(heat(judge(probabilities).sigmoid()[0, 0].cpu().numpy()))
+        if confidence is not None:
+            row.append(heat(confidence))
         rows.append(row)
     segmenter.train()
     return compose(titles, rows)

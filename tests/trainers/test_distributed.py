@@ -122,8 +122,8 @@ def test_workers_see_the_pixels_of_one_worker_alone(program, shapes, tmp_path, s
     recipe = program.recipe_of(batch_size=10, accumulation=2)
     worlds = [World(rank=rank, size=size) for rank in range(size)]
 
-    whole = Training(recipe, shapes, tmp_path)._parts(7)
-    shares = [Training(recipe, shapes, tmp_path, world=world)._parts(7) for world in worlds]
+    whole = Training(recipe, shapes, tmp_path).batch(7)
+    shares = [Training(recipe, shapes, tmp_path, world=world).batch(7) for world in worlds]
 
     slots = [slot for world in worlds for slot in world.share(5)]
     for part, field in itertools.product(range(2), fields(Batch)):

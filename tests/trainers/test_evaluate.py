@@ -16,6 +16,7 @@ from advseg.trainers.data.images import voc_palette, write_mask
 from advseg.trainers.distributed import World
 from advseg.trainers.evaluate import Evaluation, evaluate
 from advseg.trainers.inference import EvaluationSettings
+from advseg.trainers.speed import SpeedSettings
 
 CLASSES = ("dark", "light", "absent")
 
@@ -66,6 +67,7 @@ def run(network: torch.nn.Module, dataset: Dataset, **changes) -> Evaluation:
             "world": World(),
             "device": torch.device("cpu"),
             "dtype": torch.float32,
+            "speed": SpeedSettings(),
             **changes,
         },
     )
@@ -260,6 +262,7 @@ def test_masks_of_many_classes_and_every_integer_type_are_judged(dataset, dtype,
         world=World(),
         device=torch.device("cpu"),
         dtype=torch.float32,
+        speed=SpeedSettings(),
     )
 
     known = truth != ignored

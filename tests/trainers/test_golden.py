@@ -12,6 +12,7 @@ from advseg.models.discriminator import Discriminator
 from advseg.trainers.adversarial import AdversarialTrainer, Batch, MethodSettings
 from advseg.trainers.distributed import World
 from advseg.trainers.optimizers import AdamSettings, SGDSettings
+from advseg.trainers.speed import SpeedSettings
 
 HERE = Path(__file__).parent
 CASES = json.loads((HERE / "golden_adversarial_step.json").read_text())
@@ -42,7 +43,7 @@ def batch_of(case: str, iteration: int, std: float) -> Batch:
     )
 
 
-def trainer_of(settings: dict) -> AdversarialTrainer:
+def trainer_of(settings: dict, speed: SpeedSettings) -> AdversarialTrainer:
     method = MethodSettings(
         steps=STEPS,
         semi_start=SEMI_START,
@@ -54,14 +55,24 @@ def trainer_of(settings: dict) -> AdversarialTrainer:
     discriminator = Discriminator(CLASSES, (64, 128, 256, 512), "strided").double()
     fill(segmenter)
     fill(discriminator)
-    return AdversarialTrainer(method, segmenter, discriminator, ignore_index=255, world=World())
+    return AdversarialTrainer(method, segmenter, discriminator, ignore_index=255, world=World(), speed=speed)
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_the_step_is_the_published_one(case):
+OFF = {"channels_last": False, "fused_optimizers": False}
+FROZEN = [case for case in CASES if CASES[case]["settings"].get("bn") == "frozen"]
+
+
+@pytest.mark.parametrize(
+    ("case", "speed"),
+    [
+        *((case, switches) for case in CASES for switches in (OFF, {}, {"recompute": True})),
+        *((case, {"joint_forward": True}) for case in FROZEN),
+    ],
+)
+def test_the_step_is_the_published_one(case, speed):
     settings, golden = CASES[case]["settings"], CASES[case]
     std = settings.get("img_std", 50.0)
-    trainer = trainer_of(settings)
+    trainer = trainer_of(settings, SpeedSettings(**speed))
 
     for iteration, expected in enumerate(golden["iterations"]):
         trainer.step(iteration, [batch_of(case, iteration, std)])

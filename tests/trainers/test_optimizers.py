@@ -24,17 +24,19 @@ def groups():
         (AdamSettings(name="adamw", weight_decay=0.3), torch.optim.AdamW, {"weight_decay": 0.3}),
     ],
 )
-def test_settings_build_the_optimizer_that_they_name(chosen, kind, expected):
-    optimizer = build_optimizer(chosen, groups())
+@pytest.mark.parametrize("fused", [True, False])
+def test_settings_build_the_optimizer_that_they_name(chosen, kind, expected, fused):
+    optimizer = build_optimizer(chosen, groups(), fused=fused)
 
     assert type(optimizer) is kind
     assert len(optimizer.param_groups) == 2
     for group in optimizer.param_groups:
         assert {name: group[name] for name in expected} == expected
+        assert group["fused"] is fused
 
 
 def test_each_group_learns_at_its_multiple_of_the_rate():
-    optimizer = build_optimizer(SGDSettings(), groups())
+    optimizer = build_optimizer(SGDSettings(), groups(), fused=True)
 
     set_rate(optimizer, 0.02)
 

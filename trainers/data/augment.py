@@ -1,4 +1,4 @@
-"""Augmentation as a pure function of a generator: scale, crop, mirror, turn, colour. What is off draws nothing."""
+"""Augmentation: scale, crop, mirror, turn, colour; first drawn, then carried out. What is off draws nothing."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -6,8 +6,8 @@ from typing import Annotated
 import numpy as np
 
 from ...models.settings import Interval, Settings
-from .jitter import JitterSettings, jitter
-from .resize import resize_image, resize_mask
+from .jitter import JitterSettings, Tint, draw_tint, tint
+from .resize import Size, resize_image, resize_mask
 
 _Factor = Annotated[float, Interval(0, 10, open_low=True)]
 
@@ -33,38 +33,68 @@ class AugmentationSettings(Settings):
             raise ValueError(f"rotate needs a square crop, but crop is {self.crop[0]} x {self.crop[1]}")
 
 
-def augment(
-    image: np.ndarray,
-    mask: np.ndarray,
-    settings: AugmentationSettings,
-    ignore_index: int,
-    rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Image uint8 [h, w, 3], mask uint8 or int32 [h, w] and validity bool [h, w] of the crop, from ones of any size.
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What one draw shows of an image, and how. It says all that is random, so any arithmetic may carry it out."""
 
-    Padding is black, has the ignore index as its mask and is not valid.
+    rows: slice
+    columns: slice
+    """What is seen of the image, in whole pixels of it."""
+    size: Size
+    """Height and width that this is scaled to. What a crop has beyond, below and to the right, is padding."""
+    mirror: bool
+    """Swap left and right of the padded crop."""
+    turns: int
+    """By how many right angles the padded crop is then turned, counter-clockwise."""
+    tint: Tint
+
+
+def draw_view(size: Size, settings: AugmentationSettings, rng: np.random.Generator) -> View:
+    """Draw what to show of an image of a height and width.
+
+    An image is scaled, and a window of the scaled image is cropped. Only the part that the window shows is scaled in
+    fact, so the window starts at a whole pixel of the image.
     """
-    height, width = settings.crop
-    if settings.scale != (1.0, 1.0):
-        factor = rng.uniform(*settings.scale)
-        size = (max(1, round(factor * mask.shape[0])), max(1, round(factor * mask.shape[1])))
-        image, mask = resize_image(image, size), resize_mask(mask, size)
-    valid = np.ones(mask.shape, bool)
-    missing = [(0, max(0, height - mask.shape[0])), (0, max(0, width - mask.shape[1]))]
-    if any(after for _, after in missing):
-        image = np.pad(image, [*missing, (0, 0)])
-        mask = np.pad(mask, missing, constant_values=ignore_index)
-        valid = np.pad(valid, missing)
-    top = rng.integers(mask.shape[0] - height + 1)
-    left = rng.integers(mask.shape[1] - width + 1)
-    window = np.s_[top : top + height, left : left + width]
-    image, mask, valid = image[window], mask[window], valid[window]
-    if settings.mirror and rng.random() < 0.5:
-        image, mask, valid = image[:, ::-1], mask[:, ::-1], valid[:, ::-1]
-    if settings.rotate:
-        turns = int(rng.integers(4))
-        image, mask, valid = np.rot90(image, turns), np.rot90(mask, turns), np.rot90(valid, turns)
-    if settings.jitter != JitterSettings():
-        image = image.copy()
-        image[valid] = jitter(image[valid], settings.jitter, rng)
-    return image, mask, valid
+    factor = rng.uniform(*settings.scale) if settings.scale != (1.0, 1.0) else 1.0
+    (rows, height), (columns, width) = (
+        _window(side, max(1, round(factor * side)), crop, rng) for side, crop in zip(size, settings.crop, strict=True)
+    )
+    return View(
+        rows=rows,
+        columns=columns,
+        size=(height, width),
+        mirror=settings.mirror and rng.random() < 0.5,
+        turns=int(rng.integers(4)) if settings.rotate else 0,
+        tint=draw_tint(settings.jitter, rng),
+    )
+
+
+def _window(side: int, scaled: int, crop: int, rng: np.random.Generator) -> tuple[slice, int]:
+    """A stretch of `side` pixels, and the length it has in a crop, where the whole side has length `scaled`."""
+    seen = side if scaled <= crop else max(1, round(crop * side / scaled))
+    start = int(rng.integers(side - seen + 1))
+    return slice(start, start + seen), min(crop, scaled)
+
+
+def show_image(image: np.ndarray, view: View, out: np.ndarray) -> None:
+    """Put what a view shows of an image uint8 [H, W, 3] into a crop [h, w, 3], which is black."""
+    height, width = view.size
+    _oriented(out, view)[:height, :width] = tint(resize_image(image[view.rows, view.columns], view.size), view.tint)
+
+
+def show_mask(mask: np.ndarray, view: View, out: np.ndarray) -> None:
+    """Put what a view shows of a mask [H, W] into a crop [h, w], which holds the ignore index."""
+    height, width = view.size
+    _oriented(out, view)[:height, :width] = resize_mask(mask[view.rows, view.columns], view.size)
+
+
+def show_validity(view: View, out: np.ndarray) -> None:
+    """Make the part of a crop bool [h, w] true that is no padding."""
+    height, width = view.size
+    _oriented(out, view)[:height, :width] = True
+
+
+def _oriented(out: np.ndarray, view: View) -> np.ndarray:
+    """A crop seen as it was before it was mirrored and turned."""
+    turned_back = np.rot90(out, -view.turns)
+    return turned_back[:, ::-1] if view.mirror else turned_back

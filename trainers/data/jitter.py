@@ -1,4 +1,4 @@
-"""Colour jitter as a pure function of a generator: brightness, contrast, saturation, hue, always in this order."""
+"""Colour jitter: brightness, contrast, saturation, hue, always in this order; first drawn, then carried out."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -7,6 +7,9 @@ import cv2
 import numpy as np
 
 from ...models.settings import Interval, Settings
+
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in a grey: the luma of ITU-R BT.601."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,33 +26,59 @@ class JitterSettings(Settings):
     """The shift of the hue, in turns of the colour circle, is uniform in +- this."""
 
 
-def jitter(pixels: np.ndarray, settings: JitterSettings, rng: np.random.Generator) -> np.ndarray:
-    """RGB pixels uint8 [n, 3], n at least 1, of one image in other colours; each step is cut off to 0...255."""
-    colours = pixels.astype(np.float32)
-    if settings.brightness:
-        colours = _blend(colours, np.float32(0), _factor(settings.brightness, rng))
-    if settings.contrast:
+@dataclass(frozen=True, kw_only=True)
+class Tint:
+    """What one draw does to colours; by default nothing."""
+
+    brightness: float = 1.0
+    """Factor of all colours."""
+    contrast: float = 1.0
+    """Factor of a colour's distance from the image's mean grey."""
+    saturation: float = 1.0
+    """Factor of a colour's distance from its own grey."""
+    hue: float = 0.0
+    """Shift of the hue in turns of the colour circle."""
+
+
+def draw_tint(settings: JitterSettings, rng: np.random.Generator) -> Tint:
+    """Draw what is on."""
+
+    def around(centre: float, reach: float) -> float:
+        return rng.uniform(centre - reach, centre + reach) if reach else centre
+
+    return Tint(
+        brightness=around(1, settings.brightness),
+        contrast=around(1, settings.contrast),
+        saturation=around(1, settings.saturation),
+        hue=around(0, settings.hue),
+    )
+
+
+def tint(image: np.ndarray, drawn: Tint) -> np.ndarray:
+    """RGB pixels uint8 [h, w, 3], one at least, in other colours; each step is cut off to 0...255."""
+    if drawn == Tint():
+        return image
+    colours = image.reshape(1, -1, 3).astype(np.float32)
+    if drawn.brightness != 1:
+        colours = _blend(colours, np.float32(0), drawn.brightness)
+    if drawn.contrast != 1:
         mean = np.float32(_grey(colours).mean(dtype=np.float64))
-        colours = _blend(colours, mean, _factor(settings.contrast, rng))
-    if settings.saturation:
-        colours = _blend(colours, _grey(colours)[:, None], _factor(settings.saturation, rng))
-    if settings.hue:
+        colours = _blend(colours, mean, drawn.contrast)
+    if drawn.saturation != 1:
+        colours = _blend(colours, _grey(colours)[..., None], drawn.saturation)
+    if drawn.hue:
         # One row is one piece of work to OpenCV, so the bits do not depend on its number of threads.
-        hsv = cv2.cvtColor(colours[None] / 255, cv2.COLOR_RGB2HSV)
-        hsv[..., 0] = (hsv[..., 0] + 360 * rng.uniform(-settings.hue, settings.hue)) % 360
-        colours = 255 * cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0]
-    return colours.round().clip(0, 255).astype(np.uint8)
+        hsv = cv2.cvtColor(colours / 255, cv2.COLOR_RGB2HSV)
+        hsv[..., 0] = (hsv[..., 0] + 360 * drawn.hue) % 360
+        colours = 255 * cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+    return colours.round().clip(0, 255).astype(np.uint8).reshape(image.shape)
 
 
 def _grey(colours: np.ndarray) -> np.ndarray:
-    """The luma of ITU-R BT.601, float32 [n]."""
-    return (colours * np.array([0.299, 0.587, 0.114], np.float32)).sum(1)
+    """float32 [...]."""
+    return (colours * np.array(LUMA, np.float32)).sum(-1)
 
 
-def _factor(reach: float, rng: np.random.Generator) -> np.float32:
-    return np.float32(rng.uniform(1 - reach, 1 + reach))
-
-
-def _blend(colours: np.ndarray, origin: np.ndarray | np.float32, factor: np.float32) -> np.ndarray:
+def _blend(colours: np.ndarray, origin: np.ndarray | np.float32, factor: float) -> np.ndarray:
     """Colours moved away from an origin (above 1) or towards it (below 1)."""
-    return (origin + factor * (colours - origin)).clip(0, 255)
+    return (origin + np.float32(factor) * (colours - origin)).clip(0, 255)

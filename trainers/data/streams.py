@@ -5,7 +5,7 @@ and any division of the slots among workers shows the same pixels.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,10 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .augment import AugmentationSettings, augment
-from .dataset import Sample
-from .images import mask_dtype
-from .resize import resize_image, resize_mask
+from .augment import AugmentationSettings, View, draw_view, show_image, show_mask, show_validity
+from .device import show_image_there, show_mask_there, show_validity_there
+from .resize import Size, resize_image, resize_mask
+from .samples import Sample
+
+DRAWS = 2
+"""Version of what a stream shows for the same key; a run that began with another one does not go on with this."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +29,7 @@ class Crops:
     images: Tensor
     """uint8 RGB [N, 3, H, W]; black where not valid."""
     labels: Tensor
-    """int64 [N, H, W]; the ignore index on padding and wherever there is no mask."""
+    """int32 [N, H, W]; the ignore index on padding and wherever there is no mask."""
     valid: Tensor
     """bool [N, H, W]; False on padding."""
 
@@ -44,9 +47,13 @@ class Stream:
         batch_size: int,
         augmentation: AugmentationSettings,
         ignore_index: int,
-        resize: tuple[int, int] | None,
+        resize: Size | None,
+        device: torch.device | None = None,
     ) -> None:
-        """`resize` is the height and width that images and masks are brought to before augmentation."""
+        """`resize` is the height and width that images and masks are brought to before augmentation.
+
+        `device` is where crops are augmented and stay; None is the host, where every bit is the same everywhere.
+        """
         self._samples = samples
         self._draws = _key(digest, split, seed, "draws")
         self._orders = _key(digest, split, seed, "orders")
@@ -54,28 +61,66 @@ class Stream:
         self._augmentation = augmentation
         self._ignore_index = ignore_index
         self._resize = resize
+        self._device = device
         self._order = lru_cache(maxsize=2)(self._order_of)
 
-    def crops(self, step: int, slots: Iterable[int]) -> Crops:
+    def crops(self, step: int, slots: Sequence[int]) -> Crops:
         """The samples in some slots (from 0 to batch size - 1) of the batch of a step."""
-        drawn = [self._draw(step, slot) for slot in slots]
-        images, labels, valid = (np.stack(parts) for parts in zip(*drawn, strict=True))
+        if self._device is not None:
+            return self._crops_there(step, slots, self._device)
+        labels = self._no_labels(len(slots))
+        images, valid = np.zeros((*labels.shape, 3), np.uint8), np.zeros(labels.shape, bool)
+        for place, (image, mask, view) in enumerate(self._drawn(step, slots)):
+            show_image(image, view, images[place])
+            show_validity(view, valid[place])
+            if mask is not None:
+                show_mask(mask, view, labels[place])
         return Crops(
             images=torch.from_numpy(images).permute(0, 3, 1, 2),
-            labels=torch.from_numpy(labels).long(),
+            labels=torch.from_numpy(labels),
             valid=torch.from_numpy(valid),
         )
 
-    def _draw(self, step: int, slot: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _crops_there(self, step: int, slots: Sequence[int], device: torch.device) -> Crops:
+        labels = torch.from_numpy(self._no_labels(len(slots))).to(device)
+        valid = torch.zeros_like(labels, dtype=torch.bool)
+        images = labels.new_zeros((len(slots), 3, *labels.shape[1:]), dtype=torch.uint8)
+        for place, (image, mask, view) in enumerate(self._drawn(step, slots)):
+            show_image_there(image, view, images[place])
+            show_validity_there(view, valid[place])
+            if mask is not None:
+                show_mask_there(mask, view, labels[place])
+        return Crops(images=images, labels=labels, valid=valid)
+
+    def labels(self, step: int, slots: Sequence[int]) -> Tensor:
+        """The labels of `crops` alone, on the host; the samples must have masks, and no image is read."""
+        labels = self._no_labels(len(slots))
+        for place, slot in enumerate(slots):
+            sample, rng = self._draw(step, slot)
+            mask = sample.read_mask()
+            assert mask is not None
+            mask = self._sized(mask, resize_mask)
+            show_mask(mask, draw_view(mask.shape, self._augmentation, rng), labels[place])
+        return torch.from_numpy(labels)
+
+    def _drawn(self, step: int, slots: Sequence[int]) -> Iterator[tuple[np.ndarray, np.ndarray | None, View]]:
+        """Image, mask if there is one, and what to show of them."""
+        for slot in slots:
+            sample, rng = self._draw(step, slot)
+            image, mask = self._sized(sample.read_image(), resize_image), sample.read_mask()
+            view = draw_view(image.shape[:2], self._augmentation, rng)
+            yield image, None if mask is None else self._sized(mask, resize_mask), view
+
+    def _no_labels(self, count: int) -> np.ndarray:
+        return np.full((count, *self._augmentation.crop), self._ignore_index, np.int32)
+
+    def _draw(self, step: int, slot: int) -> tuple[Sample, np.random.Generator]:
         epoch, place = divmod(step * self._batch_size + slot, len(self._samples))
-        sample = self._samples[self._order(epoch)[place]]
-        image, mask = sample.read_image(), sample.read_mask()
-        if mask is None:
-            mask = np.full(image.shape[:2], self._ignore_index, mask_dtype(self._ignore_index))
-        if self._resize:
-            image, mask = resize_image(image, self._resize), resize_mask(mask, self._resize)
         rng = np.random.Generator(np.random.Philox(key=self._draws, counter=[0, 0, slot, step]))
-        return augment(image, mask, self._augmentation, self._ignore_index, rng)
+        return self._samples[self._order(epoch)[place]], rng
+
+    def _sized(self, pixels: np.ndarray, resize: Callable[[np.ndarray, Size], np.ndarray]) -> np.ndarray:
+        return resize(pixels, self._resize) if self._resize else pixels
 
     def _order_of(self, epoch: int) -> np.ndarray:
         rng = np.random.Generator(np.random.Philox(key=self._orders, counter=[0, 0, 0, epoch]))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advseg.trainers.data.jitter import JitterSettings, jitter
+from advseg.trainers.data.jitter import JitterSettings, draw_tint, tint
 
 KINDS = ("brightness", "contrast", "saturation", "hue")
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -14,6 +14,10 @@ LUMA = np.array([0.299, 0.587, 0.114])
 
 def noise(count: int = 500, low: int = 0, high: int = 256) -> np.ndarray:
     return np.random.default_rng(5).integers(low, high, (count, 3), np.uint8)
+
+
+def jitter(pixels: np.ndarray, settings: JitterSettings, rng: np.random.Generator) -> np.ndarray:
+    return tint(pixels[None], draw_tint(settings, rng))[0]
 
 
 def jittered(pixels: np.ndarray, seed: int = 0, **reach: float) -> np.ndarray:

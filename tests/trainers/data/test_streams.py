@@ -115,8 +115,18 @@ def test_shapes_and_types_are_those_of_a_batch(samples):
     crops = stream_of(samples).crops(0, range(3))
 
     assert (crops.images.shape, crops.images.dtype) == ((3, 3, 5, 10), torch.uint8)
-    assert (crops.labels.shape, crops.labels.dtype) == ((3, 5, 10), torch.int64)
+    assert (crops.labels.shape, crops.labels.dtype) == ((3, 5, 10), torch.int32)
     assert (crops.valid.shape, crops.valid.dtype) == ((3, 5, 10), torch.bool)
+
+
+def test_labels_can_be_had_without_their_images(samples):
+    masked = [sample for sample in samples if sample.has_mask]
+    augmentation = AugmentationSettings(crop=(5, 5), scale=(0.5, 1.5), rotate=True)
+    for resize in (None, (12, 9)):
+        stream = stream_of(masked, augmentation=augmentation, resize=resize)
+
+        for step in range(4):
+            assert torch.equal(stream.labels(step, range(4)), stream.crops(step, range(4)).labels)
 
 
 def test_labels_are_the_mask_where_there_is_one_and_ignored_elsewhere(samples):

@@ -1,0 +1,176 @@
+"""Every fast path against the plain one: equal to rounding where it says so, near where it changes results."""
+
+import os
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from advseg.models.architectures import CompactSettings, DeepLabSettings
+from advseg.models.compact import Compact
+from advseg.models.deeplab import DeepLabV2
+from advseg.models.discriminator import Discriminator, DiscriminatorSettings
+from advseg.trainers.adversarial import AdversarialTrainer, Batch, MethodSettings
+from advseg.trainers.data.augment import AugmentationSettings
+from advseg.trainers.distributed import World
+from advseg.trainers.errors import UserError
+from advseg.trainers.optimizers import AdamSettings
+from advseg.trainers.recipe import Recipe, TrainerSettings
+from advseg.trainers.speed import SpeedSettings, compiled
+
+CLASSES, SIDE, IGNORE = 4, 24, 255
+PLAIN = SpeedSettings(channels_last=False, fused_optimizers=False)
+METHOD = MethodSettings(
+    steps=10,
+    lambda_adv=0.3,
+    lambda_semi_adv=0.2,
+    lambda_semi=0.4,
+    threshold=0.5,
+    semi_start=2,
+    semi_adv_start=1,
+    segmenter_optimizer=AdamSettings(name="adamw", weight_decay=0.01),
+)
+
+
+def batch_of(step: int, dtype: torch.dtype) -> Batch:
+    rng = torch.Generator().manual_seed(step)
+    images = [torch.randn(2, 3, SIDE, SIDE, generator=rng, dtype=torch.float64).to(dtype) for _ in range(2)]
+    maps = [torch.randint(0, CLASSES, (2, SIDE, SIDE), generator=rng) for _ in range(3)]
+    valid = torch.rand(2, SIDE, SIDE, generator=rng) < 0.9
+    return Batch(
+        images=images[0],
+        labels=maps[0].masked_fill(~valid, IGNORE),
+        real_labels=maps[1],
+        unlabelled=images[1],
+        unlabelled_valid=valid,
+        unlabelled_labels=maps[2],
+    )
+
+
+def trained(speed: SpeedSettings, network: str = "compact", dtype: torch.dtype = torch.float64, steps: int = 4):
+    """Weights, statistics and metrics after a few steps, each of which takes another way through the losses."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        segmenter = Compact(CLASSES, 8) if network == "compact" else DeepLabV2(CLASSES, (1, 1, 1, 1), False)
+        discriminator = Discriminator(CLASSES, (4, 8), "dense")
+    trainer = AdversarialTrainer(
+        METHOD, segmenter.to(dtype), discriminator.to(dtype), ignore_index=IGNORE, world=World(), speed=speed
+    )
+    for step in range(steps):
+        trainer.step(step, [batch_of(step, dtype)])
+    return {**segmenter.state_dict(), **discriminator.state_dict()}, trainer.meter.take()
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return {network: trained(PLAIN, network) for network in ("compact", "deeplab")}
+
+
+@pytest.mark.parametrize(
+    ("network", "switch"),
+    [
+        *(("compact", switch) for switch in ("channels_last", "fused_optimizers", "recompute", "joint_forward")),
+        *(("deeplab", switch) for switch in ("channels_last", "fused_optimizers", "recompute")),
+    ],
+)
+def test_a_switch_changes_nothing_but_rounding(plain, network, switch):
+    weights, metrics = trained(replace(PLAIN, **{switch: True}), network)
+
+    assert metrics == pytest.approx(plain[network][1], rel=1e-9)
+    for name, value in plain[network][0].items():
+        torch.testing.assert_close(weights[name], value, rtol=1e-9, atol=1e-9)
+
+
+def test_recomputing_computes_again():
+    """As many more convolutions as the blocks have, or the switch would do nothing."""
+    calls = {}
+    for on in (False, True):
+        network = Compact(CLASSES, 8)
+        trainer = AdversarialTrainer(
+            replace(METHOD, lambda_adv=0, lambda_semi=0, lambda_semi_adv=0),
+            network,
+            None,
+            ignore_index=IGNORE,
+            world=World(),
+            speed=SpeedSettings(recompute=on),
+        )
+        count = []
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):
+                module.register_forward_hook(lambda *_, count=count: count.append(1))
+        trainer.step(0, [batch_of(0, torch.float32)])
+        calls[on] = len(count)
+
+    assert calls[True] - calls[False] == 2 * len(Compact.body_dilations)
+
+
+def test_bfloat16_is_near_and_not_the_same():
+    weights, metrics = trained(PLAIN, dtype=torch.float32, steps=1)
+    fast_weights, fast_metrics = trained(replace(PLAIN, autocast="bfloat16"), dtype=torch.float32, steps=1)
+
+    assert fast_metrics != metrics
+    # 8 significant bits are a relative error of 0.4 %, and there are ten layers.
+    assert fast_metrics == pytest.approx(metrics, rel=0.05)
+    assert all(value.dtype == weights[name].dtype for name, value in fast_weights.items())
+
+
+def test_compiled_is_the_same_to_rounding():
+    if not any(map(shutil.which, ("g++", "clang++"))):
+        pytest.skip("there is no C++ compiler")
+    network = Compact(CLASSES, 8)
+    images = torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    plain = network(images)
+    (expected,) = torch.autograd.grad(plain.square().mean(), [network.stem[0].weight])
+
+    fast = compiled(network, images.device)(images)
+    (got,) = torch.autograd.grad(fast.square().mean(), [network.stem[0].weight])
+
+    torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_compiling_without_a_compiler_is_told_in_one_line(monkeypatch):
+    monkeypatch.setitem(os.environ, "PATH", "")
+
+    with pytest.raises(UserError, match=r"speed\.compile needs a C\+\+ compiler on a CPU: install g\+\+"):
+        compiled(Compact(CLASSES, 8), torch.device("cpu"))
+
+
+def recipe_of(segmenter=CompactSettings(width=8), precision="float32", **speed) -> Recipe:  # noqa: B008
+    trainer = TrainerSettings(
+        steps=10,
+        batch_size=4,
+        augmentation=AugmentationSettings(crop=(SIDE, SIDE)),
+        precision=precision,
+        speed=SpeedSettings(**speed),
+    )
+    return Recipe(
+        segmenter=segmenter, discriminator=DiscriminatorSettings(widths=(4, 8), classifier="dense"), trainer=trainer
+    )
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: SpeedSettings(compile=True, recompute=True), "compile and recompute exclude each other"),
+        (lambda: SpeedSettings(autocast="float16"), "autocast must be one of bfloat16, but is float16"),
+        (lambda: SpeedSettings(prefetch=65), r"prefetch must be in \[0, 64\], but is 65"),
+        (
+            lambda: recipe_of(precision="float64", autocast="bfloat16"),
+            "speed.autocast needs precision float32, but precision is float64",
+        ),
+        (
+            lambda: recipe_of(DeepLabSettings(), joint_forward=True),
+            "joint_forward would mix .* where model.batch_norm is batch: set it to frozen, or joint_forward to false",
+        ),
+    ],
+)
+def test_switches_that_do_not_go_together_are_refused(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+def test_frozen_batch_norm_may_see_both_batches_at_once():
+    assert recipe_of(DeepLabSettings(batch_norm="frozen"), joint_forward=True).trainer.speed.joint_forward
