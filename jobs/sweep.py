@@ -12,14 +12,16 @@ from optuna.trial import TrialState
 from ..platform.champion import crown, keep_model
 from ..platform.driver import Job, run_job
 from ..platform.events import Stage, TrialUpdate, Verdict, emit
-from ..platform.execute import Task
 from ..platform.keys import BASELINE, key_of
-from ..platform.ledger import METRIC, Ledger, beats, best_row, open_ledger
+from ..platform.ledger import Ledger, beats, best_row, open_ledger
 from ..platform.placement import concurrency_of
 from ..platform.registry import CHAMPION
+from ..platform.report_keys import METRIC
+from ..platform.resources import Resources
 from ..platform.runs import sweep_identity, trial_identity
 from ..platform.search import update_of
-from ..platform.spec import Resources, Spec
+from ..platform.spec import Spec
+from ..platform.task import Task
 from ..platform.tracking import close_key, close_run, ensure_run, run_url
 from ..platform.trials import run_trials
 from ..platform.workers import follow_on_workers
@@ -36,7 +38,7 @@ def sweep(job: Job) -> None:
     concurrency = concurrency_of(settings.concurrency, spec.resources, ray.cluster_resources())
     dataset = open_dataset(spec.dataset)
     ledger = open_ledger(job.storage, spec)
-    run_id = ensure_run(job.client, sweep_identity(spec))
+    run_id = ensure_run(job.client, sweep_identity(spec.model_dump(mode="json")))
     state = "STOPPED"
     try:
         emit(Stage(text=f"supervised baseline on {baseline_resources.workers} Ray Train workers"))
@@ -76,7 +78,7 @@ def run_baseline(job: Job, resources: Resources) -> float:
     task, steps = _task(job, job.spec.supervised(), BASELINE), job.spec.trainer.steps
     outcome = read_outcome(task.directory)
     if outcome is None or outcome.step < steps:
-        follow_on_workers(task, resources, job.client)
+        follow_on_workers(task, resources)
         outcome = read_outcome(task.directory)
         assert outcome, "a finished training has a checkpoint"
     else:
@@ -90,11 +92,12 @@ def task_of(job: Job, number: int, params: dict[str, float]) -> Task:
 
 
 def _task(job: Job, spec: Spec, trial: int | str) -> Task:
+    document = spec.model_dump(mode="json")
     return Task(
-        spec=spec.model_dump(mode="json"),
+        spec=document,
         storage=job.storage,
         tracking_uri=job.tracking_uri,
-        identity=trial_identity(spec, trial),
+        identity=trial_identity(document, trial),
     )
 
 

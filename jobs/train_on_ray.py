@@ -7,30 +7,32 @@ import sys
 
 import ray
 
-from ..platform.champion import keep_model
 from ..platform.driver import Job, run_job
 from ..platform.events import Stage, emit
-from ..platform.execute import Task
 from ..platform.placement import concurrency_of
+from ..platform.resources import Resources
 from ..platform.runs import single_identity
+from ..platform.task import Task
 from ..platform.workers import follow_on_workers
-from ..trainers.data.dataset import open_dataset
 
 
 def train(job: Job) -> None:
     """The whole job. Raises UserError, and whatever the training raised."""
-    spec = job.spec
-    concurrency_of(1, spec.resources, ray.cluster_resources())
-    dataset = open_dataset(spec.dataset)
+    resources = Resources.model_validate(job.document["resources"])
+    concurrency_of(1, resources, ray.cluster_resources())
     task = Task(
-        spec=spec.model_dump(mode="json"),
+        spec=job.document,
         storage=job.storage,
         tracking_uri=job.tracking_uri,
-        identity=single_identity(spec),
+        identity=single_identity(job.document),
     )
-    emit(Stage(text=f"training on {spec.resources.workers} Ray Train workers"))
-    follow_on_workers(task, spec.resources, job.client)
-    keep_model(job.client, spec, dataset, job.storage, task.key)
+    emit(Stage(text=f"training on {resources.workers} Ray Train workers"))
+    follow_on_workers(task, resources)
+    # They import PyTorch and MLflow, for which the workers need not wait.
+    from ..platform.champion import keep_model
+    from ..trainers.data.dataset import open_dataset
+
+    keep_model(job.client, job.spec, open_dataset(job.spec.dataset), job.storage, task.key)
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ class Model:
         Where the card has a `resize`, the image is brought to it and the probabilities back, bilinearly with a
         pixel's centre in its middle.
         """
-        pixels = self.card.normalisation(torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float())
+        pixels = self.card.normalisation(torch.from_numpy(image.copy()).permute(2, 0, 1)[None])
         if self.card.resize is None:
             return self.segmenter(pixels).softmax(1)[0]
         read = F.interpolate(pixels, self.card.resize, mode="bilinear", align_corners=False)

@@ -58,7 +58,7 @@ def evaluate(
     was_training = segmenter.training
     segmenter.eval()
     for pictures, masks in _groups([dataset.validation[i] for i in world.share(len(dataset.validation))]):
-        pixels = normalisation(torch.from_numpy(pictures).permute(0, 3, 1, 2).to(device, dtype))
+        pixels = normalisation(torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).contiguous(), dtype)
         pixels = pixels.contiguous(memory_format=speed.memory_format)
         truth = torch.from_numpy(masks).to(device)
         for matrix, predict in zip(matrices, predictors, strict=True):

@@ -225,8 +225,10 @@ class Training:
 
     def _normalise(self, crops: Crops) -> Tensor:
         """Images as the network reads them, zero on padding."""
-        images = self._there(crops.images).to(self._dtype, memory_format=self.recipe.trainer.speed.memory_format)
-        return self._normalisation(images) * self._there(crops.valid).unsqueeze(1)
+        # Arithmetic by channel is several times faster on a CPU where each channel lies by itself.
+        images = self._normalisation(self._there(crops.images).contiguous(), self._dtype)
+        images *= self._there(crops.valid).unsqueeze(1)
+        return images.contiguous(memory_format=self.recipe.trainer.speed.memory_format)
 
     def _ids(self, labels: Tensor) -> Tensor:
         return self._there(labels).long()

@@ -42,8 +42,8 @@ def draw_validation(
     rows = []
     segmenter.eval()
     for image, truth in scenes:
-        pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(device, dtype)
-        pixels = normalisation(pixels).contiguous(memory_format=speed.memory_format)
+        pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(device)
+        pixels = normalisation(pixels, dtype).contiguous(memory_format=speed.memory_format)
         with speed.precision(device):
             probabilities = segmenter(pixels).softmax(1)
             confidence = judge(probabilities).sigmoid()[0, 0].cpu().numpy() if judge else None

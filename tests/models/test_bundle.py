@@ -80,7 +80,7 @@ def test_a_model_reads_images_at_the_size_of_its_card_and_answers_at_theirs(tmp_
     probabilities = model.probabilities(IMAGE)
 
     pixels = torch.from_numpy(IMAGE).permute(2, 0, 1)[None].float()
-    read = card.normalisation(bilinear(pixels.double(), (24, 16)))
+    read = card.normalisation(bilinear(pixels.double(), (24, 16)), torch.float64)
     torch.testing.assert_close(seen[0].double(), read, rtol=1e-5, atol=1e-5)
     with torch.inference_mode():
         expected = bilinear(network(read.float()).softmax(1), IMAGE.shape[:2])[0]

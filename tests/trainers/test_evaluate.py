@@ -256,7 +256,7 @@ def test_masks_of_many_classes_and_every_integer_type_are_judged(dataset, dtype,
     found = evaluate(
         Ids(),  # type: ignore[arg-type]
         many,
-        lambda pixels: pixels,  # type: ignore[arg-type]
+        lambda pixels, dtype: pixels.to(dtype),  # type: ignore[arg-type]
         settings=EvaluationSettings(),
         resize=None,
         world=World(),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
+import cv2
 import numpy as np
 
 from ...models.settings import Interval, Settings
@@ -78,23 +79,26 @@ def _window(side: int, scaled: int, crop: int, rng: np.random.Generator) -> tupl
 
 def show_image(image: np.ndarray, view: View, out: np.ndarray) -> None:
     """Put what a view shows of an image uint8 [H, W, 3] into a crop [h, w, 3], which is black."""
-    height, width = view.size
-    _oriented(out, view)[:height, :width] = tint(resize_image(image[view.rows, view.columns], view.size), view.tint)
+    _put(tint(resize_image(image[view.rows, view.columns], view.size), view.tint), view, out)
 
 
 def show_mask(mask: np.ndarray, view: View, out: np.ndarray) -> None:
     """Put what a view shows of a mask [H, W] into a crop [h, w], which holds the ignore index."""
-    height, width = view.size
-    _oriented(out, view)[:height, :width] = resize_mask(mask[view.rows, view.columns], view.size)
+    _put(resize_mask(mask[view.rows, view.columns], view.size), view, out)
 
 
 def show_validity(view: View, out: np.ndarray) -> None:
     """Make the part of a crop bool [h, w] true that is no padding."""
+    _shown_part(out, view)[...] = True
+
+
+def _put(pixels: np.ndarray, view: View, out: np.ndarray) -> None:
+    # OpenCV mirrors several times faster than NumPy copies backwards.
+    _shown_part(out, view)[...] = cv2.flip(pixels, 1) if view.mirror else pixels
+
+
+def _shown_part(out: np.ndarray, view: View) -> np.ndarray:
+    """The part of a crop that is no padding, as it was before the crop was turned."""
     height, width = view.size
-    _oriented(out, view)[:height, :width] = True
-
-
-def _oriented(out: np.ndarray, view: View) -> np.ndarray:
-    """A crop seen as it was before it was mirrored and turned."""
     turned_back = np.rot90(out, -view.turns)
-    return turned_back[:, ::-1] if view.mirror else turned_back
+    return turned_back[:height, turned_back.shape[1] - width :] if view.mirror else turned_back[:height, :width]

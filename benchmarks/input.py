@@ -1,0 +1,152 @@
+"""Input pipeline: images per core-second, from disk to normalised float batches, VOC-sized, random scale, crop 321.
+
+    python benchmarks/input.py [PEER]
+
+The images are drawn here (smooth colours with noise, which JPEG packs as photographs: about 100 kB each), 375 x 500 and
+500 x 375, masks as palette PNGs. Each program draws the same number of samples in one thread, files in the page cache,
+and CPU seconds of the whole process count. With PEER, a clone of hfslyc/AdvSemiSeg, its loader is the first one.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from peer import Peer
+from PIL import Image
+from timing import interleaved, machine
+
+from advseg.models.architectures import CAFFE_MEANS
+from advseg.trainers.data.augment import AugmentationSettings
+from advseg.trainers.data.dataset import Dataset, DatasetSettings, open_dataset
+from advseg.trainers.data.images import voc_palette, write_mask
+from advseg.trainers.data.packing import write_pack
+from advseg.trainers.data.streams import Stream
+
+COUNT, BATCH, CROP = 120, 10, 321
+AUGMENTATION = AugmentationSettings(crop=(CROP, CROP), scale=(0.5, 1.5), mirror=True)
+
+
+def write_dataset(root: Path) -> DatasetSettings:
+    """Images, masks and lists in the layout of VOC."""
+    rng = np.random.default_rng(0)
+    lists = root / "ImageSets" / "Segmentation"
+    for folder in (root / "JPEGImages", root / "SegmentationClassAug", lists):
+        folder.mkdir(parents=True)
+    for number in range(COUNT):
+        height, width = (375, 500) if number % 4 else (500, 375)
+        coarse = rng.integers(0, 256, (height // 25, width // 25, 3)).astype(np.uint8)
+        noise = rng.normal(0, 12, (height, width, 3))
+        image = (cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC) + noise).clip(0, 255)
+        Image.fromarray(image.astype(np.uint8)).save(root / "JPEGImages" / f"{number:04}.jpg", quality=90)
+        blobs = rng.integers(0, 21, (height // 75, width // 75)).astype(np.uint8)
+        mask = cv2.resize(blobs, (width, height), interpolation=cv2.INTER_NEAREST)
+        write_mask(root / "SegmentationClassAug" / f"{number:04}.png", mask, voc_palette())
+    ids = [f"{number:04}\n" for number in range(COUNT)]
+    (lists / "train.txt").write_text("".join(ids[:-1]))
+    (lists / "val.txt").write_text(ids[-1])
+    return DatasetSettings(root=root, labelled="train", unlabelled=None, validation="val")
+
+
+def our_batches(dataset: Dataset) -> Callable[[], object]:
+    """A program that draws every sample once, as training does."""
+    stream = Stream(
+        dataset.labelled,
+        digest=dataset.digest,
+        split="labelled",
+        seed=0,
+        batch_size=BATCH,
+        augmentation=AUGMENTATION,
+        ignore_index=dataset.ignore_index,
+        resize=None,
+    )
+
+    def draw() -> None:
+        for step in range(COUNT // BATCH):
+            crops = stream.crops(step, range(BATCH))
+            images = CAFFE_MEANS(crops.images.contiguous()).mul_(crops.valid.unsqueeze(1))
+            assert images.shape == (BATCH, 3, CROP, CROP)
+
+    return draw
+
+
+def loader_batches(dataset: torch.utils.data.Dataset) -> Callable[[], object]:
+    """A program that draws as many through a DataLoader in this process."""
+
+    def draw() -> None:
+        loader = torch.utils.data.DataLoader(dataset, batch_size=BATCH, shuffle=True)
+        for batch in loader:
+            assert batch[0].shape[1:] == (3, CROP, CROP)
+
+    return draw
+
+
+class PillowDataset(torch.utils.data.Dataset):
+    """The usual one: PIL images, scaled and cropped by PIL."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.samples = [(sample.image, sample.mask) for sample in dataset.labelled]  # type: ignore[attr-defined]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        image, mask = (Image.open(path) for path in self.samples[index])
+        image, factor = image.convert("RGB"), np.random.uniform(0.5, 1.5)
+        size = round(factor * image.width), round(factor * image.height)
+        image, mask = image.resize(size, Image.Resampling.BILINEAR), mask.resize(size, Image.Resampling.NEAREST)
+        left, top = (np.random.randint(max(1, side - CROP + 1)) for side in size)
+        box = (left, top, left + CROP, top + CROP)
+        pixels, ids = np.array(image.crop(box), np.float32) - CAFFE_MEANS.mean, np.array(mask.crop(box))
+        if np.random.rand() < 0.5:
+            pixels, ids = pixels[:, ::-1], ids[:, ::-1]
+        return torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32)), torch.from_numpy(ids.copy()).long()
+
+
+def published_dataset(peer: Peer, root: Path) -> torch.utils.data.Dataset:
+    """The published loader's dataset of the same files."""
+    means = np.array(CAFFE_MEANS.mean[::-1], np.float32)
+    return peer.voc.VOCDataSet(
+        str(root), str(root / "ImageSets/Segmentation/train.txt"), crop_size=(CROP, CROP), mean=means
+    )
+
+
+def programs(root: Path, peer: Path | None) -> Iterator[tuple[str, Callable[[], object]]]:
+    """All of them by name."""
+    settings = write_dataset(root / "voc")
+    files = open_dataset(settings)
+    write_pack(root / "pack", files, settings)
+    if peer:
+        yield "published loader", loader_batches(published_dataset(Peer(peer), root / "voc"))
+    yield "PIL and DataLoader", loader_batches(PillowDataset(files))
+    yield "ours, files", our_batches(files)
+    yield "ours, pack", our_batches(open_dataset(replace(settings, pack=root / "pack")))
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("peer", type=Path, nargs="?")
+    parser.add_argument("--rounds", type=int, default=7)
+    asked = parser.parse_args()
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = dict(programs(Path(folder), asked.peer))
+        sizes = [path.stat().st_size for path in Path(folder).rglob("*.jpg")]
+        print(f"{machine()}\n{COUNT} images, {sum(sizes) / len(sizes) / 1000:.0f} kB each, batches of {BATCH}\n")
+        timings = interleaved(drawn, rounds=asked.rounds, clock=time.process_time)
+    print(timings.table())
+    for name in drawn:
+        print(f"{name:20} {(COUNT - 1) / timings.median(name):7.0f} images per core-second")
+
+
+if __name__ == "__main__":
+    main()

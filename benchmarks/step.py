@@ -1,0 +1,153 @@
+"""One training step of DeepLab-v2 on ResNet-101, crop 321: the published implementation beside ours.
+
+    python benchmarks/step.py PEER                  1 + 1 images on the CPU
+    python benchmarks/step.py PEER --device cuda    10 + 10 images on a GPU, the published step also with autocast
+
+PEER is a clone of hfslyc/AdvSemiSeg. Ours is its mathematics: two branches, batch statistics, a discriminator that
+sees unlabelled predictions. Both start from fresh weights and see the same random images after the warm-up.
+"""
+
+import argparse
+import resource
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from peer import Peer, PublishedStep
+from timing import interleaved, machine
+from work import Work, copy_rate, counted, matmul_rate
+
+from advseg.models.architectures import DeepLabSettings, build_segmenter
+from advseg.models.discriminator import DiscriminatorSettings, build_discriminator
+from advseg.trainers.adversarial import AdversarialTrainer, Batch, MethodSettings
+from advseg.trainers.distributed import World
+from advseg.trainers.speed import SpeedSettings
+
+CLASSES, CROP, IGNORED = 21, 321, 255
+METHOD = MethodSettings(steps=20000, semi_start=0)
+NETWORK = DeepLabSettings(branches=2)
+SPEEDS = {
+    "ours, every switch off": SpeedSettings(channels_last=False, fused_optimizers=False),
+    "ours": SpeedSettings(),
+    "ours, bfloat16": SpeedSettings(autocast="bfloat16"),
+    "ours, bfloat16, recompute": SpeedSettings(autocast="bfloat16", recompute=True),
+    "ours, bfloat16, compile": SpeedSettings(autocast="bfloat16", compile=True),
+}
+
+
+class Pixels:
+    """Random images and labels, as the published loaders and as our streams give them."""
+
+    def __init__(self, count: int) -> None:
+        random = torch.Generator().manual_seed(0)
+        size = (count, 3, CROP, CROP)
+        self.images, self.unlabelled = (50 * torch.randn(size, generator=random) for _ in range(2))
+        self.labels, self.real = (torch.randint(0, CLASSES, (count, CROP, CROP), generator=random) for _ in range(2))
+        self.labels[:, :20] = IGNORED
+
+    def batch(self, device: torch.device, memory_format: torch.memory_format) -> Batch:
+        """What our step takes, which the loop moves to the device ahead of it."""
+        valid = torch.ones_like(self.labels, dtype=torch.bool)
+        return Batch(
+            images=self.images.to(device).contiguous(memory_format=memory_format),
+            labels=self.labels.to(device),
+            real_labels=self.real.to(device),
+            unlabelled=self.unlabelled.to(device).contiguous(memory_format=memory_format),
+            unlabelled_valid=valid.to(device),
+            unlabelled_labels=self.labels.to(device),
+        )
+
+
+def our_step(pixels: Pixels, speed: SpeedSettings, device: torch.device) -> Callable[[], None]:
+    """A program that makes one step; its batch is moved to the device each time, as the published one's is."""
+    trainer = AdversarialTrainer(
+        METHOD,
+        build_segmenter(NETWORK, CLASSES).to(device),
+        build_discriminator(DiscriminatorSettings(), CLASSES).to(device),
+        ignore_index=IGNORED,
+        world=World(),
+        speed=speed,
+    )
+    return lambda: trainer.step(0, [pixels.batch(device, speed.memory_format)])
+
+
+def work_of_a_step(pixels: Pixels) -> Work:
+    """Counted on the meta device, in the 4 bytes a number of the plain step."""
+    meta = torch.device("meta")
+    step = our_step(pixels, SPEEDS["ours, every switch off"], meta)
+    with counted() as work:
+        step()
+    return work
+
+
+def published_step(peer: Peer, pixels: Pixels, device: torch.device, *, autocast: bool) -> Callable[[], None]:
+    """A program that makes one step of the published implementation."""
+    step = PublishedStep(peer, CLASSES, device, autocast=autocast)
+    return lambda: step(pixels.images, pixels.labels.float(), pixels.real.float(), pixels.unlabelled)
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("peer", type=Path)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--rounds", type=int)
+    asked = parser.parse_args()
+    device, on_gpu = torch.device(asked.device), asked.device == "cuda"
+    if on_gpu and not torch.cuda.is_available():
+        sys.exit("error: --device is cuda, but PyTorch finds no GPU")
+    count, rounds = (10, asked.rounds or 20) if on_gpu else (1, asked.rounds or 5)
+    torch.manual_seed(0)
+    peer, pixels = Peer(asked.peer), Pixels(count)
+    builders: dict[str, Callable[[], Callable[[], None]]] = {
+        "published": lambda: published_step(peer, pixels, device, autocast=False)
+    }
+    if on_gpu:
+        torch.backends.cudnn.benchmark = True  # as the published script does
+        builders["published, autocast"] = lambda: published_step(peer, pixels, device, autocast=True)
+    for name, speed in SPEEDS.items():
+        # On a CPU it takes minutes to start and gains nothing.
+        if on_gpu or not (speed.compile or speed.recompute):
+            builders[name] = lambda speed=speed: our_step(pixels, speed, device)
+    print(f"{machine()}\n{count} + {count} images of {CROP} x {CROP}, {CLASSES} classes\n")
+    settle = torch.cuda.synchronize if on_gpu else lambda: None
+    timings = interleaved({name: build() for name, build in builders.items()}, rounds=rounds, warmup=3, settle=settle)
+    print(timings.table("ms" if on_gpu else "s"))
+    tell_work(work_of_a_step(pixels), device, timings.median)
+    if on_gpu:
+        tell_peaks(builders)
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(f"peak RSS of this process, which holds all of them: {peak:.1f} GiB")
+
+
+def tell_work(work: Work, device: torch.device, median: Callable[[str], float]) -> None:
+    """How far each is from what the machine can do."""
+    print(f"\na step: {work.flops / 1e12:.2f} TFLOP, {work.moved / 2**30:.1f} GiB moved in float32 without fusion")
+    bandwidth = copy_rate(device)
+    for dtype, width, name in ((torch.float32, 4, "ours"), (torch.bfloat16, 2, "ours, bfloat16")):
+        rate = matmul_rate(device, dtype)
+        arithmetic, traffic = work.flops / rate, work.moved * width / 4 / bandwidth
+        print(
+            f"{str(dtype).removeprefix('torch.'):9} matmul {rate / 1e12:.3g} TFLOP/s, copy {bandwidth / 1e9:.3g} GB/s: "
+            f"arithmetic {arithmetic:.4g} s, traffic {traffic:.4g} s; {name}: {median(name):.4g} s, "
+            f"{arithmetic / median(name):.0%} of the matmul rate"
+        )
+
+
+def tell_peaks(builders: dict[str, Callable[[], Callable[[], None]]]) -> None:
+    """Peak memory of two steps of each, alone on the GPU."""
+    print("\npeak GPU memory, GiB")
+    for name, build in builders.items():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        step = build()
+        step(), step()
+        torch.cuda.synchronize()
+        print(f"{name:26} {torch.cuda.max_memory_allocated() / 2**30:6.2f}")
+        del step
+
+
+if __name__ == "__main__":
+    main()
