@@ -23,6 +23,7 @@ from .distributed import World
 from .losses import authenticity_sum, confident_pixels, cross_entropy_sum, likeliest, one_hot, self_taught_sum
 from .meter import Meter
 from .optimizers import AdamSettings, OptimizerSettings, SGDSettings, build_optimizer, set_rate
+from .profiling import phase
 from .schedules import poly
 from .speed import SpeedSettings, compiled, recompute
 
@@ -181,13 +182,14 @@ class AdversarialTrainer:
             self.discriminator_optimizer.zero_grad()
         for part in parts:
             self._learn_from(_Part(batch=part, step=step, weight=1 / len(parts)))
-        self._finish_gradients("segmenter", self._segmenter_parameters, step)
-        set_rate(self.segmenter_optimizer, rates["segmenter"])
-        self.segmenter_optimizer.step()
-        if self.discriminator_optimizer:
-            self._finish_gradients("discriminator", self._discriminator_parameters, step)
-            set_rate(self.discriminator_optimizer, rates["discriminator"])
-            self.discriminator_optimizer.step()
+        with phase("optimizers"):
+            self._finish_gradients("segmenter", self._segmenter_parameters, step)
+            set_rate(self.segmenter_optimizer, rates["segmenter"])
+            self.segmenter_optimizer.step()
+            if self.discriminator_optimizer:
+                self._finish_gradients("discriminator", self._discriminator_parameters, step)
+                set_rate(self.discriminator_optimizer, rates["discriminator"])
+                self.discriminator_optimizer.step()
 
     def _learn_from(self, part: _Part) -> None:
         """Gather both networks' gradients of one part of the batch."""
@@ -265,22 +267,24 @@ class AdversarialTrainer:
 
     def _segment(self, images: Tensor) -> Tensor:
         """Logits of images, in the precision of the weights."""
-        with self._speed.precision(images.device):
+        with phase("segmenter forward"), self._speed.precision(images.device):
             return self._forward(images)
 
     def _judge(self, maps: Tensor) -> Tensor:
         """The discriminator's logits of class probabilities or one-hot maps."""
         assert self.discriminator
-        with self._speed.precision(maps.device):
+        with phase("discriminator forward"), self._speed.precision(maps.device):
             return self.discriminator(maps.contiguous(memory_format=self._speed.memory_format))
 
     def _segmenter_learns(self, part: _Part, terms: list[Tensor]) -> None:
         if terms:
-            (part.weight * torch.stack(terms).sum()).backward(inputs=self._segmenter_parameters)
+            with phase("segmenter backward"):
+                (part.weight * torch.stack(terms).sum()).backward(inputs=self._segmenter_parameters)
 
     def _discriminator_learns(self, part: _Part, loss: Tensor, *, retain_graph: bool = False) -> None:
         part.d_losses.append(loss.detach())
-        (part.weight * loss).backward(inputs=self._discriminator_parameters, retain_graph=retain_graph)
+        with phase("discriminator backward"):
+            (part.weight * loss).backward(inputs=self._discriminator_parameters, retain_graph=retain_graph)
 
     def _fake_pixels(self, part: _Part) -> Tensor:
         """How many pixels the discriminator is to call fake in this step, over all workers."""

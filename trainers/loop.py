@@ -25,6 +25,7 @@ from .errors import CheckpointError, CollapseError, UserError
 from .evaluate import Evaluation, evaluate
 from .health import symptoms
 from .identity import differences, identity_of
+from .profiling import DRAW, MOVE, STEP, phase, tracing
 from .recipe import DTYPES, Recipe
 from .reporter import Report, Reporter
 from .validation_panel import draw_validation
@@ -133,8 +134,10 @@ class Training:
         self._real = self._stream(dataset.labelled, "real")
         self._unlabelled = self._stream(dataset.unlabelled, "unlabelled")
 
-    def run(self, reporter: Reporter) -> Outcome:
+    def run(self, reporter: Reporter, *, trace: Path | None = None) -> Outcome:
         """Train to the end, from the newest whole checkpoint or else from the recipe's start weights.
+
+        `trace` is a folder for a trace of a few steps.
 
         Raises NonFiniteLossError, CollapseError, CheckpointError, UserError for weights that do not fit, and
         whatever the reporter raises.
@@ -146,10 +149,16 @@ class Training:
         if self._step == settings.steps:
             reporter.report(self._report())
         steps = range(self._step, settings.steps)
-        with closing(ahead(self._draw, steps, settings.speed.prefetch)) as batches:
-            for batch in batches:
-                self.trainer.step(self._step, [self._on_device(part) for part in batch])
+        with closing(ahead(self._draw, steps, settings.speed.prefetch)) as batches, tracing(trace) as tracer:
+            while self._step < settings.steps:
+                with phase(DRAW):
+                    drawn = next(batches)
+                with phase(MOVE):
+                    batch = [self._on_device(part) for part in drawn]
+                with phase(STEP):
+                    self.trainer.step(self._step, batch)
                 self._step += 1
+                tracer.step()
                 if self._step % settings.evaluate_every == 0 or self._step == settings.steps:
                     self._conclude(reporter)
         return Outcome(step=self._step, metrics=self._metrics, best_miou=self._best_miou)
