@@ -1,21 +1,25 @@
 # Two commands matter: `make demo` and `make test`. Each sets everything up first.
 #
 #   PYTHON=python3.12            another Python, 3.11 to 3.13
+#   PEER=~/AdvSemiSeg            a clone of the published implementation, for the benchmarks
 #   TORCH_INDEX=https://download.pytorch.org/whl/cpu
 #                                a smaller PyTorch for Linux machines without a GPU
 
 PYTHON ?= python3
 TORCH_INDEX ?=
+PEER ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test chaos check clean
+.PHONY: help setup demo test chaos check bench bench-gpu peer clean
 
 help:
 	@echo "make demo    set up and run a sweep end to end on a small dataset: about five minutes"
 	@echo "make test    set up and run all tests"
 	@echo "make chaos   set up and run the kills that are too many for make test: about four minutes"
 	@echo "make check   set up and run linter, format check, type check and the layer test"
+	@echo "make bench PEER=~/AdvSemiSeg      set up and run all benchmarks: about half an hour on two cores"
+	@echo "make bench-gpu PEER=~/AdvSemiSeg  the benchmarks of a GPU, with PYTHON's own packages: nothing is installed"
 	@echo "make clean   end the local services and remove the environment; runs and models in .advseg/ stay"
 
 setup: $(VENV)/.ready
@@ -34,6 +38,19 @@ check: setup
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 	@$(BIN)/python -m pytest --quiet tests/test_layers.py
+
+bench: peer setup
+	@for program in "step $(PEER)" "input $(PEER)" compact "compact --threads 2" evaluation workers tracking startup; do \
+		echo "== $$program" && set -- $$program && name=$$1 && shift && $(BIN)/python benchmarks/$$name.py "$$@" || exit; \
+	done
+
+bench-gpu: peer
+	@$(PYTHON) benchmarks/step.py $(PEER) --device cuda
+	@$(PYTHON) benchmarks/evaluation.py --device cuda
+
+peer:
+	@test -f "$(PEER)/train.py" || { echo "error: PEER is '$(PEER)', but must be a clone of the published implementation:" \
+		"git clone https://github.com/hfslyc/AdvSemiSeg, then make bench PEER=AdvSemiSeg"; exit 2; }
 
 clean:
 	@if [ -x $(BIN)/advseg ]; then $(BIN)/advseg down; fi

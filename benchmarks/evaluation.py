@@ -9,6 +9,7 @@ how far its classes differ from the plain ones is printed too (weights are fresh
 import argparse
 from collections.abc import Callable
 
+import source  # noqa: F401
 import torch
 from timing import interleaved, machine
 from torch import Tensor, nn

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import source  # noqa: F401
 import torch
 from peer import Peer
 from PIL import Image

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import source  # noqa: F401
 import torch
 from peer import Peer, PublishedStep
 from timing import interleaved, machine
@@ -37,25 +38,31 @@ SPEEDS = {
 
 
 class Pixels:
-    """Random images and labels, as the published loaders and as our streams give them."""
+    """Random images and labels on the host, as the published loaders and as our streams give them."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, pinned: bool) -> None:
         random = torch.Generator().manual_seed(0)
         size = (count, 3, CROP, CROP)
         self.images, self.unlabelled = (50 * torch.randn(size, generator=random) for _ in range(2))
         self.labels, self.real = (torch.randint(0, CLASSES, (count, CROP, CROP), generator=random) for _ in range(2))
         self.labels[:, :20] = IGNORED
+        if pinned:
+            # As both have it on a GPU.
+            for name, tensor in vars(self).items():
+                setattr(self, name, tensor.pin_memory())
 
     def batch(self, device: torch.device, memory_format: torch.memory_format) -> Batch:
-        """What our step takes, which the loop moves to the device ahead of it."""
-        valid = torch.ones_like(self.labels, dtype=torch.bool)
+        """What our step takes."""
+        images, unlabelled, labels, real = (
+            tensor.to(device, non_blocking=True) for tensor in (self.images, self.unlabelled, self.labels, self.real)
+        )
         return Batch(
-            images=self.images.to(device).contiguous(memory_format=memory_format),
-            labels=self.labels.to(device),
-            real_labels=self.real.to(device),
-            unlabelled=self.unlabelled.to(device).contiguous(memory_format=memory_format),
-            unlabelled_valid=valid.to(device),
-            unlabelled_labels=self.labels.to(device),
+            images=images.contiguous(memory_format=memory_format),
+            labels=labels,
+            real_labels=real,
+            unlabelled=unlabelled.contiguous(memory_format=memory_format),
+            unlabelled_valid=torch.ones_like(labels, dtype=torch.bool),
+            unlabelled_labels=labels,
         )
 
 
@@ -84,7 +91,14 @@ def work_of_a_step(pixels: Pixels) -> Work:
 def published_step(peer: Peer, pixels: Pixels, device: torch.device, *, autocast: bool) -> Callable[[], None]:
     """A program that makes one step of the published implementation."""
     step = PublishedStep(peer, CLASSES, device, autocast=autocast)
-    return lambda: step(pixels.images, pixels.labels.float(), pixels.real.float(), pixels.unlabelled)
+    # Its loaders give labels as floats.
+    labels, real = pixels.labels.float(), pixels.real.float()
+
+    def run() -> None:
+        with torch.backends.cudnn.flags(benchmark=True):  # as its script sets it
+            step(pixels.images, labels, real, pixels.unlabelled)
+
+    return run
 
 
 def main() -> None:
@@ -99,12 +113,11 @@ def main() -> None:
         sys.exit("error: --device is cuda, but PyTorch finds no GPU")
     count, rounds = (10, asked.rounds or 20) if on_gpu else (1, asked.rounds or 5)
     torch.manual_seed(0)
-    peer, pixels = Peer(asked.peer), Pixels(count)
+    peer, pixels = Peer(asked.peer), Pixels(count, pinned=on_gpu)
     builders: dict[str, Callable[[], Callable[[], None]]] = {
         "published": lambda: published_step(peer, pixels, device, autocast=False)
     }
     if on_gpu:
-        torch.backends.cudnn.benchmark = True  # as the published script does
         builders["published, autocast"] = lambda: published_step(peer, pixels, device, autocast=True)
     for name, speed in SPEEDS.items():
         # On a CPU it takes minutes to start and gains nothing.

@@ -201,6 +201,7 @@ class Training:
             ignore_index=self.dataset.ignore_index,
             resize=settings.resize,
             device=self._device if settings.speed.augment_on_device else None,
+            pinned=self._device.type == "cuda",
         )
 
     def batch(self, step: int) -> list[Batch]:
@@ -243,9 +244,7 @@ class Training:
         return self._there(labels).long()
 
     def _there(self, tensor: Tensor) -> Tensor:
-        """A tensor on the training device; copied from pinned memory, so that nothing waits for it."""
-        if self._device.type == "cuda" and tensor.device.type == "cpu":
-            tensor = tensor.pin_memory()
+        """A tensor on the training device, as soon as it is needed there; nothing waits for it here."""
         return tensor.to(self._device, non_blocking=True)
 
     def _rates(self) -> dict[str, float]:

@@ -54,7 +54,7 @@ def tracing(folder: Path | None) -> Iterator[Tracer]:
                 device_s=event.device_time_total / 1e6 if on_gpu else 0.0,
             )
             for event in trace.key_averages()
-            if event.key.startswith(_PREFIX) and event.device_type == torch.autograd.DeviceType.CPU
+            if event.key.startswith(_PREFIX) and event.device_type.name == "CPU"
         ]
         (folder / PHASES).write_text(phase_table(times, STEPS))
 

@@ -49,10 +49,12 @@ class Stream:
         ignore_index: int,
         resize: Size | None,
         device: torch.device | None = None,
+        pinned: bool = False,
     ) -> None:
         """`resize` is the height and width that images and masks are brought to before augmentation.
 
         `device` is where crops are augmented and stay; None is the host, where every bit is the same everywhere.
+        `pinned` is whether they then lie in memory that a GPU copies from while others work.
         """
         self._samples = samples
         self._draws = _key(digest, split, seed, "draws")
@@ -62,6 +64,7 @@ class Stream:
         self._ignore_index = ignore_index
         self._resize = resize
         self._device = device
+        self._pinned = pinned
         self._order = lru_cache(maxsize=2)(self._order_of)
 
     def crops(self, step: int, slots: Sequence[int]) -> Crops:
@@ -69,20 +72,16 @@ class Stream:
         if self._device is not None:
             return self._crops_there(step, slots, self._device)
         labels = self._no_labels(len(slots))
-        images, valid = np.zeros((*labels.shape, 3), np.uint8), np.zeros(labels.shape, bool)
+        images, valid = self._blank((*labels.shape, 3), torch.uint8), self._blank(labels.shape, torch.bool)
         for place, (image, mask, view) in enumerate(self._drawn(step, slots)):
-            show_image(image, view, images[place])
-            show_validity(view, valid[place])
+            show_image(image, view, images[place].numpy())
+            show_validity(view, valid[place].numpy())
             if mask is not None:
-                show_mask(mask, view, labels[place])
-        return Crops(
-            images=torch.from_numpy(images).permute(0, 3, 1, 2),
-            labels=torch.from_numpy(labels),
-            valid=torch.from_numpy(valid),
-        )
+                show_mask(mask, view, labels[place].numpy())
+        return Crops(images=images.permute(0, 3, 1, 2), labels=labels, valid=valid)
 
     def _crops_there(self, step: int, slots: Sequence[int], device: torch.device) -> Crops:
-        labels = torch.from_numpy(self._no_labels(len(slots))).to(device)
+        labels = self._no_labels(len(slots)).to(device)
         valid = torch.zeros_like(labels, dtype=torch.bool)
         images = labels.new_zeros((len(slots), 3, *labels.shape[1:]), dtype=torch.uint8)
         for place, (image, mask, view) in enumerate(self._drawn(step, slots)):
@@ -100,8 +99,8 @@ class Stream:
             mask = sample.read_mask()
             assert mask is not None
             mask = self._sized(mask, resize_mask)
-            show_mask(mask, draw_view(mask.shape, self._augmentation, rng), labels[place])
-        return torch.from_numpy(labels)
+            show_mask(mask, draw_view(mask.shape, self._augmentation, rng), labels[place].numpy())
+        return labels
 
     def _drawn(self, step: int, slots: Sequence[int]) -> Iterator[tuple[np.ndarray, np.ndarray | None, View]]:
         """Image, mask if there is one, and what to show of them."""
@@ -111,8 +110,14 @@ class Stream:
             view = draw_view(image.shape[:2], self._augmentation, rng)
             yield image, None if mask is None else self._sized(mask, resize_mask), view
 
-    def _no_labels(self, count: int) -> np.ndarray:
-        return np.full((count, *self._augmentation.crop), self._ignore_index, np.int32)
+    def _no_labels(self, count: int) -> Tensor:
+        return self._blank((count, *self._augmentation.crop), torch.int32, self._ignore_index)
+
+    def _blank(self, shape: Sequence[int], dtype: torch.dtype, value: int = 0) -> Tensor:
+        blank = torch.empty(*shape, dtype=dtype, pin_memory=self._pinned)
+        # Torch would wake threads of its own for this, in each thread that draws.
+        blank.numpy().fill(value)
+        return blank
 
     def _draw(self, step: int, slot: int) -> tuple[Sample, np.random.Generator]:
         epoch, place = divmod(step * self._batch_size + slot, len(self._samples))
