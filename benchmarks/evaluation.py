@@ -1,6 +1,6 @@
 """Evaluation of one image of 2048 x 1024 in sliding windows of 801 at 2/3 stride, DeepLab-v2, 19 classes.
 
-    python benchmarks/evaluation.py [--device cuda] [--network deeplab_v2_resnet50]
+    python benchmarks/evaluation.py [--device cuda] [--network deeplab_v2_resnet101]
 
 The plain program reads one window at a time in float32. Ours is what `advseg evaluate` does, as it is and in bfloat16;
 how far its classes differ from the plain ones is printed too (weights are fresh, so near-ties abound).
@@ -52,8 +52,8 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--network", default="deeplab_v2_resnet101")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--network", default="deeplab_v2_resnet50")
+    parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
     device = torch.device(asked.device)
     torch.manual_seed(0)
@@ -61,18 +61,25 @@ def main() -> None:
     segmenter, twin = (build_segmenter(settings, CLASSES).to(device).eval() for _ in range(2))
     twin.load_state_dict(segmenter.state_dict())
     pixels = 50 * torch.randn(1, 3, HEIGHT, WIDTH, device=device)
-    programs = {
+    programs: dict[str, Callable[[], Tensor]] = {
         "plain, float32": lambda: plain(segmenter, pixels),
         "ours": ours(twin, pixels, SpeedSettings()),
         "ours, bfloat16": ours(twin, pixels, SpeedSettings(autocast="bfloat16")),
     }
     print(f"{machine()}\n{asked.network}, {WIDTH} x {HEIGHT}\n")
+    seen: dict[str, Tensor] = {}
+
+    def keeping(name: str) -> Callable[[], None]:
+        return lambda: seen.update({name: programs[name]()})
+
     settle = torch.cuda.synchronize if asked.device == "cuda" else lambda: None
-    timings = interleaved(programs, rounds=asked.rounds, warmup=asked.device == "cuda", settle=settle)
+    timings = interleaved(
+        {name: keeping(name) for name in programs}, rounds=asked.rounds, warmup=asked.device == "cuda", settle=settle
+    )
     print(timings.table("s"))
-    truth = programs["plain, float32"]()
-    for name in ("ours", "ours, bfloat16"):
-        print(f"{name}: {(programs[name]() != truth).float().mean():.2%} of pixels in another class than plain")
+    truth = seen.pop("plain, float32")
+    for name, classes in seen.items():
+        print(f"{name}: {(classes != truth).float().mean():.2%} of pixels in another class than plain")
 
 
 if __name__ == "__main__":

@@ -28,18 +28,20 @@ console = Console(highlight=False)
 
 def demo(home: Path) -> None:
     """Run the whole story and print how to go on. Raises UserError if a command fails."""
-    data, results = home / "data" / "shapes", home / "demo"
+    data, pack, results = home / "data" / "shapes", home / "data" / "shapes-pack", home / "demo"
 
     say("1/6  start the services: an MLflow server and a Ray head")
     run("up")
 
-    say("2/6  write the dataset: 800 training images, of which 50 have masks to train on")
+    say("2/6  write the dataset: 800 training images, of which 50 have masks to train on; decode it once into a pack")
     run("data", "shapes", shown(data))
-
-    say("3/6  submit the sweep: a supervised baseline, then trials of the adversarial method")
     # The spec's own path leads to the default home.
     overrides = [f"dataset.root={data}"] if "ADVSEG_HOME" in os.environ else []
-    run("submit", str(SPEC), *(f"--set={override}" for override in overrides), "--follow")
+    run("data", "pack", str(SPEC), shown(pack), *options(overrides))
+
+    say("3/6  submit the sweep: a supervised baseline, then trials of the adversarial method")
+    overrides.append(f"dataset.pack={shown(pack)}")
+    run("submit", str(SPEC), *options(overrides), "--follow")
     spec = load_spec(SPEC, overrides)
     assert spec.sweep
     storage = home / "runs"
@@ -100,6 +102,11 @@ def run(*arguments: str) -> None:
     status = subprocess.run([sys.executable, "-m", "advseg.platform.cli", *arguments]).returncode
     if status:
         raise UserError(f"the demo stopped at `advseg {arguments[0]}`, which ended with {status}; see above")
+
+
+def options(overrides: list[str]) -> list[str]:
+    """Overrides of a spec as options of a command."""
+    return [f"--set={override}" for override in overrides]
 
 
 def shown(path: Path) -> str:

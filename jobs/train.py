@@ -19,6 +19,7 @@ from ..platform.spec import Spec
 from ..platform.spec_file import load_spec
 from ..trainers.data.dataset import open_dataset
 from ..trainers.loop import Outcome, Training
+from ..trainers.profiling import PHASES, STEPS, TRACE
 from ..trainers.reporter import ConsoleReporter, JsonLinesReporter, PanelReporter, Reporter, Reporters
 
 
@@ -28,7 +29,7 @@ def train(spec: Spec, folder: Path, reporter: Reporter) -> Outcome:
     training = Training(spec.recipe(), open_dataset(spec.dataset), folder, weights=weights)
     folder.mkdir(parents=True, exist_ok=True)
     log, panel = JsonLinesReporter(folder / "metrics.jsonl"), PanelReporter(folder / "validation.png")
-    outcome = training.run(Reporters(log, panel, reporter))
+    outcome = training.run(Reporters(log, panel, reporter), trace=folder if spec.profile else None)
     training.export(folder / "model", {"spec": spec.model_dump(mode="json")})
     return outcome
 
@@ -53,6 +54,8 @@ def main(arguments: Sequence[str]) -> None:
     spec = load_spec(asked.spec, asked.overrides)
     folder = asked.to or directory_of(spec.storage or find_home() / "runs", key_of(spec.name, "local"))
     outcome = train(spec, folder, ConsoleReporter())
+    if spec.profile and (folder / PHASES).exists():
+        print(f"{(folder / PHASES).read_text()}trace of {STEPS} steps in {folder / TRACE}")
     print(f"mIoU {outcome.metrics['val/miou']:.1f} after {outcome.step} steps; model in {folder / 'model'}")
 
 

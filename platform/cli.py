@@ -33,6 +33,9 @@ app.add_typer(sweep, name="sweep")
 
 SpecPath = Annotated[Path, typer.Argument(help="The job spec, a YAML file.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the spec.")]
+Profile = Annotated[
+    bool, typer.Option("--profile", help="Trace a few steps; trace.json.gz and phases.txt are kept with the run.")
+]
 JobId = Annotated[str, typer.Argument(help="The job's id, as `submit` printed it.")]
 
 
@@ -77,10 +80,11 @@ def train(
     spec: SpecPath,
     set_: Overrides = None,
     to: Annotated[Path | None, typer.Option(help="Folder of the run; by default .advseg/runs/<name>/local.")] = None,
+    profile: Profile = False,
 ) -> None:
     """Train once in this process, without Ray. The same command again resumes."""
     where = [f"--to={to}"] if to else []
-    _run_job("train", [str(spec), *where, *(f"--set={override}" for override in set_ or [])])
+    _run_job("train", [str(spec), *where, *(f"--set={override}" for override in _overrides(set_, profile))])
 
 
 @app.command()
@@ -88,11 +92,12 @@ def submit(
     spec: SpecPath,
     set_: Overrides = None,
     follow: Annotated[bool, typer.Option("--follow", help="Show a live table until the job ends.")] = False,
+    profile: Profile = False,
 ) -> None:
     """Submit a job to the Ray cluster. The same job again is the same job, or goes on where it stopped."""
     from .spec_file import load_spec
 
-    loaded = load_spec(spec, set_ or [])
+    loaded = load_spec(spec, _overrides(set_, profile))
     services, client = _cluster()
     from .submit import submit as submit_job
 
@@ -252,6 +257,11 @@ def show(
     from .sweep_page import print_sweep
 
     print_sweep(storage or find_home() / "runs", name)
+
+
+def _overrides(set_: list[str] | None, profile: bool) -> list[str]:
+    """The keys of the spec that options set."""
+    return [*(set_ or []), *(["profile=true"] if profile else [])]
 
 
 def _cluster() -> "tuple[Services, JobSubmissionClient]":

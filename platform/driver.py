@@ -5,25 +5,53 @@ import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import ray
-from mlflow.tracking import MlflowClient
+import yaml
 
 from .exits import exit_status
 from .keys import scratch_of
-from .spec import Spec
-from .spec_file import load_spec
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+    from .spec import Spec
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What a job works with."""
+    """What a job works with. A driver that uses `spec` and `client` late starts its workers seconds earlier."""
 
-    spec: Spec
-    storage: Path
-    client: MlflowClient
+    path: Path
+    """The spec as `submit` wrote it: validated, every key present, paths absolute."""
     tracking_uri: str
+
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """The spec as JSON has it."""
+        return yaml.safe_load(self.path.read_text(encoding="utf-8"))
+
+    @property
+    def storage(self) -> Path:
+        """Folder for checkpoints and the ledger."""
+        return Path(self.document["storage"])
+
+    @cached_property
+    def spec(self) -> "Spec":
+        """The spec. Imports PyTorch at its first use. Raises SpecError for files that this machine lacks."""
+        from .spec_file import load_spec
+
+        return load_spec(self.path)
+
+    @cached_property
+    def client(self) -> "MlflowClient":
+        """A client of the MLflow server. Imports MLflow at its first use."""
+        from mlflow.tracking import MlflowClient
+
+        return MlflowClient(self.tracking_uri)
 
 
 def run_job(work: Callable[[Job], None], arguments: list[str]) -> int:
@@ -35,13 +63,11 @@ def run_job(work: Callable[[Job], None], arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
 
     def connect_and_work() -> None:
-        spec = load_spec(Path(arguments[0]))
-        assert spec.storage, "submit names the storage"
-        uri = os.environ["MLFLOW_TRACKING_URI"]
+        job = Job(path=Path(arguments[0]), tracking_uri=os.environ["MLFLOW_TRACKING_URI"])
         ray.init(log_to_driver=False)
         try:
-            work(Job(spec=spec, storage=spec.storage, client=MlflowClient(uri), tracking_uri=uri))
+            work(job)
         finally:
-            shutil.rmtree(scratch_of(spec.storage, spec.name), ignore_errors=True)
+            shutil.rmtree(scratch_of(job.storage, job.document["name"]), ignore_errors=True)
 
     return exit_status(connect_and_work)

@@ -1,12 +1,10 @@
-"""One training as a task: in this process, tracked, with its failure in one line."""
+"""A task is carried out: in this process, tracked, with its failure in one line."""
 
 import logging
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -14,40 +12,15 @@ from ..trainers.data.dataset import open_dataset
 from ..trainers.distributed import World
 from ..trainers.errors import DivergedError, UserError
 from ..trainers.loop import Outcome, Training
+from ..trainers.profiling import PHASES, TRACE
 from ..trainers.reporter import PanelReporter, Reporter, Reporters
 from .fetch import start_weights
-from .keys import directory_of, scratch_of
+from .mlflow_reporter import MlflowReporter
 from .spec import Spec
-from .tracking import MlflowReporter, RunIdentity
+from .task import Task
 
 PANEL = "validation.png"
 LOG = "log.txt"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """One training as it travels to the process that runs it."""
-
-    spec: dict[str, Any]
-    """The spec, with the trial's own values, as JSON."""
-    storage: Path
-    tracking_uri: str
-    identity: RunIdentity
-
-    @property
-    def key(self) -> str:
-        """`<sweep>/<trial>`."""
-        return self.identity.key
-
-    @property
-    def directory(self) -> Path:
-        """Where it keeps its checkpoints, log and pictures."""
-        return directory_of(self.storage, self.key)
-
-    @property
-    def scratch(self) -> Path:
-        """Where Ray may keep what nobody reads again."""
-        return scratch_of(self.storage, self.identity.experiment)
 
 
 def run_task(task: Task, reporter: Reporter, *, world: World, device: torch.device | None = None) -> Outcome:
@@ -56,7 +29,7 @@ def run_task(task: Task, reporter: Reporter, *, world: World, device: torch.devi
     if not world.leads:
         return _train(task, spec, reporter, world, device)
     task.directory.mkdir(parents=True, exist_ok=True)
-    tracker = MlflowReporter(task.tracking_uri, task.identity, task.directory)
+    tracker = MlflowReporter(task.tracking_uri, task.identity, task.spool)
     reporters = Reporters(tracker, PanelReporter(task.directory / PANEL), reporter)
     state, reason = "STOPPED", "stopped from outside"
     try:
@@ -71,14 +44,14 @@ def run_task(task: Task, reporter: Reporter, *, world: World, device: torch.devi
         return outcome
     finally:
         # Also on the SystemExit by which Tune stops a trial.
-        tracker.close(state, reason, [task.directory / PANEL, task.directory / LOG])
+        tracker.close(state, reason, [task.directory / name for name in (PANEL, LOG, TRACE, PHASES)])
 
 
 def _train(task: Task, spec: Spec, reporter: Reporter, world: World, device: torch.device | None) -> Outcome:
     dataset = open_dataset(spec.dataset)
     weights = start_weights(spec, task.directory, task.storage)
     training = Training(spec.recipe(), dataset, task.directory, world=world, device=device, weights=weights)
-    return training.run(reporter)
+    return training.run(reporter, trace=task.directory if spec.profile and world.leads else None)
 
 
 def reason_of(error: Exception) -> str:

@@ -16,7 +16,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from ..trainers.errors import UserError
 from .spec import Pruner, Spec, Sweep
 
-METRIC = "val/miou"
 _SPEC_DIGEST = "advseg.spec_digest"
 _REASON = "advseg.reason"
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from ..trainers.errors import UserError
-from .spec import Resources
+from .resources import Resources
 
 
 def concurrency_of(asked: int, resources: Resources, cluster: Mapping[str, float]) -> int:

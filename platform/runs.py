@@ -1,32 +1,48 @@
-"""The MLflow runs of a job: one parent, one child for each training."""
+"""The MLflow runs of a job: one parent, one child for each training. All are made from a spec's document, as JSON."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from .keys import key_of
-from .spec import Spec
-from .tracking import RunIdentity
+
+_SECTIONS = ("dataset", "model", "discriminator", "trainer")
+"""What determines a training."""
 
 
-def sweep_identity(spec: Spec) -> RunIdentity:
+@dataclass(frozen=True, kw_only=True)
+class RunIdentity:
+    """Which run something is tracked in."""
+
+    experiment: str
+    key: str
+    parent: str | None = None
+    """Key of the parent run."""
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+def sweep_identity(document: Mapping[str, Any]) -> RunIdentity:
     """The parent run of a sweep."""
-    return RunIdentity(experiment=spec.name, key=spec.name, params=_flat(spec))
+    name = document["name"]
+    return RunIdentity(experiment=name, key=name, params=_flat(document))
 
 
-def trial_identity(spec: Spec, trial: int | str) -> RunIdentity:
-    """The run of one training, whose values are those of `spec`."""
-    return RunIdentity(experiment=spec.name, key=key_of(spec.name, trial), parent=spec.name, params=_flat(spec))
+def trial_identity(document: Mapping[str, Any], trial: int | str) -> RunIdentity:
+    """The run of one training, whose values are those of the document."""
+    name = document["name"]
+    return RunIdentity(experiment=name, key=key_of(name, trial), parent=name, params=_flat(document))
 
 
-def single_identity(spec: Spec) -> RunIdentity:
+def single_identity(document: Mapping[str, Any]) -> RunIdentity:
     """The run of a training that belongs to no sweep."""
-    return RunIdentity(experiment=spec.name, key=key_of(spec.name, 0), params=_flat(spec))
+    name = document["name"]
+    return RunIdentity(experiment=name, key=key_of(name, 0), params=_flat(document))
 
 
-def _flat(spec: Spec) -> dict[str, Any]:
+def _flat(document: Mapping[str, Any]) -> dict[str, Any]:
     """The sections that determine a training, as one level of dotted keys."""
-    document = spec.model_dump(mode="json", include={"dataset", "model", "discriminator", "trainer"})
     params: dict[str, Any] = {}
-    pending = list(document.items())
+    pending = [(section, document[section]) for section in _SECTIONS]
     while pending:
         key, value = pending.pop(0)
         if isinstance(value, dict):

@@ -11,12 +11,8 @@ from ray.tune.search import Searcher
 
 from .events import TrialUpdate, emit
 from .keys import key_of
-from .ledger import METRIC, Ledger, Row
-
-NUMBER = "number"
-STEP = "step"
-FAILURE = "failure"
-"""Keys of what a trial reports to Tune, beside the metric."""
+from .ledger import Ledger, Row
+from .report_keys import FAILURE, METRIC, NUMBER, STEP
 
 
 class LedgerSearcher(Searcher):

@@ -5,13 +5,15 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from ..models.architectures import SegmenterSettings
 from ..models.discriminator import DiscriminatorSettings
 from ..trainers.data.dataset import DatasetSettings
 from ..trainers.recipe import Recipe, TrainerSettings
 from .presets import Preset
+from .resources import Resources
+from .section import Section
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{1,62}$")]
 """Lower-case letters, digits and hyphens: what Ray, MLflow, file systems and URLs all take."""
@@ -34,11 +36,7 @@ _WITHOUT: dict[Variant, tuple[str, ...]] = {
 }
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Range(_Section):
+class Range(Section):
     """Values that a sweep may try for one key."""
 
     low: float
@@ -55,7 +53,7 @@ class Range(_Section):
         return self
 
 
-class Sampler(_Section):
+class Sampler(Section):
     """How trials are proposed."""
 
     name: Literal["tpe"] = "tpe"
@@ -63,7 +61,7 @@ class Sampler(_Section):
     """Trials drawn at random before the model of the tree-structured Parzen estimator decides."""
 
 
-class Pruner(_Section):
+class Pruner(Section):
     """When a trial is stopped early."""
 
     name: Literal["successive_halving"] = "successive_halving"
@@ -73,7 +71,7 @@ class Pruner(_Section):
     """A trial goes on if it is among the best 1 / `reduction_factor` of those judged at the same step so far."""
 
 
-class Sweep(_Section):
+class Sweep(Section):
     """What to search, how, and for how long."""
 
     trials: Annotated[int, Field(ge=1)]
@@ -91,16 +89,7 @@ class Sweep(_Section):
     """Registered model that the best trial becomes a version of, if it beats the baseline."""
 
 
-class Resources(_Section):
-    """What one training asks of the cluster."""
-
-    workers: Annotated[int, Field(ge=1)] = 1
-    """Ray Train workers that share one global batch."""
-    cpus_per_worker: Annotated[float, Field(gt=0)] = 1
-    gpus_per_worker: Annotated[float, Field(ge=0)] = 0
-
-
-class Spec(_Section):
+class Spec(Section):
     """A job: one training, or a sweep of many."""
 
     job: Literal["train", "sweep"]
@@ -114,7 +103,9 @@ class Spec(_Section):
     sweep: Sweep | None = None
     preset: Preset | None = None
     """Sets every field of which the paper and its released code differ, where this spec does not set it itself."""
-    published: dict[Variant, float] = {}
+    profile: bool = False
+    """Trace a few steps of each training with torch.profiler; `trace.json.gz` and `phases.txt` are kept with it."""
+    published: dict[Variant, float] = Field(default_factory=dict)
     """Published mIoU in percent of this spec and of its ablations; `advseg reproduce` prints ours beside it."""
     storage: Path | None = None
     """Folder for checkpoints and the ledger, reachable from all nodes; by default `runs` beside the services' state."""
@@ -150,7 +141,7 @@ class Spec(_Section):
 
     def digest(self) -> str:
         """Identity of all that determines a sweep's results, apart from how long it goes on and where."""
-        where = {"storage": True, "resources": True, "published": True, "dataset": {"pack"}}
+        where = {"storage": True, "resources": True, "published": True, "profile": True, "dataset": {"pack"}}
         document = self.model_dump(mode="json", exclude=where)
         for key in ("trials", "concurrency", "register_as"):
             (document["sweep"] or {}).pop(key, None)

@@ -7,6 +7,13 @@ from typing import Any
 from ..trainers.reporter import drop_torn_line
 
 
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """All whole records of a spool that may be another process's, sent or not; none before it has begun."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
 class Spool:
     """Records as JSON lines. A line that a crash cut short is dropped when the spool is opened.
 
@@ -29,9 +36,7 @@ class Spool:
 
     def records(self) -> list[dict[str, Any]]:
         """All records, sent or not."""
-        if not self._path.exists():
-            return []
-        return [json.loads(line) for line in self._path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        return read_records(self._path)
 
     def unsent(self) -> list[dict[str, Any]]:
         """The records after the mark."""

@@ -7,7 +7,8 @@ from rich.console import Console
 
 from ..trainers.loop import read_outcome
 from .keys import BASELINE, directory_of, key_of
-from .ledger import METRIC, Row, beats, best_row, read_rows
+from .ledger import Row, beats, best_row, read_rows
+from .report_keys import METRIC
 from .tables import percent, trials_table
 
 

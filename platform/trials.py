@@ -9,10 +9,13 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from ..trainers.distributed import World
 from ..trainers.reporter import Report
-from .execute import Task, reason_of, run_task
-from .ledger import METRIC, Ledger
-from .search import FAILURE, NUMBER, STEP, LedgerScheduler, LedgerSearcher, TrialWatch
-from .spec import Resources, Spec
+from .execute import reason_of, run_task
+from .ledger import Ledger
+from .report_keys import FAILURE, METRIC, NUMBER, STEP
+from .resources import Resources
+from .search import LedgerScheduler, LedgerSearcher, TrialWatch
+from .spec import Spec
+from .task import Task
 from .workers import run_on_workers, worker_resources
 
 
@@ -62,7 +65,7 @@ def run_trial(task: Task, resources: Resources) -> None:
         if resources.workers == 1:
             run_task(task, TuneReporter(), world=World())
         else:
-            run_on_workers(task, resources, TuneReportCallback())
+            run_on_workers(task, resources, [TuneReportCallback()])
     except Exception as error:
         tune.report({STEP: 0, METRIC: float("nan"), FAILURE: reason_of(error)})
 

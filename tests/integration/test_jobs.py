@@ -16,7 +16,8 @@ from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
 
 from advseg.models import load
-from advseg.platform.ledger import METRIC, best_row, read_rows
+from advseg.platform.ledger import best_row, read_rows
+from advseg.platform.report_keys import METRIC
 from advseg.platform.sweep_page import baseline_miou
 from advseg.platform.tracking import KEY_TAG, REASON_TAG, RUN_STATUS, STATE_TAG
 

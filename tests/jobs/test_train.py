@@ -11,6 +11,7 @@ from advseg.platform.spec_file import load_spec
 from advseg.trainers.data.dataset import open_dataset
 from advseg.trainers.data.shapes import CLASSES
 from advseg.trainers.errors import CheckpointError
+from advseg.trainers.profiling import PHASES, STEPS, TRACE, WAIT
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -73,6 +74,17 @@ class TestTraining:
         lambdas = [f"--set=trainer.{name}=0" for name in ("lambda_adv", "lambda_semi", "lambda_semi_adv")]
         main([str(spec), "--to", str(tmp_path / "run"), "--set=trainer.steps=1", *lambdas])
         assert load(tmp_path / "run" / "model").discriminator is None
+
+    def test_leaves_a_trace_if_it_is_profiled(
+        self, spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        run, steps = tmp_path / "run", WAIT + STEPS
+        main([str(spec), "--set", "profile=true", "--set", f"trainer.steps={steps}", "--to", str(run)])
+
+        assert (run / TRACE).stat().st_size > 0
+        table = (run / PHASES).read_text()
+        assert "segmenter backward" in table
+        assert table in capsys.readouterr().out
 
     def test_goes_to_the_storage_by_default(self, spec: Path, tmp_path: Path) -> None:
         main([str(spec), "--set=trainer.steps=1", f"--set=storage={tmp_path}"])

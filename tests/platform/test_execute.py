@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from advseg.models.architectures import CompactSettings, build_segmenter
-from advseg.platform.execute import LOG, Task, run_task
+from advseg.platform.execute import LOG, run_task
 from advseg.platform.runs import sweep_identity, trial_identity
+from advseg.platform.task import Task
 from advseg.platform.tracking import ensure_run
 from advseg.trainers.data.shapes import CLASSES, ShapesSettings, write_shapes
 from advseg.trainers.distributed import World
@@ -23,12 +24,13 @@ def task(document, make_spec, client, tmp_path: Path) -> Task:
     torch.save(build_segmenter(CompactSettings(width=8), 6).state_dict(), tmp_path / "start.pth")
     document["dataset"] = {"root": "shapes", "classes": list(CLASSES)}
     spec = make_spec("trainer.steps=1", f"model.weights={tmp_path / 'start.pth'}")
-    ensure_run(client, sweep_identity(spec))
+    document = spec.model_dump(mode="json")
+    ensure_run(client, sweep_identity(document))
     return Task(
-        spec=spec.model_dump(mode="json"),
+        spec=document,
         storage=tmp_path / "runs",
         tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}",
-        identity=trial_identity(spec, 0),
+        identity=trial_identity(document, 0),
     )
 
 

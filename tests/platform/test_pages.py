@@ -173,7 +173,7 @@ class TestExit:
 
 class TestRuns:
     def test_have_flat_params_of_what_determines_a_training(self, make_spec: Callable[..., Spec]) -> None:
-        params = trial_identity(make_spec(), 3).params
+        params = trial_identity(make_spec().model_dump(mode="json"), 3).params
         assert params["trainer.segmenter_optimizer.lr"] == 0.001
         assert params["trainer.augmentation.crop"] == [16, 16]
         assert params["dataset.classes"] == ["background", "thing"]
@@ -183,9 +183,9 @@ class TestRuns:
         assert len(params) <= 100
 
     def test_are_named_by_their_keys(self, make_spec: Callable[..., Spec]) -> None:
-        spec = make_spec()
-        assert (sweep_identity(spec).key, sweep_identity(spec).parent) == ("probe", None)
-        assert (trial_identity(spec, 3).key, trial_identity(spec, 3).parent) == ("probe/3", "probe")
-        assert trial_identity(spec, "baseline").key == "probe/baseline"
-        assert (single_identity(spec).key, single_identity(spec).parent) == ("probe/0", None)
-        assert sweep_identity(spec).experiment == "probe"
+        document = make_spec().model_dump(mode="json")
+        assert (sweep_identity(document).key, sweep_identity(document).parent) == ("probe", None)
+        assert (trial_identity(document, 3).key, trial_identity(document, 3).parent) == ("probe/3", "probe")
+        assert trial_identity(document, "baseline").key == "probe/baseline"
+        assert (single_identity(document).key, single_identity(document).parent) == ("probe/0", None)
+        assert sweep_identity(document).experiment == "probe"

@@ -9,7 +9,8 @@ from advseg.models import load
 from advseg.models.architectures import IMAGENET, CompactSettings, build_segmenter
 from advseg.models.bundle import Card, save
 from advseg.platform.registry import CHAMPION, log_model, pull, register
-from advseg.platform.tracking import RunIdentity, ensure_run
+from advseg.platform.runs import RunIdentity
+from advseg.platform.tracking import ensure_run
 from advseg.trainers.errors import UserError
 
 

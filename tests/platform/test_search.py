@@ -11,8 +11,9 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from advseg.platform.events import TrialUpdate
-from advseg.platform.ledger import METRIC, Ledger, open_ledger
-from advseg.platform.search import FAILURE, NUMBER, STEP, LedgerScheduler, LedgerSearcher, TrialWatch
+from advseg.platform.ledger import Ledger, open_ledger
+from advseg.platform.report_keys import FAILURE, METRIC, NUMBER, STEP
+from advseg.platform.search import LedgerScheduler, LedgerSearcher, TrialWatch
 from advseg.platform.spec import Spec
 
 MakeSpec = Callable[..., Spec]

@@ -9,15 +9,14 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from advseg.platform import tracking
+from advseg.platform.mlflow_reporter import MlflowReporter
+from advseg.platform.runs import RunIdentity
 from advseg.platform.spool import Spool
 from advseg.platform.tracking import (
     KEY_TAG,
     REASON_TAG,
     RUN_STATUS,
     STATE_TAG,
-    MlflowReporter,
-    RunIdentity,
     close_key,
     close_run,
     ensure_run,
@@ -100,7 +99,7 @@ class TestReporter:
         return [(metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, key)]
 
     def test_sends_every_report_the_artifacts_and_the_end(self, client: MlflowClient, tmp_path: Path) -> None:
-        reporter = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "run")
+        reporter = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "run" / "metrics.jsonl")
         for step in (2, 4, 8):
             reporter.report(report(step, **{"loss/ce": 1.0}))
         (tmp_path / "log.txt").write_text("hello")
@@ -112,11 +111,11 @@ class TestReporter:
         assert [artifact.path for artifact in client.list_artifacts(run.info.run_id)] == ["log.txt"]
 
     def test_a_resumed_training_sends_each_step_once(self, client: MlflowClient, tmp_path: Path) -> None:
-        first = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "run")
+        first = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "run" / "metrics.jsonl")
         for step in (2, 4):
             first.report(report(step))
         first.close("STOPPED", "stopped from outside", [])
-        second = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "run")
+        second = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "run" / "metrics.jsonl")
         # Killed between reporting and saving, it makes step 4 again.
         for step in (4, 6):
             second.report(report(step))
@@ -130,12 +129,12 @@ class TestReporter:
         spool.append({"step": 2, "timestamp": 1234, "metrics": {"val/miou": 20.0}})
         spool.append({"step": 4, "timestamp": 1235, "metrics": {"val/miou": 40.0}})
         client.log_batch(ensure_run(client, SWEEP), metrics=[Metric("val/miou", 20.0, 1234, 2)])
-        MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "run").close("COMPLETE", "", [])
+        MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "run" / "metrics.jsonl").close("COMPLETE", "", [])
         assert self.history(client) == [(2, 20.0), (4, 40.0)]
         assert Spool(tmp_path / "run" / "metrics.jsonl").unsent() == []
 
     def test_sends_more_metrics_than_one_request_takes(self, client: MlflowClient, tmp_path: Path) -> None:
-        reporter = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "run")
+        reporter = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "run" / "metrics.jsonl")
         reporter.report(Report(step=1, steps=8, metrics={f"m{i}": float(i) for i in range(1500)}))
         reporter.close("COMPLETE", "", [])
         (run,) = runs(client)
@@ -182,7 +181,7 @@ class FakeAnswer:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
     fake = FakeClient()
-    monkeypatch.setattr(tracking, "MlflowClient", lambda uri: fake)
+    monkeypatch.setattr("mlflow.tracking.MlflowClient", lambda uri: fake)
     return fake
 
 
@@ -192,7 +191,8 @@ UNREACHABLE = [MlflowException("no answer"), ConnectionError("no answer"), OSErr
 class TestWithoutServer:
     @staticmethod
     def start(tmp_path: Path, farewell_s: float = 0.2) -> MlflowReporter:
-        return MlflowReporter("http://nowhere", SWEEP, tmp_path, farewell_s=farewell_s, retry_s=0.01)
+        spool = tmp_path / "metrics.jsonl"
+        return MlflowReporter("http://nowhere", SWEEP, spool, farewell_s=farewell_s, retry_s=0.01, head_start_s=0)
 
     def test_reporting_returns_while_a_call_blocks(self, server: FakeClient, tmp_path: Path) -> None:
         server.release.clear()

@@ -61,4 +61,3 @@ def test_the_table_of_a_gpu_has_its_time_too_and_sorts_by_it():
 
     assert lines[0].split() == ["phase", "host", "ms", "share", "GPU", "ms"]
     assert lines[1].split() == ["step", "100.00", "33.3%", "900.00"]
-

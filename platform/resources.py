@@ -1,0 +1,16 @@
+"""What one training asks of the cluster."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from .section import Section
+
+
+class Resources(Section):
+    """What one training asks of the cluster."""
+
+    workers: Annotated[int, Field(ge=1)] = 1
+    """Ray Train workers that share one global batch."""
+    cpus_per_worker: Annotated[float, Field(gt=0)] = 1
+    gpus_per_worker: Annotated[float, Field(ge=0)] = 0
