@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from advseg.platform.spool import Spool
+from advseg.platform.spool import Spool, read_records
 
 
 @pytest.fixture
@@ -32,6 +32,16 @@ def test_a_line_that_a_crash_cut_short_is_dropped(path: Path) -> None:
     assert spool.records() == records(1)
     spool.append({"step": 2})
     assert Spool(path).records() == records(1, 2)
+
+
+def test_another_process_reads_whole_records_and_changes_nothing(path: Path) -> None:
+    assert read_records(path) == []
+    Spool(path).append({"step": 1})
+    with path.open("a") as file:
+        file.write('{"step": 2, "me')
+    written = path.read_bytes()
+    assert read_records(path) == records(1)
+    assert path.read_bytes() == written
 
 
 def test_unsent_are_those_after_the_mark_also_after_reopening(path: Path) -> None:

@@ -190,9 +190,28 @@ UNREACHABLE = [MlflowException("no answer"), ConnectionError("no answer"), OSErr
 
 class TestWithoutServer:
     @staticmethod
-    def start(tmp_path: Path, farewell_s: float = 0.2) -> MlflowReporter:
-        spool = tmp_path / "metrics.jsonl"
-        return MlflowReporter("http://nowhere", SWEEP, spool, farewell_s=farewell_s, retry_s=0.01, head_start_s=0)
+    def start(tmp_path: Path, farewell_s: float = 0.2, head_start_s: float = 0) -> MlflowReporter:
+        return MlflowReporter(
+            "http://nowhere",
+            SWEEP,
+            tmp_path / "metrics.jsonl",
+            farewell_s=farewell_s,
+            retry_s=0.01,
+            head_start_s=head_start_s,
+        )
+
+    def test_a_training_is_left_alone_until_it_reports(self, server: FakeClient, tmp_path: Path) -> None:
+        reporter = self.start(tmp_path, farewell_s=30, head_start_s=60)
+        assert not server.called.wait(0.1)
+        reporter.report(report(1))
+        assert server.called.wait(10)
+        reporter.close("COMPLETE", "", [])
+        assert server.steps == [1]
+
+    def test_a_training_that_is_long_to_report_has_a_run_all_the_same(self, server: FakeClient, tmp_path: Path) -> None:
+        reporter = self.start(tmp_path, farewell_s=30, head_start_s=0.01)
+        wait_until(lambda: "create_run" in server.calls)
+        reporter.close("COMPLETE", "", [])
 
     def test_reporting_returns_while_a_call_blocks(self, server: FakeClient, tmp_path: Path) -> None:
         server.release.clear()
