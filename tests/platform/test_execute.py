@@ -10,10 +10,11 @@ from advseg.models.architectures import CompactSettings, build_segmenter
 from advseg.platform.execute import LOG, run_task
 from advseg.platform.runs import sweep_identity, trial_identity
 from advseg.platform.task import Task
-from advseg.platform.tracking import ensure_run
+from advseg.platform.tracking import ensure_run, find_run
 from advseg.trainers.data.shapes import CLASSES, ShapesSettings, write_shapes
 from advseg.trainers.distributed import World
 from advseg.trainers.errors import UserError
+from advseg.trainers.profiling import PHASES, STEPS, TRACE, WAIT
 from advseg.trainers.reporter import RecordingReporter
 
 
@@ -39,6 +40,17 @@ def test_the_log_of_a_run_says_what_it_starts_from(task: Task) -> None:
 
     lines = (task.directory / LOG).read_text().splitlines()
     assert [line for line in lines if line.endswith("start.pth: 37 of 37 tensors matched (17,912 values)")]
+
+
+def test_a_profiled_run_keeps_its_trace_as_artifacts(task: Task, client) -> None:
+    trainer = {**task.spec["trainer"], "steps": WAIT + STEPS}
+    profiled = replace(task, spec={**task.spec, "trainer": trainer, "profile": True})
+
+    run_task(profiled, RecordingReporter(), world=World(), device=torch.device("cpu"))
+
+    run_id = find_run(client, task.identity.experiment, task.key)
+    assert run_id
+    assert {TRACE, PHASES} <= {artifact.path for artifact in client.list_artifacts(run_id)}
 
 
 def test_weights_that_do_not_fit_are_the_users_to_mend(task: Task) -> None:
