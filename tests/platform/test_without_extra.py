@@ -29,20 +29,6 @@ def test_a_command_that_needs_the_extra_says_how_to_get_it(command):
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_help_comes_at_once_for_nothing_slow_is_imported():
-    slow = ("torch", "ray", "mlflow", "optuna", "numpy", "pyarrow", "pydantic", "cv2")
-    program = (
-        f"import sys; from advseg.platform.cli import app\n"
-        f"app(['--help'], standalone_mode=False)\n"
-        f"sys.exit(', '.join(name for name in {slow!r} if name in sys.modules) or 0)"
-    )
-
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-
-    assert "sweeps on Ray" in done.stdout
-    assert (done.returncode, done.stderr) == (0, "")
-
-
 def test_datasets_are_written_without_the_extra(tmp_path):
     sizes = [f"--{part}=1" for part in ("labelled", "unlabelled", "val", "test")]
     done = advseg("data", "shapes", tmp_path / "shapes", *sizes, "--size=16")
