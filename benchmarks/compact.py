@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from demo_task import SPEC
 from plain import PlainStep
 from timing import interleaved, machine
 
@@ -24,7 +25,6 @@ from advseg.trainers.loop import Training
 from advseg.trainers.recipe import Recipe
 from advseg.trainers.speed import SpeedSettings
 
-SPEC = Path(__file__).parent.parent / "jobs" / "specs" / "demo.yaml"
 AFTER_WARMUP = 300
 SPEEDS = {
     "ours, every switch off": SpeedSettings(channels_last=False, fused_optimizers=False, prefetch=0),

@@ -108,6 +108,8 @@ class _Part:
     step: int
     weight: float
     """Of its losses in those of the step."""
+    fake_pixels: Tensor | None
+    """How many pixels the discriminator, if there is one, is to call fake, over all workers."""
     d_losses: list[Tensor] = field(default_factory=list)
     """The terms of L_D so far."""
 
@@ -181,7 +183,8 @@ class AdversarialTrainer:
         if self.discriminator_optimizer:
             self.discriminator_optimizer.zero_grad()
         for part in parts:
-            self._learn_from(_Part(batch=part, step=step, weight=1 / len(parts)))
+            fakes = self._fake_pixels(step, part) if self.discriminator else None
+            self._learn_from(_Part(batch=part, step=step, weight=1 / len(parts), fake_pixels=fakes))
         with phase("optimizers"):
             self._finish_gradients("segmenter", self._segmenter_parameters, step)
             set_rate(self.segmenter_optimizer, rates["segmenter"])
@@ -252,7 +255,8 @@ class AdversarialTrainer:
 
     def _fake_phase(self, part: _Part, d_logits: Tensor, mask: Tensor) -> None:
         """Discriminator: call predictions, made before the update, fake."""
-        loss = 0.5 * authenticity_sum(d_logits, False, mask) / self._fake_pixels(part)
+        assert part.fake_pixels is not None
+        loss = 0.5 * authenticity_sum(d_logits, False, mask) / part.fake_pixels
         # The segmenter goes on from the same logits: what leads to them is kept for it.
         self._discriminator_learns(part, loss, retain_graph=True)
 
@@ -286,11 +290,10 @@ class AdversarialTrainer:
         with phase("discriminator backward"):
             (part.weight * loss).backward(inputs=self._discriminator_parameters, retain_graph=retain_graph)
 
-    def _fake_pixels(self, part: _Part) -> Tensor:
-        """How many pixels the discriminator is to call fake in this step, over all workers."""
-        batch = part.batch
+    def _fake_pixels(self, step: int, batch: Batch) -> Tensor:
+        """How many pixels of a part the discriminator is to call fake in a step, over all workers."""
         pixels = (batch.labels != self._ignore_index).sum()
-        if self.settings.discriminator_sees_unlabelled and self.settings.uses_unlabelled_at(part.step):
+        if self.settings.discriminator_sees_unlabelled and self.settings.uses_unlabelled_at(step):
             assert batch.unlabelled_valid is not None
             pixels = pixels + batch.unlabelled_valid.sum()
         return self._total(pixels)

@@ -212,6 +212,7 @@ class TestWithoutServer:
         reporter = self.start(tmp_path, farewell_s=30, head_start_s=0.01)
         wait_until(lambda: "create_run" in server.calls)
         reporter.close("COMPLETE", "", [])
+        assert server.calls[-1] == "set_terminated"
 
     def test_reporting_returns_while_a_call_blocks(self, server: FakeClient, tmp_path: Path) -> None:
         server.release.clear()
