@@ -14,8 +14,9 @@ from rich.console import Console
 from ..platform.exits import exit_status
 from ..platform.home import find_home
 from ..platform.keys import BASELINE, key_of
-from ..platform.ledger import beats, best_row, read_rows
+from ..platform.ledger import read_rows
 from ..platform.registry import CHAMPION
+from ..platform.rows import beats, best_row
 from ..platform.services import connect
 from ..platform.spec_file import load_spec
 from ..platform.sweep_page import baseline_miou, print_sweep

@@ -12,6 +12,7 @@ from ..platform.events import Stage, emit
 from ..platform.placement import concurrency_of
 from ..platform.resources import Resources
 from ..platform.runs import single_identity
+from ..platform.sweep_spec import Retry
 from ..platform.task import Task
 from ..platform.workers import follow_on_workers
 
@@ -27,7 +28,7 @@ def train(job: Job) -> None:
         identity=single_identity(job.document),
     )
     emit(Stage(text=f"training on {resources.workers} Ray Train workers"))
-    follow_on_workers(task, resources)
+    follow_on_workers(task, resources, Retry())
     # They import PyTorch and MLflow, for which the workers need not wait.
     from ..platform.champion import keep_model
     from ..trainers.data.dataset import open_dataset

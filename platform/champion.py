@@ -33,7 +33,7 @@ def crown(client: MlflowClient, spec: Spec, dataset: Dataset, storage: Path, bes
 def export(spec: Spec, dataset: Dataset, storage: Path, key: str) -> Path:
     """Write the model of a finished training from its newest checkpoint; return its directory."""
     directory = directory_of(storage, key)
-    training = Training(spec.recipe(), dataset, directory)
+    training = Training(spec.recipe(), dataset, directory, any_accumulation=True)
     training.resume()
     model = directory / "model"
     shutil.rmtree(model, ignore_errors=True)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
     from .services import Services
+    from .spec import Spec
 
 app = typer.Typer(
     help="Adversarial semi-supervised semantic segmentation: sweeps on Ray, runs in MLflow.",
@@ -36,6 +37,9 @@ Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE
 Profile = Annotated[
     bool, typer.Option("--profile", help="Trace a few steps; trace.json.gz and phases.txt are kept with the run.")
 ]
+Storage = Annotated[Path | None, typer.Option(help="The spec's storage, if it names one.")]
+LedgerUrl = Annotated[str | None, typer.Option(metavar="URL", help="The spec's ledger, if it names one.")]
+Follow = Annotated[bool, typer.Option("--follow", help="Show a live table until the job ends.")]
 JobId = Annotated[str, typer.Argument(help="The job's id, as `submit` printed it.")]
 
 
@@ -91,22 +95,31 @@ def train(
 def submit(
     spec: SpecPath,
     set_: Overrides = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Show a live table until the job ends.")] = False,
+    follow: Follow = False,
+    fork: Annotated[
+        str | None,
+        typer.Option(metavar="SWEEP", help="Begin a sweep whose sampler learns from the trials of this one."),
+    ] = None,
     profile: Profile = False,
 ) -> None:
     """Submit a job to the Ray cluster. The same job again is the same job, or goes on where it stopped."""
     from .spec_file import load_spec
 
-    loaded = load_spec(spec, _overrides(set_, profile))
-    services, client = _cluster()
-    from .submit import submit as submit_job
+    forked = [] if fork is None else [f"sweep.fork={fork}"]
+    _submit(load_spec(spec, [*_overrides(set_, profile), *forked]), follow)
 
-    job = submit_job(client, loaded, services, find_home())
-    typer.echo(f"job {job.id} {'submitted' if job.is_new else 'runs already'}")
-    if follow:
-        _follow(client, job.id)
-    else:
-        typer.echo(f"follow it by `advseg follow {job.id}`")
+
+@app.command()
+def resume(
+    name: Annotated[str, typer.Argument(help="The sweep's name.")],
+    follow: Follow = False,
+    storage: Storage = None,
+    ledger: LedgerUrl = None,
+) -> None:
+    """Go on with a sweep by the spec in its ledger: unfinished trials first, then new ones."""
+    from .ledger import read_spec
+
+    _submit(read_spec(storage or find_home() / "runs", name, _checked(ledger)), follow)
 
 
 @app.command()
@@ -251,12 +264,33 @@ def pull(
 @sweep.command()
 def show(
     name: Annotated[str, typer.Argument(help="The sweep's name.")],
-    storage: Annotated[Path | None, typer.Option(help="The spec's storage, if it names one.")] = None,
+    storage: Storage = None,
+    ledger: LedgerUrl = None,
+    all_: Annotated[bool, typer.Option("--all", help="Print all trials, not only the best.")] = False,
 ) -> None:
-    """List the trials of a sweep, best first, beside its baseline."""
+    """List the trials of a sweep, best first, beside its baseline, and say which parameters decide."""
     from .sweep_page import print_sweep
 
-    print_sweep(storage or find_home() / "runs", name)
+    print_sweep(storage or find_home() / "runs", name, _checked(ledger), whole=all_)
+
+
+@app.command()
+def sweeps(storage: Storage = None, ledger: LedgerUrl = None) -> None:
+    """List the sweeps of a ledger: how far they are and the best mIoU of each."""
+    from .sweeps_page import print_sweeps
+
+    print_sweeps(storage or find_home() / "runs", _checked(ledger))
+
+
+def _checked(ledger: str | None) -> str | None:
+    """The value of `--ledger`. Raises UserError if it is no address of a ledger."""
+    from ..trainers.errors import UserError
+    from .ledger_address import check_address
+
+    try:
+        return None if ledger is None else check_address(ledger)
+    except ValueError as error:
+        raise UserError(f"--ledger {error}") from None
 
 
 def _overrides(set_: list[str] | None, profile: bool) -> list[str]:
@@ -276,6 +310,18 @@ def _cluster() -> "tuple[Services, JobSubmissionClient]":
     # Ray's clients tell of every upload and every closed stream.
     logging.disable(logging.INFO)
     return running, connect_jobs(running)
+
+
+def _submit(spec: "Spec", follow: bool) -> None:
+    services, client = _cluster()
+    from .submit import submit as submit_job
+
+    job = submit_job(client, spec, services, find_home())
+    typer.echo(f"job {job.id} {'submitted' if job.is_new else 'runs already'}")
+    if follow:
+        _follow(client, job.id)
+    else:
+        typer.echo(f"follow it by `advseg follow {job.id}`")
 
 
 def _follow(client: "JobSubmissionClient", id: str) -> None:

@@ -1,70 +1,121 @@
-"""A task is carried out: in this process, tracked, with its failure in one line."""
+"""A task is carried out: in this process, tracked, with a heartbeat, and with its failure in one line."""
 
 import logging
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import torch
 
 from ..trainers.data.dataset import open_dataset
 from ..trainers.distributed import World
-from ..trainers.errors import DivergedError, UserError
-from ..trainers.loop import Outcome, Training
+from ..trainers.errors import FencedError, PreemptedError
+from ..trainers.loop import Training
 from ..trainers.profiling import PHASES, TRACE
-from ..trainers.reporter import PanelReporter, Reporter, Reporters
+from ..trainers.reporter import PanelReporter, Report
+from . import preemption
+from .failures import failure_of
 from .fetch import start_weights
+from .heartbeat import Heart
+from .lease import Lease
 from .mlflow_reporter import MlflowReporter
 from .spec import Spec
 from .task import Task
 
 PANEL = "validation.png"
 LOG = "log.txt"
+ARTIFACTS = (PANEL, LOG, TRACE, PHASES)
+"""Files of a training's directory that are kept with its run, where they exist."""
 
 
-def run_task(task: Task, reporter: Reporter, *, world: World, device: torch.device | None = None) -> Outcome:
-    """Train in this process, tracked by the leading worker. Raises what the training or the reporter raises."""
-    spec = Spec.model_validate(task.spec)
-    if not world.leads:
-        return _train(task, spec, reporter, world, device)
-    task.directory.mkdir(parents=True, exist_ok=True)
+class _Guard:
+    """Fences out older attempts, and listens for SIGTERM."""
+
+    def __init__(self, lease: Lease) -> None:
+        self._lease = lease
+
+    def check(self) -> None:
+        self._lease.check()
+
+    def asked_to_stop(self) -> bool:
+        return preemption.asked_to_stop()
+
+
+def run_task(task: Task, *, world: World, device: torch.device | None = None, node: str = "") -> Generator[Report]:
+    """Train in this process, report by report, tracked by the leading worker.
+
+    Raises what `Training.reports` raises, and FencedError if a newer attempt has the task's directory.
+    """
+    lease = Lease(task.directory, task.attempt)
+    with preemption.training():
+        if world.leads:
+            yield from _lead(task, world, device, lease, node)
+        else:
+            with closing(_reports(_training(task, world, device, lease), task, world)) as reports:
+                yield from reports
+
+
+def _lead(task: Task, world: World, device: torch.device | None, lease: Lease, node: str) -> Generator[Report]:
+    lease.take()
     tracker = MlflowReporter(task.tracking_uri, task.identity, task.spool)
-    reporters = Reporters(tracker, PanelReporter(task.directory / PANEL), reporter)
-    state, reason = "STOPPED", "stopped from outside"
+    panels = PanelReporter(task.directory / PANEL)
+    training: Training | None = None
+    heart = Heart(
+        task.directory,
+        task.attempt,
+        lambda: training.step if training else 0,
+        lambda: tracker.run_id,
+        node,
+        halvings=task.halvings,
+    )
+    state, reason, preempted, mine = "STOPPED", "stopped from outside", False, True
     try:
         with _logging_to(task.directory / LOG):
             try:
-                outcome = _train(task, spec, reporters, world, device)
+                training = _training(task, world, device, lease)
+                with closing(_reports(training, task, world)) as reports:
+                    for report in reports:
+                        lease.check()
+                        tracker.report(report)
+                        panels.report(report)
+                        yield report
+            except (FencedError, PreemptedError) as error:
+                # The run goes on, in another process.
+                preempted, mine = isinstance(error, PreemptedError), False
+                raise
             except Exception as error:
-                state, reason = "FAIL", reason_of(error)
+                state, reason = "FAIL", str(failure_of(error))
                 logging.getLogger("advseg").error("%s", traceback.format_exc())
                 raise
         state, reason = "COMPLETE", ""
-        return outcome
     finally:
-        # Also on the SystemExit by which Tune stops a trial.
-        tracker.close(state, reason, [task.directory / name for name in (PANEL, LOG, TRACE, PHASES)])
+        # Also when the trial is stopped, which closes this generator.
+        if mine:
+            tracker.close(state, reason, [task.directory / name for name in ARTIFACTS])
+        else:
+            tracker.leave()
+        heart.stop(preempted=preempted)
 
 
-def _train(task: Task, spec: Spec, reporter: Reporter, world: World, device: torch.device | None) -> Outcome:
+def _training(task: Task, world: World, device: torch.device | None, lease: Lease) -> Training:
+    spec = Spec.model_validate(task.spec)
     dataset = open_dataset(spec.dataset)
     weights = start_weights(spec, task.directory, task.storage)
-    training = Training(spec.recipe(), dataset, task.directory, world=world, device=device, weights=weights)
-    return training.run(reporter, trace=task.directory if spec.profile and world.leads else None)
+    return Training(
+        spec.recipe(),
+        dataset,
+        task.directory,
+        world=world,
+        device=device,
+        weights=weights,
+        guard=_Guard(lease),
+        any_accumulation=task.halvings > 0,
+    )
 
 
-def reason_of(error: Exception) -> str:
-    """Why a training failed, in one line."""
-    match error:
-        case DivergedError():
-            return f"diverged: {error}"
-        case UserError():
-            return str(error)
-        case torch.cuda.OutOfMemoryError() | MemoryError():
-            return f"out of memory: {error}"
-        case _:
-            return " ".join(f"{type(error).__name__}: {error}".split())
+def _reports(training: Training, task: Task, world: World) -> Generator[Report]:
+    return training.reports(trace=task.directory if task.spec["profile"] and world.leads else None)
 
 
 @contextmanager

@@ -3,14 +3,16 @@
 import sys
 from collections.abc import Callable
 
-from ..trainers.errors import DivergedError, UserError
+from ..trainers.errors import DivergedError, FencedError, UserError
 
 EXTRA = ("boto3", "mlflow", "optuna", "psutil", "ray")
 """What `pip install advseg` leaves out and `advseg[platform]` brings."""
 
 
 def exit_status(work: Callable[[], object]) -> int:
-    """Run a command: 0 when it is done, 2 for a user's mistake, 1 for a diverged run, 130 when interrupted.
+    """Run a command: 0 when it is done, 2 for a user's mistake, 130 when interrupted.
+
+    1 for a run that diverged or that another process took over.
 
     What went wrong is one line on stderr. A file that cannot be read or written is the user's to mend.
     """
@@ -27,7 +29,7 @@ def exit_status(work: Callable[[], object]) -> int:
         if missing not in EXTRA:
             raise
         return _fail(f"error: this command needs {missing}: pip install 'advseg[platform]'", 2)
-    except DivergedError as error:
+    except (DivergedError, FencedError) as error:
         return _fail(f"error: {error}", 1)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)

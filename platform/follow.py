@@ -78,7 +78,7 @@ def follow(client: JobSubmissionClient, id: str, console: Console) -> JobStatus:
         def show(event: Event) -> None:
             match event:
                 case Stage():
-                    console.print(event.text)
+                    console.print(event.text, soft_wrap=True, markup=False, highlight=False)
                 case TrialUpdate():
                     console.print(update_line(event), soft_wrap=True, markup=False, highlight=False)
 
@@ -87,7 +87,7 @@ def follow(client: JobSubmissionClient, id: str, console: Console) -> JobStatus:
         console.print(verdict_text(progress.verdict), soft_wrap=True, highlight=False)
     if status == JobStatus.FAILED:
         for line in progress.log[-_LOG_TAIL:]:
-            console.print(line, markup=False, highlight=False)
+            console.print(line, soft_wrap=True, markup=False, highlight=False)
     return status
 
 

@@ -1,83 +1,94 @@
 """The sweep's ledger: an Optuna study in a SQL database. One row is one trial number, one MLflow run, one directory."""
 
-import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
+from pydantic import ValidationError
 
 from ..trainers.errors import UserError
-from .spec import Pruner, Spec, Sweep
+from .account import Account
+from .accounts import read_accounts, write_account
+from .database import close_database, exists, open_database, readable, reading
+from .ledger_address import shown
+from .origin import FROM, Origin, inherit, refuse_changes
+from .ownership import Owner, Ownership, claim, fence
+from .pruners import pruner_of
+from .rows import Row
+from .samplers import sampler_of
+from .spec import Spec
+from .spec_errors import problems_of
+from .sweep_spec import Sweep
 
-_SPEC_DIGEST = "advseg.spec_digest"
+_SPEC = "advseg.spec"
+_ORIGIN = "advseg.origin"
+_BASE = "advseg.base"  # numbers below it are of inherited trials and first points
+_INHERITED = "advseg.inherited"  # how many trials are another sweep's
+_VERSION_0_DIGEST = "advseg.spec_digest"
 _REASON = "advseg.reason"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One trial as the ledger knows it."""
-
-    number: int
-    params: dict[str, float]
-    state: TrialState
-    reason: str
-    """Why it failed or was stopped; empty otherwise."""
-    curve: dict[int, float]
-    """Mean IoU in percent by step."""
-
-    @property
-    def value(self) -> float | None:
-        """The newest mean IoU in percent, None before the first report."""
-        return self.curve[max(self.curve)] if self.curve else None
-
-
 class Ledger:
-    """Hands out trials and holds what became of them."""
+    """Hands out trials and holds what became of them. Every write is refused once another process owns the sweep."""
 
-    def __init__(self, study: optuna.Study, storage: RDBStorage, sweep: Sweep, seed: int) -> None:
+    def __init__(self, study: optuna.Study, database: RDBStorage, ownership: Ownership, spec: Spec) -> None:
+        assert spec.sweep
         self._study = study
-        self._storage = storage
-        self._study_id = storage.get_study_id_from_name(study.study_name)
-        self._sweep = sweep
-        self._seed = seed
+        self._database = database
+        self._study_id = database.get_study_id_from_name(study.study_name)
+        self._sweep: Sweep = spec.sweep
+        self._seed = spec.trainer.seed
+        self._base = study.user_attrs[_BASE]
+        self._inherited = study.user_attrs[_INHERITED]
+        self.ownership = ownership
         # Sorted, for the sampler draws one value after the other and a spec's digest knows no order of keys.
         self._space: dict[str, BaseDistribution] = {
-            key: FloatDistribution(r.low, r.high, log=r.log) for key, r in sorted(sweep.space.items())
+            key: FloatDistribution(r.low, r.high, log=r.log) for key, r in sorted(self._sweep.space.items())
         }
+        self._trial_ids = {t.number: t._trial_id for t in study.get_trials(deepcopy=False)}
+        self._opened = sum(t.state is not TrialState.WAITING for t in study.get_trials(deepcopy=False))
         self._draw_what_is_missing()
+
+    def close(self) -> None:
+        """Give the sweep up."""
+        self.ownership.release()
+        close_database(self._database)
 
     def unfinished(self) -> list[int]:
         """Numbers of trials that were handed out and never finished, oldest first."""
         return [row.number for row in self.rows() if row.state is TrialState.RUNNING]
 
     def propose(self) -> int | None:
-        """Open a new trial and return its number, or None when the budget of trials is spent."""
-        trials = self._study.get_trials(deepcopy=False)
-        waiting = [t.number for t in trials if t.state is TrialState.WAITING]
-        number = min(waiting, default=len(trials))
-        if number >= self._sweep.trials:
+        """Open a new trial and return its number, or None when the budget, or a grid, is spent."""
+        # Nobody else asks this study: trials are numbered in the order in which we open them.
+        number = self._opened
+        if number - self._inherited >= self._sweep.trials or not self._take_sampler_for(number):
             return None
-        self._seed_for(number)
         trial = self._study.ask(self._space)
         assert trial.number == number, "another process asks the same study"
+        self._trial_ids[number] = trial._trial_id
+        self._opened += 1
         return number
 
     def report(self, number: int, step: int, value: float) -> None:
         """Hold a trial's mean IoU at a step; one that is held already stays. A finished trial takes no more."""
         row = self.row(number)
         if row.state is TrialState.RUNNING and step not in row.curve:
-            self._storage.set_trial_intermediate_value(self._trial_id(number), step, value)
+            self._database.set_trial_intermediate_value(self._trial_ids[number], step, value)
 
     def should_prune(self, number: int) -> bool:
         """Whether the study's pruner would stop a trial now."""
-        return self._study.pruner.prune(self._study, self._storage.get_trial(self._trial_id(number)))
+        return self._study.pruner.prune(self._study, self._database.get_trial(self._trial_ids[number]))
+
+    def note(self, number: int, account: Account) -> None:
+        """Hold what a trial has cost; also after its end."""
+        write_account(self._database.engine, self._study_id, self.ownership.epoch, number, account)
 
     def finish(self, number: int, state: TrialState, reason: str = "") -> None:
         """Close a trial; one that is closed already stays as it is.
@@ -89,135 +100,177 @@ class Ledger:
             return
         if state is TrialState.COMPLETE and (row.value is None or not math.isfinite(row.value)):
             state, reason = TrialState.FAIL, f"bad value: {row.value}"
-        if reason:
-            self._storage.set_trial_user_attr(self._trial_id(number), _REASON, reason)
-        self._study.tell(number, row.value if state is TrialState.COMPLETE else None, state)
+        if reason != row.reason:  # A crash may have come between a reason and its end.
+            self._database.set_trial_user_attr(self._trial_ids[number], _REASON, reason)
+        values = [row.value] if state is TrialState.COMPLETE and row.value is not None else None
+        self._database.set_trial_state_values(self._trial_ids[number], state, values)
 
     def row(self, number: int) -> Row:
         """One trial."""
-        return _row(self._storage.get_trial(self._trial_id(number)))
+        trial = self._database.get_trial(self._trial_ids[number])
+        return _row(trial, read_accounts(self._database.engine, self._study_id, [number]))
 
     def rows(self) -> list[Row]:
-        """All trials that were handed out, by number."""
-        trials = self._study.get_trials(deepcopy=False)
-        return [_row(t) for t in trials if t.state is not TrialState.WAITING]
+        """All trials that were handed out, by number; those of another sweep that the sampler learns from are not."""
+        return _own_rows(self._study, self._database)
 
-    def _seed_for(self, number: int) -> None:
-        # The seed belongs to the trial, not to the process that asks: a sampler made anew with one
-        # seed would propose its earlier points again.
-        self._study.sampler = _sampler(self._sweep, seed_of(self._seed, number))
+    def _take_sampler_for(self, number: int) -> bool:
+        """Put the sampler of a trial in place; False if it has no more points."""
+        if number < self._base:
+            return True  # A first point, which waits in the study.
+        sampler = sampler_of(self._sweep, self._seed, number, number - self._base)
+        if sampler is not None:
+            self._study.sampler = sampler
+        return sampler is not None
 
     def _draw_what_is_missing(self) -> None:
         """Complete the points of trials that a crash cut off while they were drawn, value after value."""
         for row in self.rows():
             if row.state is TrialState.RUNNING and row.params.keys() != self._space.keys():
-                self._seed_for(row.number)
-                trial = optuna.Trial(self._study, self._trial_id(row.number))
+                self._take_sampler_for(row.number)
+                trial = optuna.Trial(self._study, self._trial_ids[row.number])
                 for key in self._space:
                     asked = self._sweep.space[key]
                     trial.suggest_float(key, asked.low, asked.high, log=asked.log)
 
-    def _trial_id(self, number: int) -> int:
-        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
 
+def open_ledger(storage: Path, spec: Spec, origin: Origin, owner: Owner | None = None) -> Ledger:
+    """Become the owner of a sweep's study, or begin it.
 
-def open_ledger(storage: Path, spec: Spec) -> Ledger:
-    """Open the study of a sweep, or begin it. Raises UserError if it was begun with another spec."""
+    Raises UserError if another process owns it, if it was begun with another spec, other data or other code, or if
+    the sweep that it is to learn from does not fit.
+    """
     assert spec.sweep
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage.mkdir(parents=True, exist_ok=True)
-    with _readable(storage):
-        database = RDBStorage(ledger_url(storage))
-        study = optuna.create_study(
-            study_name=spec.name,
-            storage=database,
-            direction="maximize",
-            pruner=_pruner(spec.sweep.pruner),
-            load_if_exists=True,
-        )
-    digest = study.user_attrs.get(_SPEC_DIGEST)
-    if digest is None:
-        for point in spec.sweep.first:
-            study.enqueue_trial(dict(point), skip_if_exists=True)
-        study.set_user_attr(_SPEC_DIGEST, spec.digest())
-    elif digest != spec.digest():
-        raise UserError(
-            f"sweep {spec.name} was begun with another spec: submit the old one to go on with it, "
-            f"or choose another name, as in --set name={spec.name}-2"
-        )
-    return Ledger(study, database, spec.sweep, spec.trainer.seed)
+    with ExitStack() as undone:
+        database = open_database(storage, spec.ledger)
+        undone.callback(close_database, database)
+        with readable(storage, spec.ledger):
+            study = optuna.create_study(
+                study_name=spec.name,
+                storage=database,
+                direction="maximize",
+                pruner=pruner_of(spec.sweep.pruner, spec.trainer.steps),
+                load_if_exists=True,
+            )
+            study_id = database.get_study_id_from_name(spec.name)
+            epoch = claim(database.engine, study_id, spec.name, owner or Owner.here())
+        fence(database, study_id, epoch)
+        ownership = Ownership(database.engine, study_id, epoch)
+        undone.callback(ownership.release)
+        _begin_or_compare(study, database, _place(storage, spec.ledger), spec, origin)
+        ledger = Ledger(study, database, ownership, spec)
+        undone.pop_all()
+    return ledger
 
 
-def read_rows(storage: Path, sweep: str) -> list[Row]:
-    """The trials of a sweep, read without its spec. Raises UserError if there is no such sweep."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with _readable(storage):
-        names = optuna.get_all_study_names(ledger_url(storage)) if ledger_file(storage).exists() else []
-    if sweep not in names:
-        known = ", ".join(names) or "none yet"
-        raise UserError(f"there is no sweep {sweep} in {storage}; known sweeps: {known}")
-    study = optuna.load_study(study_name=sweep, storage=ledger_url(storage))
-    return [_row(t) for t in study.get_trials(deepcopy=False) if t.state is not TrialState.WAITING]
+def _begin_or_compare(study: optuna.Study, database: RDBStorage, place: str, spec: Spec, origin: Origin) -> None:
+    assert spec.sweep
+    attrs = study.user_attrs
+    if _SPEC in attrs:
+        refuse_changes(spec, _spec_of(study), origin, Origin(**attrs[_ORIGIN]))
+    elif _VERSION_0_DIGEST in attrs:
+        if attrs[_VERSION_0_DIGEST] != spec.digest():
+            raise UserError(
+                f"sweep {spec.name} was begun with another spec, by a version of advseg that kept its digest only: "
+                f"submit the old one to go on with it, or choose another name, as in --set name={spec.name}-2"
+            )
+        study.set_user_attr(_BASE, len(spec.sweep.first))
+        study.set_user_attr(_INHERITED, 0)
+    else:
+        # A crash may have come after any of these lines: what is there already stays, and the rest follows it.
+        waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        if spec.sweep.fork and not waiting:
+            _fork(study, database, place, spec, origin)
+        for point in spec.sweep.first[len(waiting) :]:
+            study.enqueue_trial(dict(point))
+        trials = study.get_trials(deepcopy=False)
+        study.set_user_attr(_BASE, len(trials))
+        study.set_user_attr(_INHERITED, sum(FROM in t.user_attrs for t in trials))
+    study.set_user_attr(_ORIGIN, asdict(origin))
+    # Last: a sweep that has it was begun wholly. Written again, so that a raised budget is the one that is resumed.
+    study.set_user_attr(_SPEC, spec.model_dump(mode="json"))
 
 
-@contextmanager
-def _readable(storage: Path) -> Iterator[None]:
-    """Turn what a damaged database raises into a UserError."""
+def _fork(study: optuna.Study, database: RDBStorage, place: str, spec: Spec, origin: Origin) -> None:
+    """Let the sampler of a new sweep learn from the finished trials of another."""
+    assert spec.sweep and spec.sweep.fork
+    source = _load(database, spec.sweep.fork, place)
+    attrs = source.user_attrs
+    if _SPEC not in attrs:
+        raise UserError(f"sweep.fork names {spec.sweep.fork}, which was never begun by this version of advseg: run it")
+    inherit(study, spec, source, _spec_of(source), origin, Origin(**attrs[_ORIGIN]))
+
+
+def _spec_of(study: optuna.Study) -> Spec:
+    """The spec that a sweep was begun with. Raises UserError if this version does not understand it."""
+    document = study.user_attrs[_SPEC]
     try:
-        yield
-    except SQLAlchemyError as error:
+        return Spec.model_validate(document)
+    except ValidationError as error:
         raise UserError(
-            f"ledger {ledger_file(storage)} cannot be read ({str(error).splitlines()[0]}): restore or move it"
+            f"sweep {study.study_name} holds a spec that this version of advseg does not read "
+            f"({problems_of(error, Spec, document)[0]}): go on with the version that wrote it"
         ) from None
 
 
-def ledger_file(storage: Path) -> Path:
-    """Where the SQLite database lies."""
-    return storage / "ledger.db"
+def read_rows(storage: Path, sweep: str, ledger: str | None = None) -> list[Row]:
+    """The trials of a sweep, read without its spec. Raises UserError if there is no such sweep."""
+    with _reading(storage, sweep, ledger) as (study, database):
+        return _own_rows(study, database)
 
 
-def ledger_url(storage: Path) -> str:
-    """The database as SQLAlchemy names it."""
-    return f"sqlite:///{ledger_file(storage)}"
+def read_spec(storage: Path, sweep: str, ledger: str | None = None) -> Spec:
+    """The spec that a sweep was last run with. Raises UserError if there is none, or one of another version."""
+    with _reading(storage, sweep, ledger) as (study, _):
+        if _SPEC not in study.user_attrs:
+            raise UserError(f"sweep {sweep} was begun by an older version of advseg: submit its spec to go on with it")
+        return _spec_of(study)
 
 
-def best_row(rows: Sequence[Row]) -> Row | None:
-    """The complete trial of the highest mean IoU; of equals the first."""
-    complete = [row for row in rows if row.state is TrialState.COMPLETE and row.value is not None]
-    return max(complete, key=lambda row: (row.value or 0.0, -row.number), default=None)
+def sweep_names(storage: Path, ledger: str | None = None) -> list[str]:
+    """All sweeps of a ledger, in the order of their beginning."""
+    if not exists(storage, ledger):
+        return []
+    with reading(storage, ledger) as database:
+        return optuna.get_all_study_names(database)
 
 
-def beats(best_miou: float | None, baseline_miou: float | None) -> bool:
-    """Whether a mean IoU is better than the baseline's; nothing beats a baseline that is not there."""
-    return best_miou is not None and baseline_miou is not None and best_miou > baseline_miou
+@contextmanager
+def _reading(storage: Path, sweep: str, ledger: str | None) -> Iterator[tuple[optuna.Study, RDBStorage]]:
+    place = _place(storage, ledger)
+    if not exists(storage, ledger):
+        raise UserError(f"there is no sweep {sweep} in {place}; known sweeps: none yet")
+    with reading(storage, ledger) as database:
+        yield _load(database, sweep, place), database
 
 
-def seed_of(seed: int, number: int) -> int:
-    """The sampler's seed, below 2**32, for a trial of a sweep."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4], "little")
+def _load(database: RDBStorage, sweep: str, place: str) -> optuna.Study:
+    names = optuna.get_all_study_names(database)
+    if sweep not in names:
+        raise UserError(f"there is no sweep {sweep} in {place}; known sweeps: {', '.join(names) or 'none yet'}")
+    return optuna.load_study(study_name=sweep, storage=database)
 
 
-def _row(trial: FrozenTrial) -> Row:
+def _place(storage: Path, ledger: str | None) -> str:
+    return str(storage) if ledger is None else shown(ledger)
+
+
+def _own_rows(study: optuna.Study, database: RDBStorage) -> list[Row]:
+    accounts = read_accounts(database.engine, database.get_study_id_from_name(study.study_name))
+    trials = study.get_trials(deepcopy=False)
+    return [_row(t, accounts) for t in trials if t.state is not TrialState.WAITING and FROM not in t.user_attrs]
+
+
+def _row(trial: FrozenTrial, accounts: Mapping[int, Account]) -> Row:
     return Row(
         number=trial.number,
         params=_floats(trial.params),
         state=trial.state,
         reason=trial.user_attrs.get(_REASON, ""),
         curve=dict(sorted(trial.intermediate_values.items())),
+        account=accounts.get(trial.number, Account()),
     )
 
 
 def _floats(params: Mapping[str, float]) -> dict[str, float]:
     return {key: float(value) for key, value in params.items()}
-
-
-def _sampler(sweep: Sweep, seed: int) -> optuna.samplers.BaseSampler:
-    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=sweep.sampler.startup_trials)
-
-
-def _pruner(pruner: Pruner | None) -> optuna.pruners.BasePruner:
-    if pruner is None:
-        return optuna.pruners.NopPruner()
-    return optuna.pruners.SuccessiveHalvingPruner(
-        min_resource=pruner.min_resource, reduction_factor=pruner.reduction_factor
-    )

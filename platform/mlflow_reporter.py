@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ _BATCH = 1000
 _RETRY_S = 2.0
 _HEAD_START_S = 5.0
 """How long a training that has not reported yet is left alone."""
+_LEAVE_S = 2.0
+"""How long leaving waits for a request that is under way."""
 _FAREWELL_S = 30.0
 """How long closing waits for a server that does not answer."""
 
@@ -48,6 +51,8 @@ class MlflowReporter:
         self._spool = Spool(spool)
         self._last_step = max((record["step"] for record in self._spool.records()), default=-1)
         self._wake = threading.Event()
+        self.run_id: str | None = None
+        """Of the MLflow run, once it is known."""
         self._end: tuple[str, str, list[Path]] | None = None
         self._abandoned = threading.Event()
         self._thread = threading.Thread(target=self._send_all, name="mlflow-flusher", daemon=True)
@@ -75,6 +80,12 @@ class MlflowReporter:
             self._abandoned.set()
             log.warning("MLflow does not answer; metrics of %s stay in its spool", self._identity.key)
 
+    def leave(self) -> None:
+        """Stop sending and leave the run open; what is not sent yet stays in the spool for whoever goes on."""
+        self._abandoned.set()
+        self._wake.set()
+        self._thread.join(_LEAVE_S)
+
     def _send_all(self) -> None:
         # Importing MLflow keeps the interpreter busy for a second or more, which delays the first step by as much.
         self._wake.wait(self._head_start_s)
@@ -82,13 +93,13 @@ class MlflowReporter:
 
         from .tracking import close_run, ensure_run
 
-        client, run_id = MlflowClient(self._tracking_uri), None
+        client = MlflowClient(self._tracking_uri)
         while not self._abandoned.is_set():
             self._wake.clear()
             end = self._end
             try:
-                run_id = run_id or ensure_run(client, self._identity)
-                self._send_unsent(client, run_id)
+                self.run_id = run_id = self.run_id or ensure_run(client, self._identity)
+                send_unsent(client, run_id, self._spool, self._abandoned.is_set)
                 if end and not self._abandoned.is_set():
                     state, reason, artifacts = end
                     for path in artifacts:
@@ -104,15 +115,17 @@ class MlflowReporter:
             if end is None:
                 self._wake.wait()
 
-    def _send_unsent(self, client: "MlflowClient", run_id: str) -> None:
-        from mlflow.entities import Metric
 
-        for record in self._spool.unsent():
-            metrics = [
-                Metric(name, value, record["timestamp"], record["step"]) for name, value in record["metrics"].items()
-            ]
-            for start in range(0, len(metrics), _BATCH):
-                client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
-            if self._abandoned.is_set():
-                return
-            self._spool.mark_sent(1)
+def send_unsent(client: "MlflowClient", run_id: str, spool: Spool, abandoned: Callable[[], bool]) -> None:
+    """Send what a spool holds, record by record, and mark each; stops when `abandoned`."""
+    from mlflow.entities import Metric
+
+    for record in spool.unsent():
+        metrics = [
+            Metric(name, value, record["timestamp"], record["step"]) for name, value in record["metrics"].items()
+        ]
+        for start in range(0, len(metrics), _BATCH):
+            client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
+        if abandoned():
+            return
+        spool.mark_sent(1)

@@ -1,9 +1,20 @@
-"""How many trials fit on a cluster at the same time."""
+"""What a sweep needs of a cluster, and how many of its trials fit on it at the same time."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
 
 from ..trainers.errors import UserError
 from .resources import Resources
+
+
+def check_ledger(ledger: str | None, addresses: Sequence[str]) -> None:
+    """Raise UserError if a cluster with nodes at these addresses needs a ledger that the spec does not name."""
+    remote = [address for address in addresses if not ip_address(address).is_loopback]
+    if remote and ledger is None:
+        raise UserError(
+            f"the cluster has nodes that others can reach ({remote[0]}), but the spec names no ledger, and an SQLite "
+            f"file serves one machine only: add ledger: postgresql://user@host/database"
+        )
 
 
 def concurrency_of(asked: int, resources: Resources, cluster: Mapping[str, float]) -> int:

@@ -42,6 +42,12 @@ def launch(argv: Sequence[str], *, environment: Mapping[str, str], folder: Path,
     return identity
 
 
+def this_process() -> ProcessIdentity:
+    """The calling process."""
+    process = psutil.Process()
+    return ProcessIdentity(pid=process.pid, created=_created(process))
+
+
 def is_alive(identity: ProcessIdentity) -> bool:
     """Whether the very process still runs; a zombie does not."""
     process = _find(identity)

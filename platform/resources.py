@@ -14,3 +14,8 @@ class Resources(Section):
     """Ray Train workers that share one global batch."""
     cpus_per_worker: Annotated[float, Field(gt=0)] = 1
     gpus_per_worker: Annotated[float, Field(ge=0)] = 0
+
+    @property
+    def devices(self) -> float:
+        """GPUs that a training takes, or its workers where there are none."""
+        return self.workers * (self.gpus_per_worker or 1)

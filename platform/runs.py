@@ -19,6 +19,7 @@ class RunIdentity:
     parent: str | None = None
     """Key of the parent run."""
     params: dict[str, Any] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
 
 
 def sweep_identity(document: Mapping[str, Any]) -> RunIdentity:

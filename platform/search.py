@@ -1,47 +1,48 @@
-"""Tune asks the ledger: which trial next, whether to go on with one, and what became of it."""
+"""Ray Tune asks the ledger: which trial next, whether to go on with one, and what became of it."""
 
-import math
-from collections.abc import Callable
 from typing import Any, cast
 
-from optuna.trial import TrialState
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from .events import TrialUpdate, emit
-from .keys import key_of
-from .ledger import Ledger, Row
-from .report_keys import FAILURE, METRIC, NUMBER, STEP
+from .attempts import Attempts
+from .report_keys import ATTEMPT, FAILURE, HALVINGS, KIND, METRIC, NUMBER, PARAMS, STEP
+from .retry import Failure, Kind
 
 
 class LedgerSearcher(Searcher):
-    """Proposes unfinished trials of the ledger first, then new ones until the budget is spent."""
+    """Proposes what the ledger hands out, and closes what Tune has ended."""
 
-    def __init__(self, ledger: Ledger, watch: "TrialWatch") -> None:
+    def __init__(self, attempts: Attempts) -> None:
         super().__init__(metric=METRIC, mode="max")
-        self._ledger = ledger
-        self._watch = watch
-        self._unfinished = ledger.unfinished()
+        self._attempts = attempts
         self._numbers: dict[str, int] = {}
+        self._condemned: dict[int, Failure] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """The configuration of one trial: its number and parameters."""
-        number = self._unfinished.pop(0) if self._unfinished else self._ledger.propose()
-        if number is None:
-            return cast("None", Searcher.FINISHED)
-        self._numbers[trial_id] = number
-        row = self._watch.changed(number)
-        return {NUMBER: number, "params": row.params}
+        """The configuration of one attempt."""
+        row = self._attempts.next()
+        if row is None:
+            # Tune asks no more once it has heard FINISHED: what still runs may break and come back.
+            return cast("None", Searcher.FINISHED) if self._attempts.spent else None
+        self._numbers[trial_id] = row.number
+        account = row.account
+        return {NUMBER: row.number, PARAMS: row.params, ATTEMPT: account.attempts, HALVINGS: account.halvings}
+
+    def condemn(self, number: int, failure: Failure) -> None:
+        """Say why the process of an attempt is about to be killed."""
+        self._condemned[number] = failure
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
-        """Close the trial in the ledger, unless the scheduler has done so."""
+        """Close the attempt, unless the scheduler has done so."""
         number = self._numbers.pop(trial_id)
+        condemned = self._condemned.pop(number, None)
         if error:
-            self._ledger.finish(number, TrialState.FAIL, "its worker process died")
-        else:
-            self._ledger.finish(number, TrialState.COMPLETE)
-        self._watch.changed(number)
+            self._attempts.fail(number, condemned or self._attempts.lost(number))
+        elif result and result.get("done"):
+            self._attempts.complete(number)
+        # Else an interrupt ends the search, and the trial stays as it is for the next one.
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the ledger holds it all, and nothing is pickled."""
@@ -53,57 +54,15 @@ class LedgerSearcher(Searcher):
 class LedgerScheduler(FIFOScheduler):
     """Writes each report to the ledger and stops the trials that its pruner gives up."""
 
-    def __init__(self, ledger: Ledger, watch: "TrialWatch", steps: int) -> None:
+    def __init__(self, attempts: Attempts) -> None:
         super().__init__()
-        self._ledger = ledger
-        self._watch = watch
-        self._steps = steps
+        self._attempts = attempts
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """CONTINUE or STOP."""
         number = trial.config[NUMBER]
         if FAILURE in result:
-            self._ledger.finish(number, TrialState.FAIL, result[FAILURE])
+            self._attempts.fail(number, Failure(kind=Kind(result[KIND]), text=result[FAILURE]))
             return TrialScheduler.STOP
-        step = result[STEP]
-        self._ledger.report(number, step, result[METRIC])
-        verdict = TrialScheduler.CONTINUE
-        if not math.isfinite(result[METRIC]):
-            # The pruner would call it merely not among the best.
-            self._ledger.finish(number, TrialState.FAIL, f"bad value: {result[METRIC]}")
-            verdict = TrialScheduler.STOP
-        # After the last step there is nothing to save by stopping, and the trial has earned its value.
-        elif step < self._steps and self._ledger.should_prune(number):
-            self._ledger.finish(number, TrialState.PRUNED, f"not among the best at step {step}")
-            verdict = TrialScheduler.STOP
-        self._watch.changed(number)
-        return verdict
-
-
-class TrialWatch:
-    """Tells followers of every change of a trial."""
-
-    def __init__(self, ledger: Ledger, sweep: str, steps: int, tell: Callable[[TrialUpdate], None] = emit) -> None:
-        self._ledger = ledger
-        self._sweep = sweep
-        self._steps = steps
-        self._tell = tell
-
-    def changed(self, number: int) -> Row:
-        """Read a trial's row, tell it, and return it."""
-        row = self._ledger.row(number)
-        self._tell(update_of(row, self._sweep, self._steps))
-        return row
-
-
-def update_of(row: Row, sweep: str, steps: int) -> TrialUpdate:
-    """A ledger row as followers see it."""
-    return TrialUpdate(
-        key=key_of(sweep, row.number),
-        state=row.state.name,
-        params=row.params,
-        step=max(row.curve, default=0),
-        steps=steps,
-        miou=row.value,
-        reason=row.reason,
-    )
+        goes_on = self._attempts.report(number, result[STEP], result[METRIC])
+        return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_type_hints
+from typing import Any, Literal, Self, get_type_hints
 
 from pydantic import Field, model_validator
 
@@ -11,12 +11,11 @@ from ..models.architectures import SegmenterSettings
 from ..models.discriminator import DiscriminatorSettings
 from ..trainers.data.dataset import DatasetSettings
 from ..trainers.recipe import Recipe, TrainerSettings
+from .ledger_address import LedgerUrl
 from .presets import Preset
 from .resources import Resources
 from .section import Section
-
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{1,62}$")]
-"""Lower-case letters, digits and hyphens: what Ray, MLflow, file systems and URLs all take."""
+from .sweep_spec import Name, Sweep
 
 SEARCHABLE = {
     f"trainer.{name}": get_type_hints(TrainerSettings, include_extras=True)[name]
@@ -34,59 +33,6 @@ _WITHOUT: dict[Variant, tuple[str, ...]] = {
     "self-taught": ("lambda_adv", "lambda_semi_adv"),
     "semi": (),
 }
-
-
-class Range(Section):
-    """Values that a sweep may try for one key."""
-
-    low: float
-    high: float
-    log: bool = False
-    """Draw uniformly in the logarithm; the range must then lie above 0."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if not self.low < self.high:
-            raise ValueError(f"low must be below high, but low is {self.low} and high is {self.high}")
-        if self.log and self.low <= 0:
-            raise ValueError(f"a logarithmic range must lie above 0, but low is {self.low}")
-        return self
-
-
-class Sampler(Section):
-    """How trials are proposed."""
-
-    name: Literal["tpe"] = "tpe"
-    startup_trials: Annotated[int, Field(ge=1)] = 10
-    """Trials drawn at random before the model of the tree-structured Parzen estimator decides."""
-
-
-class Pruner(Section):
-    """When a trial is stopped early."""
-
-    name: Literal["successive_halving"] = "successive_halving"
-    min_resource: Annotated[int, Field(ge=1)]
-    """Steps that every trial may make; it is judged then, and whenever its steps have grown by `reduction_factor`."""
-    reduction_factor: Annotated[int, Field(ge=2)] = 2
-    """A trial goes on if it is among the best 1 / `reduction_factor` of those judged at the same step so far."""
-
-
-class Sweep(Section):
-    """What to search, how, and for how long."""
-
-    trials: Annotated[int, Field(ge=1)]
-    concurrency: Annotated[int, Field(ge=1)] = 2
-    """Trials that run at the same time."""
-    space: dict[str, Range]
-    """Ranges by key, e.g. `trainer.lambda_adv`."""
-    first: tuple[dict[str, float], ...] = ()
-    """Points to try before the sampler proposes any; the paper's, for example."""
-    sampler: Sampler = Sampler()
-    pruner: Pruner | None = None
-    baseline_workers: Annotated[int, Field(ge=1)] = 1
-    """Ray Train workers of the supervised baseline, which runs beside the study on the same labels and steps."""
-    register_as: Name | None = None
-    """Registered model that the best trial becomes a version of, if it beats the baseline."""
 
 
 class Spec(Section):
@@ -109,6 +55,8 @@ class Spec(Section):
     """Published mIoU in percent of this spec and of its ablations; `advseg reproduce` prints ours beside it."""
     storage: Path | None = None
     """Folder for checkpoints and the ledger, reachable from all nodes; by default `runs` beside the services' state."""
+    ledger: LedgerUrl | None = None
+    """PostgreSQL database of the ledger, `postgresql://user@host/database`; by default an SQLite file in `storage`."""
 
     @model_validator(mode="after")
     def _parts_match(self) -> Self:
@@ -139,10 +87,14 @@ class Spec(Section):
         """This spec without the method: every lambda at 0."""
         return self.variant("supervised")
 
-    def digest(self) -> str:
-        """Identity of all that determines a sweep's results, apart from how long it goes on and where."""
-        where = {"storage": True, "resources": True, "published": True, "profile": True, "dataset": {"pack"}}
-        document = self.model_dump(mode="json", exclude=where)
-        for key in ("trials", "concurrency", "register_as"):
+    def identity(self) -> dict[str, Any]:
+        """All that determines a sweep's results, apart from how long it goes on and where, as JSON."""
+        where = dict.fromkeys(("storage", "ledger", "resources", "published", "profile"), True)
+        document = self.model_dump(mode="json", exclude={**where, "dataset": {"pack"}})
+        for key in ("trials", "concurrency", "register_as", "retry", "fork"):
             (document["sweep"] or {}).pop(key, None)
-        return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+        return document
+
+    def digest(self) -> str:
+        """The identity in 64 digits."""
+        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()

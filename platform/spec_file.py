@@ -13,8 +13,9 @@ from ..trainers.data.lists import is_list_file
 from ..trainers.errors import UserError
 from .fetch import S3
 from .presets import apply_preset
-from .spec import SEARCHABLE, Spec, Sweep
+from .spec import SEARCHABLE, Spec
 from .spec_errors import Problem, problems_of
+from .sweep_spec import Sweep
 
 
 class SpecError(UserError):

@@ -13,6 +13,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from ..trainers.errors import UserError
+from .ownership import JOB
 from .package import copy_package
 from .services import Services
 from .spec import Spec
@@ -88,6 +89,7 @@ def submit(client: JobSubmissionClient, spec: Spec, services: Services, home: Pa
                     "MLFLOW_TRACKING_URI": services.tracking_uri,
                     "MLFLOW_DISABLE_TELEMETRY": "true",
                     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+                    JOB: id,
                     **RAY_TRAIN,
                     "RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_WAIT_S),
                 },

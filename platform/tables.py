@@ -1,14 +1,18 @@
 """Tables and lines for the terminal."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from optuna.trial import TrialState
+from rich.bar import Bar
+from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from .curves import Scale, sparkline
 from .events import TrialUpdate, Verdict
-from .ledger import Row, beats
+from .rows import Row, beats
 
 _STYLES = {"RUNNING": "cyan", "COMPLETE": "green", "PRUNED": "yellow", "FAIL": "red"}
 
@@ -16,6 +20,7 @@ _STYLES = {"RUNNING": "cyan", "COMPLETE": "green", "PRUNED": "yellow", "FAIL": "
 def progress_table(stage: str, updates: Sequence[TrialUpdate]) -> Table:
     """Trials in the order in which they were heard of."""
     table, names = _trial_table(stage, [update.params for update in updates], justify="left")
+    table.add_column("state")
     for update in updates:
         table.add_row(
             update.key,
@@ -27,17 +32,43 @@ def progress_table(stage: str, updates: Sequence[TrialUpdate]) -> Table:
     return table
 
 
-def trials_table(sweep: str, rows: Sequence[Row]) -> Table:
-    """The trials of a sweep in the order given."""
+def trials_table(sweep: str, rows: Sequence[Row], scale: Scale) -> Table:
+    """Trials of a sweep in the order given, their curves on the sweep's scale."""
     table, names = _trial_table(f"sweep {sweep}", [row.params for row in rows], justify="right")
+    tried_again = any(row.account.attempts > 1 for row in rows)
+    table.add_column("curve")
+    for heading in (*(["attempts"] if tried_again else []), "device\ntime"):
+        table.add_column(heading, justify="right")
+    table.box, table.padding = None, (0, 1, 0, 0)
+    for column in table.columns:
+        column.no_wrap = True
+    table.add_column("state")
     for row in rows:
         table.add_row(
             str(row.number),
             *(number(row.params.get(name)) for name in names),
             str(max(row.curve, default=0)),
             percent(row.value),
-            _state(row.state.name, row.reason if row.state is TrialState.FAIL else ""),
+            sparkline(row.curve, scale),
+            *([str(row.account.attempts)] if tried_again else []),
+            duration(row.account.device_seconds),
+            _state(row.state.name, row.reason),
         )
+    return table
+
+
+def console_for(table: Table) -> Console:
+    """A console that cuts no word of a table off, though it be wider than the terminal."""
+    ample = Console(width=10_000)
+    least = Measurement.get(ample, ample.options, table).minimum
+    return Console(width=max(Console().width, least))
+
+
+def importance_table(shares: Mapping[str, float]) -> Table:
+    """Parameters with their shares as bars."""
+    table = Table(title="parameter importance", title_justify="left", box=None, show_header=False)
+    for name, share in shares.items():
+        table.add_row(short(name), f"{share:.0%}", Bar(1, 0, share, width=40))
     return table
 
 
@@ -50,7 +81,6 @@ def _trial_table(
     table.add_column("trial", justify=justify)
     for heading in (*(short(name) for name in names), "step", "mIoU"):
         table.add_column(heading, justify="right")
-    table.add_column("state")
     return table, names
 
 
@@ -94,6 +124,18 @@ def number(value: float | None) -> str:
 def percent(value: float | None) -> str:
     """One digit after the point; a dash if there is none."""
     return "-" if value is None else f"{value:.1f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds, from a minute on as h:mm:ss."""
+    whole = round(seconds)
+    return f"{whole} s" if whole < 60 else f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+
+
+def states(rows: Sequence[Row]) -> str:
+    """How many trials are in which state."""
+    counts = sorted(Counter(row.state for row in rows).items())
+    return ", ".join(f"{count} {state.name}" for state, count in counts) or "none"
 
 
 def _state(state: str, reason: str) -> Text:

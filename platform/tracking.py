@@ -1,6 +1,6 @@
 """Runs in MLflow, which are found by their keys before they are created."""
 
-from mlflow.entities import Param, RunTag
+from mlflow.entities import Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
@@ -39,6 +39,18 @@ def find_run(client: MlflowClient, experiment: str, key: str) -> str | None:
     return found[0].info.run_id if found else None
 
 
+def runs_by_key(client: MlflowClient, experiment: str) -> dict[str, Run]:
+    """All runs of an experiment that have keys."""
+    runs: dict[str, Run] = {}
+    token = None
+    while True:
+        page = client.search_runs([experiment_id(client, experiment)], max_results=1000, page_token=token)
+        runs |= {run.data.tags[KEY_TAG]: run for run in page if KEY_TAG in run.data.tags}
+        token = page.token
+        if not token:
+            return runs
+
+
 def ensure_run(client: MlflowClient, identity: RunIdentity) -> str:
     """The id of the run of an identity; it is created only if its key is not found, and reopened if it had ended.
 
@@ -58,8 +70,9 @@ def ensure_run(client: MlflowClient, identity: RunIdentity) -> str:
         logged = client.get_run(run_id).data.params
     # A crash can fall between a run's creation and its parameters.
     params = [Param(key, str(value)) for key, value in identity.params.items() if key not in logged]
-    if params:
-        client.log_batch(run_id, params=params)
+    tags = [RunTag(name, value) for name, value in identity.tags.items()]
+    if params or tags:
+        client.log_batch(run_id, params=params, tags=tags)
     return run_id
 
 
@@ -73,10 +86,3 @@ def close_run(client: MlflowClient, run_id: str, state: str, reason: str = "") -
 def run_url(client: MlflowClient, run_id: str) -> str:
     """Where the MLflow UI shows a run."""
     return f"{client.tracking_uri}/#/experiments/{client.get_run(run_id).info.experiment_id}/runs/{run_id}"
-
-
-def close_key(client: MlflowClient, experiment: str, key: str, state: str, reason: str = "") -> None:
-    """End the run of a key from outside, whatever became of the process that wrote to it."""
-    run_id = find_run(client, experiment, key)
-    if run_id is not None:
-        close_run(client, run_id, state, reason)

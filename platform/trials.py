@@ -1,73 +1,134 @@
 """The trials of a sweep on Ray Tune. Tune executes; what is decided is in the ledger."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from ..trainers.distributed import World
+from ..trainers.errors import FencedError, PreemptedError
 from ..trainers.reporter import Report
-from .execute import reason_of, run_task
+from . import preemption
+from .attempts import Attempts
+from .execute import run_task
+from .failures import failure_of
+from .keys import scratch_of
 from .ledger import Ledger
-from .report_keys import FAILURE, METRIC, NUMBER, STEP
+from .report_keys import ATTEMPT, FAILURE, HALVINGS, KIND, METRIC, NUMBER, PARAMS, STEP
 from .resources import Resources
-from .search import LedgerScheduler, LedgerSearcher, TrialWatch
+from .search import LedgerScheduler, LedgerSearcher
 from .spec import Spec
 from .task import Task
+from .watchdog import Watchdog, trial_directory
 from .workers import run_on_workers, worker_resources
 
-
-class TuneReporter:
-    """Reports to Ray Tune, which stops a trial by the SystemExit that reporting then raises."""
-
-    def report(self, report: Report) -> None:
-        """Send step and mean IoU."""
-        tune.report({STEP: report.step, METRIC: report.metrics[METRIC]})
+MakeTask = Callable[[int, dict[str, float], int, int], Task]
+"""The task of an attempt by trial number, parameters, attempt and halvings of the micro-batch."""
 
 
-def run_trials(spec: Spec, ledger: Ledger, concurrency: int, task_of: Callable[[int, dict[str, float]], Task]) -> None:
+class InProcess(tune.Trainable):
+    """A trial of one worker: it trains in Tune's own process, on its main thread, which hears signals."""
+
+    def setup(self, config: dict[str, Any], make_task: MakeTask | None = None) -> None:
+        """Begin an attempt; Tune leaves nothing out that it was given."""
+        assert make_task
+        preemption.listen()
+        self._make_task = make_task
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Begin an attempt of another trial in this process."""
+        self._reports.close()
+        self._begin(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train up to the next report."""
+        try:
+            report = next(self._reports, None)
+        except (FencedError, PreemptedError):
+            # The training belongs to another process now, or this machine is about to go. The heartbeat has told.
+            os._exit(0)
+        except Exception as error:
+            return failed(error)
+        if report is None:
+            return {**self._last, "done": True}
+        self._last = {STEP: report.step, METRIC: report.metrics[METRIC]}
+        return self._last
+
+    def cleanup(self) -> None:
+        """End the attempt, which sends what is left to MLflow."""
+        self._reports.close()
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self._last: dict[str, Any] = {}
+        task = self._make_task(config[NUMBER], config[PARAMS], config[ATTEMPT], config[HALVINGS])
+        node = ray.get_runtime_context().get_node_id()
+        self._reports: Generator[Report] = run_task(task, world=World(), node=node)
+
+
+def run_trials(
+    spec: Spec, ledger: Ledger, attempts: Attempts, storage: Path, concurrency: int, make_task: MakeTask
+) -> None:
     """Run the ledger's unfinished trials and new ones until its budget is spent.
 
-    `task_of` makes the task of a trial from its number and parameters. An interrupt (SIGINT) ends the trials
-    and returns; they stay unfinished in the ledger.
+    An interrupt (SIGINT) ends the trials and returns; they stay unfinished in the ledger.
     """
-    resources, steps = spec.resources, spec.trainer.steps
-    scratch = task_of(0, {}).scratch
+    assert spec.sweep
+    resources = spec.resources
     # Our own spool and reporters track; Tune's loggers would write every result three times more.
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-
-    def trial(config: dict[str, Any]) -> None:
-        run_trial(task_of(config[NUMBER], config["params"]), resources)
-
-    watch = TrialWatch(ledger, spec.name, steps)
+    searcher = LedgerSearcher(attempts)
+    watchdog = Watchdog(
+        searcher,
+        spec.sweep.retry,
+        trial_directory(storage, spec.name),
+        lambda number: ledger.row(number).account.device_seconds / resources.devices,
+        ledger.ownership.check,
+    )
     tuner = tune.Tuner(
-        tune.with_resources(trial, trial_resources(resources)),
+        tune.with_resources(_trainable(resources, make_task), trial_resources(resources)),
         tune_config=tune.TuneConfig(
-            search_alg=LedgerSearcher(ledger, watch),
-            scheduler=LedgerScheduler(ledger, watch, steps),
+            search_alg=searcher,
+            scheduler=LedgerScheduler(attempts),
             num_samples=-1,
             max_concurrent_trials=concurrency,
             reuse_actors=True,
         ),
-        run_config=tune.RunConfig(name=spec.name, storage_path=str(scratch), verbose=0),
+        run_config=tune.RunConfig(
+            name=spec.name,
+            storage_path=str(scratch_of(storage, spec.name)),
+            # Tune would save a trial of its own accord at the end.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            callbacks=[watchdog],
+            verbose=0,
+        ),
     )
     tuner.fit()
 
 
-def run_trial(task: Task, resources: Resources) -> None:
-    """One trial: a single worker trains in Tune's own process, several on workers of Ray Train.
+def _trainable(resources: Resources, make_task: MakeTask) -> Any:
+    if resources.workers == 1:
+        return tune.with_parameters(InProcess, make_task=make_task)
 
-    A failure is reported, not raised: the ledger is to hold its reason.
-    """
-    try:
-        if resources.workers == 1:
-            run_task(task, TuneReporter(), world=World())
-        else:
+    def on_workers(config: dict[str, Any]) -> None:
+        task = make_task(config[NUMBER], config[PARAMS], config[ATTEMPT], config[HALVINGS])
+        try:
             run_on_workers(task, resources, [TuneReportCallback()])
-    except Exception as error:
-        tune.report({STEP: 0, METRIC: float("nan"), FAILURE: reason_of(error)})
+        except Exception as error:
+            tune.report(failed(error))
+
+    return on_workers
+
+
+def failed(error: Exception) -> dict[str, Any]:
+    """A failure as it is reported, not raised: the ledger is to hold its reason."""
+    failure = failure_of(error)
+    return {STEP: 0, METRIC: float("nan"), KIND: str(failure.kind), FAILURE: failure.text}
 
 
 def trial_resources(resources: Resources) -> dict[str, float]:

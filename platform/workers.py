@@ -4,39 +4,33 @@ What imports PyTorch or MLflow is imported where it is used: the process that st
 """
 
 import threading
-import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import Any
 
+import ray
 from ray import train
 from ray.train import RunConfig, ScalingConfig, TrainingFailedError, UserCallback
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-from ..trainers.reporter import Report
-from .events import TrialUpdate, emit
+from .account import Account
+from .events import Stage, TrialUpdate, emit
+from .heartbeat import read_beat
+from .lease import Lease, next_attempt
 from .report_keys import METRIC, STEP
 from .resources import Resources
+from .retry import GiveUp, decide, error_of
 from .spool import read_records
+from .sweep_spec import Retry
 from .task import Task
 
 _POLL_S = 0.5
 
 
-class TrainReporter:
-    """Reports to Ray Train's controller; every worker must."""
-
-    def report(self, report: Report) -> None:
-        """Send step and mean IoU."""
-        train.report({STEP: report.step, METRIC: report.metrics[METRIC]})
-
-
 def run_on_workers(task: Task, resources: Resources, callbacks: Sequence[UserCallback] = ()) -> None:
-    """Train on workers that share each global batch. Raises what the first worker to fail raised."""
-    try:
-        _trainer(task, resources, callbacks).fit()
-    except TrainingFailedError as error:
-        failures = getattr(error, "worker_failures", {})
-        raise next(iter(failures.values()), error) from error
+    """Train on workers that share each global batch. Raises TrainingFailedError."""
+    _trainer(task, resources, callbacks).fit()
 
 
 def _trainer(task: Task, resources: Resources, callbacks: Sequence[UserCallback]) -> DataParallelTrainer:
@@ -47,9 +41,9 @@ def _trainer(task: Task, resources: Resources, callbacks: Sequence[UserCallback]
             use_gpu=resources.gpus_per_worker > 0,
             resources_per_worker=worker_resources(resources),
         ),
-        # Ray resumes a run whose name it has seen: nothing but our own checkpoints may resume.
+        # Ray resumes a run whose name it has seen: each attempt has its own, and only our checkpoints resume.
         "run_config": RunConfig(
-            name=f"{task.key.replace('/', '-')}-{uuid.uuid4().hex[:8]}",
+            name=f"{task.key.replace('/', '-')}-a{task.attempt.number}",
             storage_path=str(task.scratch),
             callbacks=list(callbacks),
         ),
@@ -57,61 +51,97 @@ def _trainer(task: Task, resources: Resources, callbacks: Sequence[UserCallback]
     if resources.workers == 1:
         # One worker needs no process group. All else that a TorchTrainer does is to import PyTorch here and in
         # Ray Train's controller, one after the other, before the worker itself can.
-        return DataParallelTrainer(_worker, **parts)
-    from ray.train.torch import TorchConfig, TorchTrainer
+        from .alone import AloneConfig
+
+        return DataParallelTrainer(_worker, backend_config=AloneConfig(), **parts)
+    from ray.train.torch import TorchTrainer
+
+    from .together import TogetherConfig
 
     backend = "nccl" if resources.gpus_per_worker else "gloo"
-    return TorchTrainer(_worker, torch_config=TorchConfig(backend=backend), **parts)
+    return TorchTrainer(_worker, torch_config=TogetherConfig(backend=backend), **parts)
 
 
-def follow_on_workers(task: Task, resources: Resources) -> None:
-    """As `run_on_workers`, telling followers of its progress, and ending its MLflow run however it ends."""
+def follow_on_workers(task: Task, resources: Resources, retry: Retry) -> None:
+    """Train on workers, again where they were lost, telling followers of the progress.
+
+    The training's MLflow run ends however it ends. Raises DivergedError or UserError with the reason of the last
+    failure, and FencedError if a newer attempt has the training's directory.
+    """
+    state, reason = "STOPPED", "stopped from outside"
+    beat = read_beat(task.directory)
+    account = Account(halvings=beat.halvings if beat else 0)
+    for _ in range(account.halvings):
+        task = task.halved()
+    try:
+        while True:
+            task = replace(task, attempt=next_attempt(task.directory, task.attempt.epoch))
+            try:
+                with _news(task):
+                    run_on_workers(task, resources)
+                break
+            except TrainingFailedError as error:
+                from .failures import failure_of
+
+                failure = failure_of(error)
+                decision = decide(failure, account, retry, can_halve=task.can_halve(resources.workers))
+                if isinstance(decision, GiveUp):
+                    state, reason = "FAIL", decision.reason
+                    raise error_of(failure, decision.reason) from error
+                emit(Stage(text=f"{task.key} is tried again: {failure}"))
+                if decision.account.halvings > account.halvings:
+                    task = task.halved()
+                account = decision.account
+        state, reason = "COMPLETE", ""
+    finally:
+        # What a newer attempt has is not ours to end.
+        Lease(task.directory, task.attempt).check()
+        last = read_records(task.spool)[-1:]
+        told = (last[0]["step"], last[0]["metrics"][METRIC]) if last else (0, None)
+        _tell(task, *told, state, reason)
+        _settle(task, state, reason)
+
+
+def _tell(task: Task, step: int, miou: float | None, state: str = "RUNNING", reason: str = "") -> None:
     steps = task.spec["trainer"]["steps"]
-    told = 0
+    emit(TrialUpdate(key=task.key, state=state, step=step, steps=steps, miou=miou, reason=reason))
 
-    def tell(step: int, miou: float | None, state: str = "RUNNING", reason: str = "") -> None:
-        emit(TrialUpdate(key=task.key, state=state, step=step, steps=steps, miou=miou, reason=reason))
+
+@contextmanager
+def _news(task: Task) -> Iterator[None]:
+    """Meanwhile tell followers of every report in the task's spool."""
+    told = 0
 
     def tell_news() -> None:
         nonlocal told
         records = read_records(task.spool)
         for record in records[told:]:
-            tell(record["step"], record["metrics"][METRIC])
+            _tell(task, record["step"], record["metrics"][METRIC])
         told = len(records)
 
     def tell_until_ended() -> None:
         while not ended.wait(_POLL_S):
             tell_news()
 
-    tell(0, None)
+    _tell(task, 0, None)
     ended = threading.Event()
     thread = threading.Thread(target=tell_until_ended, name="news", daemon=True)
     thread.start()
-    state, reason = "STOPPED", "stopped from outside"
     try:
-        run_on_workers(task, resources)
-        state, reason = "COMPLETE", ""
-    except Exception as error:
-        from .execute import reason_of
-
-        state, reason = "FAIL", reason_of(error)
-        raise
+        yield
     finally:
         ended.set()
         thread.join()
         tell_news()
-        last = read_records(task.spool)[-1:]
-        tell(*((last[0]["step"], last[0]["metrics"][METRIC]) if last else (0, None)), state, reason)
-        _close_run(task, state, reason)
 
 
-def _close_run(task: Task, state: str, reason: str) -> None:
-    """End the MLflow run of a task: Ray kills workers hard, and they end nothing then."""
+def _settle(task: Task, state: str, reason: str) -> None:
+    """Make the MLflow run of a task say how it ended: Ray kills workers hard, and they end nothing then."""
     from mlflow.tracking import MlflowClient
 
-    from .tracking import close_key
+    from .settle import settle
 
-    close_key(MlflowClient(task.tracking_uri), task.identity.experiment, task.key, state, reason)
+    settle(MlflowClient(task.tracking_uri), task, state, reason)
 
 
 def worker_resources(resources: Resources) -> dict[str, float]:
@@ -128,4 +158,7 @@ def _worker(config: dict[str, Any]) -> None:
 
     context = train.get_context()
     world = World(rank=context.get_world_rank(), size=context.get_world_size())
-    run_task(config["task"], TrainReporter(), world=world, device=get_device())
+    node = ray.get_runtime_context().get_node_id()
+    with closing(run_task(config["task"], world=world, device=get_device(), node=node)) as reports:
+        for report in reports:
+            train.report({STEP: report.step, METRIC: report.metrics[METRIC]})

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..models.manifest import BrokenDirectoryError, FormatVersionError, verify_directory, write_directory
+from ..models.manifest import MANIFEST, BrokenDirectoryError, FormatVersionError, verify_directory, write_directory
 from .errors import CheckpointError
 
 log = logging.getLogger(__name__)
@@ -81,6 +81,11 @@ def newest_checkpoint(
             f"put an undamaged copy back, or remove {root} to start from step 0"
         )
     return None
+
+
+def newest_sealed(root: Path) -> tuple[int, Path] | None:
+    """Step and path of the newest checkpoint that has its manifest; what it holds is not read."""
+    return next(((step, path) for step, path in _newest_first(root) if (path / MANIFEST).exists()), None)
 
 
 def _newest_first(root: Path) -> list[tuple[int, Path]]:

@@ -36,6 +36,10 @@ class World:
             dist.all_reduce(tensor, dist.ReduceOp.MIN)
         return tensor
 
+    def any(self, flag: bool, device: torch.device) -> bool:
+        """Whether any worker's flag is set. Waits for all workers and for the device."""
+        return bool(self.total(torch.tensor(float(flag), device=device)))
+
     def total_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Replace every gradient by its sum over all workers, in one message."""
         if self.size == 1:

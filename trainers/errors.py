@@ -34,3 +34,11 @@ class CollapseError(DivergedError):
 
 class CheckpointError(UserError):
     """A checkpoint is damaged, missing or of another shape than the run that wants to resume from it."""
+
+
+class FencedError(RuntimeError):
+    """Another process owns what this one was about to write; nothing was written."""
+
+
+class PreemptedError(RuntimeError):
+    """The training was asked to stop and has saved its state; it may go on elsewhere."""

@@ -23,19 +23,21 @@ def identity_of(recipe: Settings, dataset: Dataset) -> dict[str, Any]:
     return identity
 
 
-def differences(ours: Any, theirs: Any) -> str:
-    """The first keys in which a run's identity and a checkpoint's differ, with both values; empty if none does."""
-    found = list(_differences("", ours, theirs))
+def differences(ours: Any, theirs: Any, holder: str = "the checkpoint") -> str:
+    """The first keys in which our identity and the holder's differ, with both values; empty if none does."""
+    found = [
+        f"{key} is {_shown(our)}, but {holder} has {_shown(their)}" for key, our, their in _differing("", ours, theirs)
+    ]
     more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     return "; ".join(found[:SHOWN]) + more
 
 
-def _differences(key: str, ours: Any, theirs: Any) -> Iterator[str]:
+def _differing(key: str, ours: Any, theirs: Any) -> Iterator[tuple[str, Any, Any]]:
     if isinstance(ours, dict) and isinstance(theirs, dict):
         for name in {**ours, **theirs}:
-            yield from _differences(f"{key}.{name}".lstrip("."), ours.get(name, _UNSET), theirs.get(name, _UNSET))
+            yield from _differing(f"{key}.{name}".lstrip("."), ours.get(name, _UNSET), theirs.get(name, _UNSET))
     elif ours != theirs:
-        yield f"{key} is {_shown(ours)}, but the checkpoint has {_shown(theirs)}"
+        yield key, ours, theirs
 
 
 def _shown(value: Any) -> str:

@@ -1,7 +1,7 @@
 """The training loop: draw a batch, step, and from time to time evaluate, report and save."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,8 +21,9 @@ from .checkpoint import load_scalars, newest_checkpoint, save_checkpoint
 from .data.dataset import Dataset, Sample
 from .data.streams import Crops, Stream
 from .distributed import World
-from .errors import CheckpointError, CollapseError, UserError
+from .errors import CheckpointError, CollapseError, PreemptedError, UserError
 from .evaluate import Evaluation, evaluate
+from .guard import Guard, Unguarded
 from .health import symptoms
 from .identity import differences, identity_of
 from .profiling import DRAW, MOVE, STEP, phase, tracing
@@ -33,6 +34,8 @@ from .validation_panel import draw_validation
 log = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
+_ASK_EVERY = 8
+"""Steps after which several workers ask each other whether to stop."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,14 +81,21 @@ class Training:
         world: World | None = None,
         device: torch.device | None = None,
         weights: Path | None = None,
+        guard: Guard | None = None,
+        any_accumulation: bool = False,
     ) -> None:
-        """`weights` is where the recipe's start weights lie here, if that is not the path that it names."""
+        """`weights` is where the recipe's start weights lie here, if that is not the path that it names.
+
+        With `any_accumulation` it resumes also from a checkpoint of a run that divided its batches otherwise.
+        """
         self.recipe = recipe
         self.dataset = dataset
         self.directory = directory
         self.world = world or World()
         self._device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._weights = weights
+        self._guard = guard or Unguarded()
+        self._any_accumulation = any_accumulation
         settings, segmenting = recipe.trainer, recipe.segmenter
         if settings.part_size < self.world.size:
             raise UserError(
@@ -108,6 +118,8 @@ class Training:
         self._dtype = DTYPES[settings.precision]
         self._normalisation = normalisation_of(recipe.segmenter)
         self._step = 0
+        self._saved = 0
+        """Step of the newest checkpoint."""
         self._best_miou = 0.0
         self._collapsed = 0
         """Reports in a row that told of a collapse."""
@@ -134,20 +146,32 @@ class Training:
         self._real = self._stream(dataset.labelled, "real")
         self._unlabelled = self._stream(dataset.unlabelled, "unlabelled")
 
+    @property
+    def step(self) -> int:
+        """Steps made so far."""
+        return self._step
+
     def run(self, reporter: Reporter, *, trace: Path | None = None) -> Outcome:
+        """Train to the end and report; as `reports`, and raises whatever the reporter raises."""
+        with closing(self.reports(trace=trace)) as reports:
+            for report in reports:
+                reporter.report(report)
+        return Outcome(step=self._step, metrics=self._metrics, best_miou=self._best_miou)
+
+    def reports(self, *, trace: Path | None = None) -> Generator[Report]:
         """Train to the end, from the newest whole checkpoint or else from the recipe's start weights.
 
-        `trace` is a folder for a trace of a few steps.
+        Each report comes before the checkpoint of its step is written. `trace` is a folder for a trace of a few steps.
 
-        Raises NonFiniteLossError, CollapseError, CheckpointError, UserError for weights that do not fit, and
-        whatever the reporter raises.
+        Raises NonFiniteLossError, CollapseError, CheckpointError, UserError for weights that do not fit, FencedError,
+        and PreemptedError once the guard asked to stop and the state is saved.
         """
         settings = self.recipe.trainer
         self.resume()
         if self._step == 0:
             self._take_start_weights()
         if self._step == settings.steps:
-            reporter.report(self._report())
+            yield self._report()
         steps = range(self._step, settings.steps)
         with closing(ahead(self._draw, steps, settings.speed.prefetch)) as batches, tracing(trace) as tracer:
             while self._step < settings.steps:
@@ -160,17 +184,28 @@ class Training:
                 self._step += 1
                 tracer.step()
                 if self._step % settings.evaluate_every == 0 or self._step == settings.steps:
-                    self._conclude(reporter)
-        return Outcome(step=self._step, metrics=self._metrics, best_miou=self._best_miou)
+                    yield from self._conclude()
+                if self._must_stop():
+                    if self._saved != self._step:
+                        self._save()
+                    raise PreemptedError(f"asked to stop, and saved at step {self._step}")
 
-    def _conclude(self, reporter: Reporter) -> None:
+    def _conclude(self) -> Iterator[Report]:
         """Evaluate, report and save."""
         figures, evaluation = self.trainer.meter.take(), self._evaluate()
         self._metrics = {**figures, **self._rates(), **evaluation.metrics}
         self._best_miou = max(self._best_miou, self._metrics["val/miou"])
-        reporter.report(self._report())
+        yield self._report()
         self._watch(evaluation)
         self._save()
+
+    def _must_stop(self) -> bool:
+        """Whether the guard of any worker asks to stop; all of them learn of it at the same step."""
+        if self.world.size == 1:
+            return self._step < self.recipe.trainer.steps and self._guard.asked_to_stop()
+        # To ask the others waits for them and for the device.
+        turn = self._step % _ASK_EVERY == 0 and self._step < self.recipe.trainer.steps
+        return turn and self.world.any(self._guard.asked_to_stop(), self._device)
 
     def export(self, path: Path, lineage: dict[str, Any]) -> None:
         """Write the trained model as a directory that `advseg.models.load` reads."""
@@ -293,16 +328,20 @@ class Training:
         return Report(step=self._step, steps=self.recipe.trainer.steps, metrics=self._metrics, panel=panel)
 
     def _save(self) -> None:
+        meter = self.trainer.meter.state_dict()
         if self.world.leads:
+            self._guard.check()
             state = {
                 "identity": identity_of(self.recipe, self.dataset),
                 "step": self._step,
                 "best_miou": self._best_miou,
                 "collapsed": self._collapsed,
                 "metrics": self._metrics,
+                "meter": meter,
                 "trainer": self.trainer.state_dict(),
             }
             save_checkpoint(self.directory / CHECKPOINTS, self._step, state)
+        self._saved = self._step
         self.world.barrier()
 
     def _take_start_weights(self) -> None:
@@ -326,14 +365,19 @@ class Training:
         if found is None:
             return
         path, state = found
-        if differing := differences(identity_of(self.recipe, self.dataset), state["identity"]):
+        ours, theirs = identity_of(self.recipe, self.dataset), state["identity"]
+        if self._any_accumulation:
+            theirs["trainer"]["accumulation"] = ours["trainer"]["accumulation"]
+        if differing := differences(ours, theirs):
             raise CheckpointError(
                 f"{path} belongs to other settings or data than this run's: {differing}: "
                 f"restore them, or train in another directory than {self.directory}"
             )
         self._step, self._best_miou, self._metrics = state["step"], state["best_miou"], state["metrics"]
-        self._collapsed = state["collapsed"]
+        self._collapsed, self._saved = state["collapsed"], state["step"]
         self.trainer.load_state_dict(state["trainer"])
+        # Older versions saved at reports only, when it is empty.
+        self.trainer.meter.load_state_dict(state.get("meter", {}), self._device)
         log.info("resumed from %s at step %d", path, self._step)
 
 

@@ -1,5 +1,7 @@
 """Sums of metrics that stay on the device until they are reported."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -56,3 +58,17 @@ class Meter:
                 f"{name} became NaN or infinite at step {step}: lower the learning rates or the lambdas"
             )
         return {name: num / den for name, (num, den) in zip(names, sums, strict=True) if den > 0}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sums since the last `take`, over all workers, each of which must ask; empty right after it."""
+        return {
+            "sums": {name: self._world.total(share.clone()) for name, share in self._sums.items()},
+            "first_bad": {name: self._world.smallest(first.clone()) for name, first in self._first_bad.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        """Take up what `state_dict` gave."""
+        # The sums of all are the leading worker's share of them.
+        weight = 1.0 if self._world.leads else 0.0
+        self._sums = {name: share.to(device) * weight for name, share in state.get("sums", {}).items()}
+        self._first_bad = {name: first.to(device) for name, first in state.get("first_bad", {}).items()}

@@ -20,7 +20,7 @@ def test_all_that_the_image_copies_is_there():
 
 
 def test_the_image_installs_the_pinned_versions_and_runs_as_no_root():
-    assert 'pip install --no-cache-dir --constraint constraints.txt ".[platform]"' in DOCKERFILE
+    assert 'pip install --no-cache-dir --constraint constraints.txt ".[platform,postgresql]"' in DOCKERFILE
     assert DOCKERFILE.index("USER ray") > DOCKERFILE.index("pip install")
 
 

@@ -7,9 +7,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from mlflow.tracking import MlflowClient
 
+from advseg.platform.report_keys import METRIC
 from advseg.platform.services import connect, down, up
+from advseg.platform.spec import Spec
+from advseg.trainers.data.dataset import open_dataset
+from advseg.trainers.loop import Training
+from advseg.trainers.reporter import RecordingReporter
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -56,3 +62,20 @@ def tiny_shapes(cluster: Path, advseg: Command) -> Path:
     root = cluster / "data" / "tiny"
     advseg("data", "shapes", root, "--labelled=8", "--unlabelled=16", "--val=8", "--test=2", "--size=32")
     return root
+
+
+@pytest.fixture
+def undisturbed(tmp_path: Path) -> Callable[[Spec, dict[str, float]], dict[int, float]]:
+    """Train a trial of a sweep in this process, without Ray; its mean IoU by step."""
+
+    def train(spec: Spec, params: dict[str, float]) -> dict[int, float]:
+        recorded, threads = RecordingReporter(), torch.get_num_threads()
+        torch.set_num_threads(1)  # as Ray's workers have
+        try:
+            folder = tmp_path / f"undisturbed-{hash(tuple(params.items()))}"
+            Training(spec.with_values(params).recipe(), open_dataset(spec.dataset), folder).run(recorded)
+        finally:
+            torch.set_num_threads(threads)
+        return {report.step: report.metrics[METRIC] for report in recorded.reports}
+
+    return train

@@ -16,8 +16,9 @@ from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
 
 from advseg.models import load
-from advseg.platform.ledger import best_row, read_rows
+from advseg.platform.ledger import read_rows, read_spec
 from advseg.platform.report_keys import METRIC
+from advseg.platform.rows import best_row
 from advseg.platform.sweep_page import baseline_miou
 from advseg.platform.tracking import KEY_TAG, REASON_TAG, RUN_STATUS, STATE_TAG
 
@@ -172,7 +173,8 @@ def test_another_spec_under_the_name_of_a_sweep_is_refused(finished, tiny_shapes
     document = spec(tiny_shapes, finished)
     document["trainer"]["seed"] = 7
     output = submit(document, "--follow", status=1)
-    assert "sweep finished was begun with another spec" in output
+    assert "sweep finished was begun with another spec (trainer.seed is 7, but the sweep has 0; " in output
+    assert "--set name=finished-2 --fork finished" in output
 
 
 def follow_until(cluster: Path, document: dict[str, Any], path: Path, line: str) -> tuple[int, str]:
@@ -201,18 +203,14 @@ def follow_until(cluster: Path, document: dict[str, Any], path: Path, line: str)
 
 
 def test_a_sweep_detached_from_and_stopped_goes_on_to_the_bits_of_one_left_alone(
-    cluster, tiny_shapes, submit, advseg, mlflow_client, tmp_path
+    cluster, tiny_shapes, submit, advseg, mlflow_client, undisturbed, tmp_path
 ):
-    def document(name: str) -> dict[str, Any]:
-        made = spec(tiny_shapes, name)
-        made["trainer"] |= {"steps": 1000, "evaluate_every": 50}
-        made["sweep"] |= {"trials": 2, "baseline_workers": 1}
-        return made
+    document = spec(tiny_shapes, "stopped")
+    document["trainer"] |= {"steps": 600, "evaluate_every": 50}
+    document["sweep"] |= {"trials": 2, "baseline_workers": 1}
 
-    submit(document("alone"), "--follow")
-    status, output = follow_until(
-        cluster, document("stopped"), tmp_path / "stopped.yaml", f"{'stopped/0':<20}  step    50/1000"
-    )
+    line = f"{'stopped/0':<20}  step    50/600"
+    status, output = follow_until(cluster, document, tmp_path / "stopped.yaml", line)
     assert status == 0
     assert "detached; job stopped-1 goes on: `advseg follow stopped-1` shows it, `advseg stop stopped-1`" in output
     advseg("stop", "stopped-1")
@@ -222,16 +220,17 @@ def test_a_sweep_detached_from_and_stopped_goes_on_to_the_bits_of_one_left_alone
     assert set(statuses.values()) == {"KILLED"}
     assert {row.state for row in read_rows(cluster / "runs", "stopped")} == {TrialState.RUNNING}
 
-    assert "job stopped-2 submitted" in submit(document("stopped"))
-    again = submit(document("stopped"), "--follow")
+    assert "job stopped-2 submitted" in advseg("resume", "stopped").stdout
+    again = submit(document, "--follow")
     assert "job stopped-2 runs already" in again
     assert "job stopped-2 ended: SUCCEEDED" in again
-    curves = [[(row.params, row.curve) for row in read_rows(cluster / "runs", name)] for name in ("alone", "stopped")]
-    assert curves[0] == curves[1]
+    going_on = read_spec(cluster / "runs", "stopped")
+    for row in read_rows(cluster / "runs", "stopped"):
+        assert row.curve == undisturbed(going_on, row.params)
     runs = runs_of(mlflow_client, "stopped")
     assert len(runs) == 4
     history = mlflow_client.get_metric_history(runs["stopped/0"].info.run_id, METRIC)
-    assert [point.step for point in history] == list(range(50, 1001, 50))
+    assert [point.step for point in history] == list(range(50, 601, 50))
 
 
 def test_a_diverging_trial_fails_with_its_reason_and_the_sweep_goes_on(cluster, tiny_shapes, submit, mlflow_client):

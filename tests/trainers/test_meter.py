@@ -80,3 +80,54 @@ def test_a_term_that_broke_is_raised_once(meter):
     meter.add_watched("loss/ce", scalar(1.0), 1)
 
     assert meter.take() == {"loss/ce": 1.0}
+
+
+class TestState:
+    def test_goes_on_in_another_process_as_if_nothing_had_been(self, meter):
+        alone = Meter(World())
+        for each in (meter, alone):
+            for step, value in enumerate([1.0, 2.0]):
+                each.add_watched("loss/ce", scalar(value), step)
+                each.add("share", scalar(1.0), 3)
+        resumed = Meter(World())
+        resumed.load_state_dict(meter.state_dict(), torch.device("cpu"))
+        for each in (resumed, alone):
+            each.add_watched("loss/ce", scalar(0.1), 2)
+            each.add("share", scalar(0.3), 3)
+
+        assert resumed.take() == alone.take()
+
+    def test_is_left_as_it_is_by_asking_for_it(self, meter):
+        meter.add_watched("loss/ce", scalar(1.0), 0)
+        meter.state_dict()
+        meter.add_watched("loss/ce", scalar(3.0), 1)
+
+        assert meter.take() == {"loss/ce": 2.0}
+
+    def test_keeps_a_term_that_broke_and_its_step(self, meter):
+        meter.add_watched("loss/ce", scalar(math.nan), 4)
+        resumed = Meter(World())
+        resumed.load_state_dict(meter.state_dict(), torch.device("cpu"))
+        resumed.add_watched("loss/ce", scalar(1.0), 5)
+
+        with pytest.raises(NonFiniteLossError, match="loss/ce became NaN or infinite at step 4"):
+            resumed.take()
+
+    def test_is_empty_after_the_sums_were_taken(self, meter):
+        meter.add_watched("loss/ce", scalar(1.0), 0)
+        meter.take()
+
+        assert meter.state_dict() == {"sums": {}, "first_bad": {}}
+
+    def test_is_the_share_of_the_leading_worker_alone(self, meter):
+        meter.add_watched("loss/ce", scalar(6.0), 0)
+        state = meter.state_dict()
+        shares = []
+        for rank in range(3):
+            # Their sums are added up by hand here.
+            worker = Meter(World(rank=rank, size=3))
+            worker.load_state_dict(state, torch.device("cpu"))
+            shares.append(worker._sums["loss/ce"])
+
+        assert torch.equal(sum(shares), state["sums"]["loss/ce"])
+        assert [bool(share.any()) for share in shares] == [True, False, False]

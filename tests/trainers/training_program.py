@@ -1,8 +1,9 @@
 """Short trainings on the shapes dataset, as functions and as a program: what tests kill and start several times.
 
-    python training_program.py DATASET DIRECTORY [--recipe NAME] [--workers N] [--die-at N]
+    python training_program.py DATASET DIRECTORY [--recipe NAME] [--workers N] [--die-at N] [--ask-at N]
 
-It prints `ready` before the first step, the step at each report, and how many changes to the disk its checkpoints took.
+With `--ask-at` the last worker asks to stop from that step on. It prints `ready` before the first step, the step at
+each report, and how many changes to the disk its checkpoints took.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from advseg.trainers.data.augment import AugmentationSettings
 from advseg.trainers.data.dataset import Dataset, DatasetSettings, open_dataset
 from advseg.trainers.data.shapes import CLASSES, IGNORE_INDEX
 from advseg.trainers.distributed import World
+from advseg.trainers.errors import PreemptedError
 from advseg.trainers.loop import Training
 from advseg.trainers.optimizers import AdamSettings, SGDSettings
 from advseg.trainers.recipe import Recipe, TrainerSettings
@@ -70,10 +72,17 @@ def deeplab_for_many_workers() -> Recipe:
     )
 
 
+def seldom_reported() -> Recipe:
+    """Thirty-two steps in double precision with two reports."""
+    recipe = compact_for_many_workers()
+    return replace(recipe, trainer=replace(recipe.trainer, steps=32, evaluate_every=16, batch_size=4, semi_start=2))
+
+
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "short": recipe_of,
     "compact": compact_for_many_workers,
     "deeplab": deeplab_for_many_workers,
+    "seldom": seldom_reported,
 }
 
 
@@ -102,6 +111,20 @@ class Line:
 
     def report(self, report: Report) -> None:
         print(report.step, flush=True)
+
+
+class Asking:
+    """A guard that asks to stop from a step on."""
+
+    def __init__(self, step: int | None) -> None:
+        self.step = step
+        self.training: Training | None = None
+
+    def check(self) -> None:
+        """Nobody else is here."""
+
+    def asked_to_stop(self) -> bool:
+        return self.step is not None and self.training is not None and self.training.step >= self.step
 
 
 @contextmanager
@@ -136,10 +159,16 @@ def train(asked: argparse.Namespace, world: World) -> None:
     dataset = open_shapes(asked.root)
     reporters = Reporters(Line(), JsonLinesReporter(asked.directory / f"reports-{world.rank}.jsonl"))
     with small_deeplab():
-        training = Training(RECIPES[asked.recipe](), dataset, asked.directory, world=world)
+        guard = Asking(asked.ask_at) if world.rank == world.size - 1 else None
+        training = Training(RECIPES[asked.recipe](), dataset, asked.directory, world=world, guard=guard)
+    if guard:
+        guard.training = training
     with counted(asked.die_at) as changes:
         print("ready", flush=True)
-        training.run(reporters)
+        try:
+            training.run(reporters)
+        except PreemptedError as error:
+            print(error, flush=True)
     print("changes", len(changes), flush=True)
     if world.size > 1:
         dist.destroy_process_group()
@@ -152,6 +181,7 @@ def main() -> None:
     parser.add_argument("--recipe", choices=RECIPES, default="short")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--die-at", type=int)
+    parser.add_argument("--ask-at", type=int)
     asked = parser.parse_args()
     if asked.workers == 1:
         train(asked, World())

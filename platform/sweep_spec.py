@@ -1,0 +1,135 @@
+"""What a job spec says of a sweep: what to search, how, for how long, and when to give a trial up."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from .section import Section
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{1,62}$")]
+"""Lower-case letters, digits and hyphens: what Ray, MLflow, file systems and URLs all take."""
+
+
+class Range(Section):
+    """Values that a sweep may try for one key."""
+
+    low: float
+    high: float
+    log: bool = False
+    """Draw uniformly in the logarithm; the range must then lie above 0."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(f"low must be below high, but low is {self.low} and high is {self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"a logarithmic range must lie above 0, but low is {self.low}")
+        return self
+
+
+class Tpe(Section):
+    """Proposes by a tree-structured Parzen estimator (Bergstra et al., NIPS 2011)."""
+
+    name: Literal["tpe"] = "tpe"
+    startup_trials: Annotated[int, Field(ge=1)] = 10
+    """Trials drawn at random before the model decides."""
+
+
+class Random(Section):
+    """Draws every point for itself."""
+
+    name: Literal["random"]
+
+
+class Grid(Section):
+    """Tries every combination once, in shuffled order."""
+
+    name: Literal["grid"]
+    values: Annotated[int, Field(ge=2)]
+    """Values for each key, evenly spaced from its low to its high end; in the logarithm if its range is logarithmic."""
+
+
+class QuasiRandom(Section):
+    """Points of a scrambled Sobol sequence, which cover the space more evenly than random ones."""
+
+    name: Literal["quasi_random"]
+
+
+Sampler = Annotated[Tpe | Random | Grid | QuasiRandom, Field(discriminator="name")]
+"""How trials are proposed."""
+
+
+class SuccessiveHalving(Section):
+    """Asynchronous successive halving (Li et al., MLSys 2020)."""
+
+    name: Literal["successive_halving"]
+    min_resource: Annotated[int, Field(ge=1)]
+    """Steps that every trial may make; it is judged then, and whenever its steps have grown by `reduction_factor`."""
+    reduction_factor: Annotated[int, Field(ge=2)] = 2
+    """A trial goes on if it is among the best 1 / `reduction_factor` of those judged at the same step so far."""
+
+
+class Hyperband(Section):
+    """Successive halving in several brackets, of which some stop later (Li et al., JMLR 2018)."""
+
+    name: Literal["hyperband"]
+    min_resource: Annotated[int, Field(ge=1)]
+    """Steps before the strictest bracket judges."""
+    reduction_factor: Annotated[int, Field(ge=2)] = 3
+
+
+class Median(Section):
+    """Stops a trial whose best value so far is below the median of the others' at the same step."""
+
+    name: Literal["median"]
+    startup_trials: Annotated[int, Field(ge=0)] = 5
+    """Complete trials before any is stopped."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps that every trial may make."""
+
+
+class Patient(Section):
+    """Stops a trial that has not improved for several reports, if another pruner, where one is named, agrees."""
+
+    name: Literal["patient"]
+    patience: Annotated[int, Field(ge=0)]
+    """Reports, the newest apart, in which a trial may stay below its best before."""
+    min_delta: Annotated[float, Field(ge=0)] = 0
+    """Percentage points of mean IoU by which it may stay below."""
+    wrapped: Annotated[SuccessiveHalving | Hyperband | Median, Field(discriminator="name")] | None = None
+
+
+Pruner = Annotated[SuccessiveHalving | Hyperband | Median | Patient, Field(discriminator="name")]
+"""When a trial is stopped early."""
+
+
+class Retry(Section):
+    """When a trial whose worker was lost is tried again, and what counts as lost."""
+
+    max_attempts: Annotated[int, Field(ge=1)] = 3
+    """Attempts that may be lost to dead or hung workers before the trial fails. Pre-empted ones do not count."""
+    hang_timeout: Annotated[float, Field(gt=0)] = 600
+    """Seconds without a finished step, starting and evaluating included, after which a worker counts as hung."""
+    trial_timeout: Annotated[float, Field(gt=0)] | None = None
+    """Seconds that a trial may train in all its attempts together."""
+
+
+class Sweep(Section):
+    """What to search, how, and for how long."""
+
+    trials: Annotated[int, Field(ge=1)]
+    concurrency: Annotated[int, Field(ge=1)] = 2
+    """Trials that run at the same time."""
+    space: dict[str, Range]
+    """Ranges by key, e.g. `trainer.lambda_adv`."""
+    first: tuple[dict[str, float], ...] = ()
+    """Points to try before the sampler proposes any; the paper's, for example."""
+    sampler: Sampler = Tpe()
+    pruner: Pruner | None = None
+    retry: Retry = Retry()
+    baseline_workers: Annotated[int, Field(ge=1)] = 1
+    """Ray Train workers of the supervised baseline, which runs beside the study on the same labels and steps."""
+    register_as: Name | None = None
+    """Registered model that the best trial becomes a version of, if it beats the baseline."""
+    fork: Name | None = None
+    """Sweep whose finished trials the sampler learns from; they count neither as trials nor as best."""

@@ -1,0 +1,222 @@
+"""What may keep a training from going on: a request to stop, and another process that has its directory."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from advseg.trainers.checkpoint import load_checkpoint
+from advseg.trainers.errors import CheckpointError, FencedError, NonFiniteLossError, PreemptedError
+from advseg.trainers.guard import Unguarded
+from advseg.trainers.loop import Outcome, Training, read_outcome
+from advseg.trainers.optimizers import SGDSettings
+from advseg.trainers.reporter import RecordingReporter, Report
+
+
+class AskedAfter(Unguarded):
+    """The training is asked to stop after some steps."""
+
+    def __init__(self, steps: int) -> None:
+        self._left = steps
+
+    def asked_to_stop(self) -> bool:
+        self._left -= 1
+        return self._left <= 0
+
+
+class Fenced(Unguarded):
+    """Another process has the directory."""
+
+    def check(self) -> None:
+        raise FencedError("it is another's")
+
+
+def checkpoint(directory: Path, step: int) -> Path:
+    return directory / "checkpoints" / f"step-{step:08d}"
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in directory.iterdir()}
+
+
+def contents(directory: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(program, shapes, tmp_path_factory) -> tuple[list[Report], Path, Outcome]:
+    """The run that nothing asked to stop."""
+    reporter, directory = RecordingReporter(), tmp_path_factory.mktemp("undisturbed")
+    outcome = Training(program.recipe_of(), shapes, directory).run(reporter)
+    return reporter.reports, directory, outcome
+
+
+@pytest.mark.parametrize(
+    "stops", [[1], [2], [3], [8], [11], [1, 1, 1], [5, 5], [3, 3, 3]], ids=lambda stops: " and ".join(map(str, stops))
+)
+def test_a_training_that_is_asked_to_stop_saves_and_goes_on_to_the_bits_of_one_that_was_not(
+    program, shapes, undisturbed, tmp_path, stops
+):
+    expected, alone, outcome = undisturbed
+    reporter, step = RecordingReporter(), 0
+
+    for steps in stops:
+        step += steps
+        with pytest.raises(PreemptedError, match=rf"^asked to stop, and saved at step {step}$"):
+            Training(program.recipe_of(), shapes, tmp_path, guard=AskedAfter(steps)).run(reporter)
+        resting = read_outcome(tmp_path)
+        assert resting
+        assert resting.step == step
+
+    assert Training(program.recipe_of(), shapes, tmp_path).run(reporter) == outcome
+    # Each loss is a mean over the steps since the report before, in however many attempts they were made.
+    assert reporter.reports == expected
+    assert files(checkpoint(tmp_path, 12)) == files(checkpoint(alone, 12))
+
+
+def test_a_training_that_has_reported_a_step_saves_it_once(program, shapes, tmp_path, monkeypatch):
+    saves = []
+    save = Training._save
+    monkeypatch.setattr(Training, "_save", lambda training: (saves.append(training.step), save(training)))
+
+    with pytest.raises(PreemptedError):
+        Training(program.recipe_of(), shapes, tmp_path, guard=AskedAfter(3)).run(RecordingReporter())
+
+    assert saves == [3]
+
+
+def test_a_training_that_made_its_last_step_is_asked_no_more(program, shapes, tmp_path):
+    outcome = Training(program.recipe_of(), shapes, tmp_path, guard=AskedAfter(12)).run(RecordingReporter())
+
+    assert outcome.step == 12
+
+
+def test_a_loss_that_broke_before_the_stop_is_raised_after_it(program, shapes, tmp_path):
+    recipe = program.recipe_of(evaluate_every=6, segmenter_optimizer=SGDSettings(lr=1e30))
+    with pytest.raises(PreemptedError, match="saved at step 3"):
+        Training(recipe, shapes, tmp_path, guard=AskedAfter(3)).run(RecordingReporter())
+
+    with pytest.raises(NonFiniteLossError, match="became NaN or infinite at step 1:"):
+        Training(recipe, shapes, tmp_path).run(RecordingReporter())
+
+
+def test_a_checkpoint_of_a_version_that_saved_at_reports_only_is_taken_up(program, shapes, undisturbed, tmp_path):
+    """Its checkpoints held no sums, for these were empty."""
+    expected, _, _ = undisturbed
+    with pytest.raises(PreemptedError):
+        Training(program.recipe_of(), shapes, tmp_path, guard=AskedAfter(6)).run(RecordingReporter())
+    training = Training(program.recipe_of(), shapes, tmp_path)
+    whole = load_checkpoint(checkpoint(tmp_path, 6))
+    assert whole.pop("meter") == {"sums": {}, "first_bad": {}}
+    program.loop.save_checkpoint(tmp_path / "checkpoints", 6, whole)
+
+    reporter = RecordingReporter()
+    training.run(reporter)
+
+    assert reporter.reports == expected[2:]
+
+
+class TestFenced:
+    def test_writes_nothing_into_an_empty_directory(self, program, shapes, tmp_path):
+        with pytest.raises(FencedError):
+            Training(program.recipe_of(), shapes, tmp_path, guard=Fenced()).run(RecordingReporter())
+
+        assert contents(tmp_path) == {}
+
+    def test_leaves_what_is_there_as_it_is(self, program, shapes, tmp_path):
+        with pytest.raises(PreemptedError):
+            Training(program.recipe_of(), shapes, tmp_path, guard=AskedAfter(4)).run(RecordingReporter())
+        before = contents(tmp_path)
+
+        with pytest.raises(FencedError):
+            Training(program.recipe_of(), shapes, tmp_path, guard=Fenced()).run(RecordingReporter())
+
+        assert contents(tmp_path) == before
+
+    def test_saves_nothing_if_it_is_asked_to_stop_too(self, program, shapes, tmp_path):
+        class Both(Fenced, AskedAfter):
+            pass
+
+        with pytest.raises(FencedError):
+            Training(program.recipe_of(), shapes, tmp_path, guard=Both(2)).run(RecordingReporter())
+
+        assert contents(tmp_path) == {}
+
+
+class TestAccumulation:
+    @pytest.fixture
+    def half(self, program, shapes, tmp_path) -> Path:
+        """A training of whole batches of four, stopped in its middle."""
+        whole = program.recipe_of(batch_size=4)
+        with pytest.raises(PreemptedError):
+            Training(whole, shapes, tmp_path, guard=AskedAfter(5)).run(RecordingReporter())
+        return tmp_path
+
+    def test_of_another_size_is_refused(self, program, shapes, half):
+        divided = program.recipe_of(batch_size=4, accumulation=2)
+
+        with pytest.raises(CheckpointError, match=r"trainer\.accumulation is 2, but the checkpoint has 1"):
+            Training(divided, shapes, half).run(RecordingReporter())
+
+    def test_of_any_size_goes_on_if_asked_for(self, program, shapes, half):
+        divided, reporter = program.recipe_of(batch_size=4, accumulation=2), RecordingReporter()
+
+        outcome = Training(divided, shapes, half, any_accumulation=True).run(reporter)
+
+        assert outcome.step == 12
+        assert [report.step for report in reporter.reports] == [6, 9, 12]
+
+    def test_of_any_size_is_no_licence_for_other_settings(self, program, shapes, half):
+        other = program.recipe_of(batch_size=4, accumulation=2, seed=1)
+
+        with pytest.raises(CheckpointError, match=r"trainer\.seed is 1, but the checkpoint has 0: "):
+            Training(other, shapes, half, any_accumulation=True).run(RecordingReporter())
+
+
+Run = Callable[..., list[str]]
+
+
+@pytest.fixture(scope="module")
+def run(program, shapes_root) -> Run:
+    """Trains by two workers, processes of their own; what they print, in any order."""
+
+    def run(directory: Path, *options: str) -> list[str]:
+        flags = ["--workers=2", "--recipe=seldom", *options]
+        command = [sys.executable, program.__file__, shapes_root, directory, *flags]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=300, env=environment)
+        # The file by which they found each other.
+        (directory / "store").unlink()
+        return done.stdout.splitlines()
+
+    return run
+
+
+def test_two_workers_of_which_one_is_asked_to_stop_save_at_the_same_step_and_go_on(run, tmp_path):
+    """They ask each other at every eighth step."""
+    one, other = tmp_path / "undisturbed", tmp_path / "asked"
+    for directory in (one, other):
+        directory.mkdir()
+    run(one)
+
+    lines = run(other, "--ask-at=5")
+    assert lines.count("asked to stop, and saved at step 8") == 2
+    assert [path.name for path in sorted((other / "checkpoints").iterdir())][-1] == "step-00000008"
+    run(other)
+
+    states = [load_checkpoint(checkpoint(directory, 32))["trainer"] for directory in (one, other)]
+    torch.testing.assert_close(states[1], states[0], rtol=0, atol=0)
+    for rank in (0, 1):
+        reports = [
+            [json.loads(line) for line in (directory / f"reports-{rank}.jsonl").read_text().splitlines()]
+            for directory in (one, other)
+        ]
+        for theirs, ours in zip(*reports, strict=True):
+            assert ours["step"] == theirs["step"]
+            # In the first report the sums of both workers' eight steps are added up in another order.
+            assert ours["metrics"] == pytest.approx(theirs["metrics"], rel=1e-9)
