@@ -16,7 +16,7 @@ BIN := $(VENV)/bin
 help:
 	@echo "make demo    set up and run a sweep end to end on a small dataset: about five minutes"
 	@echo "make test    set up and run all tests"
-	@echo "make chaos   set up and run the kills that are too many for make test: about four minutes"
+	@echo "make chaos   set up and run the kills that are too many for make test: about a quarter of an hour"
 	@echo "make check   set up and run linter, format check, type check and the layer test"
 	@echo "make bench PEER=~/AdvSemiSeg      set up and run all benchmarks: about 20 minutes on two cores"
 	@echo "make bench-gpu PEER=~/AdvSemiSeg  the benchmarks of a GPU, with PYTHON's own packages: nothing is installed"
@@ -27,8 +27,10 @@ setup: $(VENV)/.ready
 demo: setup
 	@$(BIN)/python -m advseg.jobs.demo
 
+# Those of the cluster share one, and come last; of the others one process a core has as many threads as it can use.
 test: setup
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not cluster and not chaos" --numprocesses auto --maxprocesses 4 --dist loadscope
+	@$(BIN)/python -m pytest -m "cluster and not chaos"
 
 chaos: setup
 	@$(BIN)/python -m pytest -m chaos

@@ -82,12 +82,12 @@ class Attempts:
         """The attempt broke: try again later, or give the trial up."""
         if number not in self._live:
             return
-        account = self.account(number, again=True)
-        resources = self._spec.resources
-        halvable = can_halve(self._spec.trainer.batch_size, self._spec.trainer.accumulation, resources.workers)
-        decision = decide(failure, account, self._retry, can_halve=halvable)
+        trainer, workers = self._spec.trainer, self._spec.resources.workers
+        halvable = can_halve(trainer.batch_size, trainer.accumulation, workers)
+        decision = decide(failure, self._ledger.row(number).account, self._retry, can_halve=halvable)
         self._ledger.note(number, decision.account)
         if isinstance(decision, Again):
+            self._ledger.note(number, self.account(number, again=True))
             self._live.discard(number)
             self._waiting.append(number)
         else:

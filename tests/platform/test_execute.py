@@ -27,7 +27,8 @@ from advseg.trainers.checkpoint import newest_sealed
 from advseg.trainers.data.shapes import CLASSES, ShapesSettings, write_shapes
 from advseg.trainers.distributed import World
 from advseg.trainers.errors import CheckpointError, FencedError, NonFiniteLossError, PreemptedError, UserError
-from advseg.trainers.loop import CHECKPOINTS
+from advseg.trainers.evaluate import Evaluation
+from advseg.trainers.loop import CHECKPOINTS, Training
 from advseg.trainers.profiling import PHASES, STEPS, TRACE, WAIT
 from advseg.trainers.reporter import Report
 
@@ -207,6 +208,21 @@ class TestLease:
         # Not even the checkpoint of the step that was reported.
         assert saved_step(long) == 0
         assert not list(long.directory.glob(f"{CHECKPOINTS}/*"))
+
+    def test_that_is_taken_before_a_report_keeps_it_from_mlflow(
+        self, long: Task, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        evaluate = Training._evaluate
+
+        def taken_over(training: Training) -> Evaluation:
+            if training.step == 2:
+                Lease(long.directory, Attempt(number=2)).take()
+            return evaluate(training)
+
+        monkeypatch.setattr(Training, "_evaluate", taken_over)
+        with pytest.raises(FencedError):
+            run(long)
+        assert [record["step"] for record in Spool(long.spool).records()] == [1]
 
     def test_that_is_taken_leaves_the_run_to_the_newer_attempt(self, long: Task, client: MlflowClient) -> None:
         reports = running(long)

@@ -189,10 +189,15 @@ def run(program, shapes_root) -> Run:
         flags = ["--workers=2", "--recipe=seldom", *options]
         command = [sys.executable, program.__file__, shapes_root, directory, *flags]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=300, env=environment)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as running:
+            try:
+                printed, _ = running.communicate(timeout=300)
+            finally:
+                running.terminate()
+        assert running.returncode == 0
         # The file by which they found each other.
         (directory / "store").unlink()
-        return done.stdout.splitlines()
+        return printed.splitlines()
 
     return run
 
