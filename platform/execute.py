@@ -79,6 +79,7 @@ def _lead(task: Task, world: World, device: torch.device | None, lease: Lease, n
                         lease.check()
                         tracker.report(report)
                         panels.report(report)
+                        heart.beat()  # If the report ends the trial, its account is settled by this.
                         yield report
             except (FencedError, PreemptedError) as error:
                 # The run goes on, in another process.

@@ -68,12 +68,17 @@ class Heart:
         self._beat_s = beat_s
         self._began = time.monotonic()
         self._stopped = threading.Event()
-        self.beat()
+        self._writing = threading.Lock()
+        self._write()
         self._thread = threading.Thread(target=self._beat_on, name="heartbeat", daemon=True)
         self._thread.start()
 
     def beat(self, *, preempted: bool = False) -> None:
-        """Write one heartbeat."""
+        """Write one heartbeat now. A disk that is full or away for a while ends no training."""
+        with self._writing, contextlib.suppress(OSError):
+            self._write(preempted=preempted)
+
+    def _write(self, *, preempted: bool = False) -> None:
         beat = Beat(
             epoch=self._attempt.epoch,
             attempt=self._attempt.number,
@@ -93,16 +98,11 @@ class Heart:
         """Write the last heartbeat."""
         self._stopped.set()
         self._thread.join()
-        self._try_to_beat(preempted=preempted)
+        self.beat(preempted=preempted)
 
     def _beat_on(self) -> None:
         while not self._stopped.wait(self._beat_s):
-            self._try_to_beat()
-
-    def _try_to_beat(self, *, preempted: bool = False) -> None:
-        # A disk that is full or away for a while ends no training.
-        with contextlib.suppress(OSError):
-            self.beat(preempted=preempted)
+            self.beat()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -168,6 +168,14 @@ class TestHeartbeat:
         assert (beat.epoch, beat.attempt, beat.step, beat.preempted) == (2, 3, 4, False)
         assert beat.run_id == run_of(client, long).info.run_id
 
+    def test_is_as_new_as_the_report_that_the_driver_hears(self, long: Task, client: MlflowClient) -> None:
+        with closing(running(long)) as reports:
+            for report in reports:
+                beat = read_beat(long.directory)
+                assert beat
+                assert beat.step == report.step
+                assert beat.seconds > 0
+
     def test_is_there_before_the_training_is_built(self, long: Task, monkeypatch: pytest.MonkeyPatch) -> None:
         steps: list[int] = []
 

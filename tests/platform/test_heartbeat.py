@@ -121,3 +121,16 @@ class TestPulse:
     def test_begins_anew_when_its_counter_goes_back(self) -> None:
         """A training that was resumed from an older checkpoint."""
         assert Pulse(counter=4, since=10.0).seen(2, 15.0) == Pulse(counter=2, since=15.0)
+
+
+def test_a_heart_may_be_asked_to_beat_while_it_beats_by_itself(tmp_path: Path) -> None:
+    step = [0]
+    heart = Heart(tmp_path, Attempt(), lambda: step[0], lambda: None, "", beat_s=0.0001)
+    for made in range(1, 300):
+        step[0] = made
+        heart.beat()
+        beat = read_beat(tmp_path)
+        assert beat
+        assert beat.step == made
+    heart.stop()
+    assert [file.name for file in tmp_path.iterdir()] == [FILE]
