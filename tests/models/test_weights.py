@@ -327,6 +327,13 @@ def test_a_folder_that_holds_no_model_is_told(tmp_path):
         load_weights(network_of(), COMPACT, tmp_path)
 
 
+@pytest.mark.parametrize("content", [b"c", b"c\n\n.", b"c0\n1\n."])
+def test_bytes_that_happen_to_begin_as_a_pickled_name_are_damage(tmp_path, content):
+    (tmp_path / "w.pth").write_bytes(content)
+    with pytest.raises(WeightsError, match="are damaged, or no file of torch.save"):
+        read_weights(tmp_path / "w.pth")
+
+
 @pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
 @given(data=st.data())
 def test_damaged_files_are_told_in_one_line(name, data, tmp_path_factory):
