@@ -330,7 +330,7 @@ def test_a_folder_that_holds_no_model_is_told(tmp_path):
 @pytest.mark.parametrize("content", [b"c", b"c\n\n.", b"c0\n1\n."])
 def test_bytes_that_happen_to_begin_as_a_pickled_name_are_damage(tmp_path, content):
     (tmp_path / "w.pth").write_bytes(content)
-    with pytest.raises(WeightsError, match="are damaged, or no file of torch.save"):
+    with pytest.raises(WeightsError, match=r"are damaged, or no file of torch\.save"):
         read_weights(tmp_path / "w.pth")
 
 
