@@ -16,13 +16,13 @@ from statistics import median
 
 import optuna
 from demo_task import demo_spec, write_data
-from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 from timing import machine
 
 from advseg.platform.ledger import Ledger, open_ledger
 from advseg.platform.ledger_address import database_url
 from advseg.platform.origin import Origin
+from advseg.platform.samplers import distributions_of
 from advseg.platform.spec import Spec
 
 SAMPLERS = ("{name: random}", "{name: quasi_random}", "{name: grid, values: 100}", "{name: tpe}")
@@ -34,7 +34,7 @@ def fill(storage: Path, spec: Spec, trials: int, reports: int) -> None:
     """Add finished trials to a sweep."""
     assert spec.sweep
     open_ledger(storage, spec, ORIGIN).close()
-    space = {k: FloatDistribution(r.low, r.high, log=r.log) for k, r in spec.sweep.space.items()}
+    space = distributions_of(spec.sweep.space)
     study = optuna.load_study(study_name=spec.name, storage=database_url(storage, None))
     sampler = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     added = []

@@ -6,8 +6,8 @@ from dataclasses import asdict
 from sqlalchemy import Engine, select
 
 from .account import Account
-from .database import ACCOUNTS, OWNERS
-from .ownership import fenced
+from .database import ACCOUNTS
+from .ownership import require_epoch
 
 
 def read_accounts(engine: Engine, study_id: int, numbers: Iterable[int] | None = None) -> dict[int, Account]:
@@ -26,7 +26,4 @@ def write_account(engine: Engine, study_id: int, epoch: int, number: int, accoun
     with engine.begin() as connection:
         if not connection.execute(ACCOUNTS.update().where(*mine).values(**asdict(account))).rowcount:
             connection.execute(ACCOUNTS.insert().values(study_id=study_id, number=number, **asdict(account)))
-        # After the write, whose lock keeps the epoch as it is until the commit.
-        owned = select(OWNERS.c.epoch).where(OWNERS.c.study_id == study_id).with_for_update(read=True)
-        if connection.execute(owned).scalar() != epoch:
-            raise fenced(epoch)
+        require_epoch(connection, study_id, epoch)

@@ -96,22 +96,26 @@ class Attempts:
 
     def lost(self, number: int) -> Failure:
         """How an attempt failed whose process is gone without a word."""
-        beat = self._beat(number)
+        beat = self._beat(number, self._ledger.row(number).account)
         if beat is not None and beat.preempted:
             return Failure(kind=Kind.PREEMPTED)
         return Failure(kind=Kind.LOST, text="its worker process died")
 
     def account(self, number: int, *, again: bool = False) -> Account:
         """A trial's account with its newest attempt counted in; `again` says that more is to come."""
-        directory = self._directory(number)
-        sealed = newest_sealed(directory / CHECKPOINTS)
-        account = counted(self._ledger.row(number).account, self._beat(number), sealed, self._spec.resources, again)
+        sealed = newest_sealed(self.directory(number) / CHECKPOINTS)
+        account = self._ledger.row(number).account
+        account = counted(account, self._beat(number, account), sealed, self._spec.resources, again)
         return replace(account, checkpoint=str(sealed[1].relative_to(self._storage))) if sealed else account
 
-    def _beat(self, number: int) -> Beat | None:
+    def directory(self, number: int) -> Path:
+        """Where a trial keeps its things."""
+        return directory_of(self._storage, key_of(self._spec.name, number))
+
+    def _beat(self, number: int, account: Account) -> Beat | None:
         """The heartbeat of the newest attempt."""
-        beat = read_beat(self._directory(number))
-        return beat if beat and beat.attempt == self._ledger.row(number).account.attempts else None
+        beat = read_beat(self.directory(number))
+        return beat if beat and beat.attempt == account.attempts else None
 
     def _close(self, number: int, state: TrialState, reason: str = "") -> None:
         self._live.discard(number)
@@ -123,9 +127,6 @@ class Attempts:
         row = self._ledger.row(number)
         self._tell(update_of(row, self._spec.name, self._spec.trainer.steps))
         return row
-
-    def _directory(self, number: int) -> Path:
-        return directory_of(self._storage, key_of(self._spec.name, number))
 
 
 def counted(

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .lease import Attempt
+from .whole_file import write_whole
 
 FILE = "heartbeat.json"
 _BEAT_S = 1.0
@@ -90,9 +91,7 @@ class Heart:
             halvings=self._halvings,
             preempted=preempted,
         )
-        partial = self._path.with_suffix(f".{os.getpid()}")
-        partial.write_text(json.dumps(asdict(beat)))
-        partial.replace(self._path)
+        write_whole(self._path, json.dumps(asdict(beat)))
 
     def stop(self, *, preempted: bool = False) -> None:
         """Write the last heartbeat."""

@@ -1,11 +1,11 @@
 """Who may write to a training's directory: the newest attempt that took its lease, and nobody before it."""
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..trainers.errors import FencedError
+from .whole_file import write_whole
 
 FILE = "lease.json"
 
@@ -29,9 +29,7 @@ class Lease:
         """Take the directory from all older attempts. Raises FencedError if a newer one has it."""
         self.check()
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._path.with_suffix(f".{os.getpid()}")
-        partial.write_text(json.dumps(asdict(self._attempt)))
-        partial.replace(self._path)
+        write_whole(self._path, json.dumps(asdict(self._attempt)))
 
     def check(self) -> None:
         """Raise FencedError if a newer attempt has the directory."""

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import optuna
-from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
@@ -21,7 +20,7 @@ from .origin import FROM, Origin, inherit, refuse_changes
 from .ownership import Owner, Ownership, claim, fence
 from .pruners import pruner_of
 from .rows import Row
-from .samplers import sampler_of
+from .samplers import distributions_of, sampler_of
 from .spec import Spec
 from .spec_errors import problems_of
 from .sweep_spec import Sweep
@@ -47,10 +46,7 @@ class Ledger:
         self._base = study.user_attrs[_BASE]
         self._inherited = study.user_attrs[_INHERITED]
         self.ownership = ownership
-        # Sorted, for the sampler draws one value after the other and a spec's digest knows no order of keys.
-        self._space: dict[str, BaseDistribution] = {
-            key: FloatDistribution(r.low, r.high, log=r.log) for key, r in sorted(self._sweep.space.items())
-        }
+        self._space = distributions_of(self._sweep.space)
         self._trial_ids = {t.number: t._trial_id for t in study.get_trials(deepcopy=False)}
         self._opened = sum(t.state is not TrialState.WAITING for t in study.get_trials(deepcopy=False))
         self._draw_what_is_missing()

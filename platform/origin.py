@@ -7,12 +7,13 @@ from functools import cache
 from pathlib import Path
 
 import optuna
-from optuna.distributions import FloatDistribution
+from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from ..trainers.errors import UserError
 from ..trainers.identity import differences
 from .keys import key_of
+from .samplers import distributions_of
 from .spec import Spec
 
 FROM = "advseg.from"
@@ -80,7 +81,7 @@ def inherit(
             f"sweep.fork names {begun.name}, which ran on other data (digest {begun_from.dataset[:12]}, but this "
             f"spec's has {origin.dataset[:12]}): its results do not tell of these; remove sweep.fork"
         )
-    space = {key: FloatDistribution(r.low, r.high, log=r.log) for key, r in spec.sweep.space.items()}
+    space = distributions_of(spec.sweep.space)
     # Running it again after a crash adds what is missing.
     there = {trial.user_attrs.get(FROM) for trial in study.get_trials(deepcopy=False)}
     for trial in source.get_trials(deepcopy=False, states=_LEARNT_FROM):
@@ -89,7 +90,7 @@ def inherit(
             study.add_trial(_copied(trial, space, key))
 
 
-def _copied(trial: FrozenTrial, space: dict[str, FloatDistribution], key: str) -> FrozenTrial:
+def _copied(trial: FrozenTrial, space: dict[str, BaseDistribution], key: str) -> FrozenTrial:
     return optuna.trial.create_trial(
         state=trial.state,
         value=trial.value,

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from optuna.storages import RDBStorage
-from sqlalchemy import Engine, Row, event, select, update
+from sqlalchemy import Connection, Engine, Row, event, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -150,11 +150,17 @@ def fence(database: RDBStorage, study_id: int, epoch: int) -> None:
     @event.listens_for(database.scoped_session, "before_commit")
     def check(session: Session) -> None:
         session.flush()
-        current = session.execute(
-            select(OWNERS.c.epoch).where(OWNERS.c.study_id == study_id).with_for_update(read=True)
-        ).scalar()
-        if current != epoch:
-            raise fenced(epoch)
+        require_epoch(session, study_id, epoch)
+
+
+def require_epoch(transaction: Connection | Session, study_id: int, epoch: int) -> None:
+    """Raise FencedError if a sweep has another epoch; until the transaction's end it then keeps this one.
+
+    To be called after what the transaction writes, whose lock holds the epoch still on SQLite.
+    """
+    current = select(OWNERS.c.epoch).where(OWNERS.c.study_id == study_id).with_for_update(read=True)
+    if transaction.execute(current).scalar() != epoch:
+        raise fenced(epoch)
 
 
 def fenced(epoch: int) -> FencedError:

@@ -4,11 +4,12 @@ process that asks: a sampler made anew with one seed would propose its earlier p
 import hashlib
 import math
 import random
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 from optuna import Study
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial
 
@@ -30,6 +31,11 @@ def sampler_of(sweep: Sweep, seed: int, number: int, index: int) -> BaseSampler 
             return _PointSampler(point) if point else None
         case QuasiRandom():
             return _PointSampler(quasi_random_point(sweep.space, seed, index))
+
+
+def distributions_of(space: Mapping[str, Range]) -> dict[str, BaseDistribution]:
+    """A space as Optuna has it. Sorted: a sampler draws value after value, and a spec knows no order of keys."""
+    return {key: FloatDistribution(r.low, r.high, log=r.log) for key, r in sorted(space.items())}
 
 
 def seed_of(seed: int, number: int) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..trainers.reporter import drop_torn_line
+from .whole_file import write_whole
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
@@ -47,9 +48,7 @@ class Spool:
         self._set_mark(self._sent() + count)
 
     def _set_mark(self, total: int) -> None:
-        partial = self._mark.with_suffix(".partial")
-        partial.write_text(str(total))
-        partial.replace(self._mark)
+        write_whole(self._mark, str(total))
 
     def _sent(self) -> int:
         return int(self._mark.read_text()) if self._mark.exists() else 0

@@ -23,7 +23,7 @@ from .resources import Resources
 from .search import LedgerScheduler, LedgerSearcher
 from .spec import Spec
 from .task import Task
-from .watchdog import Watchdog, trial_directory
+from .watchdog import Watchdog
 from .workers import run_on_workers, worker_resources
 
 MakeTask = Callable[[int, dict[str, float], int, int], Task]
@@ -86,7 +86,7 @@ def run_trials(
     watchdog = Watchdog(
         searcher,
         spec.sweep.retry,
-        trial_directory(storage, spec.name),
+        attempts.directory,
         lambda number: ledger.row(number).account.device_seconds / resources.devices,
         ledger.ownership.check,
     )

@@ -13,7 +13,6 @@ from ray.tune.experiment import Trial
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from .heartbeat import Beat, Pulse, read_beat
-from .keys import directory_of, key_of
 from .report_keys import ATTEMPT, NUMBER
 from .retry import Failure, Kind
 from .search import LedgerSearcher
@@ -113,8 +112,3 @@ def kill_attempt(trial: Trial, beat: Beat | None) -> None:
 def _kill_process(pid: int) -> None:
     # The heartbeat is a second old at most, and the process alive or not yet reaped: the pid is still its own.
     os.kill(pid, signal.SIGKILL)
-
-
-def trial_directory(storage: Path, sweep: str) -> Callable[[int], Path]:
-    """Where the trials of a sweep keep their things, by number."""
-    return lambda number: directory_of(storage, key_of(sweep, number))

@@ -19,7 +19,6 @@ import psutil
 import pytest
 import yaml
 from mlflow.tracking import MlflowClient
-from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
 from advseg.platform.heartbeat import Beat, read_beat
@@ -27,7 +26,7 @@ from advseg.platform.ledger import read_rows, read_spec
 from advseg.platform.ledger_address import ledger_file
 from advseg.platform.report_keys import METRIC
 from advseg.platform.rows import best_row
-from advseg.platform.samplers import sampler_of
+from advseg.platform.samplers import distributions_of, sampler_of
 from advseg.platform.servers import RAY
 from advseg.platform.service_records import read_records
 from advseg.platform.services import connect
@@ -219,7 +218,7 @@ def point(spec: Spec, number: int) -> dict[str, float]:
     """A trial's point, drawn by a study that has never seen another."""
     assert spec.sweep
     study = optuna.create_study(sampler=sampler_of(spec.sweep, spec.trainer.seed, number, number))
-    return study.ask({k: FloatDistribution(r.low, r.high, log=r.log) for k, r in spec.sweep.space.items()}).params
+    return study.ask(distributions_of(spec.sweep.space)).params
 
 
 def log_of(sweep: Sweep, number: int) -> str:

@@ -13,7 +13,7 @@ from advseg.platform.heartbeat import FILE, Beat, Pulse
 from advseg.platform.report_keys import ATTEMPT, NUMBER
 from advseg.platform.retry import Failure, Kind
 from advseg.platform.sweep_spec import Retry
-from advseg.platform.watchdog import Watchdog, trial_directory, verdict
+from advseg.platform.watchdog import Watchdog, verdict
 from advseg.trainers.errors import FencedError
 
 RETRY = Retry(hang_timeout=30, trial_timeout=500)
@@ -49,7 +49,7 @@ class Scene:
         self.condemned: list[tuple[int, Failure]] = []
         self.owner_checks = 0
         self.seconds_before = 0.0
-        self._directory = trial_directory(storage, "probe")
+        self._directory = lambda number: storage / "probe" / str(number)
         self.watchdog = Watchdog(
             self,  # pyright: ignore[reportArgumentType]
             RETRY,
