@@ -18,7 +18,7 @@ help:
 	@echo "make test    set up and run all tests"
 	@echo "make chaos   set up and run the kills that are too many for make test: about a quarter of an hour"
 	@echo "make check   set up and run linter, format check, type check and the layer test"
-	@echo "make bench PEER=~/AdvSemiSeg      set up and run all benchmarks: about half an hour on two cores"
+	@echo "make bench PEER=~/AdvSemiSeg      set up and run all benchmarks: about three quarters of an hour on two cores"
 	@echo "make bench-gpu PEER=~/AdvSemiSeg  the benchmarks of a GPU, with PYTHON's own packages: nothing is installed"
 	@echo "make clean   end the local services and remove the environment; runs and models in .advseg/ stay"
 

@@ -1,6 +1,6 @@
 """How well a sweep fills its slots: 16 trials of about 30 s on 2 slots, against trials that follow without a pause.
 
-    python benchmarks/slots.py [--trials 16] [--steps 600]
+    python benchmarks/slots.py [--trials 16] [--steps 320]
 
 Services are started for it in a folder of their own, and ended. A trial's time is from its first step to its last, as
 its reports tell; what lies between two trials of a slot, such as starting, saving and asking the ledger, is loss.
@@ -59,7 +59,7 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=320)
     asked = parser.parse_args()
     print(machine())
     with tempfile.TemporaryDirectory() as folder:

@@ -95,10 +95,10 @@ class Attempts:
         self._changed(number)
 
     def lost(self, number: int) -> Failure:
-        """How an attempt failed whose process is gone without a word."""
+        """How an attempt failed whose process has reported nothing: as its last heartbeat says, if it does."""
         beat = self._beat(number, self._ledger.row(number).account)
-        if beat is not None and beat.preempted:
-            return Failure(kind=Kind.PREEMPTED)
+        if beat is not None and beat.failure is not None:
+            return beat.failure
         return Failure(kind=Kind.LOST, text="its worker process died")
 
     def account(self, number: int, *, again: bool = False) -> Account:

@@ -20,6 +20,7 @@ from .fetch import start_weights
 from .heartbeat import Heart
 from .lease import Lease
 from .mlflow_reporter import MlflowReporter
+from .retry import Failure
 from .spec import Spec
 from .task import Task
 
@@ -69,7 +70,8 @@ def _lead(task: Task, world: World, device: torch.device | None, lease: Lease, n
         node,
         halvings=task.halvings,
     )
-    state, reason, preempted, mine = "STOPPED", "stopped from outside", False, True
+    state, reason, mine = "STOPPED", "stopped from outside", True
+    failure: Failure | None = None
     try:
         with _logging_to(task.directory / LOG):
             try:
@@ -83,10 +85,12 @@ def _lead(task: Task, world: World, device: torch.device | None, lease: Lease, n
                         yield report
             except (FencedError, PreemptedError) as error:
                 # The run goes on, in another process.
-                preempted, mine = isinstance(error, PreemptedError), False
+                mine = False
+                failure = failure_of(error) if isinstance(error, PreemptedError) else None
                 raise
             except Exception as error:
-                state, reason = "FAIL", str(failure_of(error))
+                failure = failure_of(error)
+                state, reason = "FAIL", str(failure)
                 logging.getLogger("advseg").error("%s", traceback.format_exc())
                 raise
         state, reason = "COMPLETE", ""
@@ -96,7 +100,7 @@ def _lead(task: Task, world: World, device: torch.device | None, lease: Lease, n
             tracker.close(state, reason, [task.directory / name for name in ARTIFACTS])
         else:
             tracker.leave()
-        heart.stop(preempted=preempted)
+        heart.stop(failure)
 
 
 def _training(task: Task, world: World, device: torch.device | None, lease: Lease) -> Training:

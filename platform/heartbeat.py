@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .lease import Attempt
+from .retry import Failure, Kind
 from .whole_file import write_whole
 
 FILE = "heartbeat.json"
@@ -35,14 +36,19 @@ class Beat:
     run_id: str | None = None
     halvings: int = 0
     """How often its micro-batch was halved."""
-    preempted: bool = False
+    failure: Failure | None = None
+    """How it ended, if it broke."""
 
 
 def read_beat(directory: Path) -> Beat | None:
     """The newest heartbeat of the training in a directory, None before the first and if it cannot be read now."""
     try:
-        return Beat(**json.loads((directory / FILE).read_text()))
-    except (OSError, ValueError, TypeError):
+        said = json.loads((directory / FILE).read_text())
+        failure = said.pop("failure")
+        if failure is not None:
+            failure = Failure(kind=Kind(failure["kind"]), text=failure["text"])
+        return Beat(**said, failure=failure)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
@@ -74,12 +80,12 @@ class Heart:
         self._thread = threading.Thread(target=self._beat_on, name="heartbeat", daemon=True)
         self._thread.start()
 
-    def beat(self, *, preempted: bool = False) -> None:
+    def beat(self, failure: Failure | None = None) -> None:
         """Write one heartbeat now. A disk that is full or away for a while ends no training."""
         with self._writing, contextlib.suppress(OSError):
-            self._write(preempted=preempted)
+            self._write(failure)
 
-    def _write(self, *, preempted: bool = False) -> None:
+    def _write(self, failure: Failure | None = None) -> None:
         beat = Beat(
             epoch=self._attempt.epoch,
             attempt=self._attempt.number,
@@ -89,15 +95,15 @@ class Heart:
             node=self._node,
             run_id=self._run_id(),
             halvings=self._halvings,
-            preempted=preempted,
+            failure=failure,
         )
         write_whole(self._path, json.dumps(asdict(beat)))
 
-    def stop(self, *, preempted: bool = False) -> None:
-        """Write the last heartbeat."""
+    def stop(self, failure: Failure | None = None) -> None:
+        """Write the last heartbeat; it says how the training broke, if it did."""
         self._stopped.set()
         self._thread.join()
-        self.beat(preempted=preempted)
+        self.beat(failure)
 
     def _beat_on(self) -> None:
         while not self._stopped.wait(self._beat_s):

@@ -20,6 +20,7 @@ from .keys import scratch_of
 from .ledger import Ledger
 from .report_keys import ATTEMPT, FAILURE, HALVINGS, KIND, METRIC, NUMBER, PARAMS, STEP
 from .resources import Resources
+from .retry import Failure, Kind
 from .search import LedgerScheduler, LedgerSearcher
 from .spec import Spec
 from .task import Task
@@ -54,7 +55,11 @@ class InProcess(tune.Trainable):
             # The training belongs to another process now, or this machine is about to go. The heartbeat has told.
             os._exit(0)
         except Exception as error:
-            return failed(error)
+            failure = failure_of(error)
+            if failure.kind is Kind.OUT_OF_MEMORY:
+                # Tune ends a process that raises, and the next attempt gets a fresh one. The heartbeat has told.
+                raise
+            return failed(failure)
         if report is None:
             return {**self._last, "done": True}
         self._last = {STEP: report.step, METRIC: report.metrics[METRIC]}
@@ -120,14 +125,13 @@ def _trainable(resources: Resources, make_task: MakeTask) -> Any:
         try:
             run_on_workers(task, resources, [TuneReportCallback()])
         except Exception as error:
-            tune.report(failed(error))
+            tune.report(failed(failure_of(error)))
 
     return on_workers
 
 
-def failed(error: Exception) -> dict[str, Any]:
+def failed(failure: Failure) -> dict[str, Any]:
     """A failure as it is reported, not raised: the ledger is to hold its reason."""
-    failure = failure_of(error)
     return {STEP: 0, METRIC: float("nan"), KIND: str(failure.kind), FAILURE: failure.text}
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -62,6 +63,34 @@ def tiny_shapes(cluster: Path, advseg: Command) -> Path:
     root = cluster / "data" / "tiny"
     advseg("data", "shapes", root, "--labelled=8", "--unlabelled=16", "--val=8", "--test=2", "--size=32")
     return root
+
+
+@pytest.fixture(scope="session")
+def sweep_document(tiny_shapes: Path) -> Callable[..., dict[str, Any]]:
+    """A sweep of a small network, as a YAML file would hold it; `trainer` and `sweep` are added to what is there."""
+
+    def write(name: str, *, trainer: dict[str, Any], sweep: dict[str, Any], **sections: Any) -> dict[str, Any]:
+        return {
+            "job": "sweep",
+            "name": name,
+            "dataset": {
+                "root": str(tiny_shapes),
+                "classes": ["background", "circle", "square", "triangle", "ring", "flower"],
+            },
+            "model": {"architecture": "compact", "width": 8},
+            "discriminator": {"widths": [8, 8], "classifier": "dense"},
+            "trainer": {
+                "batch_size": 4,
+                "semi_start": 4,
+                "segmenter_optimizer": {"name": "adamw", "lr": 0.003},
+                "augmentation": {"crop": [32, 32], "rotate": True},
+                **trainer,
+            },
+            "sweep": {"space": {"trainer.lambda_adv": {"low": 0.001, "high": 1, "log": True}}, **sweep},
+            **sections,
+        }
+
+    return write
 
 
 @pytest.fixture

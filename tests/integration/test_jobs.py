@@ -27,30 +27,24 @@ pytestmark = pytest.mark.cluster
 STEPS, EVERY = 12, 4
 
 
-def spec(root: Path, name: str, **changes: Any) -> dict[str, Any]:
-    document: dict[str, Any] = {
-        "job": "sweep",
-        "name": name,
-        "dataset": {"root": str(root), "classes": ["background", "circle", "square", "triangle", "ring", "flower"]},
-        "model": {"architecture": "compact", "width": 8},
-        "discriminator": {"widths": [8, 8], "classifier": "dense"},
-        "trainer": {
-            "steps": STEPS,
-            "batch_size": 4,
-            "evaluate_every": EVERY,
-            "semi_start": 4,
-            "segmenter_optimizer": {"name": "adamw", "lr": 0.003},
-            "augmentation": {"crop": [32, 32], "rotate": True},
-        },
-        "sweep": {
-            "trials": 3,
-            "space": {"trainer.lambda_adv": {"low": 0.001, "high": 1, "log": True}},
-            "first": [{"trainer.lambda_adv": 0.01}],
-            "baseline_workers": 2,
-            "register_as": name,
-        },
-    }
-    return document | changes
+@pytest.fixture(scope="session")
+def spec(sweep_document) -> Callable[..., dict[str, Any]]:
+    """A sweep of three short trials."""
+
+    def write(name: str, **sections: Any) -> dict[str, Any]:
+        return sweep_document(
+            name,
+            trainer={"steps": STEPS, "evaluate_every": EVERY},
+            sweep={
+                "trials": 3,
+                "first": [{"trainer.lambda_adv": 0.01}],
+                "baseline_workers": 2,
+                "register_as": name,
+            },
+            **sections,
+        )
+
+    return write
 
 
 @pytest.fixture
@@ -80,8 +74,10 @@ def artifacts_of(client: MlflowClient, run: Run) -> set[str]:
     return {file.path for file in client.list_artifacts(run.info.run_id)}
 
 
-def finished_spec(root: Path) -> dict[str, Any]:
-    document = spec(root, "finished")
+@pytest.fixture(scope="module")
+def finished_spec(spec) -> dict[str, Any]:
+    """A sweep with successive halving, and a trial that diverges."""
+    document = spec("finished")
     document["sweep"] |= {
         "space": {"trainer.lambda_adv": {"low": 1e-3, "high": 1e38, "log": True}},
         "first": [{"trainer.lambda_adv": value} for value in (0.01, 1e38, 0.1)],
@@ -91,11 +87,10 @@ def finished_spec(root: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def finished(advseg, cluster: Path, tiny_shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The name of a sweep that ran to its end, with successive halving and a trial that diverges."""
-    document = finished_spec(tiny_shapes)
+def finished(advseg, finished_spec, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of that sweep, which ran to its end."""
     path = tmp_path_factory.mktemp("finished") / "spec.yaml"
-    path.write_text(yaml.safe_dump(document))
+    path.write_text(yaml.safe_dump(finished_spec))
     output = advseg("submit", path, "--follow").stdout
     assert "supervised baseline on 2 Ray Train workers" in output
     assert "job finished-1 ended: SUCCEEDED" in output
@@ -184,10 +179,10 @@ def test_the_baselines_model_can_be_pulled_and_predicts(finished, advseg, tiny_s
     assert json.loads((tmp_path / "model" / "model.json").read_text())["lineage"]["key"] == f"{finished}/baseline"
 
 
-def test_submitting_a_finished_sweep_again_trains_nothing(finished, cluster, tiny_shapes, submit, mlflow_client):
+def test_submitting_a_finished_sweep_again_trains_nothing(finished, finished_spec, cluster, submit, mlflow_client):
     rows, runs = read_rows(cluster / "runs", finished), runs_of(mlflow_client, finished)
 
-    assert "job finished-2 ended: SUCCEEDED" in submit(finished_spec(tiny_shapes), "--follow")
+    assert "job finished-2 ended: SUCCEEDED" in submit(finished_spec, "--follow")
 
     assert read_rows(cluster / "runs", finished) == rows
     again = runs_of(mlflow_client, finished)
@@ -220,8 +215,8 @@ def follow_until(cluster: Path, document: dict[str, Any], path: Path, line: str)
         process.stdout.close()
 
 
-def test_a_sweep_detached_from_and_stopped_is_resumed(cluster, tiny_shapes, submit, advseg, mlflow_client, tmp_path):
-    document = spec(tiny_shapes, "stopped")
+def test_a_sweep_detached_from_and_stopped_is_resumed(cluster, spec, submit, advseg, mlflow_client, tmp_path):
+    document = spec("stopped")
     document["trainer"] |= {"steps": 400, "evaluate_every": 20}
     document["sweep"] |= {"trials": 2, "baseline_workers": 1}
 
@@ -247,8 +242,8 @@ def test_a_sweep_detached_from_and_stopped_is_resumed(cluster, tiny_shapes, subm
     assert [point.step for point in history] == list(range(20, 401, 20))
 
 
-def test_trials_of_two_workers_run_on_ray_train_one_at_a_time(cluster, tiny_shapes, submit, mlflow_client):
-    document = spec(tiny_shapes, "wide", resources={"workers": 2})
+def test_trials_of_two_workers_run_on_ray_train_one_at_a_time(cluster, spec, submit, mlflow_client):
+    document = spec("wide", resources={"workers": 2})
     document["sweep"] |= {"trials": 2, "pruner": {"name": "successive_halving", "min_resource": EVERY}}
     assert "2 trials, 1 at a time" in submit(document, "--follow")
     rows, runs = read_rows(cluster / "runs", "wide"), runs_of(mlflow_client, "wide")
@@ -258,10 +253,8 @@ def test_trials_of_two_workers_run_on_ray_train_one_at_a_time(cluster, tiny_shap
         assert runs[f"wide/{row.number}"].info.status == RUN_STATUS[row.state.name]
 
 
-def test_a_single_training_runs_on_ray_train_and_keeps_its_model(
-    cluster, tiny_shapes, submit, advseg, mlflow_client, tmp_path
-):
-    document = spec(tiny_shapes, "single", job="train", resources={"workers": 2})
+def test_a_single_training_runs_on_ray_train_and_keeps_its_model(spec, submit, advseg, mlflow_client, tmp_path):
+    document = spec("single", job="train", resources={"workers": 2})
     del document["sweep"]
     assert "training on 2 Ray Train workers" in submit(document, "--follow")
     assert runs_of(mlflow_client, "single")["single/0"].info.status == "FINISHED"
@@ -269,8 +262,8 @@ def test_a_single_training_runs_on_ray_train_and_keeps_its_model(
     assert load(tmp_path / "model").discriminator is not None
 
 
-def test_a_failing_job_says_why_and_leaves_no_run_running(cluster, tiny_shapes, submit, mlflow_client):
-    document = spec(tiny_shapes, "failing")
+def test_a_failing_job_says_why_and_leaves_no_run_running(spec, submit, mlflow_client):
+    document = spec("failing")
     document["trainer"]["segmenter_optimizer"]["lr"] = 1e30
     output = submit(document, "--follow", status=1)
     assert "became NaN or infinite at step" in output

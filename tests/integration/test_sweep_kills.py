@@ -31,6 +31,7 @@ from advseg.platform.servers import RAY
 from advseg.platform.service_records import read_records
 from advseg.platform.services import connect
 from advseg.platform.spec import Spec
+from advseg.platform.task import ACCUMULATION_TAG
 from advseg.platform.tracking import KEY_TAG
 from advseg.trainers.checkpoint import newest_sealed
 from advseg.trainers.loop import CHECKPOINTS
@@ -40,42 +41,32 @@ pytestmark = pytest.mark.cluster
 TRIALS, REPORTS = 8, 8
 
 
-def document(root: Path, name: str, every: int) -> dict[str, Any]:
-    return {
-        "job": "sweep",
-        "name": name,
-        "dataset": {"root": str(root), "classes": ["background", "circle", "square", "triangle", "ring", "flower"]},
-        "model": {"architecture": "compact", "width": 8},
-        "discriminator": {"widths": [8, 8], "classifier": "dense"},
-        "trainer": {
-            "steps": REPORTS * every,
-            "batch_size": 4,
-            "evaluate_every": every,
-            "semi_start": 4,
-            "segmenter_optimizer": {"name": "adamw", "lr": 0.003},
-            "augmentation": {"crop": [32, 32], "rotate": True},
-        },
-        "sweep": {
-            "trials": TRIALS,
-            "space": {"trainer.lambda_adv": {"low": 0.001, "high": 1, "log": True}},
-            "sampler": {"name": "random"},
-            "retry": {"max_attempts": 99},
-        },
-    }
+@pytest.fixture
+def document(sweep_document) -> Callable[[str, int], dict[str, Any]]:
+    """A sweep that reports after every so many steps."""
+
+    def write(name: str, every: int) -> dict[str, Any]:
+        return sweep_document(
+            name,
+            trainer={"steps": REPORTS * every, "evaluate_every": every},
+            sweep={"trials": TRIALS, "sampler": {"name": "random"}, "retry": {"max_attempts": 99}},
+        )
+
+    return write
 
 
 class Sweep:
     """A sweep that runs on the cluster, as those who mean it harm see it."""
 
-    def __init__(self, home: Path, name: str) -> None:
-        self.home, self.name = home, name
+    def __init__(self, home: Path, name: str, trials: int = TRIALS) -> None:
+        self.home, self.name, self.trials = home, name, trials
         self.storage = home / "runs"
         self.pids: set[int] = set()
         """Of every driver and trial worker that was seen."""
 
     def beats(self) -> dict[int, Beat]:
         """Heartbeats of trials whose worker lives, by trial."""
-        found = {n: beat for n in range(TRIALS) if (beat := read_beat(self.storage / self.name / str(n)))}
+        found = {n: beat for n in range(self.trials) if (beat := read_beat(self.storage / self.name / str(n)))}
         alive = {n: beat for n, beat in found.items() if psutil.pid_exists(beat.pid)}
         self.pids |= {beat.pid for beat in alive.values()}
         return alive
@@ -97,7 +88,7 @@ class Sweep:
     def unfinished(self) -> bool:
         """Whether there is anything left to disturb."""
         rows = read_rows(self.storage, self.name)
-        return len(rows) < TRIALS or any(not row.state.is_finished() for row in rows)
+        return len(rows) < self.trials or any(not row.state.is_finished() for row in rows)
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 120) -> Any:
@@ -150,7 +141,7 @@ def resume(advseg) -> Callable[[str], None]:
 )
 def test_a_sweep_under_kills_ends_as_one_left_alone(
     cluster: Path,
-    tiny_shapes: Path,
+    document,
     advseg,
     mlflow_client: MlflowClient,
     resume,
@@ -163,7 +154,7 @@ def test_a_sweep_under_kills_ends_as_one_left_alone(
 ) -> None:
     name = f"kills-{seed}"
     path = tmp_path / "spec.yaml"
-    path.write_text(yaml.safe_dump(document(tiny_shapes, name, every)))
+    path.write_text(yaml.safe_dump(document(name, every)))
     advseg("submit", path)
     sweep, rng = Sweep(cluster, name), random.Random(seed)
     wait_for(lambda: ledger_file(sweep.storage).exists() and sweep.driver())
@@ -227,12 +218,12 @@ def log_of(sweep: Sweep, number: int) -> str:
 
 @pytest.mark.chaos
 def test_an_orphaned_driver_that_wakes_up_writes_nothing_more(
-    cluster: Path, tiny_shapes: Path, advseg, mlflow_client: MlflowClient, undisturbed, tmp_path: Path
+    cluster: Path, document, advseg, mlflow_client: MlflowClient, undisturbed, tmp_path: Path
 ) -> None:
     """The first driver is stopped (SIGSTOP) until another has taken the sweep over, then goes on."""
     name = "orphan"
     path = tmp_path / "spec.yaml"
-    path.write_text(yaml.safe_dump(document(tiny_shapes, name, 30) | {"storage": str(cluster / "runs")}))
+    path.write_text(yaml.safe_dump(document(name, 30) | {"storage": str(cluster / "runs")}))
     advseg("submit", path)
     sweep = Sweep(cluster, name)
     wait_for(lambda: ledger_file(sweep.storage).exists() and sweep.driver() and sweep.beats())
@@ -275,3 +266,44 @@ def test_an_orphaned_driver_that_wakes_up_writes_nothing_more(
     runs = mlflow_client.search_runs([experiment.experiment_id])
     assert len(runs) == TRIALS + 2
     assert {run.info.status for run in runs} == {"FINISHED"}
+
+
+@pytest.mark.chaos
+def test_a_worker_without_enough_memory_trains_on_with_half_the_micro_batch(
+    cluster: Path, sweep_document, advseg, mlflow_client: MlflowClient, tmp_path: Path
+) -> None:
+    """A first attempt shows what a step needs, and is killed; the second may not have as much (RLIMIT_DATA)."""
+    name, side = "memory", 256
+    root = cluster / "data" / "large"
+    advseg("data", "shapes", root, "--labelled=16", "--unlabelled=16", "--val=2", "--test=2", f"--size={side}")
+    document = sweep_document(
+        name,
+        trainer={
+            "steps": 8,
+            "batch_size": 16,
+            "evaluate_every": 4,
+            "semi_start": 0,
+            "augmentation": {"crop": [side, side]},
+        },
+        sweep={"trials": 1},
+        model={"architecture": "compact", "width": 16},
+    )
+    document["dataset"]["root"] = str(root)
+    path = tmp_path / "spec.yaml"
+    path.write_text(yaml.safe_dump(document))
+    advseg("submit", path)
+    sweep = Sweep(cluster, name, trials=1)
+    first = wait_for(lambda: sweep.beats().get(0))
+    worker, sizes = psutil.Process(first.pid), list[int]()
+    wait_for(lambda: sizes.append(worker.memory_info().data) or sweep.beats()[0].step >= 2)
+    worker.kill()
+    second = wait_for(lambda: (beat := sweep.beats().get(0)) and beat.pid != first.pid and beat)
+    psutil.Process(second.pid).rlimit(psutil.RLIMIT_DATA, (max(sizes) - 150 * 2**20, psutil.RLIM_INFINITY))
+    wait_for(lambda: not sweep.unfinished() and sweep.driver() is None, 300)
+
+    (row,) = read_rows(sweep.storage, name)
+    assert row.state is TrialState.COMPLETE, row.reason
+    assert (row.account.attempts, row.account.lost, row.account.halvings) == (3, 1, 1)
+    assert list(row.curve) == [4, 8]
+    tags = mlflow_client.get_run(row.account.run_id).data.tags
+    assert tags[ACCUMULATION_TAG] == "2, after a worker ran out of memory with 1"

@@ -23,6 +23,7 @@ MakeSpec = Callable[..., Spec]
 STEPS = 8
 HALVING = "sweep.pruner={name: successive_halving, min_resource: 2, reduction_factor: 2}"
 OUT_OF_MEMORY = Failure(kind=Kind.OUT_OF_MEMORY, text="CUDA out of memory")
+PREEMPTED = Failure(kind=Kind.PREEMPTED, text="asked to stop, and saved at step 3")
 LOST = Failure(kind=Kind.LOST, text="its worker process died")
 
 
@@ -53,14 +54,14 @@ class Driver:
         seconds: float,
         saved: int | None = None,
         number: int = 0,
-        preempted: bool = False,
+        failure: Failure | None = None,
         run_id: str | None = None,
     ) -> None:
         """An attempt has made `step` steps, the newest checkpoint being that of step `saved`."""
         directory = self._storage / "probe" / str(number)
         directory.mkdir(parents=True, exist_ok=True)
         beat = Beat(
-            epoch=1, attempt=attempt, step=step, seconds=seconds, pid=1, node="", preempted=preempted, run_id=run_id
+            epoch=1, attempt=attempt, step=step, seconds=seconds, pid=1, node="", failure=failure, run_id=run_id
         )
         (directory / FILE).write_text(json.dumps(asdict(beat)))
         if saved is not None:
@@ -193,7 +194,7 @@ class TestAgain:
         driver = drive("sweep.retry.max_attempts=1")
         for attempt in range(1, 6):
             driver.start()
-            driver.trains(attempt=attempt, step=attempt, seconds=1.0, saved=attempt, preempted=True)
+            driver.trains(attempt=attempt, step=attempt, seconds=1.0, saved=attempt, failure=PREEMPTED)
             driver.attempts.fail(0, driver.attempts.lost(0))
         assert driver.row().state is TrialState.RUNNING
         assert (driver.account().lost, driver.account().lost_steps) == (0, 0)
@@ -234,13 +235,19 @@ class TestLost:
     def test_is_not_one_that_said_that_it_was_pre_empted(self, drive: Callable[..., Driver]) -> None:
         driver = drive()
         driver.start()
-        driver.trains(attempt=1, step=3, seconds=1.0, preempted=True)
-        assert driver.attempts.lost(0) == Failure(kind=Kind.PREEMPTED)
+        driver.trains(attempt=1, step=3, seconds=1.0, failure=PREEMPTED)
+        assert driver.attempts.lost(0) == PREEMPTED
+
+    def test_is_not_one_that_said_that_it_had_run_out_of_memory(self, drive: Callable[..., Driver]) -> None:
+        driver = drive()
+        driver.start()
+        driver.trains(attempt=1, step=3, seconds=1.0, failure=OUT_OF_MEMORY)
+        assert driver.attempts.lost(0) == OUT_OF_MEMORY
 
     def test_is_one_of_which_only_an_older_attempt_was_pre_empted(self, drive: Callable[..., Driver]) -> None:
         driver = drive()
         driver.start()
-        driver.trains(attempt=1, step=3, seconds=1.0, preempted=True)
+        driver.trains(attempt=1, step=3, seconds=1.0, failure=PREEMPTED)
         driver.attempts.fail(0, driver.attempts.lost(0))
         driver.start()
         assert driver.attempts.lost(0) == LOST

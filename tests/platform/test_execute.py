@@ -18,6 +18,7 @@ from advseg.platform import preemption
 from advseg.platform.execute import LOG, run_task
 from advseg.platform.heartbeat import Beat, read_beat
 from advseg.platform.lease import Attempt, Lease, holder_of
+from advseg.platform.retry import Kind
 from advseg.platform.runs import sweep_identity, trial_identity
 from advseg.platform.spec import Spec
 from advseg.platform.spool import Spool
@@ -165,7 +166,7 @@ class TestHeartbeat:
     def test_ends_with_the_last_step_and_names_the_run(self, long: Task, client: MlflowClient) -> None:
         run(replace(long, attempt=Attempt(epoch=2, number=3)))
         beat = beat_of(long)
-        assert (beat.epoch, beat.attempt, beat.step, beat.preempted) == (2, 3, 4, False)
+        assert (beat.epoch, beat.attempt, beat.step, beat.failure) == (2, 3, 4, None)
         assert beat.run_id == run_of(client, long).info.run_id
 
     def test_is_as_new_as_the_report_that_the_driver_hears(self, long: Task, client: MlflowClient) -> None:
@@ -261,7 +262,8 @@ class TestPreemption:
         with pytest.raises(PreemptedError, match="asked to stop, and saved at step 4"):
             next(reports)
         assert saved_step(rare) == 4
-        assert (beat_of(rare).step, beat_of(rare).preempted) == (4, True)
+        failure = beat_of(rare).failure
+        assert failure and (failure.kind, beat_of(rare).step) == (Kind.PREEMPTED, 4)
         assert state_of(client, rare) == ("RUNNING", None, None)
 
     def test_is_no_end(self, rare: Task, client: MlflowClient) -> None:
@@ -270,7 +272,7 @@ class TestPreemption:
         assert run(replace(rare, attempt=Attempt(number=2))) == [6]
         assert state_of(client, rare) == ("FINISHED", "COMPLETE", "")
         assert history(client, rare) == [3, 6]
-        assert not beat_of(rare).preempted
+        assert beat_of(rare).failure is None
 
 
 class TestHalving:

@@ -8,6 +8,7 @@ import pytest
 
 from advseg.platform.heartbeat import FILE, Beat, Heart, Pulse, read_beat
 from advseg.platform.lease import Attempt
+from advseg.platform.retry import Failure, Kind
 
 ATTEMPT = Attempt(epoch=2, number=3)
 
@@ -34,7 +35,7 @@ class TestHeart:
         beat = read_beat(tmp_path)
         assert beat
         assert (beat.epoch, beat.attempt, beat.step, beat.pid, beat.node) == (2, 3, 0, os.getpid(), "node")
-        assert (beat.run_id, beat.preempted) == (None, False)
+        assert (beat.run_id, beat.failure) == (None, None)
         heart.stop()
 
     def test_goes_on_to_say_how_far_the_training_is(self, tmp_path: Path) -> None:
@@ -52,11 +53,11 @@ class TestHeart:
     def test_says_at_its_end_where_it_stopped_and_no_more(self, tmp_path: Path) -> None:
         training = Training()
         heart = start(tmp_path, training, beat_s=3600)
-        training.step = 9
-        heart.stop(preempted=True)
+        training.step, failure = 9, Failure(kind=Kind.OUT_OF_MEMORY, text="no room")
+        heart.stop(failure)
         beat = read_beat(tmp_path)
         assert beat
-        assert (beat.step, beat.preempted) == (9, True)
+        assert (beat.step, beat.failure) == (9, failure)
         assert not heart._thread.is_alive()
 
     def test_outlives_a_disk_that_is_away_for_a_while(self, tmp_path: Path) -> None:
