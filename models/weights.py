@@ -149,7 +149,7 @@ def _load_tensors(path: Path) -> object:
         raise
     except Exception as error:
         # Bytes that are no weights make torch fail in many ways.
-        if needed := re.search(r"GLOBAL ([A-Za-z_][\w.]*)", str(error)):
+        if needed := re.search(r"GLOBAL ([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)\s", str(error)):
             raise WeightsError(
                 f"weights {path} hold more than tensors ({needed[1]}), and reading that could run code: if you trust "
                 f"them, read them with torch.load(path, weights_only=False) and torch.save the state dict alone"

@@ -4,12 +4,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 # Tests are no package: their helper modules are loaded by path.
 _spec = importlib.util.spec_from_file_location("trees", Path(__file__).parent / "trees.py")
 assert _spec and _spec.loader
 trees = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(trees)
+
+
+# The same examples in every run: what chance finds in somebody else's change tells them nothing.
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")
 
 
 def pytest_configure() -> None:
