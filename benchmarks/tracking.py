@@ -52,7 +52,7 @@ def compare(data: Path, folder: Path, tracking_uri: str, rounds: int) -> None:
 
     timings = interleaved({"off": steps, "on": tracked_steps}, rounds=rounds, warmup=2)
     settle()
-    reporter.close("COMPLETE", "", [])
+    reporter.close("COMPLETE", "")
     print(timings.table())
     print(f"with tracking a step takes {1 / timings.speedup('on'):.3f} of the time without; {reports} reports arrived")
 

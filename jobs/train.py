@@ -20,16 +20,16 @@ from ..platform.spec_file import load_spec
 from ..trainers.data.dataset import open_dataset
 from ..trainers.loop import Outcome, Training
 from ..trainers.profiling import PHASES, STEPS, TRACE
-from ..trainers.reporter import ConsoleReporter, JsonLinesReporter, PanelReporter, Reporter, Reporters
+from ..trainers.reporter import ConsoleReporter, JsonLinesReporter, PictureReporter, Reporter, Reporters
 
 
 def train(spec: Spec, folder: Path, reporter: Reporter) -> Outcome:
-    """Train to the end in this process, and leave metrics, picture and model in a folder."""
+    """Train to the end in this process, and leave metrics, pictures and model in a folder."""
     weights = start_weights(spec, folder, spec.storage or find_home() / "runs")
     training = Training(spec.recipe(), open_dataset(spec.dataset), folder, weights=weights)
     folder.mkdir(parents=True, exist_ok=True)
-    log, panel = JsonLinesReporter(folder / "metrics.jsonl"), PanelReporter(folder / "validation.png")
-    outcome = training.run(Reporters(log, panel, reporter), trace=folder if spec.profile else None)
+    log, pictures = JsonLinesReporter(folder / "metrics.jsonl"), PictureReporter(folder)
+    outcome = training.run(Reporters(log, pictures, reporter), trace=folder if spec.profile else None)
     training.export(folder / "model", {"spec": spec.model_dump(mode="json")})
     return outcome
 

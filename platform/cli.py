@@ -52,7 +52,9 @@ def up(
     """Start an MLflow server and a Ray head on this machine."""
     from . import services
 
-    services.up(find_home(), mlflow_port=mlflow_port, dashboard_port=dashboard_port, cpus=cpus, say=typer.echo)
+    home = find_home()
+    running = services.up(home, mlflow_port=mlflow_port, dashboard_port=dashboard_port, cpus=cpus, say=typer.echo)
+    _sync_abandoned(running.tracking_uri, home / "runs")
 
 
 @app.command()
@@ -61,6 +63,23 @@ def down() -> None:
     from . import services
 
     services.down(find_home(), say=typer.echo)
+
+
+@app.command()
+def sync(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[SWEEP]...", help="All sweeps by default.")] = None,
+    storage: Storage = None,
+    ledger: LedgerUrl = None,
+) -> None:
+    """Bring to MLflow what killed processes left on this disk, and end the runs that nobody works on any more."""
+    from mlflow.tracking import MlflowClient
+
+    from . import services
+    from .sync import sync as sync_runs
+
+    home = find_home()
+    client = MlflowClient(services.connect(home).tracking_uri)
+    sync_runs(client, storage or home / "runs", _checked(ledger), names or [], typer.echo)
 
 
 @app.command()
@@ -280,6 +299,22 @@ def sweeps(storage: Storage = None, ledger: LedgerUrl = None) -> None:
     from .sweeps_page import print_sweeps
 
     print_sweeps(storage or find_home() / "runs", _checked(ledger))
+
+
+def _sync_abandoned(tracking_uri: str, storage: Path) -> None:
+    """End the runs of sweeps whose drivers were killed, perhaps with the machine."""
+    from .ledger_address import ledger_file
+
+    if not ledger_file(storage).exists():
+        return
+    from .ledger import abandoned_sweeps
+
+    if abandoned := abandoned_sweeps(storage):
+        from mlflow.tracking import MlflowClient
+
+        from .sync import sync_sweeps
+
+        sync_sweeps(MlflowClient(tracking_uri), storage, abandoned, None, typer.echo)
 
 
 def _checked(ledger: str | None) -> str | None:

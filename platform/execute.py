@@ -4,16 +4,18 @@ import logging
 import traceback
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
-from ..trainers.data.dataset import open_dataset
+from ..trainers.data.dataset import Dataset, open_dataset
 from ..trainers.distributed import World
 from ..trainers.errors import FencedError, PreemptedError
-from ..trainers.loop import Training
+from ..trainers.loop import CLASS_BARS, CONFUSION, PANELS, Training
 from ..trainers.profiling import PHASES, TRACE
-from ..trainers.reporter import PanelReporter, Report
+from ..trainers.reporter import PictureReporter, Report
 from . import preemption
 from .failures import failure_of
 from .fetch import start_weights
@@ -24,10 +26,12 @@ from .retry import Failure
 from .spec import Spec
 from .task import Task
 
-PANEL = "validation.png"
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
 LOG = "log.txt"
-ARTIFACTS = (PANEL, LOG, TRACE, PHASES)
-"""Files of a training's directory that are kept with its run, where they exist."""
+ARTIFACTS = (PANELS, CONFUSION, CLASS_BARS, LOG, TRACE, PHASES)
+"""Files and folders of a training's directory that are kept with its run, where they exist."""
 
 
 class _Guard:
@@ -59,8 +63,8 @@ def run_task(task: Task, *, world: World, device: torch.device | None = None, no
 
 def _lead(task: Task, world: World, device: torch.device | None, lease: Lease, node: str) -> Generator[Report]:
     lease.take()
-    tracker = MlflowReporter(task.tracking_uri, task.identity, task.spool)
-    panels = PanelReporter(task.directory / PANEL)
+    tracker = MlflowReporter(task.tracking_uri, task.identity, task.spool, ARTIFACTS)
+    pictures = PictureReporter(task.directory)
     training: Training | None = None
     heart = Heart(
         task.directory,
@@ -76,11 +80,12 @@ def _lead(task: Task, world: World, device: torch.device | None, lease: Lease, n
         with _logging_to(task.directory / LOG):
             try:
                 training = _training(task, world, device, lease)
+                tracker.describe(partial(_describe, dataset=training.dataset, root=task.spec["dataset"]["root"]))
                 with closing(_reports(training, task, world)) as reports:
                     for report in reports:
                         lease.check()
+                        pictures.report(report)
                         tracker.report(report)
-                        panels.report(report)
                         heart.beat()  # If the report ends the trial, its account is settled by this.
                         yield report
             except (FencedError, PreemptedError) as error:
@@ -97,10 +102,17 @@ def _lead(task: Task, world: World, device: torch.device | None, lease: Lease, n
     finally:
         # Also when the trial is stopped, which closes this generator.
         if mine:
-            tracker.close(state, reason, [task.directory / name for name in ARTIFACTS])
+            tracker.close(state, reason)
         else:
             tracker.leave()
         heart.stop(failure)
+
+
+def _describe(client: "MlflowClient", run_id: str, dataset: Dataset, root: str) -> None:
+    # Imports MLflow, for which a training does not wait.
+    from .provenance import describe_training
+
+    describe_training(client, run_id, dataset, root)
 
 
 def _training(task: Task, world: World, device: torch.device | None, lease: Lease) -> Training:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from ..trainers.errors import DivergedError, FencedError, UserError
 
-EXTRA = ("boto3", "mlflow", "optuna", "psutil", "ray")
+EXTRA = ("boto3", "detect_secrets", "mlflow", "optuna", "plotly", "psutil", "ray")
 """What `pip install advseg` leaves out and `advseg[platform]` brings."""
 
 

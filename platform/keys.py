@@ -10,6 +10,11 @@ def key_of(sweep: str, trial: int | str) -> str:
     return f"{sweep}/{trial}"
 
 
+def number_of(key: str) -> int:
+    """The number of a trial's key."""
+    return int(key.rpartition("/")[2])
+
+
 def directory_of(storage: Path, key: str) -> Path:
     """Where a training with a key keeps its checkpoints, log and pictures."""
     return storage / key

@@ -17,7 +17,7 @@ from .accounts import read_accounts, write_account
 from .database import close_database, exists, open_database, readable, reading
 from .ledger_address import shown
 from .origin import FROM, Origin, inherit, refuse_changes
-from .ownership import Owner, Ownership, claim, fence
+from .ownership import Owner, Ownership, claim, fence, owner_of
 from .pruners import pruner_of
 from .rows import Row
 from .samplers import distributions_of, sampler_of
@@ -38,6 +38,7 @@ class Ledger:
 
     def __init__(self, study: optuna.Study, database: RDBStorage, ownership: Ownership, spec: Spec) -> None:
         assert spec.sweep
+        self.spec = spec
         self._study = study
         self._database = database
         self._study_id = database.get_study_id_from_name(study.study_name)
@@ -148,15 +149,38 @@ def open_ledger(storage: Path, spec: Spec, origin: Origin, owner: Owner | None =
                 pruner=pruner_of(spec.sweep.pruner, spec.trainer.steps),
                 load_if_exists=True,
             )
-            study_id = database.get_study_id_from_name(spec.name)
-            epoch = claim(database.engine, study_id, spec.name, owner or Owner.here())
-        fence(database, study_id, epoch)
-        ownership = Ownership(database.engine, study_id, epoch)
+            ownership = _own(database, spec.name, owner or Owner.here())
         undone.callback(ownership.release)
         _begin_or_compare(study, database, _place(storage, spec.ledger), spec, origin)
         ledger = Ledger(study, database, ownership, spec)
         undone.pop_all()
     return ledger
+
+
+def reopen_ledger(storage: Path, sweep: str, ledger: str | None = None) -> Ledger:
+    """Become the owner of a sweep as it is, to say what became of its trials, whatever this machine has of its data.
+
+    Raises UserError if there is no such sweep, another process owns it, or its spec is another version's.
+    """
+    with ExitStack() as undone:
+        database = open_database(storage, ledger)
+        undone.callback(close_database, database)
+        with readable(storage, ledger):
+            study = _load(database, sweep, _place(storage, ledger))
+            spec = _spec_of(study)
+            ownership = _own(database, sweep, Owner.here())
+        undone.callback(ownership.release)
+        reopened = Ledger(study, database, ownership, spec)
+        undone.pop_all()
+    return reopened
+
+
+def _own(database: RDBStorage, sweep: str, owner: Owner) -> Ownership:
+    """Take a sweep over, and fence out whoever had it before."""
+    study_id = database.get_study_id_from_name(sweep)
+    epoch = claim(database.engine, study_id, sweep, owner)
+    fence(database, study_id, epoch)
+    return Ownership(database.engine, study_id, epoch)
 
 
 def _begin_or_compare(study: optuna.Study, database: RDBStorage, place: str, spec: Spec, origin: Origin) -> None:
@@ -199,6 +223,10 @@ def _fork(study: optuna.Study, database: RDBStorage, place: str, spec: Spec, ori
 
 def _spec_of(study: optuna.Study) -> Spec:
     """The spec that a sweep was begun with. Raises UserError if this version does not understand it."""
+    if _SPEC not in study.user_attrs:
+        raise UserError(
+            f"sweep {study.study_name} was begun by an older version of advseg: submit its spec to go on with it"
+        )
     document = study.user_attrs[_SPEC]
     try:
         return Spec.model_validate(document)
@@ -218,9 +246,19 @@ def read_rows(storage: Path, sweep: str, ledger: str | None = None) -> list[Row]
 def read_spec(storage: Path, sweep: str, ledger: str | None = None) -> Spec:
     """The spec that a sweep was last run with. Raises UserError if there is none, or one of another version."""
     with _reading(storage, sweep, ledger) as (study, _):
-        if _SPEC not in study.user_attrs:
-            raise UserError(f"sweep {sweep} was begun by an older version of advseg: submit its spec to go on with it")
         return _spec_of(study)
+
+
+def abandoned_sweeps(storage: Path, ledger: str | None = None) -> list[str]:
+    """Sweeps whose owner has ended without giving them up: on this machine, for of others nothing is known."""
+    if not exists(storage, ledger):
+        return []
+    with reading(storage, ledger) as database:
+        owners = {
+            name: owner_of(database.engine, database.get_study_id_from_name(name))
+            for name in optuna.get_all_study_names(database)
+        }
+    return [name for name, owner in owners.items() if owner is not None and owner.is_gone()]
 
 
 def sweep_names(storage: Path, ledger: str | None = None) -> list[str]:

@@ -142,6 +142,13 @@ def claim(
     return seen.epoch + 1
 
 
+def owner_of(engine: Engine, study_id: int) -> Owner | None:
+    """Who owns a sweep, alive or not; None if nobody does."""
+    with engine.connect() as connection:
+        owner = connection.execute(select(OWNERS.c.owner).where(OWNERS.c.study_id == study_id)).scalar()
+    return None if owner is None else Owner(**json.loads(owner))
+
+
 def fence(database: RDBStorage, study_id: int, epoch: int) -> None:
     """Refuse every commit of Optuna's to a sweep that has a newer epoch, with FencedError."""
 

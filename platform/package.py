@@ -14,10 +14,12 @@ def copy_package(folder: Path) -> Path:
     of its own, and takes two wheels of one file name for the same. A folder it names by its contents.
     """
     package = folder / "advseg"
-    for name in PACKAGES:
-        spec = find_spec(f"advseg.{name}")
-        assert spec and spec.submodule_search_locations
-        shutil.copytree(
-            next(iter(spec.submodule_search_locations)), package / name, ignore=shutil.ignore_patterns("__pycache__")
-        )
+    for name, source in zip(PACKAGES, package_folders(), strict=True):
+        shutil.copytree(source, package / name, ignore=shutil.ignore_patterns("__pycache__"))
     return package
+
+
+def package_folders() -> list[Path]:
+    """Where the packages are imported from."""
+    specs = [find_spec(f"advseg.{name}") for name in PACKAGES]
+    return [Path(next(iter(spec.submodule_search_locations or ()))) for spec in specs if spec]

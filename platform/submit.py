@@ -13,8 +13,9 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from ..trainers.errors import UserError
+from .git_state import git_state, write_git_state
 from .ownership import JOB
-from .package import copy_package
+from .package import copy_package, package_folders
 from .services import Services
 from .spec import Spec
 
@@ -78,6 +79,8 @@ def submit(client: JobSubmissionClient, spec: Spec, services: Services, home: Pa
         work = Path(folder) / "work"
         work.mkdir()
         (work / SPEC_FILE).write_text(yaml.safe_dump(document, sort_keys=False))
+        if git := git_state(package_folders()):
+            write_git_state(work, git)
         client.submit_job(
             entrypoint=f"python -m {MODULES[spec.job]} {SPEC_FILE}",
             submission_id=id,
@@ -89,6 +92,8 @@ def submit(client: JobSubmissionClient, spec: Spec, services: Services, home: Pa
                     "MLFLOW_TRACKING_URI": services.tracking_uri,
                     "MLFLOW_DISABLE_TELEMETRY": "true",
                     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+                    # Waits for up to 14 s, then we try again: by default it sleeps for minutes, and wakes up late.
+                    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
                     JOB: id,
                     **RAY_TRAIN,
                     "RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_WAIT_S),

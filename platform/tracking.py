@@ -1,4 +1,4 @@
-"""Runs in MLflow, which are found by their keys before they are created."""
+"""Runs in MLflow, which are found by their keys before they are created, and counted after."""
 
 from mlflow.entities import Param, Run, RunTag
 from mlflow.exceptions import MlflowException
@@ -30,25 +30,26 @@ def experiment_id(client: MlflowClient, name: str) -> str:
 
 def find_run(client: MlflowClient, experiment: str, key: str) -> str | None:
     """The id of the run of a key, None if there is none."""
-    found = client.search_runs(
-        [experiment_id(client, experiment)],
-        f"tags.`{KEY_TAG}` = '{key}'",
-        max_results=1,
-        order_by=["created ASC"],
-    )
+    found = _runs_of(client, experiment, key)
     return found[0].info.run_id if found else None
+
+
+def read_run(client: MlflowClient, identity: RunIdentity) -> Run | None:
+    """The run of an identity, None if there is none."""
+    found = _runs_of(client, identity.experiment, identity.key)
+    return found[0] if found else None
 
 
 def runs_by_key(client: MlflowClient, experiment: str) -> dict[str, Run]:
     """All runs of an experiment that have keys."""
-    runs: dict[str, Run] = {}
+    runs: list[Run] = []
     token = None
     while True:
         page = client.search_runs([experiment_id(client, experiment)], max_results=1000, page_token=token)
-        runs |= {run.data.tags[KEY_TAG]: run for run in page if KEY_TAG in run.data.tags}
+        runs += [run for run in page if KEY_TAG in run.data.tags]
         token = page.token
         if not token:
-            return runs
+            return {run.data.tags[KEY_TAG]: run for run in sorted(runs, key=_place, reverse=True)}
 
 
 def ensure_run(client: MlflowClient, identity: RunIdentity) -> str:
@@ -56,24 +57,38 @@ def ensure_run(client: MlflowClient, identity: RunIdentity) -> str:
 
     Parameters that are logged already stay as they are.
     """
-    run_id = find_run(client, identity.experiment, identity.key)
-    if run_id is None:
+    found = _runs_of(client, identity.experiment, identity.key)
+    if not found:
         tags = {KEY_TAG: identity.key}
         if identity.parent is not None:
             parent = find_run(client, identity.experiment, identity.parent)
             assert parent is not None, f"the parent run {identity.parent} must exist before its children"
             tags["mlflow.parentRunId"] = parent
-        run = client.create_run(experiment_id(client, identity.experiment), tags=tags, run_name=identity.key)
-        run_id, logged = run.info.run_id, {}
-    else:
+        client.create_run(experiment_id(client, identity.experiment), tags=tags, run_name=identity.key)
+        # MLflow's client repeats a request whose answer was lost, and then there are two.
+        found = _runs_of(client, identity.experiment, identity.key)
+    run, *repeated = found
+    for each in repeated:
+        client.delete_run(each.info.run_id)
+    run_id, logged = run.info.run_id, run.data.params
+    if run.info.status != "RUNNING":
         client.update_run(run_id, status="RUNNING")
-        logged = client.get_run(run_id).data.params
     # A crash can fall between a run's creation and its parameters.
     params = [Param(key, str(value)) for key, value in identity.params.items() if key not in logged]
     tags = [RunTag(name, value) for name, value in identity.tags.items()]
     if params or tags:
         client.log_batch(run_id, params=params, tags=tags)
     return run_id
+
+
+def _runs_of(client: MlflowClient, experiment: str, key: str) -> list[Run]:
+    """The runs of a key, that which counts first."""
+    return sorted(client.search_runs([experiment_id(client, experiment)], f"tags.`{KEY_TAG}` = '{key}'"), key=_place)
+
+
+def _place(run: Run) -> tuple[bool, int, str]:
+    """Where a run stands among those of its key: one that was written to comes first, then the oldest."""
+    return not run.data.params, run.info.start_time, run.info.run_id
 
 
 def close_run(client: MlflowClient, run_id: str, state: str, reason: str = "") -> None:

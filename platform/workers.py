@@ -139,9 +139,10 @@ def _settle(task: Task, state: str, reason: str) -> None:
     """Make the MLflow run of a task say how it ended: Ray kills workers hard, and they end nothing then."""
     from mlflow.tracking import MlflowClient
 
+    from .patience import patiently
     from .settle import settle
 
-    settle(MlflowClient(task.tracking_uri), task, state, reason)
+    patiently(lambda: settle(MlflowClient(task.tracking_uri), task, state, reason))
 
 
 def worker_resources(resources: Resources) -> dict[str, float]:

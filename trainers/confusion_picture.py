@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from .lettering import INK, Font, line_height, shortened
+
 _TITLE = "pixels of each true class (row) by predicted class (column), %"
 _SIDE = 760
 """Pixels that the cells of one row share, within the bounds of a cell."""
@@ -12,11 +14,8 @@ _LEAST_CELL, _GREATEST_CELL = 11, 64
 _NUMBERED_CELL = 30
 """Smaller cells have no room for a number."""
 _GAP = 10
-_LONGEST_NAME = 180
 _WHITE, _BLUE, _ABSENT = np.array([255, 255, 255]), np.array([8, 48, 107]), (225, 225, 225)
-_INK, _GRID = (40, 40, 40), (235, 235, 235)
-
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+_GRID = (235, 235, 235)
 
 
 def draw_confusion(matrix: np.ndarray, classes: Sequence[str]) -> Image.Image:
@@ -27,18 +26,18 @@ def draw_confusion(matrix: np.ndarray, classes: Sequence[str]) -> Image.Image:
     """
     cell = min(_GREATEST_CELL, max(_LEAST_CELL, _SIDE // len(classes)))
     font = ImageFont.load_default(min(14, cell - 1))
-    names = [_shortened(name, font) for name in classes]
+    names = [shortened(name, font) for name in classes]
     margin = 2 * _GAP + round(max(font.getlength(name) for name in names))
-    header = _GAP + 2 * _line(font)
-    left, top = margin + _line(font), header + margin
+    header = _GAP + 2 * line_height(font)
+    left, top = margin + line_height(font), header + margin
     side = cell * len(classes)
     width = max(left + side, round(font.getlength(_TITLE))) + 2 * _GAP
     picture = Image.new("RGB", (width, top + side + 2 * _GAP), "white")
     draw = ImageDraw.Draw(picture)
-    draw.text((_GAP, _GAP), _TITLE, fill=_INK, font=font)
+    draw.text((_GAP, _GAP), _TITLE, fill=INK, font=font)
     for place, name in enumerate(names):
         middle = place * cell + cell // 2
-        draw.text((left - _GAP, top + middle), name, fill=_INK, font=font, anchor="rm")
+        draw.text((left - _GAP, top + middle), name, fill=INK, font=font, anchor="rm")
         upright = _upright(name, font)
         picture.paste(upright, (left + middle - upright.width // 2, top - _GAP - upright.height))
     for row, counts in enumerate(matrix.astype(float)):
@@ -48,7 +47,7 @@ def draw_confusion(matrix: np.ndarray, classes: Sequence[str]) -> Image.Image:
             colour = _colour(share) if total else _ABSENT
             draw.rectangle((x, y, x + cell - 1, y + cell - 1), fill=colour, outline=_GRID)
             if cell >= _NUMBERED_CELL and share >= 0.005:
-                ink = "white" if share > 0.35 else _INK
+                ink = "white" if share > 0.35 else INK
                 draw.text((x + cell / 2, y + cell / 2), f"{100 * share:.0f}", fill=ink, font=font, anchor="mm")
     return picture
 
@@ -61,19 +60,6 @@ def _colour(share: float) -> tuple[int, int, int]:
 
 def _upright(text: str, font: Font) -> Image.Image:
     """A text that is read from bottom to top."""
-    lying = Image.new("RGB", (round(font.getlength(text)) + 2, _line(font)), "white")
-    ImageDraw.Draw(lying).text((0, lying.height / 2), text, fill=_INK, font=font, anchor="lm")
+    lying = Image.new("RGB", (round(font.getlength(text)) + 2, line_height(font)), "white")
+    ImageDraw.Draw(lying).text((0, lying.height / 2), text, fill=INK, font=font, anchor="lm")
     return lying.transpose(Image.Transpose.ROTATE_90)
-
-
-def _shortened(name: str, font: Font) -> str:
-    if font.getlength(name) <= _LONGEST_NAME:
-        return name
-    kept = next(n for n in range(len(name), -1, -1) if font.getlength(name[:n] + "…") <= _LONGEST_NAME)
-    return name[:kept] + "…"
-
-
-def _line(font: Font) -> int:
-    """Height of a line of text in pixels."""
-    _, top, _, bottom = font.getbbox("Áy")
-    return round(bottom - top) + 4

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from ..models.architectures import DeepLabSettings, build_segmenter, normalisation_of
@@ -18,6 +19,8 @@ from ..models.weights import WeightsError, load_weights
 from .adversarial import AdversarialTrainer, Batch
 from .ahead import ahead
 from .checkpoint import load_scalars, newest_checkpoint, save_checkpoint
+from .class_bars import draw_class_bars
+from .confusion_picture import draw_confusion
 from .data.dataset import Dataset, Sample
 from .data.streams import Crops, Stream
 from .distributed import World
@@ -26,6 +29,7 @@ from .evaluate import Evaluation, evaluate
 from .guard import Guard, Unguarded
 from .health import symptoms
 from .identity import differences, identity_of
+from .metrics import class_iou
 from .profiling import DRAW, MOVE, STEP, phase, tracing
 from .recipe import DTYPES, Recipe
 from .reporter import Report, Reporter
@@ -34,6 +38,10 @@ from .validation_panel import draw_validation
 log = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
+PANELS = "panels"
+"""Folder of the validation panels, one a report."""
+CONFUSION, CLASS_BARS = "confusion.png", "classes.png"
+"""Pictures of the newest evaluation."""
 _ASK_EVERY = 8
 """Steps after which several workers ask each other whether to stop."""
 
@@ -171,7 +179,7 @@ class Training:
         if self._step == 0:
             self._take_start_weights()
         if self._step == settings.steps:
-            yield self._report()
+            yield self._report({})
         steps = range(self._step, settings.steps)
         with closing(ahead(self._draw, steps, settings.speed.prefetch)) as batches, tracing(trace) as tracer:
             while self._step < settings.steps:
@@ -195,7 +203,7 @@ class Training:
         figures, evaluation = self.trainer.meter.take(), self._evaluate()
         self._metrics = {**figures, **self._rates(), **evaluation.metrics}
         self._best_miou = max(self._best_miou, self._metrics["val/miou"])
-        yield self._report()
+        yield self._report(self._draw_pictures(evaluation) if self.world.leads else {})
         self._watch(evaluation)
         self._save()
 
@@ -312,20 +320,29 @@ class Training:
             speed=self.recipe.trainer.speed,
         )
 
-    def _report(self) -> Report:
-        panel = None
-        if self.world.leads:
-            panel = draw_validation(
-                self.dataset,
-                self.trainer.segmenter,
-                self.trainer.discriminator,
-                self._normalisation,
-                resize=self.recipe.trainer.resize,
-                device=self._device,
-                dtype=self._dtype,
-                speed=self.recipe.trainer.speed,
-            )
-        return Report(step=self._step, steps=self.recipe.trainer.steps, metrics=self._metrics, panel=panel)
+    def _draw_pictures(self, evaluation: Evaluation) -> dict[str, Image.Image]:
+        """What the segmenter makes of the validation images, by file name."""
+        settings, dataset = self.recipe.trainer, self.dataset
+        panel = draw_validation(
+            dataset,
+            self.trainer.segmenter,
+            self.trainer.discriminator,
+            self._normalisation,
+            threshold=settings.threshold if settings.lambda_semi > 0 else None,
+            resize=settings.resize,
+            device=self._device,
+            dtype=self._dtype,
+            speed=settings.speed,
+        )
+        iou = class_iou(evaluation.matrix, dataset.ignore_index)
+        return {
+            f"{PANELS}/step-{self._step:08d}.png": panel,
+            CONFUSION: draw_confusion(evaluation.matrix.numpy(), dataset.classes),
+            CLASS_BARS: draw_class_bars(iou, dataset.classes, dataset.palette),
+        }
+
+    def _report(self, pictures: dict[str, Image.Image]) -> Report:
+        return Report(step=self._step, steps=self.recipe.trainer.steps, metrics=self._metrics, pictures=pictures)
 
     def _save(self) -> None:
         meter = self.trainer.meter.state_dict()

@@ -13,19 +13,22 @@ _GAP, _HEADER = 4, 18
 
 
 def compose(titles: Sequence[str], rows: Sequence[Sequence[np.ndarray]]) -> Image.Image:
-    """One picture of rows of tiles, each uint8 RGB [H, W, 3] and enlarged or reduced to the same width."""
-    height, width = rows[0][0].shape[:2]
-    tile_height = round(TILE * height / width)
-    columns = len(titles)
-    size = (columns * (TILE + _GAP) + _GAP, _HEADER + len(rows) * (tile_height + _GAP) + _GAP)
+    """One picture of rows of tiles, each uint8 RGB [H, W, 3] and enlarged or reduced to the same width.
+
+    The tiles of a row share a shape.
+    """
+    heights = [round(TILE * tiles[0].shape[0] / tiles[0].shape[1]) for tiles in rows]
+    size = (len(titles) * (TILE + _GAP) + _GAP, _HEADER + sum(heights) + (len(rows) + 1) * _GAP)
     picture = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(picture)
     for column, title in enumerate(titles):
         draw.text((_GAP + column * (TILE + _GAP), 4), title, fill="black")
-    for row, tiles in enumerate(rows):
+    top = _HEADER
+    for tiles, height in zip(rows, heights, strict=True):
         for column, tile in enumerate(tiles):
-            place = (_GAP + column * (TILE + _GAP), _HEADER + row * (tile_height + _GAP))
-            picture.paste(Image.fromarray(tile).resize((TILE, tile_height), Image.Resampling.NEAREST), place)
+            enlarged = Image.fromarray(tile).resize((TILE, height), Image.Resampling.NEAREST)
+            picture.paste(enlarged, (_GAP + column * (TILE + _GAP), top))
+        top += height + _GAP
     return picture
 
 

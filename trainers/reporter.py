@@ -17,8 +17,9 @@ class Report:
     steps: int
     metrics: dict[str, float]
     """Means since the report before, and validation results; IoU in percent."""
-    panel: Image.Image | None = field(default=None, compare=False)
-    """Predictions on a few validation images; only the leading worker draws it."""
+    pictures: dict[str, Image.Image] = field(default_factory=dict, compare=False)
+    """By the name of its file in the run's directory; only the leading worker draws them, and once a step is saved
+    nobody does again."""
 
 
 class Reporter(Protocol):
@@ -62,16 +63,20 @@ class JsonLinesReporter:
             file.write(json.dumps({"step": report.step, "metrics": report.metrics}) + "\n")
 
 
-class PanelReporter:
-    """Keeps the newest picture of validation predictions in a file."""
+class PictureReporter:
+    """Keeps pictures as files of a directory."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
 
     def report(self, report: Report) -> None:
-        """Replace the picture."""
-        if report.panel is not None:
-            report.panel.save(self._path, format="PNG")
+        """Put each picture in the place of the one of its name, at once: others may be reading that."""
+        partial = self._directory / f"picture.{os.getpid()}"
+        for name, picture in report.pictures.items():
+            path = self._directory / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture.save(partial, format="PNG")
+            partial.replace(path)
 
 
 class RecordingReporter:

@@ -148,7 +148,20 @@ def test_a_trial_tracks_losses_selection_rates_and_classes(finished, cluster, ml
     expected = {"loss/ce", "loss/adv", "loss/semi", "loss/semi_adv", "loss/d", "selected/share"}
     expected |= {"lr/segmenter", "lr/discriminator", "val/miou", "val/iou/background"}
     assert expected <= run.data.metrics.keys()
-    assert {"validation.png", "log.txt"} <= artifacts_of(mlflow_client, run)
+    assert {"panels", "confusion.png", "classes.png", "log.txt"} <= artifacts_of(mlflow_client, run)
+
+
+def test_a_sweep_says_what_it_ran_and_a_trial_on_what(finished, cluster, mlflow_client, finished_spec):
+    runs = runs_of(mlflow_client, finished)
+    sweep, trial = runs[finished], runs[f"{finished}/0"]
+    assert {"spec.yaml", "packages.txt"} <= artifacts_of(mlflow_client, sweep)
+    logged = yaml.safe_load(Path(mlflow_client.download_artifacts(sweep.info.run_id, "spec.yaml")).read_text())
+    assert logged["sweep"]["trials"] == finished_spec["sweep"]["trials"]
+    assert "threshold" in logged["trainer"], "settings that the spec does not name are there, too"
+    (given,) = trial.inputs.dataset_inputs
+    assert trial.data.tags["advseg.dataset"].startswith(given.dataset.digest)
+    assert trial.data.tags["advseg.cpu"]
+    assert trial.data.metrics["system/system_memory_usage_megabytes"] > 0
 
 
 def test_the_baseline_knows_no_discriminator(finished, mlflow_client):

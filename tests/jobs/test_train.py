@@ -17,7 +17,7 @@ Command = Callable[..., tuple[int, str, str]]
 
 
 class TestTraining:
-    def test_leaves_model_metrics_panel_and_checkpoints(self, model: Path, spec: Path) -> None:
+    def test_leaves_model_metrics_pictures_and_checkpoints(self, model: Path, spec: Path) -> None:
         run = model.parent
         loaded = load(model)
         assert loaded.card.classes == CLASSES
@@ -26,8 +26,10 @@ class TestTraining:
         assert loaded.card.lineage["dataset_digest"] == open_dataset(load_spec(spec).dataset).digest
         steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
         assert steps == [2, 4]
-        with Image.open(run / "validation.png") as panel:
-            assert panel.format == "PNG"
+        panels = [f"panels/step-{step:08d}.png" for step in steps]
+        for name in (*panels, "confusion.png", "classes.png"):
+            with Image.open(run / name) as picture:
+                assert picture.format == "PNG"
         assert [path.name for path in sorted((run / "checkpoints").iterdir())] == ["step-00000002", "step-00000004"]
 
     def test_resumes_to_the_same_weights(

@@ -348,7 +348,9 @@ def test_damaged_files_are_told_in_one_line(name, data, tmp_path_factory):
         read_weights(file)
 
     # Bytes can by chance name something, as a pickle does that would run code.
-    assert str(caught.value).startswith((f"weights {file} are damaged, or no", f"weights {file} hold more than tensors"))
+    assert str(caught.value).startswith(
+        (f"weights {file} are damaged, or no", f"weights {file} hold more than tensors")
+    )
     assert "\n" not in str(caught.value)
 
 

@@ -29,7 +29,7 @@ from advseg.trainers.data.shapes import CLASSES, ShapesSettings, write_shapes
 from advseg.trainers.distributed import World
 from advseg.trainers.errors import CheckpointError, FencedError, NonFiniteLossError, PreemptedError, UserError
 from advseg.trainers.evaluate import Evaluation
-from advseg.trainers.loop import CHECKPOINTS, Training
+from advseg.trainers.loop import CHECKPOINTS, CLASS_BARS, CONFUSION, PANELS, Training
 from advseg.trainers.profiling import PHASES, STEPS, TRACE, WAIT
 from advseg.trainers.reporter import Report
 
@@ -118,6 +118,17 @@ def test_a_profiled_run_keeps_its_trace_as_artifacts(task: Task, client: MlflowC
 
     artifacts = client.list_artifacts(run_of(client, task).info.run_id)
     assert {TRACE, PHASES} <= {artifact.path for artifact in artifacts}
+
+
+def test_a_run_keeps_a_panel_of_each_report_and_pictures_of_the_newest_evaluation(
+    long: Task, client: MlflowClient
+) -> None:
+    run(long)
+
+    run_id = run_of(client, long).info.run_id
+    assert {CONFUSION, CLASS_BARS} <= {artifact.path for artifact in client.list_artifacts(run_id)}
+    panels = [artifact.path for artifact in client.list_artifacts(run_id, PANELS)]
+    assert sorted(panels) == [f"{PANELS}/step-{step:08d}.png" for step in (1, 2, 3, 4)]
 
 
 def test_weights_that_do_not_fit_are_the_users_to_mend(task: Task, client: MlflowClient) -> None:

@@ -10,7 +10,7 @@ from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
 
 from advseg.platform.account import Account
-from advseg.platform.execute import LOG, PANEL
+from advseg.platform.execute import LOG
 from advseg.platform.ledger import Ledger
 from advseg.platform.mlflow_reporter import MlflowReporter
 from advseg.platform.rows import Row
@@ -101,19 +101,19 @@ class TestRun:
 
     def test_has_each_artifact_once_however_often_it_is_settled(self, mlflow: Watched, tmp_path: Path) -> None:
         spooled(task(tmp_path), 2)
-        for name in (PANEL, LOG):
+        for name in ("confusion.png", LOG):
             (task(tmp_path).directory / name).write_text(name)
         for _ in range(2):
             settle(mlflow, task(tmp_path), "COMPLETE", "")
         assert mlflow.asked.count("log_artifact") == 2
         artifacts = mlflow.list_artifacts(run_of(mlflow).info.run_id)
-        assert sorted(artifact.path for artifact in artifacts) == sorted([PANEL, LOG])
+        assert sorted(artifact.path for artifact in artifacts) == ["confusion.png", LOG]
 
     def test_gets_the_artifacts_that_its_reporter_could_not_send(self, mlflow: Watched, tmp_path: Path) -> None:
-        reporter = MlflowReporter(mlflow.tracking_uri, task(tmp_path).identity, task(tmp_path).spool)
+        reporter = MlflowReporter(mlflow.tracking_uri, task(tmp_path).identity, task(tmp_path).spool, ["confusion.png"])
         reporter.report(Report(step=2, steps=8, metrics={"val/miou": 20.0}))
-        (task(tmp_path).directory / PANEL).write_text("a picture")
-        reporter.close("STOPPED", "", [task(tmp_path).directory / PANEL])
+        (task(tmp_path).directory / "confusion.png").write_text("a picture")
+        reporter.close("STOPPED", "")
         (task(tmp_path).directory / LOG).write_text("a log")
         settle(mlflow, task(tmp_path), "STOPPED", "")
         assert mlflow.asked.count("log_artifact") == 1

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from advseg.platform.spool import Spool, read_records
+from advseg.platform.spool import Spool, has_unsent, read_records
 
 
 @pytest.fixture
@@ -63,3 +63,24 @@ def test_records_lost_with_the_machine_do_not_hide_later_ones(path: Path) -> Non
     again = Spool(path)
     again.append({"step": 2})
     assert again.unsent() == records(2)
+
+
+def test_another_process_sees_whether_anything_is_left_to_send(path: Path) -> None:
+    assert not has_unsent(path)
+    spool = Spool(path)
+    for step in (1, 2):
+        spool.append({"step": step})
+    assert has_unsent(path)
+    spool.mark_sent(2)
+    assert not has_unsent(path)
+
+
+def test_what_comes_after_the_mark_is_unsent_also_in_other_alphabets(path: Path) -> None:
+    spool = Spool(path)
+    for name in ("é", "中", "z"):
+        spool.append({"name": name})
+    spool.mark_sent(1)
+    assert spool.unsent() == Spool(path).unsent() == [{"name": "中"}, {"name": "z"}]
+    spool.mark_sent(1)
+    spool.append({"name": "ß"})
+    assert spool.unsent() == Spool(path).unsent() == [{"name": "z"}, {"name": "ß"}]

@@ -10,7 +10,7 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from advseg.platform.mlflow_reporter import MlflowReporter
+from advseg.platform.mlflow_reporter import SYSTEM, MlflowReporter
 from advseg.platform.runs import RunIdentity
 from advseg.platform.spool import Spool
 from advseg.platform.tracking import (
@@ -112,6 +112,28 @@ class TestRun:
         assert find_run(client, "probe", "probe") == first
         assert runs_by_key(client, "probe")["probe"].info.run_id == first
 
+    def test_is_one_also_if_the_answer_to_its_creation_was_lost(
+        self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """MLflow's client repeats the request then."""
+        create = client.create_run
+
+        def repeated(*args: Any, **more: Any) -> Any:
+            create(*args, **more)
+            return create(*args, **more)
+
+        monkeypatch.setattr(client, "create_run", repeated)
+        run_id = ensure_run(client, SWEEP)
+        assert [run.info.run_id for run in runs(client)] == [run_id]
+        assert runs(client)[0].data.params == {"trainer.steps": "8"}
+
+    def test_that_was_written_to_stays_if_another_of_its_key_turns_up_late(self, client: MlflowClient) -> None:
+        run_id = ensure_run(client, SWEEP)
+        client.create_run(experiment_id(client, "probe"), start_time=1, tags={KEY_TAG: "probe"})
+        assert runs_by_key(client, "probe")["probe"].info.run_id == run_id
+        assert ensure_run(client, SWEEP) == run_id
+        assert [run.info.run_id for run in runs(client)] == [run_id]
+
     def test_has_a_page_of_its_own(self, client: MlflowClient) -> None:
         run_id = ensure_run(client, SWEEP)
         assert run_url(client, run_id).endswith(f"/#/experiments/{experiment_id(client, 'probe')}/runs/{run_id}")
@@ -127,22 +149,51 @@ class TestReporter:
         return [(metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, key)]
 
     def test_sends_every_report_the_artifacts_and_the_end(self, client: MlflowClient, tmp_path: Path) -> None:
-        reporter = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "run" / "metrics.jsonl")
+        keep = ("log.txt", "no such file")
+        reporter = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "metrics.jsonl", keep)
         for step in (2, 4, 8):
             reporter.report(report(step, **{"loss/ce": 1.0}))
         (tmp_path / "log.txt").write_text("hello")
-        reporter.close("COMPLETE", "", [tmp_path / "log.txt", tmp_path / "no such file"])
+        reporter.close("COMPLETE", "")
         assert self.history(client) == [(2, 20.0), (4, 40.0), (8, 80.0)]
         assert self.history(client, "loss/ce") == [(2, 1.0), (4, 1.0), (8, 1.0)]
+        assert len(self.history(client, "system/cpu_utilization_percentage")) == 1
         (run,) = runs(client)
         assert run.info.status == "FINISHED"
         assert [artifact.path for artifact in client.list_artifacts(run.info.run_id)] == ["log.txt"]
+
+    def test_sends_what_is_in_folders_as_it_appears(self, client: MlflowClient, tmp_path: Path) -> None:
+        reporter = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "metrics.jsonl", ("panels", "log.txt"))
+        for step in (2, 4):
+            panel = tmp_path / "panels" / f"step-{step}.png"
+            panel.parent.mkdir(exist_ok=True)
+            panel.write_text(f"a picture of step {step}")
+            reporter.report(report(step))
+            wait_until(lambda path=f"panels/{panel.name}": path in self.artifacts(client, "panels"))
+        assert "log.txt" not in self.artifacts(client)
+        reporter.close("COMPLETE", "")
+        assert self.artifacts(client, "panels") == ["panels/step-2.png", "panels/step-4.png"]
+
+    @staticmethod
+    def artifacts(client: MlflowClient, folder: str | None = None) -> list[str]:
+        return [file.path for run in runs(client) for file in client.list_artifacts(run.info.run_id, folder)]
+
+    def test_measures_the_machine_meanwhile_also_over_a_restart(self, client: MlflowClient, tmp_path: Path) -> None:
+        for _ in range(2):
+            reporter = MlflowReporter(
+                client.tracking_uri, SWEEP, tmp_path / "metrics.jsonl", head_start_s=0, system_every_s=0.01
+            )
+            before = len(Spool(tmp_path / SYSTEM).records())
+            wait_until(lambda before=before: len(Spool(tmp_path / SYSTEM).records()) >= before + 2)
+            reporter.close("COMPLETE", "")
+        steps = [step for step, _ in self.history(client, "system/system_memory_usage_percentage")]
+        assert steps == list(range(len(Spool(tmp_path / SYSTEM).records())))
 
     def test_knows_its_run_once_it_has_sent(self, client: MlflowClient, tmp_path: Path) -> None:
         reporter = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "metrics.jsonl")
         reporter.report(report(2))
         wait_until(lambda: reporter.run_id is not None)
-        reporter.close("COMPLETE", "", [])
+        reporter.close("COMPLETE", "")
         assert reporter.run_id == find_run(client, "probe", "probe")
 
     def test_that_is_left_leaves_its_run_open_for_whoever_goes_on(self, client: MlflowClient, tmp_path: Path) -> None:
@@ -154,7 +205,7 @@ class TestReporter:
         assert (run.info.status, STATE_TAG in run.data.tags) == ("RUNNING", False)
         second = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "metrics.jsonl")
         second.report(report(4))
-        second.close("COMPLETE", "", [])
+        second.close("COMPLETE", "")
         assert self.history(client) == [(2, 20.0), (4, 40.0)]
         assert len(runs(client)) == 1
 
@@ -162,12 +213,12 @@ class TestReporter:
         first = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "run" / "metrics.jsonl")
         for step in (2, 4):
             first.report(report(step))
-        first.close("STOPPED", "stopped from outside", [])
+        first.close("STOPPED", "stopped from outside")
         second = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "run" / "metrics.jsonl")
         # Killed between reporting and saving, it makes step 4 again.
         for step in (4, 6):
             second.report(report(step))
-        second.close("COMPLETE", "", [])
+        second.close("COMPLETE", "")
         assert self.history(client) == [(2, 20.0), (4, 40.0), (6, 60.0)]
 
     def test_what_was_sent_but_not_marked_before_a_crash_arrives_once(
@@ -177,14 +228,14 @@ class TestReporter:
         spool.append({"step": 2, "timestamp": 1234, "metrics": {"val/miou": 20.0}})
         spool.append({"step": 4, "timestamp": 1235, "metrics": {"val/miou": 40.0}})
         client.log_batch(ensure_run(client, SWEEP), metrics=[Metric("val/miou", 20.0, 1234, 2)])
-        MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "run" / "metrics.jsonl").close("COMPLETE", "", [])
+        MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "run" / "metrics.jsonl").close("COMPLETE", "")
         assert self.history(client) == [(2, 20.0), (4, 40.0)]
         assert Spool(tmp_path / "run" / "metrics.jsonl").unsent() == []
 
     def test_sends_more_metrics_than_one_request_takes(self, client: MlflowClient, tmp_path: Path) -> None:
         reporter = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "run" / "metrics.jsonl")
         reporter.report(Report(step=1, steps=8, metrics={f"m{i}": float(i) for i in range(1500)}))
-        reporter.close("COMPLETE", "", [])
+        reporter.close("COMPLETE", "")
         (run,) = runs(client)
         assert len(run.data.metrics) == 1500
 
@@ -208,7 +259,9 @@ class FakeClient:
                 raise self.error
             self.calls.append(name)
             self.steps += [metric.step for metric in keywords.get("metrics", [])]
-            return [] if name.startswith("search") else FakeAnswer()
+            if name.startswith("search"):
+                return [FakeAnswer()] if "create_run" in self.calls else []
+            return [] if name.startswith("list") else FakeAnswer()
 
         return call
 
@@ -253,13 +306,13 @@ class TestWithoutServer:
         assert not server.called.wait(0.1)
         reporter.report(report(1))
         assert server.called.wait(10)
-        reporter.close("COMPLETE", "", [])
+        reporter.close("COMPLETE", "")
         assert server.steps == [1]
 
     def test_a_training_that_is_long_to_report_has_a_run_all_the_same(self, server: FakeClient, tmp_path: Path) -> None:
         reporter = self.start(tmp_path, farewell_s=30, head_start_s=0.01)
         wait_until(lambda: "create_run" in server.calls)
-        reporter.close("COMPLETE", "", [])
+        reporter.close("COMPLETE", "")
         assert server.calls[-1] == "set_terminated"
 
     def test_reporting_returns_while_a_call_blocks(self, server: FakeClient, tmp_path: Path) -> None:
@@ -272,7 +325,7 @@ class TestWithoutServer:
         assert time.monotonic() - started < 5
         assert server.calls == []
         server.release.set()
-        reporter.close("COMPLETE", "", [])
+        reporter.close("COMPLETE", "")
         assert server.steps == list(range(1, 51))
 
     def test_closing_while_a_call_blocks_returns_in_time_and_keeps_the_spool(
@@ -282,7 +335,7 @@ class TestWithoutServer:
         reporter = self.start(tmp_path)
         reporter.report(report(1))
         started = time.monotonic()
-        reporter.close("COMPLETE", "", [])
+        reporter.close("COMPLETE", "")
         assert time.monotonic() - started < 5
         assert "metrics of probe stay in its spool" in caplog.text
         assert [record["step"] for record in Spool(tmp_path / "metrics.jsonl").unsent()] == [1]
@@ -296,7 +349,7 @@ class TestWithoutServer:
         reporter = self.start(tmp_path)
         reporter.report(report(1))
         started = time.monotonic()
-        reporter.close("COMPLETE", "", [])
+        reporter.close("COMPLETE", "")
         assert time.monotonic() - started < 5
         assert [record["step"] for record in Spool(tmp_path / "metrics.jsonl").unsent()] == [1]
 
@@ -309,7 +362,7 @@ class TestWithoutServer:
         assert server.called.wait(10)
         server.error = None
         reporter.report(report(3))
-        reporter.close("COMPLETE", "", [])
+        reporter.close("COMPLETE", "")
         assert server.steps == [1, 2, 3]
         assert server.calls[-1] == "set_terminated"
 
@@ -317,12 +370,11 @@ class TestWithoutServer:
         self, server: FakeClient, tmp_path: Path
     ) -> None:
         reporter = self.start(tmp_path)
-        (tmp_path / "log.txt").write_text("hello")
         reporter.report(report(1))
         wait_until(lambda: server.steps == [1])
         server.release.clear()
         started = time.monotonic()
-        reporter.close("COMPLETE", "", [tmp_path / "log.txt"])
+        reporter.close("COMPLETE", "")
         assert time.monotonic() - started < 5
         server.release.set()
 
@@ -347,14 +399,14 @@ class TestWithoutServer:
         server.release.clear()
         given_up = self.start(tmp_path)
         given_up.report(report(1))
-        given_up.close("STOPPED", "", [])
+        given_up.close("STOPPED", "")
         server.release.set()
         given_up._thread.join(10)
         assert not given_up._thread.is_alive()
         assert "set_terminated" not in server.calls
         resumed = self.start(tmp_path, farewell_s=30)
         resumed.report(report(2))
-        resumed.close("COMPLETE", "", [])
+        resumed.close("COMPLETE", "")
         assert server.steps[-2:] == [1, 2]
 
 

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from advseg.models import load
 from advseg.models.architectures import CompactSettings, DeepLabSettings
+from advseg.trainers.class_bars import draw_class_bars
+from advseg.trainers.confusion_picture import draw_confusion
 from advseg.trainers.data.augment import AugmentationSettings
 from advseg.trainers.data.dataset import Dataset
 from advseg.trainers.data.images import ImageError, read_image
@@ -22,6 +24,7 @@ from advseg.trainers.errors import CheckpointError, CollapseError, NonFiniteLoss
 from advseg.trainers.evaluate import Evaluation
 from advseg.trainers.loop import Outcome, Training, read_outcome
 from advseg.trainers.optimizers import SGDSettings
+from advseg.trainers.panels import TILE
 from advseg.trainers.reporter import RecordingReporter, Report
 
 SUPERVISED = {"lambda_adv": 0.0, "lambda_semi_adv": 0.0, "lambda_semi": 0.0}
@@ -86,13 +89,38 @@ def test_the_last_step_is_reported_also_off_the_rhythm(program, shapes, tmp_path
     assert [report.step for report in reporter.reports] == [3, 5]
 
 
-def test_a_report_carries_a_picture_of_predictions(undisturbed):
+def test_a_report_carries_a_panel_of_its_step_and_pictures_of_its_evaluation(undisturbed):
     reports, _, _ = undisturbed
 
-    panel = reports[-1].panel
+    for report in reports:
+        assert set(report.pictures) == {f"panels/step-{report.step:08d}.png", "confusion.png", "classes.png"}
 
-    assert panel is not None
-    assert panel.width > panel.height / 2 > 100
+
+def test_the_pictures_of_an_evaluation_show_its_matrix(program, shapes, undisturbed, tmp_path, monkeypatch):
+    matrix = torch.eye(6, dtype=torch.int64)
+    matrix[1] = torch.tensor([3, 1, 0, 0, 0, 0])
+    found = Evaluation(matrix=matrix, images=1, metrics={"val/miou": 1.0})
+    monkeypatch.setattr("advseg.trainers.loop.evaluate", lambda *_, **__: found)
+    reporter = RecordingReporter()
+
+    Training(program.recipe_of(steps=1), shapes, tmp_path).run(reporter)
+
+    pictures = reporter.reports[0].pictures
+    iou = [25.0, 25.0, 100.0, 100.0, 100.0, 100.0]
+    assert pictures["confusion.png"] == draw_confusion(matrix.numpy(), shapes.classes)
+    assert pictures["classes.png"] == draw_class_bars(iou, shapes.classes, shapes.palette)
+
+
+@pytest.mark.parametrize(
+    ("trainer", "columns"), [({}, 5), ({"lambda_semi": 0.0}, 4), (SUPERVISED, 3)], ids=["semi", "adversarial", "none"]
+)
+def test_the_panel_shows_selected_pixels_where_the_method_selects_any(program, shapes, tmp_path, trainer, columns):
+    reporter = RecordingReporter()
+
+    Training(program.recipe_of(steps=1, **trainer), shapes, tmp_path).run(reporter)
+
+    panel = reporter.reports[0].pictures["panels/step-00000001.png"]
+    assert panel.width // TILE == columns
 
 
 @settings(deadline=None, max_examples=8)
@@ -149,7 +177,7 @@ def test_resuming_a_finished_run_reports_once_more_and_trains_nothing(program, s
     assert again.run(reporter) == outcome
 
     assert reporter.reports == [expected[-1]]
-    assert reporter.reports[0].panel is not None
+    assert reporter.reports[0].pictures == {}
 
 
 def test_a_damaged_newest_checkpoint_costs_only_the_steps_since_the_one_before(

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from advseg.trainers.panels import colour, compose, heat
 from advseg.trainers.reporter import (
     ConsoleReporter,
     JsonLinesReporter,
-    PanelReporter,
+    PictureReporter,
     RecordingReporter,
     Report,
     Reporters,
@@ -17,8 +18,18 @@ from advseg.trainers.reporter import (
 METRICS = {"val/miou": 41.27, "loss/ce": 1.2345, "loss/d": 0.3, "lr/segmenter": 0.01}
 
 
-def report_of(step: int, panel: Image.Image | None = None) -> Report:
-    return Report(step=step, steps=10, metrics=METRICS, panel=panel)
+def report_of(step: int, **pictures: Image.Image) -> Report:
+    files = {f"{name}.png": picture for name, picture in pictures.items()}
+    return Report(step=step, steps=10, metrics=METRICS, pictures=files)
+
+
+def grey(shade: int) -> Image.Image:
+    return Image.new("RGB", (4, 4), (shade,) * 3)
+
+
+def shades_in(folder: Path) -> dict[str, int]:
+    """The shade of every grey picture in a folder, by its file's name."""
+    return {path.relative_to(folder).as_posix(): Image.open(path).getpixel((0, 0))[0] for path in folder.rglob("*.*")}
 
 
 def test_the_console_shows_step_losses_and_mean_iou_in_a_line(capsys):
@@ -47,15 +58,32 @@ def test_json_lines_go_on_in_a_new_line_where_a_kill_tore_the_last_one(tmp_path,
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [5, 10]
 
 
-def test_the_newest_picture_is_kept(tmp_path):
-    reporter = PanelReporter(tmp_path / "panel.png")
+def test_each_picture_replaces_the_one_of_its_name(tmp_path):
+    reporter = PictureReporter(tmp_path / "run")
 
-    for shade, step in ((10, 1), (20, 2)):
-        reporter.report(report_of(step, Image.new("RGB", (4, 4), (shade,) * 3)))
+    reporter.report(report_of(1, **{"panels/1": grey(10), "newest": grey(11)}))
+    reporter.report(report_of(2, **{"panels/2": grey(20), "newest": grey(21)}))
+    PictureReporter(tmp_path / "run").report(report_of(2, **{"panels/2": grey(30)}))
     reporter.report(report_of(3))
 
-    with Image.open(tmp_path / "panel.png") as picture:
-        assert picture.getpixel((0, 0)) == (20, 20, 20)
+    assert shades_in(tmp_path / "run") == {"panels/1.png": 10, "panels/2.png": 30, "newest.png": 21}
+
+
+def test_a_picture_is_never_seen_in_part(tmp_path, monkeypatch):
+    reporter = PictureReporter(tmp_path)
+    reporter.report(report_of(1, newest=grey(10)))
+
+    def torn(picture: Image.Image, path: Path, **_) -> None:
+        path.write_bytes(b"half of it")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", torn)
+    for name in ("newest", "other"):
+        with pytest.raises(OSError, match="no space left"):
+            reporter.report(report_of(2, **{name: grey(20)}))
+
+    assert [path.name for path in tmp_path.rglob("*.png")] == ["newest.png"]
+    assert Image.open(tmp_path / "newest.png").getpixel((0, 0)) == (10, 10, 10)
 
 
 def test_several_reporters_hear_the_same_in_their_order():
@@ -87,7 +115,7 @@ def test_what_one_reporter_raises_stops_the_others():
 
 
 def test_reports_are_equal_by_their_figures_not_their_pictures():
-    assert report_of(1, Image.new("RGB", (1, 1))) == report_of(1)
+    assert report_of(1, newest=grey(1)) == report_of(1)
 
 
 def test_a_panel_has_a_tile_for_every_title_and_row():

@@ -1,0 +1,71 @@
+"""Trials that end while their sweep goes on: their runs are made to say so, whatever their workers left undone."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from mlflow.tracking import MlflowClient
+
+from .events import TrialUpdate
+from .keys import number_of
+from .ledger import Ledger
+from .settle import TaskOf, settle_trial
+from .tracking import read_run
+
+log = logging.getLogger(__name__)
+
+_EVERY_S = 5.0
+_LEFT_ALONE_S = 20.0
+"""How long the worker of a trial that has ended may take to end its run by itself."""
+ENDED = ("COMPLETE", "PRUNED", "FAIL")
+
+
+class Settler:
+    """Looks, in a thread of its own, at every trial some seconds after its end, again until its run is right."""
+
+    def __init__(
+        self,
+        client: MlflowClient,
+        ledger: Ledger,
+        task_of: TaskOf,
+        *,
+        every_s: float = _EVERY_S,
+        left_alone_s: float = _LEFT_ALONE_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._ledger = ledger
+        self._task_of = task_of
+        self._every_s = every_s
+        self._left_alone_s = left_alone_s
+        self._clock = clock
+        self._due: dict[int, float] = {}
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._look_on, name="settler", daemon=True)
+        self._thread.start()
+
+    def hear(self, update: TrialUpdate) -> None:
+        """Remember a trial that has ended."""
+        if update.state in ENDED:
+            self._due[number_of(update.key)] = self._clock() + self._left_alone_s
+
+    def close(self) -> None:
+        """Look no more; what is not settled by then is left to others."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _look_on(self) -> None:
+        while not self._stopped.wait(self._every_s):
+            for number in [number for number, due in list(self._due.items()) if self._clock() >= due]:
+                if self._stopped.is_set():
+                    return
+                try:
+                    row = self._ledger.row(number)
+                    run = read_run(self._client, self._task_of(row).identity)
+                    settle_trial(self._client, run, self._ledger, row, self._task_of)
+                except Exception as error:
+                    # MLflow, its store or the ledger may be away for a while.
+                    log.warning("the run of trial %d is not settled yet, trying again: %s", number, error)
+                    break
+                del self._due[number]

@@ -1,0 +1,41 @@
+"""What the machine of a training does meanwhile: processors, memory, disk, network, GPUs, as MLflow measures them."""
+
+from collections.abc import Callable
+
+from mlflow.system_metrics.metrics.base_metrics_monitor import BaseMetricsMonitor
+from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
+from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
+from mlflow.system_metrics.metrics.rocm_monitor import ROCMMonitor
+
+PREFIX = "system/"
+"""Metrics that begin with it have a page of their own in the MLflow UI."""
+_MONITORS: tuple[Callable[[], BaseMetricsMonitor], ...] = (
+    CPUMonitor,
+    DiskMonitor,
+    NetworkMonitor,
+    GPUMonitor,
+    ROCMMonitor,
+)
+
+
+class SystemMetrics:
+    """Measures the whole machine, not one training's part of it."""
+
+    def __init__(self) -> None:
+        self._monitors: list[BaseMetricsMonitor] = []
+        for monitor in _MONITORS:
+            try:
+                self._monitors.append(monitor())
+            except (ImportError, RuntimeError):
+                continue  # There is no such device here, or not what reads it.
+
+    def measure(self) -> dict[str, float]:
+        """Values of now by MLflow's names, in the units that they end in; processors: since the last call."""
+        values: dict[str, float] = {}
+        for monitor in self._monitors:
+            monitor.collect_metrics()
+            values |= {f"{PREFIX}{name}": float(value) for name, value in (monitor.aggregate_metrics() or {}).items()}
+            monitor.clear_metrics()
+        return values
