@@ -258,7 +258,8 @@ class FakeClient:
             if self.error:
                 raise self.error
             self.calls.append(name)
-            self.steps += [metric.step for metric in keywords.get("metrics", [])]
+            reported = [metric for metric in keywords.get("metrics", []) if not metric.key.startswith("system/")]
+            self.steps += [metric.step for metric in reported]
             if name.startswith("search"):
                 return [FakeAnswer()] if "create_run" in self.calls else []
             return [] if name.startswith("list") else FakeAnswer()
