@@ -13,6 +13,7 @@ from .exits import exit_status
 from .home import find_home
 
 if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
     from ray.job_submission import JobSubmissionClient
 
     from .services import Services
@@ -72,13 +73,11 @@ def sync(
     ledger: LedgerUrl = None,
 ) -> None:
     """Bring to MLflow what killed processes left on this disk, and end the runs that nobody works on any more."""
-    from mlflow.tracking import MlflowClient
-
     from . import services
     from .sync import sync as sync_runs
 
     home = find_home()
-    client = MlflowClient(services.connect(home).tracking_uri)
+    client = _mlflow(services.connect(home).tracking_uri)
     sync_runs(client, storage or home / "runs", _checked(ledger), names or [], typer.echo)
 
 
@@ -270,13 +269,10 @@ def pull(
     to: Annotated[Path, typer.Option(help="Folder to write.")],
 ) -> None:
     """Download a model: safetensors and JSON, checked against its manifest."""
-    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
-    from mlflow.tracking import MlflowClient
-
     from . import services
     from .registry import pull as pull_model
 
-    client = MlflowClient(services.connect(find_home()).tracking_uri)
+    client = _mlflow(services.connect(find_home()).tracking_uri)
     typer.echo(f"{pull_model(client, reference, to)} pulled to {to}")
 
 
@@ -310,11 +306,9 @@ def _sync_abandoned(tracking_uri: str, storage: Path) -> None:
     from .ledger import abandoned_sweeps
 
     if abandoned := abandoned_sweeps(storage):
-        from mlflow.tracking import MlflowClient
-
         from .sync import sync_sweeps
 
-        sync_sweeps(MlflowClient(tracking_uri), storage, abandoned, None, typer.echo)
+        sync_sweeps(_mlflow(tracking_uri), storage, abandoned, None, typer.echo)
 
 
 def _checked(ledger: str | None) -> str | None:
@@ -345,6 +339,17 @@ def _cluster() -> "tuple[Services, JobSubmissionClient]":
     # Ray's clients tell of every upload and every closed stream.
     logging.disable(logging.INFO)
     return running, connect_jobs(running)
+
+
+def _mlflow(tracking_uri: str) -> "MlflowClient":
+    """A client that prints nothing of its own."""
+    os.environ |= {
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    }
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(tracking_uri)
 
 
 def _submit(spec: "Spec", follow: bool) -> None:

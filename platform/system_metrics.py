@@ -30,6 +30,7 @@ class SystemMetrics:
                 self._monitors.append(monitor())
             except (ImportError, RuntimeError):
                 continue  # There is no such device here, or not what reads it.
+        self.measure()  # What counts since the last call has none the first time.
 
     def measure(self) -> dict[str, float]:
         """Values of now by MLflow's names, in the units that they end in; processors: since the last call."""

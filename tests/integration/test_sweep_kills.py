@@ -114,11 +114,13 @@ def kill_a_worker(sweep: Sweep, rng: random.Random) -> None:
         os.kill(rng.choice(pids), signal.SIGKILL)
 
 
-def kill_the_driver(sweep: Sweep, rng: random.Random, resume: Callable[[], None]) -> None:
-    """SIGKILL the driver while trials run, wait until nothing of it is left to submit against, and resume."""
+def kill_the_driver(sweep: Sweep, look: Callable[[], None], resume: Callable[[], None]) -> None:
+    """SIGKILL the driver while trials run, look at what is left when its workers are gone, too, and resume."""
     wait_for(lambda: sweep.driver() and (sweep.beats() or not sweep.unfinished()))
     if sweep.unfinished() and (pid := sweep.driver()):
         os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: not sweep.beats())
+        look()
         resume()
 
 
@@ -128,6 +130,19 @@ def resume(advseg) -> Callable[[str], None]:
 
     def run(name: str) -> None:
         wait_for(lambda: "submitted" in advseg("resume", name).stdout)
+
+    return run
+
+
+@pytest.fixture
+def sync(advseg, mlflow_client: MlflowClient) -> Callable[[str], None]:
+    """Have the runs of a sweep say that nobody works on it."""
+
+    def run(name: str) -> None:
+        assert advseg("sync", name).stdout == f"sweep {name}: its runs are as its ledger has them\n"
+        experiment = mlflow_client.get_experiment_by_name(name)
+        assert experiment
+        assert not mlflow_client.search_runs([experiment.experiment_id], "attributes.status = 'RUNNING'")
 
     return run
 
@@ -145,6 +160,7 @@ def test_a_sweep_under_kills_ends_as_one_left_alone(
     advseg,
     mlflow_client: MlflowClient,
     resume,
+    sync,
     undisturbed,
     tmp_path: Path,
     seed: int,
@@ -167,7 +183,7 @@ def test_a_sweep_under_kills_ends_as_one_left_alone(
         if kind == "worker":
             kill_a_worker(sweep, rng)
         else:
-            kill_the_driver(sweep, rng, lambda: resume(name))
+            kill_the_driver(sweep, lambda: sync(name), lambda: resume(name))
         done[kind] += 1
     assert done == {"worker": workers, "driver": drivers}, "the sweep was over before all kills were done"
     wait_for(lambda: not sweep.unfinished(), 300)
