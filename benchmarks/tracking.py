@@ -1,9 +1,9 @@
-"""Step time of the demo's training with tracking in a live MLflow server, against without.
+"""Step time of the demo's training with tracking in a live MLflow server, and in one that is away, against without.
 
     python benchmarks/tracking.py [--rounds 20]
 
 A round is 20 steps and, with tracking, a report at their beginning, which is sent while they run. The server is one of
-our own on this machine, so its work is on these cores too.
+our own on this machine, so its work is on these cores too. Nothing listens where the one lies that is away.
 """
 
 import argparse
@@ -31,7 +31,9 @@ def compare(data: Path, folder: Path, tracking_uri: str, rounds: int) -> None:
     """Print the table."""
     spec = demo_spec(data, "job=train", "sweep=null")
     training = Training(spec.recipe(), open_dataset(spec.dataset), folder / "run")
-    reporter = MlflowReporter(tracking_uri, single_identity(spec.model_dump(mode="json")), folder / "metrics.jsonl")
+    identity = single_identity(spec.model_dump(mode="json"))
+    reporter = MlflowReporter(tracking_uri, identity, folder / "metrics.jsonl")
+    lost = MlflowReporter("http://127.0.0.1:9", identity, folder / "away" / "metrics.jsonl")
     batch, reports = training.batch(0), 0
 
     def steps() -> None:
@@ -44,17 +46,26 @@ def compare(data: Path, folder: Path, tracking_uri: str, rounds: int) -> None:
         reporter.report(Report(step=reports, steps=10**6, metrics=METRICS))
         steps()
 
+    def steps_without_answer() -> None:
+        nonlocal lost_reports
+        lost_reports += 1
+        lost.report(Report(step=lost_reports, steps=10**6, metrics=METRICS))
+        steps()
+
+    lost_reports = 0
     sent = folder / "metrics.sent"
 
     def settle() -> None:
         while reports and (not sent.exists() or int(sent.read_text()) < reports):
             time.sleep(0.05)
 
-    timings = interleaved({"off": steps, "on": tracked_steps}, rounds=rounds, warmup=2)
+    timings = interleaved({"off": steps, "on": tracked_steps, "away": steps_without_answer}, rounds=rounds, warmup=2)
     settle()
     reporter.close("COMPLETE", "")
+    lost.leave()
     print(timings.table())
     print(f"with tracking a step takes {1 / timings.speedup('on'):.3f} of the time without; {reports} reports arrived")
+    print(f"with a server that is away it takes {1 / timings.speedup('away'):.3f}")
 
 
 def main() -> None:
@@ -62,7 +73,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20)
     asked = parser.parse_args()
-    os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
+    os.environ |= {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # as jobs have it
+    }
     torch.set_num_threads(1)
     print(machine())
     with tempfile.TemporaryDirectory() as temp:
