@@ -1,0 +1,192 @@
+"""Tracking in real MLflow servers over HTTP: on SQLite with authentication, and on PostgreSQL."""
+
+import http.client
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from advseg.platform.mlflow_reporter import MlflowReporter
+from advseg.platform.ports import choose_port
+from advseg.platform.runs import RunIdentity
+from advseg.platform.spool import has_unsent
+from advseg.platform.tracking import KEY_TAG, STATE_TAG, close_run, ensure_run, experiment_id
+from advseg.trainers.reporter import Report
+
+USER, PASSWORD = "admin", "correct horse battery staple"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    port: int
+    log: Path
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def status(self, path: str, **headers: str) -> int | None:
+        """The status of an answer, None if there is none."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            connection.request("GET", path, headers=headers)
+            return connection.getresponse().status
+        except OSError:
+            return None
+        finally:
+            connection.close()
+
+
+def start(stack: ExitStack, folder: Path, backend: str, *options: str, **environment: str) -> Server:
+    """Start a server as the README says, and wait until it answers."""
+    port = choose_port(option="--port", asked=None)
+    server = Server(port=port, log=folder / "server.log")
+    log = stack.enter_context(server.log.open("w"))
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "mlflow", "server", "--backend-store-uri", backend, "--workers", "1"),
+            *("--artifacts-destination", str(folder / "artifacts"), "--host", "127.0.0.1", "--port", str(port)),
+            *("--allowed-hosts", f"127.0.0.1:{port}", *options),
+        ],
+        env={
+            **os.environ,
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            **environment,
+        },
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        cwd=folder,
+    )
+    stack.callback(process.wait)
+    stack.callback(process.terminate)
+    deadline = time.monotonic() + 120
+    while server.status("/health") != 200:
+        assert process.poll() is None and time.monotonic() < deadline, server.log.read_text()
+        time.sleep(0.1)
+    return server
+
+
+@pytest.fixture(scope="module")
+def authenticating(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """On SQLite; takes no request without a password."""
+    folder = tmp_path_factory.mktemp("authenticating")
+    users = folder / "users.ini"
+    # Without the cache every request costs a third of a second, for the password is hashed anew.
+    users.write_text(
+        f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{folder / 'users.db'}\n"
+        "auth_cache_ttl_seconds = 60\n"
+    )
+    with ExitStack() as stack:
+        yield start(
+            stack,
+            folder,
+            f"sqlite:///{folder / 'mlflow.db'}",
+            *("--app-name", "basic-auth"),
+            MLFLOW_AUTH_CONFIG_PATH=str(users),
+            MLFLOW_AUTH_ADMIN_USERNAME=USER,
+            MLFLOW_AUTH_ADMIN_PASSWORD=PASSWORD,
+            MLFLOW_FLASK_SERVER_SECRET_KEY="for this test alone",
+        )
+
+
+@pytest.fixture(scope="module")
+def on_postgresql(tmp_path_factory: pytest.TempPathFactory, postgres: Callable[[], str]) -> Iterator[Server]:
+    with ExitStack() as stack:
+        yield start(stack, tmp_path_factory.mktemp("postgresql"), postgres().replace("://", "+psycopg://", 1))
+
+
+@pytest.fixture(params=["authenticating", "on_postgresql"])
+def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """Each kind, with the password in the environment, as users have it."""
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", USER)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
+    monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    monkeypatch.setenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    return request.getfixturevalue(request.param)
+
+
+def report(step: int) -> Report:
+    return Report(step=step, steps=8, metrics={"val/miou": 10.0 * step})
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_run_is_made_once_for_a_key_under_its_parent_and_reopened(server: Server) -> None:
+    client = MlflowClient(server.uri)
+    parent = ensure_run(client, RunIdentity(experiment="once", key="once"))
+    trial = RunIdentity(experiment="once", key="once/0", parent="once", params={"trainer.lambda_adv": 0.5})
+    run_id = ensure_run(client, trial)
+    close_run(client, run_id, "STOPPED")
+    assert ensure_run(client, trial) == run_id
+    runs = client.search_runs([experiment_id(client, "once")])
+    assert {run.data.tags[KEY_TAG]: run.info.status for run in runs} == {"once": "RUNNING", "once/0": "RUNNING"}
+    run = client.get_run(run_id)
+    assert run.data.tags["mlflow.parentRunId"] == parent
+    assert run.data.params == {"trainer.lambda_adv": "0.5"}
+
+
+def test_reports_arrive_once_a_step_with_pictures_and_the_end(server: Server, tmp_path: Path) -> None:
+    identity = RunIdentity(experiment="reported", key="reported/0")
+    for steps, state in (((2, 4), "STOPPED"), ((4, 8), "COMPLETE")):
+        reporter = MlflowReporter(server.uri, identity, tmp_path / "metrics.jsonl", ["panels", "log.txt"])
+        for step in steps:
+            panel = tmp_path / "panels" / f"step-{step}.png"
+            panel.parent.mkdir(exist_ok=True)
+            panel.write_text(f"a picture of step {step}")
+            reporter.report(report(step))
+        (tmp_path / "log.txt").write_text(f"it is {state}")
+        reporter.close(state, "")
+    client = MlflowClient(server.uri)
+    run = client.get_run(reporter.run_id or "")
+    assert (run.info.status, run.data.tags[STATE_TAG]) == ("FINISHED", "COMPLETE")
+    history = client.get_metric_history(run.info.run_id, "val/miou")
+    assert [(point.step, point.value) for point in history] == [(2, 20.0), (4, 40.0), (8, 80.0)]
+    panels = [file.path for file in client.list_artifacts(run.info.run_id, "panels")]
+    assert panels == [f"panels/step-{step}.png" for step in (2, 4, 8)]
+    assert Path(client.download_artifacts(run.info.run_id, "log.txt", str(tmp_path))).read_text() == "it is COMPLETE"
+
+
+class TestAuthentication:
+    def test_refuses_a_client_without_a_password(self, authenticating: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+            monkeypatch.delenv(name, raising=False)
+        with pytest.raises(MlflowException, match="not authenticated"):
+            ensure_run(MlflowClient(authenticating.uri), RunIdentity(experiment="refused", key="refused"))
+
+    def test_a_wrong_password_costs_a_training_nothing_but_its_tracking(
+        self,
+        authenticating: Server,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", USER)
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wrong")
+        identity = RunIdentity(experiment="wrong", key="wrong/0")
+        reporter = MlflowReporter(authenticating.uri, identity, tmp_path / "metrics.jsonl", farewell_s=0.1)
+        reporter.report(report(2))
+        wait_until(lambda: "MLflow did not take metrics of wrong/0, trying again" in caplog.text)
+        reporter.close("COMPLETE", "")
+        assert has_unsent(tmp_path / "metrics.jsonl")
+
+    def test_is_no_secret_in_the_servers_log(self, authenticating: Server) -> None:
+        assert authenticating.status("/api/2.0/mlflow/experiments/search?max_results=1") == 401
+        assert PASSWORD not in authenticating.log.read_text()
+
+    def test_a_request_for_another_host_is_refused(self, authenticating: Server) -> None:
+        assert authenticating.status("/api/2.0/mlflow/experiments/search?max_results=1", Host="evil.example.org") == 403
