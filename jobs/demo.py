@@ -13,13 +13,14 @@ from rich.console import Console
 
 from ..platform.exits import exit_status
 from ..platform.home import find_home
-from ..platform.keys import BASELINE, key_of
+from ..platform.keys import BASELINE, directory_of, key_of
 from ..platform.ledger import read_rows
 from ..platform.registry import CHAMPION
 from ..platform.rows import beats, best_row
 from ..platform.services import connect
 from ..platform.spec_file import load_spec
 from ..platform.sweep_page import baseline_miou, print_sweep
+from ..platform.sweep_report import REPORT
 from ..trainers.errors import UserError
 
 SPEC = Path("jobs/specs/demo.yaml")
@@ -79,7 +80,8 @@ def demo(home: Path) -> None:
     uri = connect(home).tracking_uri
     page = {
         "Look": f"{shown(picture)}: image, truth, supervised, champion, confidence",
-        "Compare": f"{uri}, experiment {spec.name}: select runs, then Compare",
+        "Report": f"{shown(directory_of(storage, spec.name) / REPORT)}: trials, plots, pictures; open it in a browser",
+        "Compare": f"{uri}, experiment {spec.name}: select runs, then Compare; or advseg compare {spec.name}",
         "Models": f"{uri}/#/models",
         "State": "advseg status",
         "Stop": f"advseg down (runs, models and data stay in {shown(home)})",

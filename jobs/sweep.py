@@ -3,6 +3,7 @@
 `advseg submit` runs it on the cluster as `python -m advseg.jobs.sweep SPEC`. Running it again goes on where it stopped.
 """
 
+import logging
 import sys
 from contextlib import closing
 
@@ -13,7 +14,7 @@ from ..platform.champion import crown, keep_model
 from ..platform.driver import Job, run_job
 from ..platform.events import Stage, TrialUpdate, Verdict, emit
 from ..platform.git_state import read_git_state
-from ..platform.keys import BASELINE, key_of
+from ..platform.keys import BASELINE, directory_of, key_of
 from ..platform.ledger import Ledger, open_ledger
 from ..platform.origin import Origin, code_digest
 from ..platform.patience import patiently
@@ -35,6 +36,8 @@ from ..platform.workers import follow_on_workers
 from ..trainers.data.dataset import open_dataset
 from ..trainers.errors import FencedError
 from ..trainers.loop import read_outcome
+
+log = logging.getLogger(__name__)
 
 
 def sweep(job: Job) -> None:
@@ -113,7 +116,24 @@ def _tell(update: TrialUpdate, settler: Settler) -> None:
 
 def _close_runs(job: Job, tasks: Tasks, ledger: Ledger, run_id: str, state: str) -> None:
     patiently(lambda: settle_trials(job.client, job.spec.name, ledger, tasks.of))
+    keep_report(job, ledger, run_id)
     patiently(lambda: close_run(job.client, run_id, state))
+
+
+def keep_report(job: Job, ledger: Ledger, run_id: str) -> None:
+    """Write the report of a sweep that has trials, and keep it with its run; a sweep is not lost with its report."""
+    ledger.ownership.check()
+    if not ledger.rows():
+        return
+    try:
+        # Here, for plotly takes a second to import, and may be missing.
+        from ..platform.sweep_report import REPORT, write_report
+
+        path = directory_of(job.storage, job.spec.name) / REPORT
+        write_report(job.storage, job.spec.name, job.spec.ledger, path)
+        patiently(lambda: job.client.log_artifact(run_id, str(path)))
+    except Exception as error:
+        log.warning("no report of sweep %s: %s", job.spec.name, " ".join(str(error).split()))
 
 
 if __name__ == "__main__":

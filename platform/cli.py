@@ -4,6 +4,8 @@ import logging
 import os
 import runpy
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -77,8 +79,8 @@ def sync(
     from .sync import sync as sync_runs
 
     home = find_home()
-    client = _mlflow(services.connect(home).tracking_uri)
-    sync_runs(client, storage or home / "runs", _checked(ledger), names or [], typer.echo)
+    with _mlflow(services.connect(home).tracking_uri) as client:
+        sync_runs(client, storage or home / "runs", _checked(ledger), names or [], typer.echo)
 
 
 @app.command()
@@ -272,8 +274,8 @@ def pull(
     from . import services
     from .registry import pull as pull_model
 
-    client = _mlflow(services.connect(find_home()).tracking_uri)
-    typer.echo(f"{pull_model(client, reference, to)} pulled to {to}")
+    with _mlflow(services.connect(find_home()).tracking_uri) as client:
+        typer.echo(f"{pull_model(client, reference, to)} pulled to {to}")
 
 
 @sweep.command()
@@ -287,6 +289,50 @@ def show(
     from .sweep_page import print_sweep
 
     print_sweep(storage or find_home() / "runs", name, _checked(ledger), whole=all_)
+
+
+@sweep.command()
+def report(
+    name: Annotated[str, typer.Argument(help="The sweep's name.")],
+    to: Annotated[Path | None, typer.Option(help="The file to write; <name>.html by default.", metavar="FILE")] = None,
+    storage: Storage = None,
+    ledger: LedgerUrl = None,
+) -> None:
+    """Write one HTML file of a sweep: trials, plots, pictures, cost. It needs no network and nothing beside itself."""
+    from .sweep_report import write_report
+
+    path = to or Path(f"{name}.html")
+    write_report(storage or find_home() / "runs", name, _checked(ledger), path)
+    typer.echo(f"report of sweep {name} written to {path}")
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN", help="<sweep>/<number>, <sweep>/baseline, an MLflow run id, a sweep."),
+    ],
+    metric: Annotated[str, typer.Option(help="What the runs are compared by, step by step.")] = "val/miou",
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with a plot, too.")] = None,
+) -> None:
+    """Compare runs: parameters that differ, metrics side by side, and how far each is above the first, pair by pair.
+
+    As in `advseg compare shapes-demo/5 shapes-demo/baseline`. A sweep alone stands for its baseline and its best
+    complete trials; beside other runs it stands for its best complete trial.
+    """
+    from . import services
+    from .compare_page import print_comparison, write_comparison
+    from .comparison import compare as compare_runs
+    from .comparison import comparison_url
+    from .run_lookup import find_compared
+
+    with _mlflow(services.connect(find_home()).tracking_uri) as client:
+        comparison = compare_runs(find_compared(client, runs, metric, typer.echo), metric)
+    url = comparison_url(client.tracking_uri, comparison.runs)
+    print_comparison(comparison, url)
+    if html:
+        write_comparison(comparison, url, html)
+        typer.echo(f"page written to {html}")
 
 
 @app.command()
@@ -308,7 +354,8 @@ def _sync_abandoned(tracking_uri: str, storage: Path) -> None:
     if abandoned := abandoned_sweeps(storage):
         from .sync import sync_sweeps
 
-        sync_sweeps(_mlflow(tracking_uri), storage, abandoned, None, typer.echo)
+        with _mlflow(tracking_uri) as client:
+            sync_sweeps(client, storage, abandoned, None, typer.echo)
 
 
 def _checked(ledger: str | None) -> str | None:
@@ -341,15 +388,28 @@ def _cluster() -> "tuple[Services, JobSubmissionClient]":
     return running, connect_jobs(running)
 
 
-def _mlflow(tracking_uri: str) -> "MlflowClient":
-    """A client that prints nothing of its own."""
+@contextmanager
+def _mlflow(tracking_uri: str) -> "Iterator[MlflowClient]":
+    """A client that prints nothing of its own. Raises UserError if the server does not answer."""
     os.environ |= {
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     }
+    # A user at a terminal does not wait for minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
-    return MlflowClient(tracking_uri)
+    from ..trainers.errors import UserError
+    from .patience import is_away
+
+    try:
+        yield MlflowClient(tracking_uri)
+    except MlflowException as error:
+        if not is_away(error):
+            raise
+        reason = " ".join(str(error).split())
+        raise UserError(f"the MLflow server at {tracking_uri} does not answer ({reason})") from None
 
 
 def _submit(spec: "Spec", follow: bool) -> None:
