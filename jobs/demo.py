@@ -81,7 +81,8 @@ def demo(home: Path) -> None:
     page = {
         "Look": f"{shown(picture)}: image, truth, supervised, champion, confidence",
         "Report": f"{shown(directory_of(storage, spec.name) / REPORT)}: trials, plots, pictures; open it in a browser",
-        "Compare": f"{uri}, experiment {spec.name}: select runs, then Compare; or advseg compare {spec.name}",
+        "Runs": f"{uri}: choose Model training, then experiment {spec.name}",
+        "Compare": f"advseg compare {spec.name}, which also tells where MLflow compares the same runs",
         "Models": f"{uri}/#/models",
         "State": "advseg status",
         "Stop": f"advseg down (runs, models and data stay in {shown(home)})",

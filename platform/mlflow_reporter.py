@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 _BATCH = 1000
 """Metrics that MLflow takes in one request."""
 _RETRY_S = 2.0
+_LONGEST_RETRY_S = 20.0
+"""Between two tries a thread waits twice as long each time, up to this."""
 _HEAD_START_S = 5.0
 """How long a training that has not reported yet is left alone."""
 _LEAVE_S = 2.0
@@ -118,6 +120,7 @@ class MlflowReporter:
 
         client, machine = MlflowClient(self._tracking_uri), SystemMetrics()
         measured, measure_at = len(self._system.records()), time.monotonic() + self._system_every_s
+        retry_s = self._retry_s
         while not self._abandoned.is_set():
             self._wake.clear()
             end = self._end
@@ -139,8 +142,10 @@ class MlflowReporter:
             except Exception as error:
                 # Whatever MLflow or an artifact store raises: it may not end the training, nor this thread.
                 log.warning("MLflow did not take metrics of %s, trying again: %s", self._identity.key, error)
-                self._abandoned.wait(self._retry_s)
+                self._abandoned.wait(retry_s)
+                retry_s = min(2 * retry_s, _LONGEST_RETRY_S)
                 continue
+            retry_s = self._retry_s
             if end is None:
                 self._wake.wait(max(0.0, measure_at - time.monotonic()))
 

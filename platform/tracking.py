@@ -42,14 +42,16 @@ def read_run(client: MlflowClient, identity: RunIdentity) -> Run | None:
 
 def runs_by_key(client: MlflowClient, experiment: str) -> dict[str, Run]:
     """All runs of an experiment that have keys."""
+    found = client.get_experiment_by_name(experiment)
     runs: list[Run] = []
     token = None
-    while True:
-        page = client.search_runs([experiment_id(client, experiment)], max_results=1000, page_token=token)
+    while found is not None:
+        page = client.search_runs([found.experiment_id], max_results=1000, page_token=token)
         runs += [run for run in page if KEY_TAG in run.data.tags]
         token = page.token
         if not token:
-            return {run.data.tags[KEY_TAG]: run for run in sorted(runs, key=_place, reverse=True)}
+            break
+    return {run.data.tags[KEY_TAG]: run for run in sorted(runs, key=_place, reverse=True)}
 
 
 def ensure_run(client: MlflowClient, identity: RunIdentity) -> str:
@@ -83,7 +85,10 @@ def ensure_run(client: MlflowClient, identity: RunIdentity) -> str:
 
 def _runs_of(client: MlflowClient, experiment: str, key: str) -> list[Run]:
     """The runs of a key, that which counts first."""
-    return sorted(client.search_runs([experiment_id(client, experiment)], f"tags.`{KEY_TAG}` = '{key}'"), key=_place)
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        return []
+    return sorted(client.search_runs([found.experiment_id], f"tags.`{KEY_TAG}` = '{key}'"), key=_place)
 
 
 def _place(run: Run) -> tuple[bool, int, str]:

@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import re
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from mlflow import environment_variables
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
@@ -190,3 +192,16 @@ class TestAuthentication:
 
     def test_a_request_for_another_host_is_refused(self, authenticating: Server) -> None:
         assert authenticating.status("/api/2.0/mlflow/experiments/search?max_results=1", Host="evil.example.org") == 403
+
+
+def test_mlflow_knows_all_that_the_readme_tells_it() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    team = readme.partition("\n## For teams\n")[2].partition("\n## ")[0]
+    command = [sys.executable, "-m", "mlflow", "server", "--help"]
+    help = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    options = set(re.findall(r"--[a-z-]+", help.partition("\nOptions:\n")[2]))
+    told = set(re.findall(r"(?<= )--[a-z-]+", team))
+    assert {"--app-name", "--allowed-hosts", "--backend-store-uri"} <= told <= options
+    variables = set(re.findall(r"MLFLOW_[A-Z_]+", team))
+    assert "MLFLOW_AUTH_CONFIG_PATH" in variables
+    assert {name for name in variables if not hasattr(environment_variables, name)} == set()

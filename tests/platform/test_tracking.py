@@ -54,7 +54,8 @@ class TestRun:
 
     def test_is_not_found_before_it_is_created(self, client: MlflowClient) -> None:
         assert find_run(client, "probe", "probe") is None
-        assert runs(client) == []
+        assert runs_by_key(client, "probe") == {}
+        assert client.get_experiment_by_name("probe") is None, "who only looks makes nothing"
 
     def test_of_another_key_is_another(self, client: MlflowClient) -> None:
         assert ensure_run(client, SWEEP) != ensure_run(client, TRIAL)
