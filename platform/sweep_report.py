@@ -65,7 +65,8 @@ def _digest(storage: Path, sweep: str) -> str | None:
 
 
 def _dataset_line(spec: Spec | None, digest: str | None) -> str:
-    name = f"dataset {spec.dataset.root}" if spec else "dataset unknown"
+    """What names the data to whoever reads the report, which is another machine's as a rule."""
+    name = f"dataset {spec.dataset.root.name}" if spec else "dataset unknown"
     return f"{name}, digest {digest}" if digest else name
 
 
