@@ -15,7 +15,7 @@ from ..platform.driver import Job, run_job
 from ..platform.events import Stage, TrialUpdate, Verdict, emit
 from ..platform.git_state import read_git_state
 from ..platform.keys import BASELINE, directory_of, key_of
-from ..platform.ledger import Ledger, open_ledger
+from ..platform.ledger import Ledger, abandoned_sweeps, open_ledger
 from ..platform.origin import Origin, code_digest
 from ..platform.patience import patiently
 from ..platform.placement import check_ledger, concurrency_of
@@ -28,6 +28,7 @@ from ..platform.runs import sweep_identity
 from ..platform.settle import settle_trials
 from ..platform.settler import Settler
 from ..platform.sweep_spec import Retry
+from ..platform.sync import sync_sweeps
 from ..platform.task import Task
 from ..platform.tasks import Tasks
 from ..platform.tracking import close_run, ensure_run, run_url
@@ -94,6 +95,7 @@ def sweep(job: Job) -> None:
             _close_runs(job, tasks, ledger, run_id, state)
             raise
         _close_runs(job, tasks, ledger, run_id, state)
+    reap_others(job)
 
 
 def run_baseline(task: Task, resources: Resources, retry: Retry) -> float:
@@ -134,6 +136,15 @@ def keep_report(job: Job, ledger: Ledger, run_id: str) -> None:
         patiently(lambda: job.client.log_artifact(run_id, str(path)))
     except Exception as error:
         log.warning("no report of sweep %s: %s", job.spec.name, " ".join(str(error).split()))
+
+
+def reap_others(job: Job) -> None:
+    """End the runs of other sweeps of this ledger whose drivers on this machine were killed."""
+    try:
+        abandoned = abandoned_sweeps(job.storage, job.spec.ledger)
+        sync_sweeps(job.client, job.storage, abandoned, job.spec.ledger, log.info)
+    except Exception as error:
+        log.warning("the runs of sweeps without drivers stay open: %s", " ".join(str(error).split()))
 
 
 if __name__ == "__main__":

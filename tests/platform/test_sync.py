@@ -12,6 +12,8 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
 
+from advseg.jobs.sweep import reap_others
+from advseg.platform.driver import Job
 from advseg.platform.heartbeat import FILE, Beat
 from advseg.platform.ledger import Ledger, abandoned_sweeps, read_rows
 from advseg.platform.ownership import Owner
@@ -102,6 +104,40 @@ class TestSweep:
         assert abandoned_sweeps(tmp_path) == ["probe"]
         opened(spec, owner=Owner.here())
         assert abandoned_sweeps(tmp_path) == []
+
+
+class TestDriver:
+    """At its end, that of another sweep."""
+
+    @pytest.fixture
+    def job(
+        self, write_spec: Callable[..., Path], document: dict[str, Any], client: MlflowClient, tmp_path: Path
+    ) -> Job:
+        return Job(path=write_spec({**document, "storage": str(tmp_path)}), tracking_uri=client.tracking_uri)
+
+    @pytest.mark.usefixtures("left")
+    def test_ends_the_runs_of_a_sweep_whose_own_was_killed(self, job: Job, client: MlflowClient) -> None:
+        reap_others(job)
+        assert states(client) == {"probe": "KILLED", "probe/0": "FINISHED", "probe/1": "KILLED"}
+
+    def test_leaves_one_alone_whose_own_lives(
+        self, job: Job, client: MlflowClient, spec: Spec, opened: Callable[..., Ledger]
+    ) -> None:
+        opened(spec, owner=Owner.here()).propose()
+        ensure_run(client, sweep_identity(spec.model_dump(mode="json")))
+        reap_others(job)
+        assert states(client) == {"probe": "RUNNING"}
+
+    @pytest.mark.usefixtures("left")
+    def test_is_not_lost_if_that_fails(
+        self, job: Job, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def away(*_: object) -> None:
+            raise ConnectionError("no answer")
+
+        monkeypatch.setattr("advseg.jobs.sweep.sync_sweeps", away)
+        reap_others(job)
+        assert caplog.messages == ["the runs of sweeps without drivers stay open: no answer"]
 
 
 @pytest.fixture
