@@ -230,10 +230,10 @@ def follow_until(cluster: Path, document: dict[str, Any], path: Path, line: str)
 
 def test_a_sweep_detached_from_and_stopped_is_resumed(cluster, spec, submit, advseg, mlflow_client, tmp_path):
     document = spec("stopped")
-    document["trainer"] |= {"steps": 400, "evaluate_every": 20}
+    document["trainer"] |= {"steps": 240, "evaluate_every": 20}
     document["sweep"] |= {"trials": 2, "baseline_workers": 1}
 
-    line = f"{'stopped/0':<20}  step    20/400"
+    line = f"{'stopped/0':<20}  step    20/240"
     status, output = follow_until(cluster, document, tmp_path / "stopped.yaml", line)
     assert status == 0
     assert "detached; job stopped-1 goes on: `advseg follow stopped-1` shows it, `advseg stop stopped-1`" in output
@@ -252,7 +252,7 @@ def test_a_sweep_detached_from_and_stopped_is_resumed(cluster, spec, submit, adv
     runs = runs_of(mlflow_client, "stopped")
     assert len(runs) == 4
     history = mlflow_client.get_metric_history(runs["stopped/0"].info.run_id, METRIC)
-    assert [point.step for point in history] == list(range(20, 401, 20))
+    assert [point.step for point in history] == list(range(20, 241, 20))
 
 
 def test_trials_of_two_workers_run_on_ray_train_one_at_a_time(cluster, spec, submit, mlflow_client):

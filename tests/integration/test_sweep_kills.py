@@ -150,7 +150,7 @@ def sync(advseg, mlflow_client: MlflowClient) -> Callable[[str], None]:
 @pytest.mark.parametrize(
     ("seed", "workers", "drivers", "every"),
     [
-        pytest.param(0, 3, 1, 12),
+        pytest.param(0, 2, 1, 12),
         *(pytest.param(seed, 20, 10, 50, marks=pytest.mark.chaos) for seed in (1,)),
     ],
 )
