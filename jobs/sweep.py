@@ -13,13 +13,11 @@ from ..platform.attempts import Attempts, update_of
 from ..platform.champion import crown, keep_model
 from ..platform.driver import Job, run_job
 from ..platform.events import Stage, TrialUpdate, Verdict, emit
-from ..platform.git_state import read_git_state
 from ..platform.keys import BASELINE, directory_of, key_of
 from ..platform.ledger import Ledger, abandoned_sweeps, open_ledger
 from ..platform.origin import Origin, code_digest
 from ..platform.patience import patiently
 from ..platform.placement import check_ledger, concurrency_of
-from ..platform.provenance import describe_job
 from ..platform.registry import CHAMPION
 from ..platform.report_keys import METRIC
 from ..platform.resources import Resources
@@ -53,8 +51,7 @@ def sweep(job: Job) -> None:
     ledger = open_ledger(job.storage, spec, Origin(dataset=dataset.digest, code=code_digest()))
     with closing(ledger):
         run_id = patiently(lambda: ensure_run(job.client, sweep_identity(spec.model_dump(mode="json"))))
-        git = read_git_state(job.path.parent)
-        patiently(lambda: describe_job(job.client, run_id, job.document, code_digest(), git))
+        job.describe(run_id)
         tasks = Tasks(spec=spec, storage=job.storage, tracking_uri=job.tracking_uri, epoch=ledger.ownership.epoch)
         state = "STOPPED"
         try:

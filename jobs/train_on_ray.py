@@ -31,18 +31,14 @@ def train(job: Job) -> None:
     follow_on_workers(task, resources, Retry())
     # They import PyTorch and MLflow, for which the workers need not wait.
     from ..platform.champion import keep_model
-    from ..platform.git_state import read_git_state
-    from ..platform.origin import code_digest
     from ..platform.patience import patiently
-    from ..platform.provenance import describe_job
     from ..platform.tracking import find_run
     from ..trainers.data.dataset import open_dataset
 
     dataset = open_dataset(job.spec.dataset)
     run_id = patiently(lambda: find_run(job.client, job.spec.name, task.key))
     assert run_id, "a training has a run"
-    git = read_git_state(job.path.parent)
-    patiently(lambda: describe_job(job.client, run_id, job.document, code_digest(), git))
+    job.describe(run_id)
     patiently(lambda: keep_model(job.client, job.spec, dataset, job.storage, task.key))
 
 

@@ -53,6 +53,16 @@ class Job:
 
         return MlflowClient(self.tracking_uri)
 
+    def describe(self, run_id: str) -> None:
+        """Log spec, packages and code with the run of the job."""
+        from .git_state import read_git_state
+        from .origin import code_digest
+        from .patience import patiently
+        from .provenance import describe_job
+
+        git = read_git_state(self.path.parent)
+        patiently(lambda: describe_job(self.client, run_id, self.document, code_digest(), git))
+
 
 def run_job(work: Callable[[Job], None], arguments: list[str]) -> int:
     """Run a job on the spec file named by the one argument; return its exit status.

@@ -47,18 +47,19 @@ def settle_trials(client: MlflowClient, sweep: str, ledger: Ledger, task_of: Tas
     """Make the run of every trial say what the ledger says; an unfinished trial's run is stopped, not running."""
     runs = runs_by_key(client, sweep)
     for row in ledger.rows():
-        settle_trial(client, runs.get(task_of(row).key), ledger, row, task_of)
+        task = task_of(row)
+        settle_trial(client, ledger, row, task, runs.get(task.key))
 
 
-def settle_trial(client: MlflowClient, run: Run | None, ledger: Ledger, row: Row, task_of: TaskOf) -> None:
-    """Make the run of one trial, if there is one, say what the ledger says."""
-    task, state = task_of(row), state_of(row)
+def settle_trial(client: MlflowClient, ledger: Ledger, row: Row, task: Task, run: Run | None) -> None:
+    """Make the run of one trial, which is made if there is none, say what the ledger says."""
+    state = _state(row)
     run_id = run.info.run_id if run and is_settled(run, task, state) else settle(client, task, state, row.reason)
     if row.account.run_id != run_id:
         ledger.note(row.number, replace(row.account, run_id=run_id))
 
 
-def state_of(row: Row) -> str:
+def _state(row: Row) -> str:
     """The state of a trial that no process works on, as its run has it."""
     return row.state.name if row.state.is_finished() else "STOPPED"
 

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 _EVERY_S = 5.0
 _LEFT_ALONE_S = 20.0
 """How long the worker of a trial that has ended may take to end its run by itself."""
-ENDED = ("COMPLETE", "PRUNED", "FAIL")
+_ENDED = ("COMPLETE", "PRUNED", "FAIL")
 
 
 class Settler:
@@ -47,7 +47,7 @@ class Settler:
 
     def hear(self, update: TrialUpdate) -> None:
         """Remember a trial that has ended."""
-        if update.state in ENDED:
+        if update.state in _ENDED:
             self._due[number_of(update.key)] = self._clock() + self._left_alone_s
 
     def close(self) -> None:
@@ -62,8 +62,9 @@ class Settler:
                     return
                 try:
                     row = self._ledger.row(number)
-                    run = read_run(self._client, self._task_of(row).identity)
-                    settle_trial(self._client, run, self._ledger, row, self._task_of)
+                    task = self._task_of(row)
+                    run = read_run(self._client, task.identity.experiment, task.key)
+                    settle_trial(self._client, self._ledger, row, task, run)
                 except Exception as error:
                     # MLflow, its store or the ledger may be away for a while.
                     log.warning("the run of trial %d is not settled yet, trying again: %s", number, error)

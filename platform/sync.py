@@ -47,7 +47,7 @@ def sync_sweeps(client: MlflowClient, storage: Path, names: Iterable[str], ledge
             spec = reopened.spec
             tasks = Tasks(spec=spec, storage=storage, tracking_uri=client.tracking_uri, epoch=reopened.ownership.epoch)
             identity = sweep_identity(spec.model_dump(mode="json"))
-            parent = read_run(client, identity)
+            parent = read_run(client, name, identity.key)
             run_id = parent.info.run_id if parent else ensure_run(client, identity)
             _settle_baseline(client, tasks.baseline())
             settle_trials(client, name, reopened, tasks.of)
@@ -59,7 +59,7 @@ def sync_sweeps(client: MlflowClient, storage: Path, names: Iterable[str], ledge
 def _settle_baseline(client: MlflowClient, task: Task) -> None:
     outcome = read_outcome(task.directory)
     state = "COMPLETE" if outcome and outcome.step == task.spec["trainer"]["steps"] else "STOPPED"
-    run = read_run(client, task.identity)
+    run = read_run(client, task.identity.experiment, task.key)
     if task.directory.exists() and not is_settled(run, task, state):
         settle(client, task, state, "")
 
@@ -70,8 +70,9 @@ def sync_trainings(
     """Bring what trainings without a sweep have left, and end their runs, if their heartbeats stand still so long."""
     of_sweeps = set(sweeps)
     names = [path.parent.parent.name for path in sorted(storage.glob(f"*/0/{METRICS}"))]
-    tasks = [_single(storage, name, client.tracking_uri) for name in names if name not in of_sweeps]
-    left = [(task, run) for task in tasks if (run := read_run(client, task.identity)) and _is_open(run, task)]
+    tasks = {name: _single(storage, name, client.tracking_uri) for name in names if name not in of_sweeps}
+    runs = ((task, read_run(client, name, task.key)) for name, task in tasks.items())
+    left = [(task, run) for task, run in runs if run and _is_open(run, task)]
     at_work = _at_work([task for task, _ in left], patience_s)
     for task, run in left:
         if task.key in at_work:

@@ -30,14 +30,13 @@ def experiment_id(client: MlflowClient, name: str) -> str:
 
 def find_run(client: MlflowClient, experiment: str, key: str) -> str | None:
     """The id of the run of a key, None if there is none."""
-    found = _runs_of(client, experiment, key)
-    return found[0].info.run_id if found else None
+    run = read_run(client, experiment, key)
+    return run.info.run_id if run else None
 
 
-def read_run(client: MlflowClient, identity: RunIdentity) -> Run | None:
-    """The run of an identity, None if there is none."""
-    found = _runs_of(client, identity.experiment, identity.key)
-    return found[0] if found else None
+def read_run(client: MlflowClient, experiment: str, key: str) -> Run | None:
+    """The run of a key, None if there is none."""
+    return next(iter(_runs_of(client, experiment, key)), None)
 
 
 def runs_by_key(client: MlflowClient, experiment: str) -> dict[str, Run]:
