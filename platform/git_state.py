@@ -18,6 +18,8 @@ _UNQUOTED = re.compile(
     r"(?i)((?:password|passwd|secret|token|api_?key|access_?key)\w*:\s*)(?=\S{8})[^\s\"'()]*\d[^\s\"'()]*"
 )
 """A secret as YAML may hold it; the detectors look for quotes."""
+_PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY.*?(?:-----END [A-Z ]*PRIVATE KEY[A-Z ]*-----|\Z)", re.DOTALL)
+"""A key with all of its lines; the detectors see its first alone."""
 _LONGEST_DIFF = 2_000_000
 """Characters of a diff that are kept."""
 
@@ -49,18 +51,16 @@ def git_state(folders: Sequence[Path]) -> GitState | None:
 
 
 def redact(text: str) -> str:
-    """A text with what looks like passwords, tokens and keys replaced by `***`, line by line."""
+    """A text with what looks like passwords, tokens and keys replaced by `***`."""
+    text = _PRIVATE_KEY.sub("***", text)
     with default_settings() as settings:
         settings.disable_plugins(*_ENTROPY)
         return "".join(map(_redacted, text.splitlines(keepends=True)))
 
 
 def _redacted(line: str) -> str:
-    found = [secret for secret in scan_line(line) if secret.secret_value]
-    if any(secret.type == "Private Key" for secret in found):
-        return line[:1] + "***\n"
-    for secret in sorted(found, key=lambda secret: -len(secret.secret_value or "")):
-        line = line.replace(secret.secret_value or "", "***")
+    for value in sorted({secret.secret_value or "" for secret in scan_line(line)} - {""}, key=len, reverse=True):
+        line = line.replace(value, "***")
     return _UNQUOTED.sub(r"\1***", line)
 
 

@@ -89,3 +89,10 @@ def test_code_is_not_taken_for_a_secret():
     digest = "0ba904eae8773b70c75333db4de2f3ac45a8ad4ddba1b242f0b3cfc199391dd8"
     code = f'+digest = "{digest}"\n+x = token_path(home)\n+def f(token: str) -> str:\n+lr = 0.1\n'
     assert redact(code) == code
+
+
+@pytest.mark.parametrize("end", ["+-----END RSA PRIVATE KEY-----\n+b = 2\n", ""], ids=["whole", "cut off"])
+def test_a_private_key_is_redacted_with_all_of_its_lines(end):
+    body = "+MIIEpAIBAAKCAQEA7bq0\n+Zm9vYmFyYmF6cXV4\n"
+    text = redact(f"+a = 1\n+-----BEGIN RSA PRIVATE KEY-----\n{body}{end}")
+    assert text == "+a = 1\n+***" + ("\n+b = 2\n" if end else "")
