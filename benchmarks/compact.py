@@ -17,8 +17,9 @@ from demo_task import SPEC
 from plain import PlainStep
 from timing import interleaved, machine
 
-from advseg.platform.spec_file import load_spec
-from advseg.trainers.data.dataset import Dataset, open_dataset
+from advseg.platform.spec.spec_file import load_spec
+from advseg.trainers.data.dataset import Dataset
+from advseg.trainers.data.opening import open_dataset
 from advseg.trainers.data.packing import write_pack
 from advseg.trainers.data.shapes import ShapesSettings, write_shapes
 from advseg.trainers.loop import Training

@@ -5,9 +5,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from advseg.platform.spec import Spec
-from advseg.platform.spec_file import load_spec
-from advseg.trainers.data.dataset import open_dataset
+from advseg.platform.spec.spec import Spec
+from advseg.platform.spec.spec_file import load_spec
+from advseg.trainers.data.opening import open_dataset
 from advseg.trainers.data.shapes import ShapesSettings, write_shapes
 from advseg.trainers.distributed import World
 from advseg.trainers.loop import Training

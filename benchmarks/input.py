@@ -24,8 +24,9 @@ from timing import interleaved, machine
 
 from advseg.models.architectures import CAFFE_MEANS
 from advseg.trainers.data.augment import AugmentationSettings
-from advseg.trainers.data.dataset import Dataset, DatasetSettings, open_dataset
+from advseg.trainers.data.dataset import Dataset, DatasetSettings
 from advseg.trainers.data.images import voc_palette, write_mask
+from advseg.trainers.data.opening import open_dataset
 from advseg.trainers.data.packing import write_pack
 from advseg.trainers.data.streams import Stream
 

@@ -19,11 +19,11 @@ from demo_task import demo_spec, write_data
 from optuna.trial import TrialState, create_trial
 from timing import machine
 
-from advseg.platform.ledger import Ledger, open_ledger
-from advseg.platform.ledger_address import database_url
-from advseg.platform.origin import Origin
-from advseg.platform.samplers import distributions_of
-from advseg.platform.spec import Spec
+from advseg.platform.ledger.ledger import Ledger, open_ledger
+from advseg.platform.ledger.origin import Origin
+from advseg.platform.ledger.samplers import distributions_of
+from advseg.platform.spec.ledger_address import database_url
+from advseg.platform.spec.spec import Spec
 
 SAMPLERS = ("{name: random}", "{name: quasi_random}", "{name: grid, values: 100}", "{name: tpe}")
 ASKED = 10
@@ -92,7 +92,7 @@ def measure(data: Path, storage: Path, trials: int, reports: int) -> dict[str, f
     command = [
         sys.executable,
         "-m",
-        "advseg.platform.cli",
+        "advseg.jobs.cli",
         "sweep",
         "show",
         f"many-{trials}-0",

@@ -14,15 +14,14 @@ from pathlib import Path
 from mlflow.tracking import MlflowClient
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from advseg.platform.comparison import comparison_url
-from advseg.platform.exits import exit_status
-from advseg.platform.home import find_home
-from advseg.platform.keys import BASELINE, key_of
-from advseg.platform.report_keys import METRIC
-from advseg.platform.run_lookup import find_compared
-from advseg.platform.services import connect
-from advseg.platform.sweep_report import REPORT
-from advseg.platform.tracking import find_run, run_url
+from advseg.platform.base.exits import exit_status
+from advseg.platform.base.home import find_home
+from advseg.platform.base.keys import BASELINE, METRIC, key_of
+from advseg.platform.pages.compared_runs import find_compared
+from advseg.platform.pages.comparison import comparison_url
+from advseg.platform.pages.sweep_report import REPORT
+from advseg.platform.services.connection import connect
+from advseg.platform.tracking.runs import find_run, run_url
 from advseg.trainers.errors import UserError
 
 SIZE = {"width": 1640, "height": 1160}

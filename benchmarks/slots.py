@@ -20,9 +20,9 @@ import yaml
 from demo_task import demo_spec, write_data
 from timing import machine
 
-from advseg.platform.heartbeat import read_beat
-from advseg.platform.services import down, up
-from advseg.platform.spool import read_records
+from advseg.platform.services.services import down, up
+from advseg.platform.tracking.spool import read_records
+from advseg.platform.workers.heartbeat import read_beat
 
 SLOTS = 2
 REPORTS = 8
@@ -78,7 +78,7 @@ def main() -> None:
         path.write_text(yaml.safe_dump(spec.model_dump(mode="json")))
         up(home, cpus=SLOTS, say=print)
         try:
-            command = [sys.executable, "-m", "advseg.platform.cli", "submit", str(path), "--follow"]
+            command = [sys.executable, "-m", "advseg.jobs.cli", "submit", str(path), "--follow"]
             subprocess.run(command, check=True, env={**os.environ, "ADVSEG_HOME": str(home)}, stdout=subprocess.DEVNULL)
             spans = [span(home / "runs" / "slots" / str(number)) for number in range(asked.trials)]
         finally:

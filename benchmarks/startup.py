@@ -22,9 +22,9 @@ import yaml
 from demo_task import demo_spec, write_data
 from timing import machine
 
-from advseg.platform import processes
-from advseg.platform.servers import RAY
-from advseg.platform.service_records import read_records
+from advseg.platform.base import processes
+from advseg.platform.services.records import read_records
+from advseg.platform.services.servers import RAY
 
 PROCESSES = {
     "Ray's supervisor of the job starts": "ray::JobSupervisor",
@@ -38,7 +38,7 @@ PATIENCE_S = 120
 def advseg(*arguments: str) -> float:
     """Run the command; return the seconds it took."""
     started = time.perf_counter()
-    done = subprocess.run([sys.executable, "-m", "advseg.platform.cli", *arguments], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "advseg.jobs.cli", *arguments], capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"error: advseg {arguments[0]} ended with {done.returncode}: {done.stderr}")
     return time.perf_counter() - started

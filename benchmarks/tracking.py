@@ -16,10 +16,10 @@ import torch
 from demo_task import demo_spec, write_data
 from timing import interleaved, machine
 
-from advseg.platform import services
-from advseg.platform.mlflow_reporter import MlflowReporter
-from advseg.platform.runs import single_identity
-from advseg.trainers.data.dataset import open_dataset
+from advseg.platform.services import services
+from advseg.platform.tracking.identity import single_identity
+from advseg.platform.tracking.reporter import MlflowReporter
+from advseg.trainers.data.opening import open_dataset
 from advseg.trainers.loop import Training
 from advseg.trainers.reporter import Report
 

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from advseg.platform.submit import RAY_TRAIN
+from advseg.platform.cluster.submit import RAY_TRAIN
 
 STEPS = 60
 PAIRS = {"bare": "one Ray Train worker", "torchrun, two processes": "two Ray Train workers"}

@@ -12,14 +12,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..platform.exits import exit_status
-from ..platform.home import find_home
-from ..platform.spec import Spec
-from ..platform.spec_file import load_spec
-from ..trainers.data.dataset import Dataset, PartCensus, inspect_dataset
+from ..platform.base.exits import exit_status
+from ..platform.base.home import find_home
+from ..platform.spec.spec import Spec
+from ..platform.spec.spec_file import load_spec
+from ..trainers.data.dataset import Dataset
 from ..trainers.data.images import Colour
-from ..trainers.data.overview import draw_overview
+from ..trainers.data.opening import inspect_dataset
+from ..trainers.data.readings import PartCensus
 from ..trainers.errors import UserError, listed
+from ..trainers.pictures.overview import draw_overview
 from ..trainers.recipe import TrainerSettings
 
 

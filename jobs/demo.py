@@ -11,16 +11,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ..platform.exits import exit_status
-from ..platform.home import find_home
-from ..platform.keys import BASELINE, directory_of, key_of
-from ..platform.ledger import read_rows
-from ..platform.registry import CHAMPION
-from ..platform.rows import beats, best_row
-from ..platform.services import connect
-from ..platform.spec_file import load_spec
-from ..platform.sweep_page import baseline_miou, print_sweep
-from ..platform.sweep_report import REPORT
+from ..platform.base.exits import exit_status
+from ..platform.base.home import find_home
+from ..platform.base.keys import BASELINE, directory_of, key_of
+from ..platform.ledger.ledger import read_rows
+from ..platform.ledger.rows import beats, best_row
+from ..platform.pages.sweep_page import baseline_miou, print_sweep
+from ..platform.pages.sweep_report import REPORT
+from ..platform.registry.registry import CHAMPION
+from ..platform.services.connection import connect
+from ..platform.spec.spec_file import load_spec
 from ..trainers.errors import UserError
 
 SPEC = Path("jobs/specs/demo.yaml")
@@ -103,7 +103,7 @@ def run(*arguments: str) -> None:
     """Run a command of ours as a user would. Raises UserError if it fails."""
     line = " ".join(arguments)
     console.print(f"[dim]$ advseg {line if len(line) < 160 else line[:157] + '...'}[/]", soft_wrap=True)
-    status = subprocess.run([sys.executable, "-m", "advseg.platform.cli", *arguments]).returncode
+    status = subprocess.run([sys.executable, "-m", "advseg.jobs.cli", *arguments]).returncode
     if status:
         raise UserError(f"the demo stopped at `advseg {arguments[0]}`, which ended with {status}; see above")
 

@@ -18,17 +18,18 @@ from rich.table import Table
 from rich.text import Text
 
 from ..models.bundle import Card
-from ..platform.exits import exit_status
-from ..platform.home import find_home
-from ..platform.spec import Spec
-from ..platform.spec_file import load_spec
-from ..trainers.confusion_picture import draw_confusion
-from ..trainers.data.dataset import Dataset, open_dataset
+from ..platform.base.exits import exit_status
+from ..platform.base.home import find_home
+from ..platform.spec.spec import Spec
+from ..platform.spec.spec_file import load_spec
+from ..trainers.data.dataset import Dataset
+from ..trainers.data.opening import open_dataset
 from ..trainers.distributed import World
 from ..trainers.errors import UserError
 from ..trainers.evaluate import Evaluation, evaluate
 from ..trainers.inference import EvaluationSettings
 from ..trainers.metrics import class_accuracy, class_iou
+from ..trainers.pictures.confusion import draw_confusion
 from .predict import load_model
 
 RESULTS, PICTURE = "results.json", "confusion.png"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import median_low
 
-from ..platform.exits import exit_status
+from ..platform.base.exits import exit_status
 from ..trainers.data.survey import FoundClasses, Survey, draw_validation, find_classes, survey
 from ..trainers.errors import UserError
 

@@ -9,10 +9,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..platform.exits import exit_status
-from ..platform.spec_file import load_spec
-from ..trainers.data.dataset import Dataset, DatasetError, DatasetSettings, open_dataset
-from ..trainers.data.pack_card import CARD, PackCard, differences, read_card, verify_pack
+from ..platform.base.exits import exit_status
+from ..platform.spec.spec_file import load_spec
+from ..trainers.data.dataset import Dataset, DatasetError, DatasetSettings
+from ..trainers.data.opening import open_dataset
+from ..trainers.data.pack_card import CARD, PackCard, other_settings, read_card, verify_pack
 from ..trainers.data.packing import gigabytes, write_pack
 from ..trainers.errors import UserError
 
@@ -25,7 +26,7 @@ def pack(settings: DatasetSettings, folder: Path) -> str:
     Raises UserError for a folder that holds anything else, a pack of another dataset included.
     """
     card = _card_in(folder)
-    if card and (found := differences(settings, card)):
+    if card and (found := other_settings(settings, card)):
         raise UserError(f"{folder} holds a pack of other settings ({found}): {_REMEDY}")
     dataset = open_dataset(settings)
     if card and card.digest != dataset.digest:

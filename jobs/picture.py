@@ -8,10 +8,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..platform.exits import exit_status
+from ..platform.base.exits import exit_status
 from ..trainers.data.images import read_mask
 from ..trainers.errors import UserError
-from ..trainers.panels import colour, compose, heat
+from ..trainers.pictures.panels import colour, compose, heat
 from .predict import find_images, load_model, read_scene
 
 

@@ -11,13 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from ..models.bundle import Model, load
-from ..platform.exits import exit_status
+from ..platform.base.exits import exit_status
 from ..trainers.data.images import read_image, write_mask
+from ..trainers.data.lists import has_image_suffix
 from ..trainers.errors import UserError
-
-SUFFIXES = (".png", ".jpg", ".jpeg")
-MIN_SIDE = 8
-"""Height and width in pixels below which a network has nothing left to normalise over after its strides."""
+from ..trainers.inference import LEAST_SIDE
 
 
 def predict(model_path: Path, images: Sequence[Path], folder: Path) -> list[Path]:
@@ -54,8 +52,10 @@ def read_scene(path: Path) -> np.ndarray:
     """An image that is large enough for a network, as uint8 RGB [H, W, 3]. Raises UserError."""
     image = read_image(path)
     height, width = image.shape[:2]
-    if min(height, width) < MIN_SIDE:
-        raise UserError(f"{path} is {width} x {height}, but an image must be at least {MIN_SIDE} x {MIN_SIDE} pixels")
+    if min(height, width) < LEAST_SIDE:
+        raise UserError(
+            f"{path} is {width} x {height}, but an image must be at least {LEAST_SIDE} x {LEAST_SIDE} pixels"
+        )
     return image
 
 
@@ -72,7 +72,7 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            files += sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+            files += sorted(file for file in path.iterdir() if has_image_suffix(file.name))
         elif path.is_file():
             files.append(path)
         else:

@@ -15,15 +15,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table as Page
 
-from ..platform.exits import exit_status
-from ..platform.home import find_home
-from ..platform.paired import MAX_PAIRS, paired_difference
-from ..platform.spec import Spec
-from ..platform.spec_file import SpecError, load_spec
+from ..platform.base.exits import exit_status
+from ..platform.base.home import find_home
+from ..platform.pages.paired import MAX_PAIRS, paired_difference
+from ..platform.spec.spec import Spec
+from ..platform.spec.spec_file import SpecError, load_spec
 from ..trainers.data.shapes import ShapesSettings, write_shapes
 from ..trainers.errors import UserError
 from ..trainers.loop import read_outcome
-from .tables import PAPER, SPECS, Row, Table, fraction_of, tables
+from .paper_tables import PAPER, SPECS, Row, Table, fraction_of, tables
 from .train import train_beside_others
 
 POOL = ShapesSettings(labelled=800, unlabelled=1, val=200)

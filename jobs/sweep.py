@@ -9,30 +9,29 @@ from contextlib import closing
 
 import ray
 
-from ..platform.attempts import Attempts, update_of
-from ..platform.champion import crown, keep_model
-from ..platform.driver import Job, run_job
-from ..platform.events import Stage, TrialUpdate, Verdict, emit
-from ..platform.keys import BASELINE, directory_of, key_of
-from ..platform.ledger import Ledger, abandoned_sweeps, open_ledger
-from ..platform.origin import Origin, code_digest
-from ..platform.patience import patiently
-from ..platform.placement import check_ledger, concurrency_of
-from ..platform.registry import CHAMPION
-from ..platform.report_keys import METRIC
-from ..platform.resources import Resources
-from ..platform.rows import beats, best_row
-from ..platform.runs import sweep_identity
-from ..platform.settle import settle_trials
-from ..platform.settler import Settler
-from ..platform.sweep_spec import Retry
-from ..platform.sync import sync_sweeps
-from ..platform.task import Task
-from ..platform.tasks import Tasks
-from ..platform.tracking import close_run, ensure_run, run_url
-from ..platform.trials import run_trials
-from ..platform.workers import follow_on_workers
-from ..trainers.data.dataset import open_dataset
+from ..platform.base.events import Stage, TrialUpdate, Verdict, emit
+from ..platform.base.keys import BASELINE, METRIC, directory_of, key_of
+from ..platform.cluster.driver import Job, run_job
+from ..platform.cluster.package import TRAINING, code_digest
+from ..platform.cluster.placement import check_ledger, concurrency_of
+from ..platform.ledger.ledger import Ledger, abandoned_sweeps, open_ledger
+from ..platform.ledger.origin import Origin
+from ..platform.ledger.rows import beats, best_row
+from ..platform.registry.champion import crown, keep_model
+from ..platform.registry.registry import CHAMPION
+from ..platform.spec.resources import Resources
+from ..platform.spec.sweep import Retry
+from ..platform.sweep.attempts import Attempts, update_of
+from ..platform.sweep.settler import Settler, settle_trials
+from ..platform.sweep.sync import sync_sweeps
+from ..platform.sweep.tasks import Tasks
+from ..platform.sweep.trials import run_trials
+from ..platform.tracking.identity import sweep_identity
+from ..platform.tracking.patience import patiently
+from ..platform.tracking.runs import close_run, ensure_run, run_url
+from ..platform.workers.ray_train import follow_on_workers
+from ..platform.workers.task import Task
+from ..trainers.data.opening import open_dataset
 from ..trainers.errors import FencedError
 from ..trainers.loop import read_outcome
 
@@ -48,7 +47,7 @@ def sweep(job: Job) -> None:
     concurrency_of(1, baseline_resources, ray.cluster_resources())
     concurrency = concurrency_of(settings.concurrency, spec.resources, ray.cluster_resources())
     dataset = open_dataset(spec.dataset)
-    ledger = open_ledger(job.storage, spec, Origin(dataset=dataset.digest, code=code_digest()))
+    ledger = open_ledger(job.storage, spec, Origin(dataset=dataset.digest, code=code_digest(TRAINING)))
     with closing(ledger):
         run_id = patiently(lambda: ensure_run(job.client, sweep_identity(spec.model_dump(mode="json"))))
         job.describe(run_id)
@@ -126,7 +125,7 @@ def keep_report(job: Job, ledger: Ledger, run_id: str) -> None:
         return
     try:
         # Here, for plotly takes a second to import, and may be missing.
-        from ..platform.sweep_report import REPORT, write_report
+        from ..platform.pages.sweep_report import REPORT, write_report
 
         path = directory_of(job.storage, job.spec.name) / REPORT
         write_report(job.storage, job.spec.name, job.spec.ledger, path)

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import torch
 
-from ..platform.exits import exit_status
-from ..platform.fetch import start_weights
-from ..platform.home import find_home
-from ..platform.keys import directory_of, key_of
-from ..platform.spec import Spec
-from ..platform.spec_file import load_spec
-from ..trainers.data.dataset import open_dataset
+from ..platform.base.exits import exit_status
+from ..platform.base.home import find_home
+from ..platform.base.keys import directory_of, key_of
+from ..platform.spec.spec import Spec
+from ..platform.spec.spec_file import load_spec
+from ..platform.storage.weights import start_weights
+from ..trainers.data.opening import open_dataset
 from ..trainers.loop import Outcome, Training
 from ..trainers.profiling import PHASES, STEPS, TRACE
 from ..trainers.reporter import ConsoleReporter, JsonLinesReporter, PictureReporter, Reporter, Reporters
@@ -25,7 +25,7 @@ from ..trainers.reporter import ConsoleReporter, JsonLinesReporter, PictureRepor
 
 def train(spec: Spec, folder: Path, reporter: Reporter) -> Outcome:
     """Train to the end in this process, and leave metrics, pictures and model in a folder."""
-    weights = start_weights(spec, folder, spec.storage or find_home() / "runs")
+    weights = start_weights(spec.model.weights, folder, spec.storage or find_home() / "runs")
     training = Training(spec.recipe(), open_dataset(spec.dataset), folder, weights=weights)
     folder.mkdir(parents=True, exist_ok=True)
     log, pictures = JsonLinesReporter(folder / "metrics.jsonl"), PictureReporter(folder)

@@ -7,14 +7,14 @@ import sys
 
 import ray
 
-from ..platform.driver import Job, run_job
-from ..platform.events import Stage, emit
-from ..platform.placement import concurrency_of
-from ..platform.resources import Resources
-from ..platform.runs import single_identity
-from ..platform.sweep_spec import Retry
-from ..platform.task import Task
-from ..platform.workers import follow_on_workers
+from ..platform.base.events import Stage, emit
+from ..platform.cluster.driver import Job, run_job
+from ..platform.cluster.placement import concurrency_of
+from ..platform.spec.resources import Resources
+from ..platform.spec.sweep import Retry
+from ..platform.tracking.identity import single_identity
+from ..platform.workers.ray_train import follow_on_workers
+from ..platform.workers.task import Task
 
 
 def train(job: Job) -> None:
@@ -30,10 +30,10 @@ def train(job: Job) -> None:
     emit(Stage(text=f"training on {resources.workers} Ray Train workers"))
     follow_on_workers(task, resources, Retry())
     # They import PyTorch and MLflow, for which the workers need not wait.
-    from ..platform.champion import keep_model
-    from ..platform.patience import patiently
-    from ..platform.tracking import find_run
-    from ..trainers.data.dataset import open_dataset
+    from ..platform.registry.champion import keep_model
+    from ..platform.tracking.patience import patiently
+    from ..platform.tracking.runs import find_run
+    from ..trainers.data.opening import open_dataset
 
     dataset = open_dataset(job.spec.dataset)
     run_id = patiently(lambda: find_run(job.client, job.spec.name, task.key))

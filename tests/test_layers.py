@@ -9,12 +9,29 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = ("models", "trainers", "platform", "jobs")
+ROOMS = {
+    "base": (),
+    "spec": ("base",),
+    "storage": ("base",),
+    "services": ("storage", "base"),
+    "tracking": ("storage", "base"),
+    "workers": ("tracking", "storage", "spec", "base"),
+    "ledger": ("workers", "spec", "base"),
+    "cluster": ("services", "tracking", "spec", "base"),
+    "registry": ("ledger", "tracking", "spec", "base"),
+    "sweep": ("ledger", "workers", "tracking", "spec", "base"),
+    "pages": ("ledger", "tracking", "services", "storage", "spec", "base"),
+}
+"""What each room of platform/ may import. None comes before one that it imports, so there is no circle."""
+OF_WORKERS = {"ledger": {"account"}}
+"""Where not all of another room may be imported, the modules that may."""
 SERVICES = ("ray", "mlflow", "optuna", "boto3")
 MODULES = sorted(path for layer in LAYERS for path in (ROOT / layer).rglob("*.py"))
+IN_ROOMS = [path for path in MODULES if path.relative_to(ROOT).parts[0] == "platform"]
 
 
 def imports_of(path: Path) -> set[str]:
-    """Absolute names of what a module imports, `advseg.` for this project's own."""
+    """Absolute names of what a module imports, `advseg.` for this project's own; of a package also what it takes."""
     package = ["advseg", *path.relative_to(ROOT).parent.parts]
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
@@ -22,7 +39,8 @@ def imports_of(path: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
-            found.add(".".join([*base, *(node.module.split(".") if node.module else [])]))
+            module = ".".join([*base, *(node.module.split(".") if node.module else [])])
+            found |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
     return found
 
 
@@ -32,6 +50,23 @@ def test_a_module_imports_from_its_own_layer_and_those_below(path):
     above = {f"advseg.{name}" for name in LAYERS[layer + 1 :]}
     upward = {name for name in imports_of(path) if ".".join(name.split(".")[:2]) in above}
     assert not upward
+
+
+@pytest.mark.parametrize("path", IN_ROOMS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_room_imports_from_those_that_it_may(path):
+    room = path.relative_to(ROOT).parts[1]
+    for name in imports_of(path):
+        if name.startswith("advseg.platform."):
+            other, *module = name.split(".")[2:]
+            assert other == room or other in ROOMS[room], f"{room} must not import {name}"
+            if other == "workers" and room in OF_WORKERS and module:
+                assert module[0] in OF_WORKERS[room], f"{room} must not import {name}"
+
+
+def test_the_rooms_are_in_an_order_without_circles():
+    names = list(ROOMS)
+    assert all(names.index(below) < place for place, room in enumerate(names) for below in ROOMS[room])
+    assert set(names) == {path.name for path in (ROOT / "platform").iterdir() if (path / "__init__.py").exists()}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -44,13 +79,24 @@ def test_within_the_project_imports_are_relative(path):
     assert not absolute
 
 
-def test_the_layer_test_sees_an_arrow_that_runs_back(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("place", "line"),
+    [
+        ("models/bad.py", "from ..trainers.loop import Training"),
+        ("platform/base/bad.py", "from ..spec.spec import Spec"),
+        ("platform/spec/bad.py", "from .. import ledger"),
+        ("platform/ledger/bad.py", "from ..workers.task import Task"),
+        ("platform/tracking/bad.py", "def lazily():\n    from ..workers import lease"),
+    ],
+)
+def test_a_planted_arrow_that_runs_back_is_seen(tmp_path, monkeypatch, place, line):
     monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
-    module = tmp_path / "models" / "bad.py"
-    module.parent.mkdir()
-    module.write_text("from ..trainers.loop import Training\n")
+    module = tmp_path / place
+    module.parent.mkdir(parents=True)
+    module.write_text(f"{line}\n")
     with pytest.raises(AssertionError):
         test_a_module_imports_from_its_own_layer_and_those_below(module)
+        test_a_room_imports_from_those_that_it_may(module)
 
 
 def test_models_and_trainers_import_without_the_services():
@@ -66,16 +112,28 @@ def test_models_and_trainers_import_without_the_services():
     assert done.returncode == 0, done.stderr
 
 
-def test_platform_is_no_regular_package():
+def test_platform_itself_is_no_regular_package_and_its_rooms_are():
     assert not (ROOT / "platform" / "__init__.py").exists()
     assert not (ROOT / "tests" / "platform" / "__init__.py").exists()
+    # Where an older image merges with a job's code, a room without it would lose to a module of its name.
+    assert not [
+        path for path in (ROOT / "platform").iterdir() if path.name[0] != "_" and not (path / "__init__.py").exists()
+    ]
 
 
 def test_no_file_in_platform_bears_a_standard_library_name():
-    assert not {path.stem for path in (ROOT / "platform").glob("*.py")} & sys.stdlib_module_names
+    assert not {path.stem for path in IN_ROOMS} & sys.stdlib_module_names
+
+
+def test_every_package_is_in_the_wheel():
+    import tomllib
+
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {path.parent.relative_to(ROOT) for path in MODULES} | {Path("platform")}
+    assert sorted(listed) == sorted(".".join(["advseg", *folder.parts]) for folder in folders)
 
 
 def test_no_file_names_what_lies_outside_the_project():
     outside = ".." + "/shared"
-    texts = [*MODULES, *ROOT.glob("*.md"), *ROOT.glob("*.toml"), ROOT / "Makefile"]
+    texts = [*MODULES, *ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*.toml"), ROOT / "Makefile"]
     assert not [path for path in texts if outside in path.read_text()]

@@ -22,9 +22,8 @@ from ..models.settings import Interval, Settings
 from .distributed import World
 from .losses import authenticity_sum, confident_pixels, cross_entropy_sum, likeliest, one_hot, self_taught_sum
 from .meter import Meter
-from .optimizers import AdamSettings, OptimizerSettings, SGDSettings, build_optimizer, set_rate
+from .optimizers import AdamSettings, OptimizerSettings, SGDSettings, build_optimizer, poly, set_rate
 from .profiling import phase
-from .schedules import poly
 from .speed import SpeedSettings, compiled, recompute
 
 

@@ -14,10 +14,10 @@ from ..models.settings import Interval, Settings
 PIXELS_AT_ONCE = 2**20
 """Pixels that go through a network together, unless one image or window alone has more."""
 
-_SMALLEST = 8
-"""Height and width in pixels below which no scale takes an image: a network's strides would leave nothing of it."""
+LEAST_SIDE = 8
+"""Height and width in pixels of the smallest image that a network reads: of less its strides would leave nothing."""
 
-_Side = Annotated[int, Interval(_SMALLEST)]
+_Side = Annotated[int, Interval(LEAST_SIDE)]
 Size = tuple[_Side, _Side]
 """Height and width in pixels."""
 
@@ -122,7 +122,7 @@ def _scaled(maps: Tensor, size: Size) -> Tensor:
 
 
 def _times(scale: float, side: int) -> int:
-    return max(round(scale * side), min(side, _SMALLEST))
+    return max(round(scale * side), min(side, LEAST_SIDE))
 
 
 def _size(maps: Tensor) -> Size:

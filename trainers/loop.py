@@ -19,21 +19,23 @@ from ..models.weights import WeightsError, load_weights
 from .adversarial import AdversarialTrainer, Batch
 from .ahead import ahead
 from .checkpoint import load_scalars, newest_checkpoint, save_checkpoint
-from .class_bars import draw_class_bars
-from .confusion_picture import draw_confusion
-from .data.dataset import Dataset, Sample
+from .data.dataset import Dataset
+from .data.samples import Sample
 from .data.streams import Crops, Stream
+from .differences import differences
 from .distributed import World
 from .errors import CheckpointError, CollapseError, PreemptedError, UserError
 from .evaluate import Evaluation, evaluate
 from .guard import Guard, Unguarded
 from .health import symptoms
-from .identity import differences, identity_of
+from .identity import identity_of
 from .metrics import class_iou
+from .pictures.class_bars import draw_class_bars
+from .pictures.confusion import draw_confusion
+from .pictures.validation import draw_validation
 from .profiling import DRAW, MOVE, STEP, phase, tracing
 from .recipe import DTYPES, Recipe
 from .reporter import Report, Reporter
-from .validation_panel import draw_validation
 
 log = logging.getLogger(__name__)
 

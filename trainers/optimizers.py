@@ -67,3 +67,8 @@ def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Give every group the rate `lr` times its own scale."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["scale"]
+
+
+def poly(step: int, steps: int, power: float) -> float:
+    """Factor in [0, 1] of the base rate at a step counted from 0: (1 - step / steps) ** power (Chen et al., 2017)."""
+    return (1 - step / steps) ** power

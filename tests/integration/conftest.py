@@ -11,10 +11,11 @@ import pytest
 import torch
 from mlflow.tracking import MlflowClient
 
-from advseg.platform.report_keys import METRIC
-from advseg.platform.services import connect, down, up
-from advseg.platform.spec import Spec
-from advseg.trainers.data.dataset import open_dataset
+from advseg.platform.base.keys import METRIC
+from advseg.platform.services.connection import connect
+from advseg.platform.services.services import down, up
+from advseg.platform.spec.spec import Spec
+from advseg.trainers.data.opening import open_dataset
 from advseg.trainers.loop import Training
 from advseg.trainers.reporter import RecordingReporter
 
@@ -38,7 +39,7 @@ def advseg(cluster: Path) -> Command:
 
     def run(*arguments: str | Path, status: int = 0) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [sys.executable, "-m", "advseg.platform.cli", *map(str, arguments)],
+            [sys.executable, "-m", "advseg.jobs.cli", *map(str, arguments)],
             env={**os.environ, "ADVSEG_HOME": str(cluster)},
             cwd=cluster,
             capture_output=True,

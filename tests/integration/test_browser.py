@@ -11,14 +11,14 @@ from mlflow.entities import Metric
 from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
 
-from advseg.platform.account import Account
-from advseg.platform.ledger import open_ledger
-from advseg.platform.origin import Origin
-from advseg.platform.report_keys import METRIC
-from advseg.platform.runs import sweep_identity, trial_identity
-from advseg.platform.spec_file import load_spec
-from advseg.platform.sweep_report import REPORT, write_report
-from advseg.platform.tracking import close_run, ensure_run
+from advseg.platform.base.keys import METRIC
+from advseg.platform.ledger.ledger import open_ledger
+from advseg.platform.ledger.origin import Origin
+from advseg.platform.pages.sweep_report import REPORT, write_report
+from advseg.platform.spec.spec_file import load_spec
+from advseg.platform.tracking.identity import sweep_identity, trial_identity
+from advseg.platform.tracking.runs import close_run, ensure_run
+from advseg.platform.workers.account import Account
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright, which drives the browser, is not installed")
 

@@ -16,11 +16,11 @@ from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
 
 from advseg.models import load
-from advseg.platform.ledger import read_rows
-from advseg.platform.report_keys import METRIC
-from advseg.platform.rows import best_row
-from advseg.platform.sweep_page import baseline_miou
-from advseg.platform.tracking import KEY_TAG, REASON_TAG, RUN_STATUS, STATE_TAG
+from advseg.platform.base.keys import METRIC
+from advseg.platform.ledger.ledger import read_rows
+from advseg.platform.ledger.rows import best_row
+from advseg.platform.pages.sweep_page import baseline_miou
+from advseg.platform.tracking.runs import KEY_TAG, REASON_TAG, RUN_STATUS, STATE_TAG
 
 pytestmark = pytest.mark.cluster
 
@@ -207,7 +207,7 @@ def follow_until(cluster: Path, document: dict[str, Any], path: Path, line: str)
     """Submit and follow a job, press Ctrl-C once a line has been printed; exit status and whole output."""
     path.write_text(yaml.safe_dump(document))
     process = subprocess.Popen(
-        [sys.executable, "-m", "advseg.platform.cli", "submit", str(path), "--follow"],
+        [sys.executable, "-m", "advseg.jobs.cli", "submit", str(path), "--follow"],
         env={**os.environ, "ADVSEG_HOME": str(cluster)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -10,17 +10,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from advseg.platform.launching import ServiceStartError
-from advseg.platform.processes import is_alive, members
-from advseg.platform.service_records import ServiceRecord, read_records, records_path
-from advseg.platform.services import (
-    Services,
-    ServiceState,
-    connect,
-    down,
-    status,
-    up,
-)
+from advseg.platform.base.processes import is_alive, members
+from advseg.platform.services.connection import Services, connect
+from advseg.platform.services.launching import ServiceStartError
+from advseg.platform.services.records import ServiceRecord, read_records, records_path
+from advseg.platform.services.services import down, up
+from advseg.platform.services.state import ServiceState, status
 
 pytestmark = pytest.mark.cluster
 

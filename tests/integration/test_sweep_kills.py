@@ -21,18 +21,18 @@ import yaml
 from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
 
-from advseg.platform.heartbeat import Beat, read_beat
-from advseg.platform.ledger import read_rows, read_spec
-from advseg.platform.ledger_address import ledger_file
-from advseg.platform.report_keys import METRIC
-from advseg.platform.rows import best_row
-from advseg.platform.samplers import distributions_of, sampler_of
-from advseg.platform.servers import RAY
-from advseg.platform.service_records import read_records
-from advseg.platform.services import connect
-from advseg.platform.spec import Spec
-from advseg.platform.task import ACCUMULATION_TAG
-from advseg.platform.tracking import KEY_TAG
+from advseg.platform.base.keys import METRIC
+from advseg.platform.ledger.ledger import read_rows, read_spec
+from advseg.platform.ledger.rows import best_row
+from advseg.platform.ledger.samplers import distributions_of, sampler_of
+from advseg.platform.services.connection import connect
+from advseg.platform.services.records import read_records
+from advseg.platform.services.servers import RAY
+from advseg.platform.spec.ledger_address import ledger_file
+from advseg.platform.spec.spec import Spec
+from advseg.platform.tracking.runs import KEY_TAG
+from advseg.platform.workers.heartbeat import Beat, read_beat
+from advseg.platform.workers.task import ACCUMULATION_TAG
 from advseg.trainers.checkpoint import newest_sealed
 from advseg.trainers.loop import CHECKPOINTS
 

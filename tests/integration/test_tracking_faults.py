@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 import pytest
 from mlflow.tracking import MlflowClient
 
-from advseg.platform.mlflow_reporter import MlflowReporter
-from advseg.platform.runs import RunIdentity
-from advseg.platform.services import connect
-from advseg.platform.spool import has_unsent
-from advseg.platform.tracking import KEY_TAG, ensure_run, experiment_id
+from advseg.platform.services.connection import connect
+from advseg.platform.tracking.identity import RunIdentity
+from advseg.platform.tracking.reporter import MlflowReporter
+from advseg.platform.tracking.runs import KEY_TAG, ensure_run, experiment_id
+from advseg.platform.tracking.spool import has_unsent
 from advseg.trainers.reporter import Report
 
 pytestmark = pytest.mark.cluster

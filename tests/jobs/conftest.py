@@ -63,7 +63,7 @@ def model(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def advseg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Run a command where no services run; give its exit status, output and errors."""
-    from advseg.platform.cli import main
+    from advseg.jobs.cli.main import main
 
     for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN_PATH", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)

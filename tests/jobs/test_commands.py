@@ -11,7 +11,7 @@ import pytest
 import typer.main
 import yaml
 
-from advseg.platform.cli import app
+from advseg.jobs.cli.main import app
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -40,7 +40,7 @@ def test_all_commands_are_known() -> None:
 def test_help_imports_nothing_slow() -> None:
     program = """
 import sys
-from advseg.platform.cli import main
+from advseg.jobs.cli.main import main
 sys.argv = ["advseg", "--help"]
 try:
     main()

@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from advseg.jobs.evaluate import refuse_other_classes
 from advseg.models import load
 from advseg.models.bundle import save
-from advseg.platform.spec_file import load_spec
-from advseg.trainers.data.dataset import open_dataset
+from advseg.platform.spec.spec_file import load_spec
+from advseg.trainers.data.opening import open_dataset
 from advseg.trainers.errors import UserError
 
 Command = Callable[..., tuple[int, str, str]]

@@ -9,9 +9,9 @@ from PIL import Image
 
 from advseg.jobs.init_data import init_data
 from advseg.models import load
-from advseg.platform.spec_file import load_spec
-from advseg.trainers.data.dataset import inspect_dataset
+from advseg.platform.spec.spec_file import load_spec
 from advseg.trainers.data.images import voc_palette, write_mask
+from advseg.trainers.data.opening import inspect_dataset
 from advseg.trainers.data.shapes import scene
 from advseg.trainers.errors import UserError
 

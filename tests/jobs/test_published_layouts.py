@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from advseg.jobs.tables import PAPER
+from advseg.jobs.paper_tables import PAPER
 from advseg.models import load
 from advseg.models.architectures import DeepLabSettings, build_segmenter
 

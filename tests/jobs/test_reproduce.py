@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from advseg.jobs import reproduce
-from advseg.jobs.tables import PAPER, tables
-from advseg.platform.spec import Spec
-from advseg.platform.spec_file import load_spec, read_document
+from advseg.jobs.paper_tables import PAPER, tables
+from advseg.platform.spec.spec import Spec
+from advseg.platform.spec.spec_file import load_spec, read_document
 from advseg.trainers.data.shapes import ShapesSettings
 from advseg.trainers.errors import UserError
 

@@ -7,8 +7,8 @@ from PIL import Image
 
 from advseg.jobs.train import main
 from advseg.models import load
-from advseg.platform.spec_file import load_spec
-from advseg.trainers.data.dataset import open_dataset
+from advseg.platform.spec.spec_file import load_spec
+from advseg.trainers.data.opening import open_dataset
 from advseg.trainers.data.shapes import CLASSES
 from advseg.trainers.errors import CheckpointError
 from advseg.trainers.profiling import PHASES, STEPS, TRACE, WAIT

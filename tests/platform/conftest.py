@@ -17,11 +17,11 @@ import yaml
 from mlflow.tracking import MlflowClient
 from sqlalchemy import Engine, create_engine, event, text
 
-from advseg.platform.ledger import Ledger, open_ledger
-from advseg.platform.origin import Origin
-from advseg.platform.ownership import Owner
-from advseg.platform.spec import Spec
-from advseg.platform.spec_file import load_spec
+from advseg.platform.ledger.ledger import Ledger, open_ledger
+from advseg.platform.ledger.origin import Origin
+from advseg.platform.ledger.ownership import Owner
+from advseg.platform.spec.spec import Spec
+from advseg.platform.spec.spec_file import load_spec
 
 ORIGIN = Origin(dataset="d" * 64, code="c" * 64)
 GONE = Owner(job="", host=socket.gethostname(), pid=os.getpid(), created=-1e9)

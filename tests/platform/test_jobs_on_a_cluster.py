@@ -1,8 +1,8 @@
 import pytest
 
-from advseg.platform.placement import check_ledger, concurrency_of
-from advseg.platform.spec import Resources
-from advseg.platform.submit import KnownJob, choose_id
+from advseg.platform.cluster.placement import check_ledger, concurrency_of
+from advseg.platform.cluster.submit import KnownJob, choose_id
+from advseg.platform.spec.spec import Resources
 from advseg.trainers.errors import UserError
 
 

@@ -16,11 +16,11 @@ from mlflow import environment_variables
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from advseg.platform.mlflow_reporter import MlflowReporter
-from advseg.platform.ports import choose_port
-from advseg.platform.runs import RunIdentity
-from advseg.platform.spool import has_unsent
-from advseg.platform.tracking import KEY_TAG, STATE_TAG, close_run, ensure_run, experiment_id
+from advseg.platform.services.ports import choose_port
+from advseg.platform.tracking.identity import RunIdentity
+from advseg.platform.tracking.reporter import MlflowReporter
+from advseg.platform.tracking.runs import KEY_TAG, STATE_TAG, close_run, ensure_run, experiment_id
+from advseg.platform.tracking.spool import has_unsent
 from advseg.trainers.reporter import Report
 
 USER, PASSWORD = "admin", "correct horse battery staple"

@@ -11,21 +11,19 @@ from optuna.trial import TrialState
 from rich.console import Console, RenderableType
 from typer.testing import CliRunner
 
-from advseg.platform.accounts import Account
-from advseg.platform.cli import app
-from advseg.platform.curves import BROKEN, scale_of, sparkline
-from advseg.platform.database import open_database
-from advseg.platform.events import TrialUpdate, Verdict
-from advseg.platform.exits import exit_status
-from advseg.platform.importance import importances
-from advseg.platform.ledger import open_ledger
-from advseg.platform.origin import Origin
-from advseg.platform.rows import Row, beats, best_first
-from advseg.platform.runs import single_identity, sweep_identity, trial_identity
-from advseg.platform.spec import Spec
-from advseg.platform.sweep_page import SHOWN, baseline_miou, print_sweep, totals_line, verdict_line
-from advseg.platform.sweeps_page import print_sweeps
-from advseg.platform.tables import (
+from advseg.jobs.cli.main import app
+from advseg.platform.base.events import TrialUpdate, Verdict
+from advseg.platform.base.exits import exit_status
+from advseg.platform.ledger.accounts import Account
+from advseg.platform.ledger.database import open_database
+from advseg.platform.ledger.ledger import open_ledger
+from advseg.platform.ledger.origin import Origin
+from advseg.platform.ledger.rows import Row, beats, best_first
+from advseg.platform.pages.importance import importances
+from advseg.platform.pages.sparkline import BROKEN, scale_of, sparkline
+from advseg.platform.pages.sweep_page import SHOWN, baseline_miou, print_sweep, totals_line, verdict_line
+from advseg.platform.pages.sweeps_page import print_sweeps
+from advseg.platform.pages.terminal import (
     console_for,
     duration,
     importance_table,
@@ -38,6 +36,8 @@ from advseg.platform.tables import (
     update_line,
     verdict_text,
 )
+from advseg.platform.spec.spec import Spec
+from advseg.platform.tracking.identity import single_identity, sweep_identity, trial_identity
 from advseg.trainers.errors import NonFiniteLossError, UserError
 
 STATES = {"C": TrialState.COMPLETE, "P": TrialState.PRUNED, "F": TrialState.FAIL, "R": TrialState.RUNNING}
@@ -315,7 +315,7 @@ class TestSweepPage:
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         rows = [row(i, value=float(i)) for i in range(SHOWN + 7)]
-        monkeypatch.setattr("advseg.platform.sweep_page.read_rows", lambda *_: rows)
+        monkeypatch.setattr("advseg.platform.pages.sweep_page.read_rows", lambda *_: rows)
 
         def numbers(*, whole: bool) -> tuple[list[int], str]:
             print_sweep(tmp_path, "probe", whole=whole)

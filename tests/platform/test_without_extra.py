@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from advseg.platform.exits import EXTRA
+from advseg.platform.base.exits import EXTRA
 
 PROGRAM = f"""
 import sys
 sys.modules.update(dict.fromkeys({EXTRA!r}))
-from advseg.platform.cli import main
+from advseg.jobs.cli.main import main
 main()
 """
 

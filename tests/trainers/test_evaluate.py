@@ -11,8 +11,9 @@ from PIL import Image
 
 from advseg.models.architectures import IMAGENET
 from advseg.trainers import evaluate as module
-from advseg.trainers.data.dataset import Dataset, DatasetSettings, open_dataset
+from advseg.trainers.data.dataset import Dataset, DatasetSettings
 from advseg.trainers.data.images import voc_palette, write_mask
+from advseg.trainers.data.opening import open_dataset
 from advseg.trainers.distributed import World
 from advseg.trainers.evaluate import Evaluation, evaluate
 from advseg.trainers.inference import EvaluationSettings

@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 
 from advseg.models import load
 from advseg.models.architectures import CompactSettings, DeepLabSettings
-from advseg.trainers.class_bars import draw_class_bars
-from advseg.trainers.confusion_picture import draw_confusion
 from advseg.trainers.data.augment import AugmentationSettings
 from advseg.trainers.data.dataset import Dataset
 from advseg.trainers.data.images import ImageError, read_image
@@ -24,7 +22,9 @@ from advseg.trainers.errors import CheckpointError, CollapseError, NonFiniteLoss
 from advseg.trainers.evaluate import Evaluation
 from advseg.trainers.loop import Outcome, Training, read_outcome
 from advseg.trainers.optimizers import SGDSettings
-from advseg.trainers.panels import TILE
+from advseg.trainers.pictures.class_bars import draw_class_bars
+from advseg.trainers.pictures.confusion import draw_confusion
+from advseg.trainers.pictures.panels import TILE
 from advseg.trainers.reporter import RecordingReporter, Report
 
 SUPERVISED = {"lambda_adv": 0.0, "lambda_semi_adv": 0.0, "lambda_semi": 0.0}

@@ -5,13 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advseg.trainers.losses import (
-    authenticity_sum,
-    confident_pixels,
-    cross_entropy_sum,
-    one_hot,
-    self_taught_sum,
-)
+from advseg.trainers.losses import authenticity_sum, confident_pixels, cross_entropy_sum, one_hot, self_taught_sum
 
 IGNORE = 255
 

@@ -3,8 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advseg.trainers.optimizers import AdamSettings, SGDSettings, build_optimizer, set_rate
-from advseg.trainers.schedules import poly
+from advseg.trainers.optimizers import AdamSettings, SGDSettings, build_optimizer, poly, set_rate
 
 
 def groups():

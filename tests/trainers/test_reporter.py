@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from advseg.trainers.panels import colour, compose, heat
+from advseg.trainers.pictures.panels import colour, compose, heat
 from advseg.trainers.reporter import (
     ConsoleReporter,
     JsonLinesReporter,

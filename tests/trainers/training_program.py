@@ -25,8 +25,10 @@ from advseg.models.architectures import RESNET_BLOCKS, CompactSettings, DeepLabS
 from advseg.models.discriminator import DiscriminatorSettings
 from advseg.trainers import loop
 from advseg.trainers.data.augment import AugmentationSettings
-from advseg.trainers.data.dataset import Dataset, DatasetSettings, open_dataset
-from advseg.trainers.data.shapes import CLASSES, IGNORE_INDEX
+from advseg.trainers.data.dataset import Dataset, DatasetSettings
+from advseg.trainers.data.images import IGNORE_INDEX
+from advseg.trainers.data.opening import open_dataset
+from advseg.trainers.data.shapes import CLASSES
 from advseg.trainers.distributed import World
 from advseg.trainers.errors import PreemptedError
 from advseg.trainers.loop import Training

@@ -13,7 +13,13 @@ from ..errors import UserError
 
 Colour = tuple[int, int, int]
 
+IGNORE_INDEX = 255
+"""Id of pixels that count nowhere, unless a dataset's settings say otherwise; in files of Cityscapes always."""
 FORMATS = ("PNG", "JPEG")
+SUFFIXES = (".jpg", ".jpeg", ".png")
+"""How the names of image files end, in lower case."""
+READERS = 8
+"""Files that are read and decoded at the same time."""
 MAX_PIXELS = 64_000_000
 """A larger image is refused: a small file can unpack to gigabytes."""
 _SHOWN_COLOURS = 3
@@ -40,7 +46,7 @@ class ImageError(UserError):
 class MaskCoding:
     """What the values in a mask file stand for; by default each is a class id."""
 
-    ignore_index: int = 255
+    ignore_index: int = IGNORE_INDEX
     table: tuple[int, ...] = ()
     """Class ids of the values from 0; the last one is that of all higher values too."""
     colours: tuple[Colour, ...] = ()

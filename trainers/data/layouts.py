@@ -6,16 +6,9 @@ from pathlib import Path
 from typing import Protocol
 
 from ..errors import UserError
-from .classes import (
-    CITYSCAPES_CLASSES,
-    CITYSCAPES_LABEL_IDS,
-    CITYSCAPES_PALETTE,
-    VOC_CLASSES,
-    ClassTable,
-    read_classes,
-)
-from .images import Colour, MaskCoding, is_file
-from .lists import SUFFIXES, Entry, has_image_suffix, read_list
+from .classes import CITYSCAPES_CLASSES, CITYSCAPES_LABEL_IDS, CITYSCAPES_PALETTE, VOC_CLASSES, ClassTable, read_classes
+from .images import IGNORE_INDEX, SUFFIXES, Colour, MaskCoding, is_file
+from .lists import Entry, has_image_suffix, read_list
 from .samples import FileSample
 
 
@@ -141,7 +134,7 @@ class CityscapesLayout:
         for train_id, value in enumerate(CITYSCAPES_LABEL_IDS):
             label_ids[value] = train_id
         self._codings = {
-            "labelTrainIds": MaskCoding(ignore_index=ignore_index, table=(*range(255), ignore_index)),
+            "labelTrainIds": MaskCoding(ignore_index=ignore_index, table=(*range(IGNORE_INDEX), ignore_index)),
             "labelIds": MaskCoding(ignore_index=ignore_index, table=tuple(label_ids)),
         }
 

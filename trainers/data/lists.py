@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
+from .images import SUFFIXES
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
-_PAIR = re.compile(r"(.+?\.(?:jpe?g|png))\s+(\S.*\.(?:jpe?g|png))", re.IGNORECASE)
+_IMAGE = "(?:" + "|".join(map(re.escape, SUFFIXES)) + ")"
+_PAIR = re.compile(rf"(.+?{_IMAGE})\s+(\S.*{_IMAGE})", re.IGNORECASE)
 
 _MEMO = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}
 _HEADERS = {"PROTO", "FRAME"}

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from .dataset import Dataset, DatasetError, DatasetSettings, Inspection
 from .images import is_file
-from .pack_card import REMEDY, differences, read_card, verify_pack
+from .pack_card import REMEDY, other_settings, read_card, verify_pack
 from .readings import census
 from .samples import Sample
 
@@ -82,7 +82,7 @@ def open_pack(folder: Path, settings: DatasetSettings) -> Dataset:
     Damage to pixels is not noticed.
     """
     card = read_card(folder)
-    if found := differences(settings, card):
+    if found := other_settings(settings, card):
         raise DatasetError(
             f"pack {folder} was made with other settings: {found}: restore them, or write a pack of these into "
             f"another folder by `advseg data pack`"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...models.manifest import BrokenDirectoryError, verify_directory
+from ..differences import differences
 from .dataset import DatasetError, DatasetSettings
 from .images import Colour, is_file
 from .lists import is_list_file
@@ -81,14 +82,13 @@ def packed_settings(settings: DatasetSettings) -> dict[str, Any]:
     return json.loads(json.dumps(values))
 
 
-def differences(settings: DatasetSettings, card: PackCard) -> str:
+def other_settings(settings: DatasetSettings, card: PackCard) -> str:
     """In which settings a dataset and a pack differ, with both values; empty if in none."""
-    pairs = ((key, ours, card.settings.get(key)) for key, ours in packed_settings(settings).items())
-    return "; ".join(
-        f"dataset.{key} is {_shown(ours)}, but the pack has {_shown(theirs)}"
-        for key, ours, theirs in pairs
-        if not _same(ours, theirs)
-    )
+    pairs = {key: (ours, card.settings.get(key)) for key, ours in packed_settings(settings).items()}
+    differing = {f"dataset.{key}": pair for key, pair in pairs.items() if not _same(*pair)}
+    ours = {key: _shown(own) for key, (own, _) in differing.items()}
+    theirs = {key: _shown(packed) for key, (_, packed) in differing.items()}
+    return differences(ours, theirs, "the pack")
 
 
 def _same(ours: Any, theirs: Any) -> bool:

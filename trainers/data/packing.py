@@ -14,15 +14,13 @@ import pyarrow as pa
 from ...models.manifest import write_directory
 from ..errors import UserError
 from .dataset import Dataset, DatasetSettings
-from .images import mask_dtype
+from .images import READERS, mask_dtype
 from .pack import SCHEMA, file_of
 from .pack_card import CARD, PackCard, packed_settings
 from .samples import Sample
 
 BATCH_BYTES = 2**25
 """Pixels of a record batch, which are held in memory together; a larger image has one of its own."""
-_READERS = 8
-"""Samples that are decoded at the same time."""
 
 
 def write_pack(folder: Path, dataset: Dataset, settings: DatasetSettings) -> PackCard:
@@ -66,7 +64,7 @@ def _sizes(samples: Sequence[Sample], dataset: Dataset) -> list[int]:
         height, width = sample.read_size()
         return height * width * (3 + of_mask * sample.has_mask)
 
-    with ThreadPoolExecutor(_READERS) as readers:
+    with ThreadPoolExecutor(READERS) as readers:
         return list(readers.map(size, samples))
 
 
@@ -99,7 +97,7 @@ def _batches(samples: Sequence[Sample], sizes: Sequence[int]) -> Iterator[list[S
 
 
 def _write_part(path: Path, batches: Iterable[Sequence[Sample]]) -> None:
-    with ThreadPoolExecutor(_READERS) as readers, pa.ipc.new_file(str(path), SCHEMA) as file:
+    with ThreadPoolExecutor(READERS) as readers, pa.ipc.new_file(str(path), SCHEMA) as file:
         for batch in batches:
             file.write_batch(pa.RecordBatch.from_pylist(list(readers.map(_row, batch)), schema=SCHEMA))
 

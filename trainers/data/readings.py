@@ -8,11 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .images import ImageError, decode_image, decode_mask, is_file, read_file
+from .images import READERS, ImageError, decode_image, decode_mask, is_file, read_file
 from .samples import FileSample
-
-_READERS = 8
-"""Files that are read and decoded at the same time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +50,7 @@ class PartCensus:
 
 def read_samples(samples: Sequence[FileSample], rules: Rules, *, masks: bool) -> list[Reading]:
     """A reading of each sample, several at a time; `masks` says whether each has to have one."""
-    with ThreadPoolExecutor(_READERS) as readers:
+    with ThreadPoolExecutor(READERS) as readers:
         return list(readers.map(lambda sample: read_sample(sample, rules, mask=masks), samples))
 
 

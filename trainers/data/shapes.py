@@ -17,7 +17,6 @@ from ..errors import UserError
 from .images import voc_palette, write_mask
 
 CLASSES = ("background", "circle", "square", "triangle", "ring", "flower")
-IGNORE_INDEX = 255
 _OVERSAMPLING = 3
 _HUES = {"circle": 0.0, "square": 0.2, "triangle": 0.4, "ring": 0.6, "flower": 0.8}
 

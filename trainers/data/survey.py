@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError, listed
-from .images import Colour, ImageError, decode_image, decode_mask, read_file, read_palette, voc_palette
+from .images import IGNORE_INDEX, Colour, ImageError, decode_image, decode_mask, read_file, read_palette, voc_palette
 from .lists import Entry, has_image_suffix, parse_entry
 
-IGNORE_INDEX = 255
 MAX_COLOURS = 100
 """More colours than these in RGB masks are no classes: smoothing or lossy compression made them."""
 

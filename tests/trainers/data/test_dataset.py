@@ -8,15 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from advseg.trainers.data.dataset import (
-    SHOWN_PROBLEMS,
-    Dataset,
-    DatasetError,
-    DatasetSettings,
-    inspect_dataset,
-    open_dataset,
-)
+from advseg.trainers.data.dataset import Dataset, DatasetError, DatasetSettings
 from advseg.trainers.data.images import voc_palette, write_mask
+from advseg.trainers.data.opening import SHOWN_PROBLEMS, inspect_dataset, open_dataset
 
 LISTS = {"labelled": ["a", "b"], "unlabelled": ["c", "d"], "val": ["e"]}
 CLASSES = ("sky", "sea", "land")

@@ -6,8 +6,9 @@ import pytest
 from PIL import Image
 
 from advseg.trainers.data.classes import CITYSCAPES_CLASSES, CITYSCAPES_PALETTE, VOC_CLASSES
-from advseg.trainers.data.dataset import Dataset, DatasetError, DatasetSettings, inspect_dataset, open_dataset
+from advseg.trainers.data.dataset import Dataset, DatasetError, DatasetSettings
 from advseg.trainers.data.images import voc_palette, write_mask
+from advseg.trainers.data.opening import inspect_dataset, open_dataset
 from advseg.trainers.data.samples import FileSample
 
 

@@ -23,8 +23,9 @@ from advseg.models.manifest import MANIFEST, write_directory
 from advseg.trainers.checkpoint import newest_checkpoint
 from advseg.trainers.data import pack, packing
 from advseg.trainers.data.augment import AugmentationSettings
-from advseg.trainers.data.dataset import Dataset, DatasetError, DatasetSettings, inspect_dataset, open_dataset
+from advseg.trainers.data.dataset import Dataset, DatasetError, DatasetSettings
 from advseg.trainers.data.images import voc_palette, write_mask
+from advseg.trainers.data.opening import inspect_dataset, open_dataset
 from advseg.trainers.data.pack import PackedSample
 from advseg.trainers.data.packing import write_pack
 from advseg.trainers.data.shapes import CLASSES

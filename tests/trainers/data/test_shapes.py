@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from advseg.trainers.data import shapes
-from advseg.trainers.data.dataset import DatasetSettings, open_dataset
-from advseg.trainers.data.images import read_mask
-from advseg.trainers.data.shapes import CLASSES, IGNORE_INDEX, ShapesSettings, scene, write_shapes
+from advseg.trainers.data.dataset import DatasetSettings
+from advseg.trainers.data.images import IGNORE_INDEX, read_mask
+from advseg.trainers.data.opening import open_dataset
+from advseg.trainers.data.shapes import CLASSES, ShapesSettings, scene, write_shapes
 from advseg.trainers.errors import UserError
 
 FEW = ShapesSettings(labelled=2, unlabelled=3, val=2, test=1, size=16)

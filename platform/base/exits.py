@@ -1,0 +1,41 @@
+"""How a command ends."""
+
+import sys
+from collections.abc import Callable
+
+from ...trainers.errors import DivergedError, FencedError, UserError
+
+EXTRA = ("boto3", "detect_secrets", "mlflow", "optuna", "plotly", "psutil", "ray")
+"""What `pip install advseg` leaves out and `advseg[platform]` brings."""
+
+
+def exit_status(work: Callable[[], object]) -> int:
+    """Run a command: 0 when it is done, 2 for a user's mistake, 130 when interrupted.
+
+    1 for a run that diverged or that another process took over.
+
+    What went wrong is one line on stderr. A file that cannot be read or written is the user's to mend.
+    """
+    try:
+        work()
+    except UserError as error:
+        return _fail(f"error: {error}", 2)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return _fail(f"error: {error.filename}: {error.strerror}", 2)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in EXTRA:
+            raise
+        return _fail(f"error: this command needs {missing}: pip install 'advseg[platform]'", 2)
+    except (DivergedError, FencedError) as error:
+        return _fail(f"error: {error}", 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    return 0
+
+
+def _fail(line: str, status: int) -> int:
+    print(line, file=sys.stderr, flush=True)
+    return status

@@ -1,0 +1,44 @@
+"""Names that several rooms share: keys of trainings, the places that follow from them, names of what Ray is told."""
+
+from pathlib import Path
+
+BASELINE = "baseline"
+S3 = "s3://"
+"""How the address of an object store begins."""
+JOB = "ADVSEG_JOB"
+"""Environment variable with the id of the job that a process belongs to."""
+
+# What passes between a training and Ray.
+NUMBER = "number"
+"""The trial's, in what Tune configures it by."""
+PARAMS = "params"
+ATTEMPT = "attempt"
+HALVINGS = "halvings"
+"""How often the trial's micro-batch was halved."""
+STEP = "step"
+METRIC = "val/miou"
+"""What is maximised: mean IoU in percent on the validation images."""
+KIND = "kind"
+"""How the training failed."""
+FAILURE = "failure"
+"""Why, in words."""
+
+
+def key_of(sweep: str, trial: int | str) -> str:
+    """The key of a trial, `<sweep>/<number>`, or of the supervised baseline, `<sweep>/baseline`."""
+    return f"{sweep}/{trial}"
+
+
+def number_of(key: str) -> int:
+    """The number of a trial's key."""
+    return int(key.rpartition("/")[2])
+
+
+def directory_of(storage: Path, key: str) -> Path:
+    """Where a training with a key keeps its checkpoints, log and pictures."""
+    return storage / key
+
+
+def scratch_of(storage: Path, name: str) -> Path:
+    """Where Ray may keep what nobody reads again while the job of a name runs."""
+    return storage / ".scratch" / name

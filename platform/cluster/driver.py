@@ -1,0 +1,83 @@
+"""What every job on the cluster does first: read its spec, and reach Ray and MLflow."""
+
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray
+import yaml
+
+from ..base.exits import exit_status
+from ..base.keys import scratch_of
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+    from ..spec.spec import Spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a job works with. A driver that uses `spec` and `client` late starts its workers seconds earlier."""
+
+    path: Path
+    """The spec as `submit` wrote it: validated, every key present, paths absolute."""
+    tracking_uri: str
+
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """The spec as JSON has it."""
+        return yaml.safe_load(self.path.read_text(encoding="utf-8"))
+
+    @property
+    def storage(self) -> Path:
+        """Folder for checkpoints and the ledger."""
+        return Path(self.document["storage"])
+
+    @cached_property
+    def spec(self) -> "Spec":
+        """The spec. Imports PyTorch at its first use. Raises SpecError for files that this machine lacks."""
+        from ..spec.spec_file import load_spec
+
+        return load_spec(self.path)
+
+    @cached_property
+    def client(self) -> "MlflowClient":
+        """A client of the MLflow server. Imports MLflow at its first use."""
+        from mlflow.tracking import MlflowClient
+
+        return MlflowClient(self.tracking_uri)
+
+    def describe(self, run_id: str) -> None:
+        """Log spec, packages and code with the run of the job."""
+        from ..tracking.git_state import read_git_state
+        from ..tracking.patience import patiently
+        from ..tracking.provenance import describe_job
+        from .package import TRAINING, code_digest
+
+        git = read_git_state(self.path.parent)
+        patiently(lambda: describe_job(self.client, run_id, self.document, code_digest(TRAINING), git))
+
+
+def run_job(work: Callable[[Job], None], arguments: list[str]) -> int:
+    """Run a job on the spec file named by the one argument; return its exit status.
+
+    A request to stop (SIGTERM) reaches `work` as KeyboardInterrupt; while Tune runs, it ends the trials.
+    """
+    # Ray Tune ends its trials in order on SIGINT and knows no SIGTERM, which is what stopping a job sends.
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+
+    def connect_and_work() -> None:
+        job = Job(path=Path(arguments[0]), tracking_uri=os.environ["MLFLOW_TRACKING_URI"])
+        ray.init(log_to_driver=False)
+        try:
+            work(job)
+        finally:
+            shutil.rmtree(scratch_of(job.storage, job.document["name"]), ignore_errors=True)
+
+    return exit_status(connect_and_work)

@@ -1,0 +1,147 @@
+"""Submitting jobs to a Ray cluster through its Jobs API. The same job submitted twice is one job."""
+
+import hashlib
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
+
+from ...trainers.errors import UserError
+from ..base.keys import JOB
+from ..services.connection import Services
+from ..spec.spec import Spec
+from ..tracking.git_state import git_state, write_git_state
+from .package import copy_package, package_folders
+
+SPEC_FILE = "spec.yaml"
+MODULES = {"train": "advseg.jobs.train_on_ray", "sweep": "advseg.jobs.sweep"}
+"""What the cluster runs, by the spec's `job`."""
+_SPEC_KEY = "advseg.spec"
+RAY_TRAIN = {
+    # The controller looks for reports this often; each report waits for it.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    # An actor more for every training, which takes a third of a core while it starts; nothing asks it yet.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+}
+"""How Ray Train is run."""
+_STOP_WAIT_S = 30
+"""Seconds that a job has to end in order before it is killed."""
+_POLL_S = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submitted:
+    """A job on the cluster."""
+
+    id: str
+    is_new: bool
+    """False if the very job was running already."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownJob:
+    """What the cluster knows of an earlier submission."""
+
+    id: str
+    active: bool
+    digest: str
+    """Of the spec that it runs."""
+
+
+def connect_jobs(services: Services) -> JobSubmissionClient:
+    """A client of the cluster's Jobs API. Raises UserError if it does not answer or refuses the token.
+
+    Ray reads how to authenticate when it is first imported, so `services.environment()` must be set by then.
+    """
+    try:
+        return JobSubmissionClient(services.dashboard_url)
+    except (ConnectionError, RuntimeError, AuthenticationError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"the Ray cluster at {services.dashboard_url} cannot be reached ({reason})") from None
+
+
+def submit(client: JobSubmissionClient, spec: Spec, services: Services, home: Path) -> Submitted:
+    """Submit a job, or find it running. Raises UserError if another job of its name is running."""
+    if spec.storage is None:
+        spec = spec.model_copy(update={"storage": home / "runs"})
+    document = spec.model_dump(mode="json")
+    digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+    id, is_new = choose_id(spec.name, digest, [_known(job) for job in client.list_jobs()])
+    if not is_new:
+        return Submitted(id=id, is_new=False)
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder) / "work"
+        work.mkdir()
+        (work / SPEC_FILE).write_text(yaml.safe_dump(document, sort_keys=False))
+        if git := git_state(package_folders()):
+            write_git_state(work, git)
+        client.submit_job(
+            entrypoint=f"python -m {MODULES[spec.job]} {SPEC_FILE}",
+            submission_id=id,
+            metadata={_SPEC_KEY: digest, "name": spec.name},
+            runtime_env={
+                "working_dir": str(work),
+                "py_modules": [str(copy_package(Path(folder)))],
+                "env_vars": {
+                    "MLFLOW_TRACKING_URI": services.tracking_uri,
+                    "MLFLOW_DISABLE_TELEMETRY": "true",
+                    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+                    # Waits for up to 14 s, then we try again: by default it sleeps for minutes, and wakes up late.
+                    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+                    JOB: id,
+                    **RAY_TRAIN,
+                    "RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_WAIT_S),
+                },
+            },
+        )
+    return Submitted(id=id, is_new=True)
+
+
+def stop_job(client: JobSubmissionClient, id: str) -> None:
+    """Ask a job to stop and wait until it has. Raises UserError if it does not run."""
+    try:
+        if not is_active(client.get_job_status(id)):
+            raise UserError(f"job {id} has ended already")
+        client.stop_job(id)
+    except RuntimeError:
+        raise UserError(f"there is no job {id}; `advseg status` lists the jobs") from None
+    while is_active(client.get_job_status(id)):
+        time.sleep(_POLL_S)
+
+
+def choose_id(name: str, digest: str, known: Sequence[KnownJob]) -> tuple[str, bool]:
+    """The submission id for a job, and whether it is a new one.
+
+    Ids are `<name>-<n>`, for Ray refuses one that was used. A running job of the same name and spec is
+    that job; one of the same name and another spec raises UserError.
+    """
+    mine = [job for job in known if job.id.rpartition("-")[0] == name]
+    for job in mine:
+        if job.active and job.digest == digest:
+            return job.id, False
+        if job.active:
+            raise UserError(
+                f"job {job.id} of this name runs with another spec: stop it by `advseg stop {job.id}` "
+                f"or submit under another name, as in --set name={name}-2"
+            )
+    numbers = [int(number) for job in mine if (number := job.id.rpartition("-")[2]).isdigit()]
+    return f"{name}-{max(numbers, default=0) + 1}", True
+
+
+def is_active(status: JobStatus) -> bool:
+    """Whether a job is still going on."""
+    return not status.is_terminal()
+
+
+def _known(job: JobDetails) -> KnownJob:
+    return KnownJob(
+        id=job.submission_id or "",
+        active=is_active(job.status),
+        digest=(job.metadata or {}).get(_SPEC_KEY, ""),
+    )

@@ -1,0 +1,29 @@
+"""The accounts of all trials, in a table of their own: they are written also after a trial's end."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+
+from sqlalchemy import Engine, select
+
+from ..workers.account import Account
+from .database import ACCOUNTS
+from .ownership import require_epoch
+
+
+def read_accounts(engine: Engine, study_id: int, numbers: Iterable[int] | None = None) -> dict[int, Account]:
+    """Accounts by trial number, of all trials or of some."""
+    query = select(ACCOUNTS).where(ACCOUNTS.c.study_id == study_id)
+    if numbers is not None:
+        query = query.where(ACCOUNTS.c.number.in_(list(numbers)))
+    with engine.connect() as connection:
+        rows = connection.execute(query).mappings().all()
+    return {row["number"]: Account(**{name: row[name] for name in Account.__dataclass_fields__}) for row in rows}
+
+
+def write_account(engine: Engine, study_id: int, epoch: int, number: int, account: Account) -> None:
+    """Hold a trial's account. Raises FencedError if the sweep has an owner of a newer epoch."""
+    mine = (ACCOUNTS.c.study_id == study_id, ACCOUNTS.c.number == number)
+    with engine.begin() as connection:
+        if not connection.execute(ACCOUNTS.update().where(*mine).values(**asdict(account))).rowcount:
+            connection.execute(ACCOUNTS.insert().values(study_id=study_id, number=number, **asdict(account)))
+        require_epoch(connection, study_id, epoch)

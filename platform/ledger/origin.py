@@ -1,0 +1,92 @@
+"""What a sweep's trials share beside its spec, data and code; and what a new sweep may learn from an old one's."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from ...trainers.differences import differences
+from ...trainers.errors import UserError
+from ..base.keys import key_of
+from ..spec.spec import Spec
+from .samplers import distributions_of
+
+FROM = "advseg.from"
+"""Attribute of an inherited trial: its key in the sweep that ran it."""
+_LEARNT_FROM = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What a sweep's trials share beside its spec."""
+
+    dataset: str
+    """Digest of the dataset's content."""
+    code: str
+    """Digest of the code that trains."""
+
+
+def refuse_changes(spec: Spec, begun: Spec, origin: Origin, begun_from: Origin) -> None:
+    """Raise UserError, naming what differs, if a sweep was begun with another spec, other data or other code."""
+    if changed := differences(spec.identity(), begun.identity(), "the sweep"):
+        what = f"with another spec ({changed}): submit the old one to go on with it"
+    elif origin.dataset != begun_from.dataset:
+        what = (
+            f"on other data (digest {origin.dataset[:12]}, but the sweep has {begun_from.dataset[:12]}): "
+            f"restore the dataset to go on with it"
+        )
+    elif origin.code != begun_from.code:
+        what = (
+            f"by other code in models/ and trainers/ (digest {origin.code[:12]}, but the sweep has "
+            f"{begun_from.code[:12]}): install that version to go on with it"
+        )
+    else:
+        return
+    raise UserError(
+        f"sweep {spec.name} was begun {what}, or begin another that learns from its trials, "
+        f"as in --set name={spec.name}-2 --fork {spec.name}"
+    )
+
+
+def inherit(
+    study: optuna.Study, spec: Spec, source: optuna.Study, begun: Spec, origin: Origin, begun_from: Origin
+) -> None:
+    """Add the finished trials of another sweep, whose points lie in the spec's space, for the sampler to learn from.
+
+    Raises UserError if the other sweep searched other keys or ran on other data.
+    """
+    assert spec.sweep and begun.sweep
+    if spec.sweep.space.keys() != begun.sweep.space.keys():
+        raise UserError(
+            f"sweep.fork names {begun.name}, which searched {_listed(begun.sweep.space)}, but this spec's space has "
+            f"{_listed(spec.sweep.space)}: search the same keys, or remove sweep.fork"
+        )
+    if origin.dataset != begun_from.dataset:
+        raise UserError(
+            f"sweep.fork names {begun.name}, which ran on other data (digest {begun_from.dataset[:12]}, but this "
+            f"spec's has {origin.dataset[:12]}): its results do not tell of these; remove sweep.fork"
+        )
+    space = distributions_of(spec.sweep.space)
+    # Running it again after a crash adds what is missing.
+    there = {trial.user_attrs.get(FROM) for trial in study.get_trials(deepcopy=False)}
+    for trial in source.get_trials(deepcopy=False, states=_LEARNT_FROM):
+        key = trial.user_attrs.get(FROM) or key_of(begun.name, trial.number)
+        if key not in there and all(dist._contains(trial.params[name]) for name, dist in space.items()):
+            study.add_trial(_copied(trial, space, key))
+
+
+def _copied(trial: FrozenTrial, space: dict[str, BaseDistribution], key: str) -> FrozenTrial:
+    return optuna.trial.create_trial(
+        state=trial.state,
+        value=trial.value,
+        params=dict(trial.params),
+        distributions=dict(space),
+        intermediate_values=dict(trial.intermediate_values),
+        user_attrs={FROM: key},
+    )
+
+
+def _listed(keys: Iterable[str]) -> str:
+    return ", ".join(sorted(keys))

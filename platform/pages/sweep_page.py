@@ -1,0 +1,61 @@
+"""What `advseg sweep show` prints."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from ...trainers.loop import read_outcome
+from ..base.keys import BASELINE, METRIC, directory_of, key_of
+from ..ledger.ledger import read_rows
+from ..ledger.rows import Row, beats, best_first, best_row
+from .importance import ENOUGH, importances
+from .sparkline import scale_of
+from .terminal import console_for, duration, importance_table, percent, states, trials_table
+
+NO_IMPORTANCE = f"parameter importance: known from {ENOUGH} complete trials on, if mIoU and parameters vary"
+SHOWN = 50
+"""Trials that are printed unless all are asked for."""
+
+
+def print_sweep(storage: Path, sweep: str, ledger: str | None = None, *, whole: bool = False) -> None:
+    """Trials best first, the best against the supervised baseline, what decides the mean IoU, and totals.
+
+    Raises UserError if there is no such sweep.
+    """
+    console = Console()
+    rows = best_first(read_rows(storage, sweep, ledger))
+    shown = rows if whole else rows[:SHOWN]
+    table = trials_table(sweep, shown, scale_of(row.curve for row in rows))
+    console_for(table).print(table)
+    if len(shown) < len(rows):
+        console.print(f"and {len(rows) - len(shown)} more trials: --all prints them too")
+    console.print(verdict_line(best_row(rows), baseline_miou(storage, sweep)), soft_wrap=True)
+    console.print(importance_table(shares) if (shares := importances(rows)) else NO_IMPORTANCE)
+    console.print(totals_line(rows), soft_wrap=True)
+
+
+def baseline_miou(storage: Path, sweep: str) -> float | None:
+    """Mean IoU in percent of a sweep's supervised baseline as far as it got."""
+    outcome = read_outcome(directory_of(storage, key_of(sweep, BASELINE)))
+    return outcome.metrics[METRIC] if outcome else None
+
+
+def verdict_line(best: Row | None, baseline: float | None) -> str:
+    """The best trial against the baseline, in a sentence."""
+    if best is None:
+        return "no trial is complete"
+    if baseline is None or best.value is None:
+        return f"best trial {best.number}: mIoU {percent(best.value)}; no baseline yet"
+    word = "beats" if beats(best.value, baseline) else "does not beat"
+    return (
+        f"best trial {best.number} with mIoU {best.value:.1f} {word} the supervised baseline "
+        f"with {baseline:.1f} ({best.value - baseline:+.1f})"
+    )
+
+
+def totals_line(rows: Sequence[Row]) -> str:
+    """What trials became and what they cost together."""
+    seconds = sum(row.account.device_seconds for row in rows)
+    lost = sum(row.account.lost_steps for row in rows)
+    return f"trials: {states(rows)}; device time: {duration(seconds)}; lost steps: {lost}"

@@ -1,0 +1,163 @@
+"""A sweep's report: one HTML file, which the MLflow UI shows and a browser opens without a network."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from optuna.trial import TrialState
+
+from ...trainers.checkpoint import load_scalars, newest_checkpoint
+from ...trainers.errors import UserError
+from ...trainers.loop import CHECKPOINTS, CLASS_BARS, CONFUSION, PANELS
+from ..base.keys import BASELINE, directory_of, key_of
+from ..ledger.ledger import read_rows, read_spec
+from ..ledger.rows import Row, best_first, best_row
+from ..spec.spec import Spec
+from .html_page import heading, note, page, paragraph, pictures, plot, table, write_page
+from .sweep_page import baseline_miou, totals_line, verdict_line
+from .sweep_plots import MIOU, Plot, plots_of
+from .terminal import duration, number, percent, short
+
+REPORT = "report.html"
+"""The report in a sweep's folder, and as an artifact of its run."""
+BEST = 20
+"""Trials that the table shows."""
+FAILED = 50
+"""Failed trials that are listed."""
+
+
+def write_report(storage: Path, sweep: str, ledger: str | None, path: Path) -> None:
+    """Write the report of a sweep as it stands; it takes seconds.
+
+    Raises UserError if there is no such sweep, or the path is a folder's.
+    """
+    rows = best_first(read_rows(storage, sweep, ledger))
+    spec = _spec(storage, sweep, ledger)
+    baseline = baseline_miou(storage, sweep)
+    space = spec.sweep.space if spec and spec.sweep else {}
+    plots = plots_of(rows, {key for key, asked in space.items() if asked.log}, baseline)
+    parts = [
+        note(f"written on {datetime.now(UTC):%Y-%m-%d at %H:%M} UTC"),
+        note(_dataset_line(spec, _digest(storage, sweep))),
+        paragraph(f"{verdict_line(best_row(rows), baseline)}."),
+        *_trials(sweep, rows, spec),
+        paragraph(f"Supervised baseline: mIoU {percent(baseline)}."),
+        *(part for each in plots for part in _plot(each)),
+        *_pictures(storage, sweep, best_row(rows)),
+        *_costs(rows),
+        *_failures(rows),
+    ]
+    write_page(path, page(f"Sweep {sweep}", parts))
+
+
+def _spec(storage: Path, sweep: str, ledger: str | None) -> Spec | None:
+    """The spec, None if an older version of advseg began the sweep."""
+    try:
+        return read_spec(storage, sweep, ledger)
+    except UserError:
+        return None
+
+
+def _digest(storage: Path, sweep: str) -> str | None:
+    """The digest of the dataset that the baseline was trained on, None before its first checkpoint."""
+    found = newest_checkpoint(directory_of(storage, key_of(sweep, BASELINE)) / CHECKPOINTS, load_scalars)
+    return found[1]["identity"]["dataset"]["digest"] if found else None
+
+
+def _dataset_line(spec: Spec | None, digest: str | None) -> str:
+    """What names the data to whoever reads the report, which is another machine's as a rule."""
+    name = f"dataset {spec.dataset.root.name}" if spec else "dataset unknown"
+    return f"{name}, digest {digest}" if digest else name
+
+
+def _trials(sweep: str, rows: Sequence[Row], spec: Spec | None) -> Iterator[str]:
+    yield heading("Best trials")
+    if not rows:
+        yield paragraph("No trial was handed out yet.")
+        return
+    names = sorted({name for row in rows for name in row.params})
+    steps = f"/{spec.trainer.steps}" if spec else ""
+    headings = ("trial", *map(short, names), MIOU, "step", "state", "attempts", "device time", "reason")
+    cells = (
+        (
+            str(row.number),
+            *(number(row.params.get(name)) for name in names),
+            percent(row.value),
+            f"{max(row.curve, default=0)}{steps}",
+            row.state.name,
+            str(row.account.attempts),
+            duration(row.account.device_seconds),
+            row.reason,
+        )
+        for row in rows[:BEST]
+    )
+    yield table(headings, cells, words=("state", "reason"))
+    if len(rows) > BEST:
+        yield note(f"And {len(rows) - BEST} more trials: `advseg sweep show {sweep} --all` prints them.")
+
+
+def _plot(each: Plot) -> Iterator[str]:
+    yield heading(each.title)
+    yield paragraph(each.content) if isinstance(each.content, str) else plot(each.content, each.name)
+    yield note(each.note)
+
+
+def _pictures(storage: Path, sweep: str, best: Row | None) -> Iterator[str]:
+    yield heading("Predictions on validation images")
+    trainings = {"supervised baseline": key_of(sweep, BASELINE)}
+    if best:
+        trainings = {f"best trial {best.number}": key_of(sweep, best.number)} | trainings
+    for who, key in trainings.items():
+        found = _newest_pictures(directory_of(storage, key))
+        yield (
+            pictures((f"{who}: {what}", path) for what, path in found)
+            if found
+            else paragraph(f"No pictures of the {who} in {directory_of(storage, key)}.")
+        )
+
+
+def _newest_pictures(directory: Path) -> list[tuple[str, Path]]:
+    """The pictures of a training that there are, with what they show."""
+    panels = sorted((directory / PANELS).glob("step-*.png"))
+    newest = [(f"step {int(path.stem.removeprefix('step-'))}", path) for path in panels[-1:]]
+    rest = [("IoU of each class", directory / CLASS_BARS), ("confusion matrix", directory / CONFUSION)]
+    return newest + [(what, path) for what, path in rest if path.exists()]
+
+
+def _costs(rows: Sequence[Row]) -> Iterator[str]:
+    yield heading("Time spent")
+    yield paragraph(f"{totals_line(rows)}.")
+    groups = {state.name: [row for row in rows if row.state is state] for state in TrialState}
+    headings = ("state", "trials", "attempts", "lost attempts", "lost steps", "device time", "device-seconds")
+    cells = [_cost(name, group) for name, group in groups.items() if group]
+    yield table(headings, [*cells, _cost("all", rows)], words=("state",))
+    yield note(
+        "Device time is time of training in all attempts, lost ones included, times GPUs, or workers where there are "
+        "none; that of the baseline is not in it. Lost steps were made again because no checkpoint held them."
+    )
+
+
+def _cost(name: str, rows: Sequence[Row]) -> tuple[str, ...]:
+    accounts = [row.account for row in rows]
+    seconds = sum(account.device_seconds for account in accounts)
+    return (
+        name,
+        str(len(rows)),
+        str(sum(account.attempts for account in accounts)),
+        str(sum(account.lost for account in accounts)),
+        str(sum(account.lost_steps for account in accounts)),
+        duration(seconds),
+        f"{seconds:.0f}",
+    )
+
+
+def _failures(rows: Sequence[Row]) -> Iterator[str]:
+    yield heading("Failed trials")
+    failed = sorted((row for row in rows if row.state is TrialState.FAIL), key=lambda row: row.number)
+    if not failed:
+        yield paragraph("None.")
+        return
+    cells = ((str(row.number), str(max(row.curve, default=0)), row.reason) for row in failed[:FAILED])
+    yield table(("trial", "step", "reason"), cells, words=("reason",))
+    if len(failed) > FAILED:
+        yield note(f"And {len(failed) - FAILED} more.")

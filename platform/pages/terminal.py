@@ -1,0 +1,143 @@
+"""Tables and lines for the terminal."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from rich.bar import Bar
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from ..base.events import TrialUpdate, Verdict
+from ..ledger.rows import Row, beats
+from .sparkline import Scale, sparkline
+
+_STYLES = {"RUNNING": "cyan", "COMPLETE": "green", "PRUNED": "yellow", "FAIL": "red"}
+
+
+def progress_table(stage: str, updates: Sequence[TrialUpdate]) -> Table:
+    """Trials in the order in which they were heard of."""
+    table, names = _trial_table(stage, [update.params for update in updates], justify="left")
+    table.add_column("state")
+    for update in updates:
+        table.add_row(
+            update.key,
+            *(number(update.params.get(name)) for name in names),
+            f"{update.step}/{update.steps}",
+            percent(update.miou),
+            _state(update.state, update.reason),
+        )
+    return table
+
+
+def trials_table(sweep: str, rows: Sequence[Row], scale: Scale) -> Table:
+    """Trials of a sweep in the order given, their curves on the sweep's scale."""
+    table, names = _trial_table(f"sweep {sweep}", [row.params for row in rows], justify="right")
+    tried_again = any(row.account.attempts > 1 for row in rows)
+    table.add_column("curve")
+    for heading in (*(["attempts"] if tried_again else []), "device\ntime"):
+        table.add_column(heading, justify="right")
+    table.box, table.padding = None, (0, 1, 0, 0)
+    for column in table.columns:
+        column.no_wrap = True
+    table.add_column("state")
+    for row in rows:
+        table.add_row(
+            str(row.number),
+            *(number(row.params.get(name)) for name in names),
+            str(max(row.curve, default=0)),
+            percent(row.value),
+            sparkline(row.curve, scale),
+            *([str(row.account.attempts)] if tried_again else []),
+            duration(row.account.device_seconds),
+            _state(row.state.name, row.reason),
+        )
+    return table
+
+
+def console_for(table: Table) -> Console:
+    """A console that cuts no word of a table off, though it be wider than the terminal."""
+    ample = Console(width=10_000)
+    least = Measurement.get(ample, ample.options, table).minimum
+    return Console(width=max(Console().width, least))
+
+
+def importance_table(shares: Mapping[str, float]) -> Table:
+    """Parameters with their shares as bars."""
+    table = Table(title="parameter importance", title_justify="left", box=None, show_header=False)
+    for name, share in shares.items():
+        table.add_row(short(name), f"{share:.0%}", Bar(1, 0, share, width=40))
+    return table
+
+
+def _trial_table(
+    title: str, params: Sequence[dict[str, float]], *, justify: Literal["left", "right"]
+) -> tuple[Table, list[str]]:
+    """An empty table of trials, whose own column is justified as asked, and the parameters that have columns."""
+    table = Table(title=title, title_justify="left")
+    names = sorted({name for each in params for name in each})
+    table.add_column("trial", justify=justify)
+    for heading in (*(short(name) for name in names), "step", "mIoU"):
+        table.add_column(heading, justify="right")
+    return table, names
+
+
+def update_line(update: TrialUpdate) -> str:
+    """One update as a line."""
+    params = "  ".join(f"{short(name)} {number(value)}" for name, value in sorted(update.params.items()))
+    parts = [
+        f"{update.key:<20}",
+        f"step {update.step:>5}/{update.steps}",
+        f"mIoU {percent(update.miou):>5}",
+        f"{update.state:<8}",
+        params,
+        update.reason,
+    ]
+    return "  ".join(part for part in parts if part)
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """How a sweep ended, in a few lines."""
+    won = beats(verdict.best_miou, verdict.baseline_miou)
+    why_none = "the spec names no sweep.register_as" if won else "no trial beat the baseline"
+    lines = [
+        f"best      {verdict.best or 'no trial is complete'}  mIoU {percent(verdict.best_miou)}",
+        f"baseline  mIoU {percent(verdict.baseline_miou)}",
+        f"model     {verdict.registered or 'none registered: ' + why_none}",
+        f"MLflow    {verdict.url}",
+    ]
+    return "\n".join(lines)
+
+
+def short(name: str) -> str:
+    """The last part of a dotted key."""
+    return name.rpartition(".")[2]
+
+
+def number(value: float | None) -> str:
+    """Three significant digits."""
+    return "" if value is None else f"{value:.3g}"
+
+
+def percent(value: float | None) -> str:
+    """One digit after the point; a dash if there is none."""
+    return "-" if value is None else f"{value:.1f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds, from a minute on as h:mm:ss."""
+    whole = round(seconds)
+    return f"{whole} s" if whole < 60 else f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+
+
+def states(rows: Sequence[Row]) -> str:
+    """How many trials are in which state."""
+    counts = sorted(Counter(row.state for row in rows).items())
+    return ", ".join(f"{count} {state.name}" for state, count in counts) or "none"
+
+
+def _state(state: str, reason: str) -> Text:
+    """A state in its colour. A reason is an error's own words, in which brackets are no markup."""
+    return Text.assemble((state, _STYLES.get(state, "")), f" {reason}")

@@ -1,0 +1,42 @@
+"""The best trial against the supervised baseline."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from mlflow.tracking import MlflowClient
+
+from ...trainers.data.dataset import Dataset
+from ...trainers.loop import Training
+from ..base.keys import directory_of, key_of
+from ..ledger.ledger import Row
+from ..spec.spec import Spec
+from ..tracking.runs import find_run
+from .registry import log_model, register
+
+
+def keep_model(client: MlflowClient, spec: Spec, dataset: Dataset, storage: Path, key: str) -> None:
+    """Log the model of a finished training in its run."""
+    run_id = find_run(client, spec.name, key)
+    assert run_id, f"{key} was trained, so it has a run"
+    log_model(client, export(spec, dataset, storage, key), run_id)
+
+
+def crown(client: MlflowClient, spec: Spec, dataset: Dataset, storage: Path, best: Row, name: str) -> str:
+    """Register the model of the best trial as the champion of `name`; return its version."""
+    key = key_of(spec.name, best.number)
+    run_id = find_run(client, spec.name, key)
+    assert run_id, f"{key} was trained, so it has a run"
+    return register(client, export(spec.with_values(best.params), dataset, storage, key), name, run_id, key)
+
+
+def export(spec: Spec, dataset: Dataset, storage: Path, key: str) -> Path:
+    """Write the model of a finished training from its newest checkpoint; return its directory."""
+    directory = directory_of(storage, key)
+    training = Training(spec.recipe(), dataset, directory, any_accumulation=True)
+    training.resume()
+    model = directory / "model"
+    shutil.rmtree(model, ignore_errors=True)
+    lineage: dict[str, Any] = {"key": key, "spec": spec.model_dump(mode="json")}
+    training.export(model, lineage)
+    return model

@@ -1,0 +1,119 @@
+"""Start weights from S3-compatible storage, kept in a cache folder."""
+
+import hashlib
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+from ...models.manifest import MANIFEST
+from ...trainers.errors import UserError
+from ...trainers.loop import read_outcome
+from ..base.keys import S3
+
+CACHE = ".weights"
+"""Folder of the storage in which fetched weights are kept."""
+_ATTEMPTS = 2
+_CONNECT_S, _READ_S = 5, 60
+
+
+def start_weights(weights: str | None, run: Path, storage: Path) -> Path | None:
+    """Where start weights lie on this machine; None where there are none or the run in a directory needs none.
+
+    A run that resumes takes everything from its checkpoint. Raises UserError for weights that cannot be fetched.
+    """
+    if weights is None or read_outcome(run) is not None:
+        return None
+    return local_weights(weights, storage / CACHE)
+
+
+def local_weights(uri: str, cache: Path) -> Path:
+    """The path of weights: that of a path itself, and for `s3://bucket/key` that of a copy in a cache folder.
+
+    The key is a file's, or what the keys of a model directory's files begin with. A copy is used again as long as
+    ETags and sizes in the bucket are those of then. Raises UserError for what is not there and what cannot be reached.
+    """
+    if not uri.startswith(S3):
+        return Path(uri)
+    bucket, _, key = uri.removeprefix(S3).rstrip("/").partition("/")
+    if not bucket or not key:
+        raise UserError(f"weights {uri} must have the form s3://bucket/key")
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    patience = Config(connect_timeout=_CONNECT_S, read_timeout=_READ_S, retries={"total_max_attempts": _ATTEMPTS})
+    try:
+        # A session of its own: the default one is no thread's, and keeps the credentials that it saw first.
+        client = boto3.Session().client("s3", config=patience)
+        try:
+            path = _copy(client, bucket, key, cache)
+        finally:
+            client.close()
+    except (BotoCoreError, ClientError, ValueError) as error:
+        raise UserError(f"weights {uri} cannot be fetched: {_reason(error)}") from None
+    if path is None:
+        raise UserError(f"weights {uri} do not exist: the bucket has neither such a file nor a model directory there")
+    return path
+
+
+def _copy(client: Any, bucket: str, key: str, cache: Path) -> Path | None:
+    """The copy of a file or directory, made unless it is there; None if the bucket has neither."""
+    files = _files(client, bucket, key)
+    if not files:
+        return None
+    # What is in the bucket under the same key tomorrow has another name here.
+    version = cache / hashlib.sha256(repr((bucket, files)).encode()).hexdigest()[:32]
+    name = key.rpartition("/")[2]
+    if not version.is_dir():
+        partial = cache / f".{uuid.uuid4().hex}.partial"
+        try:
+            for file, (etag, _) in files.items():
+                path = partial / f"{name}{file.removeprefix(key)}"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with client.get_object(Bucket=bucket, Key=file, IfMatch=etag)["Body"] as body, path.open("wb") as copy:
+                    shutil.copyfileobj(body, copy)
+            _settle(partial, version)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return version / name
+
+
+def _files(client: Any, bucket: str, key: str) -> dict[str, tuple[str, int]]:
+    """ETag and size of the file with a key, or of the files of the model directory there, by their keys."""
+    from botocore.exceptions import ClientError
+
+    try:
+        head = client.head_object(Bucket=bucket, Key=key)
+        return {key: (head["ETag"], head["ContentLength"])}
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "404":
+            raise
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{key}/", Delimiter="/")
+    entries = (entry for page in pages for entry in page.get("Contents", ()) if not entry["Key"].endswith("/"))
+    found = {entry["Key"]: (entry["ETag"], entry["Size"]) for entry in entries}
+    return found if f"{key}/{MANIFEST}" in found else {}
+
+
+def _settle(partial: Path, final: Path) -> None:
+    """Give a whole copy its name, unless another worker's has it already."""
+    try:
+        partial.rename(final)
+    except OSError:
+        if not final.is_dir():
+            raise
+
+
+def _reason(error: Exception) -> str:
+    from botocore import exceptions
+
+    match error:
+        case exceptions.NoCredentialsError() | exceptions.PartialCredentialsError():
+            return "there are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        case exceptions.ConnectionError() | exceptions.HTTPClientError():
+            return f"the storage does not answer, check AWS_ENDPOINT_URL ({error})"
+        case exceptions.ClientError() if error.response["Error"]["Code"] in ("NoSuchBucket", "NoSuchKey"):
+            return "there is no such bucket"
+        case exceptions.ClientError() if error.response["ResponseMetadata"]["HTTPStatusCode"] == 403:
+            return "the credentials do not allow it"
+    return " ".join(str(error).split())

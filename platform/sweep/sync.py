@@ -1,0 +1,105 @@
+"""What killed processes left behind is brought to MLflow, and runs that nobody works on any more are ended."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+from ...trainers.errors import UserError
+from ...trainers.loop import read_outcome
+from ..base.keys import key_of
+from ..ledger.ledger import reopen_ledger, sweep_names
+from ..ledger.ownership import PATIENCE_S
+from ..tracking.identity import RunIdentity, sweep_identity
+from ..tracking.runs import close_run, ensure_run, read_run
+from ..tracking.spool import has_unsent
+from ..workers.heartbeat import read_beat
+from ..workers.settle import deliver, is_settled, settle
+from ..workers.task import METRICS, Task
+from .settler import settle_trials
+from .tasks import Tasks
+
+Say = Callable[[str], None]
+_POLL_S = 0.2
+
+
+def sync(client: MlflowClient, storage: Path, ledger: str | None, names: Sequence[str], say: Say) -> None:
+    """Settle the sweeps of these names, or all of a ledger and the trainings without one. Raises UserError."""
+    known = sweep_names(storage, ledger)
+    if unknown := [name for name in names if name not in known]:
+        raise UserError(f"there is no sweep {unknown[0]}; known sweeps: {', '.join(known) or 'none yet'}")
+    sync_sweeps(client, storage, names or known, ledger, say)
+    if not names:
+        sync_trainings(client, storage, known, say)
+
+
+def sync_sweeps(client: MlflowClient, storage: Path, names: Iterable[str], ledger: str | None, say: Say) -> None:
+    """Make the runs of sweeps say what the ledger says; a sweep that somebody owns is told and left alone."""
+    for name in names:
+        try:
+            reopened = reopen_ledger(storage, name, ledger)
+        except UserError as error:
+            say(f"left alone: {error}")
+            continue
+        with closing(reopened):
+            spec = reopened.spec
+            tasks = Tasks(spec=spec, storage=storage, tracking_uri=client.tracking_uri, epoch=reopened.ownership.epoch)
+            identity = sweep_identity(spec.model_dump(mode="json"))
+            parent = read_run(client, name, identity.key)
+            run_id = parent.info.run_id if parent else ensure_run(client, identity)
+            _settle_baseline(client, tasks.baseline())
+            settle_trials(client, name, reopened, tasks.of)
+            if parent is None or parent.info.status == "RUNNING":
+                close_run(client, run_id, "STOPPED", "its driver is gone")
+        say(f"sweep {name}: its runs are as its ledger has them")
+
+
+def _settle_baseline(client: MlflowClient, task: Task) -> None:
+    outcome = read_outcome(task.directory)
+    state = "COMPLETE" if outcome and outcome.step == task.spec["trainer"]["steps"] else "STOPPED"
+    run = read_run(client, task.identity.experiment, task.key)
+    if task.directory.exists() and not is_settled(run, task, state):
+        settle(client, task, state, "")
+
+
+def sync_trainings(
+    client: MlflowClient, storage: Path, sweeps: Iterable[str], say: Say, *, patience_s: float = PATIENCE_S
+) -> None:
+    """Bring what trainings without a sweep have left, and end their runs, if their heartbeats stand still so long."""
+    of_sweeps = set(sweeps)
+    names = [path.parent.parent.name for path in sorted(storage.glob(f"*/0/{METRICS}"))]
+    tasks = {name: _single(storage, name, client.tracking_uri) for name in names if name not in of_sweeps}
+    runs = ((task, read_run(client, name, task.key)) for name, task in tasks.items())
+    left = [(task, run) for task, run in runs if run and _is_open(run, task)]
+    at_work = _at_work([task for task, _ in left], patience_s)
+    for task, run in left:
+        if task.key in at_work:
+            say(f"left alone: training {task.key} is at work")
+            continue
+        deliver(client, run.info.run_id, task)
+        if run.info.status == "RUNNING":
+            close_run(client, run.info.run_id, "STOPPED", "its process is gone")
+        say(f"training {task.key}: what it left is in its run")
+
+
+def _single(storage: Path, name: str, tracking_uri: str) -> Task:
+    identity = RunIdentity(experiment=name, key=key_of(name, 0))
+    return Task(spec={}, storage=storage, tracking_uri=tracking_uri, identity=identity)
+
+
+def _is_open(run: Run, task: Task) -> bool:
+    return run.info.status == "RUNNING" or has_unsent(task.spool)
+
+
+def _at_work(tasks: Sequence[Task], patience_s: float) -> set[str]:
+    """Keys of trainings whose heartbeat moves within `patience_s` seconds of our own clock."""
+    seen = {task.key: read_beat(task.directory) for task in tasks}
+    moving: set[str] = set()
+    deadline = time.monotonic() + patience_s
+    while len(moving) < len(tasks) and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+        moving |= {task.key for task in tasks if read_beat(task.directory) != seen[task.key]}
+    return moving

@@ -1,0 +1,53 @@
+"""The MLflow runs of a job: one parent, one child for each training. All are made from a spec's document, as JSON."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..base.keys import key_of
+
+_SECTIONS = ("dataset", "model", "discriminator", "trainer")
+"""What determines a training."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunIdentity:
+    """Which run something is tracked in."""
+
+    experiment: str
+    key: str
+    parent: str | None = None
+    """Key of the parent run."""
+    params: dict[str, Any] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+def sweep_identity(document: Mapping[str, Any]) -> RunIdentity:
+    """The parent run of a sweep."""
+    name = document["name"]
+    return RunIdentity(experiment=name, key=name, params=_flat(document))
+
+
+def trial_identity(document: Mapping[str, Any], trial: int | str) -> RunIdentity:
+    """The run of one training, whose values are those of the document."""
+    name = document["name"]
+    return RunIdentity(experiment=name, key=key_of(name, trial), parent=name, params=_flat(document))
+
+
+def single_identity(document: Mapping[str, Any]) -> RunIdentity:
+    """The run of a training that belongs to no sweep."""
+    name = document["name"]
+    return RunIdentity(experiment=name, key=key_of(name, 0), params=_flat(document))
+
+
+def _flat(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The sections that determine a training, as one level of dotted keys."""
+    params: dict[str, Any] = {}
+    pending = [(section, document[section]) for section in _SECTIONS]
+    while pending:
+        key, value = pending.pop(0)
+        if isinstance(value, dict):
+            pending += [(f"{key}.{name}", child) for name, child in value.items()]
+        else:
+            params[key] = value
+    return params

@@ -1,0 +1,107 @@
+"""Runs in MLflow, which are found by their keys before they are created, and counted after."""
+
+from mlflow.entities import Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from .identity import RunIdentity
+
+KEY_TAG = "advseg.key"
+STATE_TAG = "advseg.state"
+REASON_TAG = "advseg.reason"
+RUN_STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED", "STOPPED": "KILLED"}
+"""MLflow's status of a run by the state of its trial."""
+
+
+def experiment_id(client: MlflowClient, name: str) -> str:
+    """The experiment of a name, made if there is none."""
+    experiment = client.get_experiment_by_name(name)
+    if experiment is not None:
+        return experiment.experiment_id
+    try:
+        return client.create_experiment(name)
+    except MlflowException:
+        # Another process was faster.
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
+            raise
+        return experiment.experiment_id
+
+
+def find_run(client: MlflowClient, experiment: str, key: str) -> str | None:
+    """The id of the run of a key, None if there is none."""
+    run = read_run(client, experiment, key)
+    return run.info.run_id if run else None
+
+
+def read_run(client: MlflowClient, experiment: str, key: str) -> Run | None:
+    """The run of a key, None if there is none."""
+    return next(iter(_runs_of(client, experiment, key)), None)
+
+
+def runs_by_key(client: MlflowClient, experiment: str) -> dict[str, Run]:
+    """All runs of an experiment that have keys."""
+    found = client.get_experiment_by_name(experiment)
+    runs: list[Run] = []
+    token = None
+    while found is not None:
+        page = client.search_runs([found.experiment_id], max_results=1000, page_token=token)
+        runs += [run for run in page if KEY_TAG in run.data.tags]
+        token = page.token
+        if not token:
+            break
+    return {run.data.tags[KEY_TAG]: run for run in sorted(runs, key=_place, reverse=True)}
+
+
+def ensure_run(client: MlflowClient, identity: RunIdentity) -> str:
+    """The id of the run of an identity; it is created only if its key is not found, and reopened if it had ended.
+
+    Parameters that are logged already stay as they are.
+    """
+    found = _runs_of(client, identity.experiment, identity.key)
+    if not found:
+        tags = {KEY_TAG: identity.key}
+        if identity.parent is not None:
+            parent = find_run(client, identity.experiment, identity.parent)
+            assert parent is not None, f"the parent run {identity.parent} must exist before its children"
+            tags["mlflow.parentRunId"] = parent
+        client.create_run(experiment_id(client, identity.experiment), tags=tags, run_name=identity.key)
+        # MLflow's client repeats a request whose answer was lost, and then there are two.
+        found = _runs_of(client, identity.experiment, identity.key)
+    run, *repeated = found
+    for each in repeated:
+        client.delete_run(each.info.run_id)
+    run_id, logged = run.info.run_id, run.data.params
+    if run.info.status != "RUNNING":
+        client.update_run(run_id, status="RUNNING")
+    # A crash can fall between a run's creation and its parameters.
+    params = [Param(key, str(value)) for key, value in identity.params.items() if key not in logged]
+    tags = [RunTag(name, value) for name, value in identity.tags.items()]
+    if params or tags:
+        client.log_batch(run_id, params=params, tags=tags)
+    return run_id
+
+
+def _runs_of(client: MlflowClient, experiment: str, key: str) -> list[Run]:
+    """The runs of a key, that which counts first."""
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        return []
+    return sorted(client.search_runs([found.experiment_id], f"tags.`{KEY_TAG}` = '{key}'"), key=_place)
+
+
+def _place(run: Run) -> tuple[bool, int, str]:
+    """Where a run stands among those of its key: one that was written to comes first, then the oldest."""
+    return not run.data.params, run.info.start_time, run.info.run_id
+
+
+def close_run(client: MlflowClient, run_id: str, state: str, reason: str = "") -> None:
+    """End a run with the status that matches its trial's state: COMPLETE, PRUNED, FAIL or STOPPED."""
+    tags = [RunTag(STATE_TAG, state), RunTag(REASON_TAG, reason)]
+    client.log_batch(run_id, tags=tags)
+    client.set_terminated(run_id, RUN_STATUS[state])
+
+
+def run_url(client: MlflowClient, run_id: str) -> str:
+    """Where the MLflow UI shows a run."""
+    return f"{client.tracking_uri}/#/experiments/{client.get_run(run_id).info.experiment_id}/runs/{run_id}"

@@ -1,0 +1,153 @@
+"""A task is carried out: in this process, tracked, with a heartbeat, and with its failure in one line."""
+
+import logging
+import traceback
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from ...trainers.data.dataset import Dataset
+from ...trainers.data.opening import open_dataset
+from ...trainers.distributed import World
+from ...trainers.errors import FencedError, PreemptedError
+from ...trainers.loop import CLASS_BARS, CONFUSION, PANELS, Training
+from ...trainers.profiling import PHASES, TRACE
+from ...trainers.reporter import PictureReporter, Report
+from ..spec.spec import Spec
+from ..storage.weights import start_weights
+from ..tracking.reporter import MlflowReporter
+from . import preemption
+from .failures import failure_of
+from .heartbeat import Heart
+from .lease import Lease
+from .retry import Failure
+from .task import Task
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+LOG = "log.txt"
+ARTIFACTS = (PANELS, CONFUSION, CLASS_BARS, LOG, TRACE, PHASES)
+"""Files and folders of a training's directory that are kept with its run, where they exist."""
+
+
+class _Guard:
+    """Fences out older attempts, and listens for SIGTERM."""
+
+    def __init__(self, lease: Lease) -> None:
+        self._lease = lease
+
+    def check(self) -> None:
+        self._lease.check()
+
+    def asked_to_stop(self) -> bool:
+        return preemption.asked_to_stop()
+
+
+def run_task(task: Task, *, world: World, device: torch.device | None = None, node: str = "") -> Generator[Report]:
+    """Train in this process, report by report, tracked by the leading worker.
+
+    Raises what `Training.reports` raises, and FencedError if a newer attempt has the task's directory.
+    """
+    lease = Lease(task.directory, task.attempt)
+    with preemption.training():
+        if world.leads:
+            yield from _lead(task, world, device, lease, node)
+        else:
+            with closing(_reports(_training(task, world, device, lease), task, world)) as reports:
+                yield from reports
+
+
+def _lead(task: Task, world: World, device: torch.device | None, lease: Lease, node: str) -> Generator[Report]:
+    lease.take()
+    tracker = MlflowReporter(task.tracking_uri, task.identity, task.spool, ARTIFACTS)
+    pictures = PictureReporter(task.directory)
+    training: Training | None = None
+    heart = Heart(
+        task.directory,
+        task.attempt,
+        lambda: training.step if training else 0,
+        lambda: tracker.run_id,
+        node,
+        halvings=task.halvings,
+    )
+    state, reason, mine = "STOPPED", "stopped from outside", True
+    failure: Failure | None = None
+    try:
+        with _logging_to(task.directory / LOG):
+            try:
+                training = _training(task, world, device, lease)
+                tracker.describe(partial(_describe, dataset=training.dataset, root=task.spec["dataset"]["root"]))
+                with closing(_reports(training, task, world)) as reports:
+                    for report in reports:
+                        lease.check()
+                        pictures.report(report)
+                        tracker.report(report)
+                        heart.beat()  # If the report ends the trial, its account is settled by this.
+                        yield report
+            except (FencedError, PreemptedError) as error:
+                # The run goes on, in another process.
+                mine = False
+                failure = failure_of(error) if isinstance(error, PreemptedError) else None
+                raise
+            except Exception as error:
+                failure = failure_of(error)
+                state, reason = "FAIL", str(failure)
+                logging.getLogger("advseg").error("%s", traceback.format_exc())
+                raise
+        state, reason = "COMPLETE", ""
+    finally:
+        # Also when the trial is stopped, which closes this generator.
+        if mine:
+            tracker.close(state, reason)
+        else:
+            tracker.leave()
+        heart.stop(failure)
+
+
+def _describe(client: "MlflowClient", run_id: str, dataset: Dataset, root: str) -> None:
+    # Imports MLflow, for which a training does not wait.
+    from ..tracking.provenance import describe_training
+
+    describe_training(client, run_id, dataset, root)
+
+
+def _training(task: Task, world: World, device: torch.device | None, lease: Lease) -> Training:
+    spec = Spec.model_validate(task.spec)
+    dataset = open_dataset(spec.dataset)
+    weights = start_weights(spec.model.weights, task.directory, task.storage)
+    return Training(
+        spec.recipe(),
+        dataset,
+        task.directory,
+        world=world,
+        device=device,
+        weights=weights,
+        guard=_Guard(lease),
+        any_accumulation=task.halvings > 0,
+    )
+
+
+def _reports(training: Training, task: Task, world: World) -> Generator[Report]:
+    return training.reports(trace=task.directory if task.spec["profile"] and world.leads else None)
+
+
+@contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    """Append what the project logs to a file."""
+    logger = logging.getLogger("advseg")
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        handler.close()

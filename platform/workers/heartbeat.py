@@ -1,0 +1,127 @@
+"""The heartbeat of a training: a small file beside its checkpoints, which its driver reads.
+
+It holds a counter of steps. Whoever watches it times the counter on its own clock, so that no clock need agree.
+"""
+
+import contextlib
+import json
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ..storage.whole_file import write_whole
+from .lease import Attempt
+from .retry import Failure, Kind
+
+FILE = "heartbeat.json"
+_BEAT_S = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beat:
+    """What a training says of itself."""
+
+    epoch: int
+    attempt: int
+    step: int
+    """Steps that it has made."""
+    seconds: float
+    """Since the attempt began, on its own clock."""
+    pid: int
+    node: str
+    """Ray's id of the node; empty outside of Ray."""
+    run_id: str | None = None
+    halvings: int = 0
+    """How often its micro-batch was halved."""
+    failure: Failure | None = None
+    """How it ended, if it broke."""
+
+
+def read_beat(directory: Path) -> Beat | None:
+    """The newest heartbeat of the training in a directory, None before the first and if it cannot be read now."""
+    try:
+        said = json.loads((directory / FILE).read_text())
+        failure = said.pop("failure")
+        if failure is not None:
+            failure = Failure(kind=Kind(failure["kind"]), text=failure["text"])
+        return Beat(**said, failure=failure)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+class Heart:
+    """Writes the heartbeat every second, from a thread, until it is stopped."""
+
+    def __init__(
+        self,
+        directory: Path,
+        attempt: Attempt,
+        step: Callable[[], int],
+        run_id: Callable[[], str | None],
+        node: str,
+        *,
+        halvings: int = 0,
+        beat_s: float = _BEAT_S,
+    ) -> None:
+        self._path = directory / FILE
+        self._attempt = attempt
+        self._step = step
+        self._run_id = run_id
+        self._node = node
+        self._halvings = halvings
+        self._beat_s = beat_s
+        self._began = time.monotonic()
+        self._stopped = threading.Event()
+        self._writing = threading.Lock()
+        self._write()
+        self._thread = threading.Thread(target=self._beat_on, name="heartbeat", daemon=True)
+        self._thread.start()
+
+    def beat(self, failure: Failure | None = None) -> None:
+        """Write one heartbeat now. A disk that is full or away for a while ends no training."""
+        with self._writing, contextlib.suppress(OSError):
+            self._write(failure)
+
+    def _write(self, failure: Failure | None = None) -> None:
+        beat = Beat(
+            epoch=self._attempt.epoch,
+            attempt=self._attempt.number,
+            step=self._step(),
+            seconds=round(time.monotonic() - self._began, 3),
+            pid=os.getpid(),
+            node=self._node,
+            run_id=self._run_id(),
+            halvings=self._halvings,
+            failure=failure,
+        )
+        write_whole(self._path, json.dumps(asdict(beat)))
+
+    def stop(self, failure: Failure | None = None) -> None:
+        """Write the last heartbeat; it says how the training broke, if it did."""
+        self._stopped.set()
+        self._thread.join()
+        self.beat(failure)
+
+    def _beat_on(self) -> None:
+        while not self._stopped.wait(self._beat_s):
+            self.beat()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pulse:
+    """A counter as an observer has seen it, timed on the observer's own monotonic clock."""
+
+    counter: int
+    since: float
+    """When the counter was first seen at its value."""
+
+    def seen(self, counter: int, now: float) -> "Pulse":
+        """The pulse after another look."""
+        return self if counter == self.counter else Pulse(counter=counter, since=now)
+
+    def silent_s(self, now: float) -> float:
+        """Seconds in which the counter has not moved."""
+        return now - self.since

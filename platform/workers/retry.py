@@ -1,0 +1,78 @@
+"""Whether a trial that broke is tried again: a pure function of how it broke and what it has been through."""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from ...trainers.errors import DivergedError, UserError
+from ..spec.sweep import Retry
+from .account import Account
+
+
+class Kind(StrEnum):
+    """How an attempt of a trial ended before its last step."""
+
+    LOST = "worker lost"
+    HUNG = "hung"
+    PREEMPTED = "pre-empted"
+    OUT_OF_MEMORY = "out of memory"
+    DIVERGED = "diverged"
+    BAD_VALUE = "bad value"
+    TIMEOUT = "timeout"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """How an attempt ended, and in whose words."""
+
+    kind: Kind
+    text: str = ""
+
+    def __str__(self) -> str:
+        if self.kind is Kind.ERROR:
+            return self.text
+        return f"{self.kind}: {self.text}" if self.text else str(self.kind)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Again:
+    """The trial is tried again from its newest checkpoint, with this account."""
+
+    account: Account
+
+
+@dataclass(frozen=True, kw_only=True)
+class GiveUp:
+    """The trial fails for this reason."""
+
+    account: Account
+    reason: str
+
+
+def decide(failure: Failure, account: Account, retry: Retry, *, can_halve: bool) -> Again | GiveUp:
+    """What becomes of a trial after a failure. `can_halve` says whether its micro-batch can be halved once more."""
+    match failure.kind:
+        case Kind.LOST | Kind.HUNG:
+            account = replace(account, lost=account.lost + 1)
+            if account.lost < retry.max_attempts:
+                return Again(account=account)
+            return GiveUp(
+                account=account, reason=f"worker lost too often: {account.lost} times, at last {failure.text}"
+            )
+        case Kind.PREEMPTED:
+            return Again(account=account)
+        case Kind.OUT_OF_MEMORY if account.halvings == 0 and can_halve:
+            return Again(account=replace(account, halvings=1))
+        case _:
+            return GiveUp(account=account, reason=str(failure))
+
+
+def can_halve(batch_size: int, accumulation: int, workers: int) -> bool:
+    """Whether the parts of a batch can be halved so that each still has an image for every worker."""
+    part = batch_size // accumulation
+    return part % 2 == 0 and part // 2 >= workers
+
+
+def error_of(failure: Failure, reason: str) -> Exception:
+    """What a job raises whose training was given up."""
+    return DivergedError(reason) if failure.kind is Kind.DIVERGED else UserError(reason)

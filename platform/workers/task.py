@@ -1,0 +1,65 @@
+"""One training as it travels to the process that runs it."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..base.keys import directory_of, scratch_of
+from ..tracking.identity import RunIdentity
+from .lease import Attempt
+from .retry import can_halve
+
+METRICS = "metrics.jsonl"
+ACCUMULATION_TAG = "advseg.accumulation"
+"""Tag of a run whose micro-batch was halved."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One training as it travels to the process that runs it."""
+
+    spec: dict[str, Any]
+    """The spec, with the trial's own values, as JSON."""
+    storage: Path
+    tracking_uri: str
+    identity: RunIdentity
+    attempt: Attempt = Attempt()
+    halvings: int = 0
+    """How often its micro-batch was halved, in `spec` too, after it ran out of memory."""
+
+    @property
+    def key(self) -> str:
+        """`<sweep>/<trial>`."""
+        return self.identity.key
+
+    def can_halve(self, workers: int) -> bool:
+        """Whether its micro-batch can be halved for a second attempt after it ran out of memory."""
+        trainer = self.spec["trainer"]
+        return can_halve(trainer["batch_size"], trainer["accumulation"], workers)
+
+    def halved(self) -> "Task":
+        """The task with half the micro-batch and twice as many of them, which its run is to say."""
+        trainer = self.spec["trainer"]
+        accumulation = 2 * trainer["accumulation"]
+        note = f"{accumulation}, after a worker ran out of memory with {trainer['accumulation']}"
+        return replace(
+            self,
+            spec={**self.spec, "trainer": {**trainer, "accumulation": accumulation}},
+            identity=replace(self.identity, tags={**self.identity.tags, ACCUMULATION_TAG: note}),
+            halvings=self.halvings + 1,
+        )
+
+    @property
+    def directory(self) -> Path:
+        """Where it keeps its checkpoints, log and pictures."""
+        return directory_of(self.storage, self.key)
+
+    @property
+    def spool(self) -> Path:
+        """Where its reports are kept, sent or not."""
+        return self.directory / METRICS
+
+    @property
+    def scratch(self) -> Path:
+        """Where Ray may keep what nobody reads again."""
+        return scratch_of(self.storage, self.identity.experiment)

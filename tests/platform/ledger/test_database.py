@@ -1,0 +1,270 @@
+import gc
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import FloatDistribution
+from optuna.samplers import TPESampler
+from optuna.trial import TrialState
+from sqlalchemy import create_engine, inspect
+from sqlalchemy.exc import OperationalError
+
+from advseg.platform.ledger.database import MIGRATIONS, SCHEMA, migrate, open_database, reading, schema_version
+from advseg.platform.ledger.ledger import Ledger, database, read_rows, read_spec
+from advseg.platform.ledger.samplers import seed_of
+from advseg.platform.spec.ledger_address import database_url
+from advseg.platform.spec.spec import Spec
+from advseg.platform.workers.account import Account
+from advseg.trainers.errors import UserError
+
+MakeSpec = Callable[..., Spec]
+Opened = Callable[..., Ledger]
+
+on_both = pytest.mark.parametrize("ledger_address", ["sqlite", "postgresql"], indirect=True)
+OPTIONS = (
+    "sweep.trials=8",
+    "sweep.sampler={name: tpe, startup_trials: 3}",
+    "sweep.first=[{trainer.lambda_adv: 0.5, trainer.threshold: 0.25}]",
+)
+
+
+class Version0:
+    """What advseg did before it had a schema of its own: Optuna's tables, and of the spec its digest alone."""
+
+    def __init__(self, storage: Path, spec: Spec) -> None:
+        storage.mkdir(exist_ok=True)
+        self.study = optuna.create_study(
+            study_name=spec.name, storage=database_url(storage, None), direction="maximize"
+        )
+        self._spec = spec
+        assert spec.sweep
+        for point in spec.sweep.first:
+            self.study.enqueue_trial(dict(point), skip_if_exists=True)
+        self.study.set_user_attr("advseg.spec_digest", spec.digest())
+
+    def propose(self) -> dict[str, float]:
+        assert self._spec.sweep
+        number = sum(trial.state is not TrialState.WAITING for trial in self.study.trials)
+        self.study.sampler = TPESampler(seed=seed_of(self._spec.trainer.seed, number), n_startup_trials=3)
+        space = {key: FloatDistribution(r.low, r.high, log=r.log) for key, r in sorted(self._spec.sweep.space.items())}
+        return self.study.ask(space).params
+
+    def complete(self, number: int, value: float) -> None:
+        trial = self.study.trials[number]
+        self.study._storage.set_trial_intermediate_value(trial._trial_id, 8, value)
+        self.study.tell(number, value)
+
+    def fail(self, number: int, reason: str) -> None:
+        trial = self.study.trials[number]
+        self.study._storage.set_trial_user_attr(trial._trial_id, "advseg.reason", reason)
+        self.study.tell(number, state=TrialState.FAIL)
+
+
+def value_of(number: int) -> float:
+    return number * 7 % 5
+
+
+class TestVersion0:
+    @staticmethod
+    def interrupted(storage: Path, spec: Spec) -> Version0:
+        """Trials 0, 1 and 3 are complete, 2 failed, and 4 was running."""
+        old = Version0(storage, spec)
+        for number in range(5):
+            old.propose()
+            if number == 2:
+                old.fail(2, "diverged: loss/ce")
+            elif number < 4:
+                old.complete(number, value_of(number))
+        return old
+
+    def test_goes_on_with_the_points_that_it_would_have_tried(
+        self, make_spec: MakeSpec, opened: Opened, tmp_path: Path
+    ) -> None:
+        spec = make_spec(*OPTIONS)
+        old = self.interrupted(tmp_path / "old", spec)
+        points = [trial.params for trial in old.study.trials]
+        for number in range(5, 8):
+            points.append(old.propose())
+            old.complete(number, value_of(number))
+        self.interrupted(tmp_path / "new", spec)
+
+        ledger = opened(spec, tmp_path / "new")
+        assert ledger.unfinished() == [4]
+        for number in range(5, 8):
+            assert ledger.propose() == number
+            ledger.report(number, 8, value_of(number))
+            ledger.finish(number, TrialState.COMPLETE)
+        assert ledger.propose() is None
+        assert [row.params for row in ledger.rows()] == points
+
+    def test_keeps_states_values_and_reasons_and_has_empty_accounts(
+        self, make_spec: MakeSpec, opened: Opened, tmp_path: Path
+    ) -> None:
+        spec = make_spec(*OPTIONS)
+        self.interrupted(tmp_path, spec)
+        rows = opened(spec).rows()
+        assert [(row.state.name, row.value, row.reason) for row in rows] == [
+            ("COMPLETE", value_of(0), ""),
+            ("COMPLETE", value_of(1), ""),
+            ("FAIL", None, "diverged: loss/ce"),
+            ("COMPLETE", value_of(3), ""),
+            ("RUNNING", None, ""),
+        ]
+        assert {row.account for row in rows} == {Account()}
+
+    def test_holds_the_spec_once_it_was_opened(self, make_spec: MakeSpec, opened: Opened, tmp_path: Path) -> None:
+        spec = make_spec(*OPTIONS)
+        self.interrupted(tmp_path, spec)
+        with pytest.raises(UserError, match="sweep probe was begun by an older version of advseg: submit its spec"):
+            read_spec(tmp_path, "probe")
+        opened(spec)
+        assert read_spec(tmp_path, "probe") == spec
+        assert opened(spec).unfinished() == [4]
+
+    def test_may_be_given_more_trials(self, make_spec: MakeSpec, opened: Opened, tmp_path: Path) -> None:
+        self.interrupted(tmp_path, make_spec(*OPTIONS))
+        ledger = opened(make_spec(*OPTIONS, "sweep.trials=6"))
+        assert [ledger.propose(), ledger.propose()] == [5, None]
+
+    def test_is_refused_with_another_spec(self, make_spec: MakeSpec, opened: Opened, tmp_path: Path) -> None:
+        self.interrupted(tmp_path, make_spec(*OPTIONS))
+        with pytest.raises(UserError, match=r"was begun with another spec, by a version .*--set name=probe-2"):
+            opened(make_spec(*OPTIONS, "trainer.seed=1"))
+        opened(make_spec(*OPTIONS))
+
+    def test_is_read_as_it_is(self, make_spec: MakeSpec, tmp_path: Path) -> None:
+        self.interrupted(tmp_path, make_spec(*OPTIONS))
+        assert [row.number for row in read_rows(tmp_path, "probe")] == [0, 1, 2, 3, 4]
+
+    @pytest.mark.parametrize(
+        ("overrides", "digest"),
+        [
+            ([], "dbf10bc082c805542c83c1a5e73fc205106a80914f8340918a9544f9128b30bc"),
+            (
+                [
+                    "sweep.pruner={name: successive_halving, min_resource: 2}",
+                    "sweep.sampler={name: tpe, startup_trials: 3}",
+                    "sweep.first=[{trainer.lambda_adv: 0.5, trainer.threshold: 0}]",
+                ],
+                "c32e93d50cbf362410725c635a0d64f98378c95e2a76fcd0b947ebd388a86ab9",
+            ),
+        ],
+    )
+    def test_gave_a_spec_the_digest_that_it_has_today(
+        self, make_spec: MakeSpec, overrides: list[str], digest: str
+    ) -> None:
+        spec = make_spec(*overrides)
+        elsewhere = spec.model_copy(update={"dataset": replace(spec.dataset, root=Path("/data"))})
+        assert elsewhere.digest() == digest
+
+
+class TestSchema:
+    @on_both
+    def test_of_a_new_database_is_the_newest(self, tmp_path: Path, ledger_address: str | None) -> None:
+        with reading(tmp_path, ledger_address) as new, new.engine.connect() as connection:
+            assert schema_version(connection) == len(MIGRATIONS)
+
+    @on_both
+    def test_that_is_newer_still_is_refused_in_words(
+        self, make_spec: MakeSpec, opened: Opened, tmp_path: Path, ledger_address: str | None
+    ) -> None:
+        opened(make_spec())
+        with reading(tmp_path, ledger_address) as new, new.engine.begin() as connection:
+            connection.execute(SCHEMA.update().values(version=99))
+        refusal = (
+            f"the ledger has schema version 99, but this advseg knows {len(MIGRATIONS)} at most: "
+            f"install the version of advseg that wrote it"
+        )
+        for use in (lambda: opened(make_spec()), lambda: read_rows(tmp_path, "probe", ledger_address)):
+            with pytest.raises(UserError) as caught:
+                use()
+            assert str(caught.value) == refusal
+
+    def test_is_brought_forwards_step_by_step_and_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        steps: list[int] = []
+        with reading(tmp_path, None) as new, new.engine.begin() as connection:
+            more = (*MIGRATIONS, lambda _: steps.append(2), lambda _: steps.append(3))
+            monkeypatch.setattr(database, "MIGRATIONS", more)
+            for _ in range(2):
+                migrate(connection)
+            assert schema_version(connection) == 3
+        assert steps == [2, 3]
+
+    @pytest.mark.parametrize("statement", range(4))
+    def test_is_completed_after_a_crash_in_the_middle(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statement: int
+    ) -> None:
+        """SQLite makes tables one by one, outside of any transaction."""
+        engine = create_engine(database_url(tmp_path, None))
+        wanted = ["advseg_owners", "advseg_accounts", "advseg_schema"][:statement]
+        with engine.begin() as connection:
+            for name in wanted:
+                SCHEMA.metadata.tables[name].create(connection)
+        with reading(tmp_path, None) as new:
+            assert {"advseg_owners", "advseg_accounts", "advseg_schema"} <= set(inspect(new.engine).get_table_names())
+            with new.engine.connect() as connection:
+                assert schema_version(connection) == len(MIGRATIONS)
+        engine.dispose()
+
+    # Those who come too late lose connections that Optuna leaves to the garbage collector.
+    @pytest.mark.filterwarnings("ignore:Exception ignored in. .*BaseConnection:pytest.PytestUnraisableExceptionWarning")
+    @on_both
+    def test_is_made_by_several_processes_at_the_same_moment(self, tmp_path: Path, ledger_address: str | None) -> None:
+        openers = 4
+        ready, failures = threading.Barrier(openers), []
+
+        def open_it() -> None:
+            ready.wait()
+            try:
+                with reading(tmp_path, ledger_address):
+                    pass
+            except UserError as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=open_it) for _ in range(openers)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        gc.collect()
+        assert failures == []
+
+    def test_that_can_never_be_made_is_not_tried_for_ever(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def broken(_: Any) -> None:
+            raise OperationalError("create", {}, Exception("table strange already exists"))
+
+        monkeypatch.setattr(database, "migrate", broken)
+        monkeypatch.setattr(database, "_TRIES", 3)
+        with pytest.raises(UserError, match=r"cannot be read .*strange already exists"):
+            open_database(tmp_path, None)
+
+
+@on_both
+def test_optuna_reads_what_we_write(
+    make_spec: MakeSpec, opened: Opened, tmp_path: Path, ledger_address: str | None
+) -> None:
+    """As optuna-dashboard does."""
+    ledger = opened(make_spec())
+    for number in range(3):
+        ledger.propose()
+        ledger.report(number, 4, 10.0)
+        ledger.report(number, 8, 20.0 + number)
+    ledger.finish(0, TrialState.COMPLETE)
+    ledger.finish(1, TrialState.PRUNED, "not among the best")
+    ledger.note(2, Account(attempts=2))
+    rows = ledger.rows()
+
+    storage = optuna.storages.RDBStorage(database_url(tmp_path, ledger_address))
+    study = optuna.load_study(study_name="probe", storage=storage)
+    assert study.best_trial.number == 0
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "PRUNED", "RUNNING"]
+    assert [trial.params for trial in study.trials] == [row.params for row in rows]
+    assert study.trials[0].intermediate_values == {4: 10.0, 8: 20.0}
+    storage.remove_session()
+    storage.engine.dispose()

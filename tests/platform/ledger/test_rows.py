@@ -1,0 +1,43 @@
+import math
+
+import pytest
+from optuna.trial import TrialState
+
+from advseg.platform.ledger.rows import Row, beats, best_row
+
+
+def row(number: int, state: TrialState = TrialState.COMPLETE, value: float | None = None) -> Row:
+    return Row(number=number, params={}, state=state, reason="", curve={} if value is None else {8: value})
+
+
+class TestValue:
+    def test_is_that_of_the_newest_step_whatever_their_order(self) -> None:
+        assert (
+            Row(number=0, params={}, state=TrialState.RUNNING, reason="", curve={9: 1.0, 10: 2.0, 8: 3.0}).value == 2.0
+        )
+
+    def test_is_unknown_before_the_first_report(self) -> None:
+        assert row(0).value is None
+
+
+class TestBest:
+    def test_is_the_first_of_equals(self) -> None:
+        best = best_row([row(0, value=3.0), row(1, value=7.0), row(2, value=7.0)])
+        assert best
+        assert best.number == 1
+
+    def test_is_complete(self) -> None:
+        rows = [row(0, TrialState.PRUNED, 90.0), row(1, TrialState.FAIL, math.inf), row(2, TrialState.RUNNING, 80.0)]
+        assert best_row(rows) is None
+        assert best_row([*rows, row(3, value=0.0)]) == row(3, value=0.0)
+
+    def test_is_none_of_none(self) -> None:
+        assert best_row([]) is None
+
+
+@pytest.mark.parametrize(
+    ("best", "baseline", "better"),
+    [(2.0, 1.0, True), (1.0, 1.0, False), (0.5, 1.0, False), (None, 1.0, False), (2.0, None, False)],
+)
+def test_only_a_higher_value_beats_a_baseline(best: float | None, baseline: float | None, better: bool) -> None:
+    assert beats(best, baseline) is better

@@ -1,0 +1,167 @@
+"""What `advseg compare` prints and writes."""
+
+import re
+from collections.abc import Mapping, Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from mlflow.entities import Metric
+from mlflow.tracking import MlflowClient
+from typer.testing import CliRunner
+
+from advseg.jobs.cli.main import app
+from advseg.platform.pages.compare_page import CAVEAT, SHOWN, equal_line, print_comparison, write_comparison
+from advseg.platform.pages.comparison import ComparedRun, Comparison, compare
+from advseg.platform.tracking.identity import RunIdentity
+from advseg.platform.tracking.runs import ensure_run
+from advseg.trainers.errors import UserError
+
+URL = "http://127.0.0.1:5000/#/compare-runs?runs=%5B%22a%22%5D&experiments=%5B%220%22%5D"
+BASE, BETTER = {4: 40.0, 8: 50.0, 12: 52.0}, {4: 41.0, 8: 53.0, 12: 54.0}
+
+
+def run(name: str, params: Mapping[str, str], curve: Mapping[int, float]) -> ComparedRun:
+    return ComparedRun(
+        name=name,
+        run_id=name,
+        experiment_id="0",
+        params=params,
+        metrics={"val/miou": curve[max(curve)], "loss/ce": 0.125},
+        curve=curve,
+    )
+
+
+def two(**params: Sequence[str]) -> Comparison:
+    """A comparison of two runs with parameters that they share and others of their own."""
+    own = [{"steps": "8", "model": "compact"} | {name: values[i] for name, values in params.items()} for i in (0, 1)]
+    return compare([run("probe/baseline", own[0], BASE), run("probe/3", own[1], BETTER)], "val/miou")
+
+
+def lines(text: str) -> list[str]:
+    return [" ".join(line.split()) for line in text.splitlines()]
+
+
+class TestPrinting:
+    def test_shows_parameters_metrics_differences_and_the_address(self, capsys: pytest.CaptureFixture[str]) -> None:
+        print_comparison(two(lambda_adv=("0.0", "0.01")), URL)
+        assert lines(capsys.readouterr().out) == [
+            "parameters that differ",
+            "parameter probe/baseline probe/3",
+            "lambda_adv 0.0 0.01",
+            "2 parameters are equal",
+            "newest values",
+            "metric probe/baseline probe/3",
+            "val/miou 52 54",
+            "loss/ce 0.125 0.125",
+            "probe/3 - probe/baseline: val/miou +2 ± 2.5 over 3 common steps; first +1, last +2",
+            CAVEAT,
+            f"MLflow {URL}",
+        ]
+
+    def test_of_equal_parameters_counts_them(self, capsys: pytest.CaptureFixture[str]) -> None:
+        print_comparison(two(), None)
+        assert lines(capsys.readouterr().out)[0] == "all 2 parameters are equal"
+        assert equal_line(compare([run("a", {"p": "1"}, BASE), run("b", {"p": "1", "q": "2"}, BASE)], "x")) == (
+            "1 parameter is equal"
+        )
+
+    def test_says_how_few_steps_there_are(self, capsys: pytest.CaptureFixture[str]) -> None:
+        runs = [run("a", {}, {4: 40.0}), run("b", {}, {4: 41.0}), run("c", {}, {8: 42.0})]
+        print_comparison(compare(runs, "val/miou"), None)
+        out = capsys.readouterr().out
+        assert "b - a: val/miou +1 at their only common step\nc - a: val/miou at no common step\n" in out
+
+    def test_says_how_many_of_the_steps_an_interval_is_of(self, capsys: pytest.CaptureFixture[str]) -> None:
+        long = dict.fromkeys(range(40), 50.0)
+        print_comparison(compare([run("a", {}, long), run("b", {}, long)], "val/miou"), None)
+        assert "b - a: val/miou +0 ± 0 over 30 of 40 common steps; first +0, last +0" in capsys.readouterr().out
+
+    def test_has_columns_for_the_first_and_lines_for_all(self, capsys: pytest.CaptureFixture[str]) -> None:
+        runs = [run(f"r/{number}", {"p": str(number)}, BASE) for number in range(SHOWN + 2)]
+        print_comparison(compare(runs, "val/miou"), None)
+        out = capsys.readouterr().out
+        assert lines(out)[1] == " ".join(["parameter", *(f"r/{number}" for number in range(SHOWN))])
+        assert lines(out)[2] == " ".join(["p", *map(str, range(SHOWN))])
+        assert "and 2 more runs, which --html FILE shows" in out
+        assert f"r/{SHOWN + 1} - r/0: " in out
+
+    def test_shows_brackets_and_cuts_nothing_off(self, capsys: pytest.CaptureFixture[str]) -> None:
+        path = "/data/[red]/" + "x" * 60
+        print_comparison(two(root=("/a", path)), None)
+        assert path in "".join(capsys.readouterr().out.split())
+
+
+class Page(HTMLParser):
+    """The text and the tags of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        if self.tags[-1:] and self.tags[-1][0] not in ("script", "style"):
+            self.text += f" {' '.join(data.split())}"
+
+
+class TestPage:
+    def test_says_the_same_and_has_a_plot(self, tmp_path: Path) -> None:
+        path = tmp_path / "compare.html"
+        write_comparison(two(lambda_adv=("0.0", "<b>0.01</b>")), URL, path)
+        page = Page(path.read_text())
+        words = " ".join(page.text.split())
+        assert "probe/baseline and probe/3 val/miou by step" in words
+        assert "probe/3 - probe/baseline: val/miou +2 ± 2.5 over 3 common steps; first +1, last +2" in words
+        assert "Parameters differs probe/baseline probe/3 lambda_adv 0.0 <b>0.01</b> 2 parameters are equal." in words
+        assert "metric probe/baseline probe/3 val/miou 52 54 loss/ce 0.125 0.125" in words
+        assert [attrs["href"] for tag, attrs in page.tags if tag == "a"] == [URL]
+        plots = [attrs["id"] for tag, attrs in page.tags if attrs.get("class") == "plotly-graph-div"]
+        assert plots == ["curves"]
+        assert re.findall(r'"name":"(.*?)"', path.read_text())[-2:] == [r"probe\u002fbaseline", r"probe\u002f3"]
+
+    def test_of_equal_parameters_has_no_table_of_them(self, tmp_path: Path) -> None:
+        write_comparison(two(), None, tmp_path / "compare.html")
+        words = " ".join(Page((tmp_path / "compare.html").read_text()).text.split())
+        assert "Parameters all 2 parameters are equal. Newest values" in words
+
+    def test_loads_nothing(self, tmp_path: Path) -> None:
+        path = tmp_path / "compare.html"
+        write_comparison(two(), URL, path)
+        tags = Page(path.read_text()).tags
+        assert not [attrs for tag, attrs in tags if "src" in attrs or tag in ("link", "base", "iframe")]
+
+    def test_shows_every_run(self, tmp_path: Path) -> None:
+        runs = [run(f"r/{number}", {"p": str(number)}, BASE) for number in range(SHOWN + 2)]
+        write_comparison(compare(runs, "val/miou"), None, tmp_path / "compare.html")
+        text = Page((tmp_path / "compare.html").read_text()).text
+        assert f"r/0 and {SHOWN + 1} other runs" in text
+        assert " ".join(f"r/{number}" for number in range(SHOWN + 2)) in text
+
+
+class TestCommand:
+    def test_reads_mlflow_prints_and_writes(
+        self, client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for number, curve in enumerate((BASE, BETTER)):
+            run_id = ensure_run(client, RunIdentity(experiment="probe", key=f"probe/{number}", params={"p": number}))
+            client.log_batch(run_id, metrics=[Metric("val/miou", value, 1, step) for step, value in curve.items()])
+        services = SimpleNamespace(tracking_uri=client.tracking_uri)
+        monkeypatch.setattr("advseg.platform.services.connection.connect", lambda _: services)
+        arguments = ["compare", "probe/0", "probe/1", "--html", str(tmp_path / "page.html")]
+        done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+        assert "probe/1 - probe/0: val/miou +2 ± 2.5 over 3 common steps; first +1, last +2" in done.output
+        assert done.output.endswith(f"page written to {tmp_path / 'page.html'}\n")
+        assert (tmp_path / "page.html").exists()
+
+    def test_says_in_a_line_that_mlflow_does_not_answer(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+        monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:9")
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        with pytest.raises(UserError, match=r"^the MLflow server at http://127\.0\.0\.1:9 does not answer \(.*refused"):
+            CliRunner().invoke(app, ["compare", "probe/0", "probe/1"], catch_exceptions=False)

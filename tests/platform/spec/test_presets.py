@@ -1,0 +1,98 @@
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from advseg.platform.spec.presets import DEVIATIONS, apply_preset
+from advseg.platform.spec.spec import Spec
+from advseg.platform.spec.spec_file import SpecError, parse_spec
+from advseg.trainers.optimizers import AdamSettings, SGDSettings
+
+
+@pytest.fixture
+def deeplab(document: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+    """A training of the paper's network that leaves to a preset whatever can be left."""
+    dataset = {**document["dataset"], "root": str(tmp_path)}
+    trainer = {"steps": 20000, "augmentation": {"crop": [321, 321]}}
+    return {
+        "name": "probe",
+        "dataset": dataset,
+        "job": "train",
+        "model": {"architecture": "deeplab_v2_resnet101"},
+        "trainer": trainer,
+    }
+
+
+def parsed(document: dict[str, Any], preset: str) -> Spec:
+    return parse_spec({**copy.deepcopy(document), "preset": preset}, source="test.yaml")
+
+
+def at(spec: Spec, key: str) -> Any:
+    value: Any = spec.model_dump(mode="json")
+    for name in key.split("."):
+        value = value[name]
+    return value
+
+
+@pytest.mark.parametrize("deviation", DEVIATIONS, ids=lambda deviation: deviation.key)
+def test_each_deviation_is_a_field_of_the_spec_that_a_preset_sets(deviation, deeplab):
+    assert at(parsed(deeplab, "paper"), deviation.key) == deviation.paper
+    assert at(parsed(deeplab, "released-code"), deviation.key) == deviation.released
+    assert deviation.reason
+
+
+def test_presets_agree_on_what_paper_and_code_agree_on(deeplab):
+    paper, released = (parsed(deeplab, preset).trainer for preset in ("paper", "released-code"))
+
+    for trainer in (paper, released):
+        assert (trainer.lambda_adv, trainer.lambda_semi_adv, trainer.lambda_semi) == (0.01, 0.001, 0.1)
+        assert (trainer.threshold, trainer.semi_start, trainer.power, trainer.batch_size) == (0.2, 5000, 0.9, 10)
+
+
+def test_what_the_spec_says_itself_stands(deeplab):
+    deeplab["model"]["branches"] = 2
+    deeplab["trainer"] |= {
+        "head_lr_factor": 5,
+        "segmenter_optimizer": {"lr": 1e-3},
+        "discriminator_optimizer": {"name": "sgd", "lr": 1e-2},
+    }
+
+    spec = parsed(deeplab, "paper")
+
+    assert at(spec, "model.branches") == 2
+    assert spec.trainer.head_lr_factor == 5
+    # The rest of an optimizer of the same kind is the preset's; one of another kind keeps defaults of its own.
+    assert spec.trainer.segmenter_optimizer == SGDSettings(lr=1e-3, nesterov=True, weight_decay=1e-4)
+    assert spec.trainer.discriminator_optimizer == SGDSettings(lr=1e-2)
+
+
+def test_a_network_that_is_no_deeplab_keeps_its_fields(deeplab):
+    deeplab["model"] = {"architecture": "compact"}
+
+    spec = parsed(deeplab, "released-code")
+
+    assert at(spec, "model.architecture") == "compact"
+    assert spec.trainer.discriminator_optimizer == AdamSettings(betas=(0.9, 0.99))
+
+
+def test_an_unknown_preset_is_told_with_those_there_are(deeplab):
+    with pytest.raises(SpecError, match="preset: must be 'paper' or 'released-code', but is 'papr'"):
+        parsed(deeplab, "papr")
+
+
+def test_a_spec_that_was_read_says_all_that_its_preset_set_and_can_be_read_again(deeplab):
+    spec = parsed(deeplab, "paper")
+
+    assert parse_spec(spec.model_dump(mode="json"), source="again") == spec
+
+
+@pytest.mark.parametrize("broken", [{"trainer": 3}, {"model": None}, {"trainer": {"segmenter_optimizer": 3}}, {}])
+def test_what_is_wrong_in_a_document_is_left_to_the_validation(broken):
+    document = {"preset": "paper", **copy.deepcopy(broken)}
+
+    apply_preset(document)
+
+    assert document["preset"] == "paper"
+    assert document.get("model") == broken.get("model")
+    assert (document["trainer"] == 3) == (broken.get("trainer") == 3)

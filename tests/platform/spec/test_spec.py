@@ -1,0 +1,499 @@
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from advseg.models.architectures import CompactSettings, DeepLabSettings
+from advseg.platform.spec.spec import Spec
+from advseg.platform.spec.spec_file import SpecError, load_spec, parse_spec
+from advseg.trainers.data.layouts import TREES
+from advseg.trainers.optimizers import AdamSettings, SGDSettings
+
+DEMO = Path(__file__).parents[2] / "jobs" / "specs" / "demo.yaml"
+
+MakeSpec = Callable[..., Spec]
+WriteSpec = Callable[[dict[str, Any]], Path]
+
+names = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1)
+
+
+def problems(path: Path, *overrides: str) -> list[str]:
+    """The lines of a spec's problems, without their head."""
+    with pytest.raises(SpecError) as caught:
+        load_spec(path, overrides)
+    head, *lines = str(caught.value).split("\n")
+    assert head == f"{len(lines)} problem{'s' if len(lines) > 1 else ''} in {path}:"
+    return [line.strip() for line in lines]
+
+
+def refusal(path: Path, *overrides: str) -> str:
+    """The one line of an error that is about the file or an override as a whole."""
+    with pytest.raises(SpecError) as caught:
+        load_spec(path, overrides)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+class TestFile:
+    def test_the_demo_is_valid_once_its_dataset_exists(self, tmp_path: Path) -> None:
+        copied = tmp_path / "jobs" / "specs" / "demo.yaml"
+        copied.parent.mkdir(parents=True)
+        copied.write_text(DEMO.read_text())
+        data = tmp_path / ".advseg" / "data" / "shapes"
+        assert problems(copied) == [
+            f"dataset.root: folder {data} does not exist: put {TREES['voc']} there, or name where it lies"
+        ]
+        data.mkdir(parents=True)
+        assert load_spec(copied).name == "shapes-demo"
+
+    def test_is_missing(self, tmp_path: Path) -> None:
+        assert refusal(tmp_path / "no.yaml") == f"spec {tmp_path / 'no.yaml'} does not exist"
+
+    def test_is_a_directory(self, tmp_path: Path) -> None:
+        assert "Is a directory" in refusal(tmp_path)
+
+    def test_is_not_utf8(self, tmp_path: Path) -> None:
+        path = tmp_path / "latin.yaml"
+        path.write_bytes("name: Äpfel".encode("latin-1"))
+        assert "cannot be read" in refusal(path)
+
+    @pytest.mark.parametrize(
+        ("text", "kind"), [("", "is empty"), ("- a\n- b", "is a list"), ("hello", "is a str"), ("3", "is a int")]
+    )
+    def test_is_no_mapping(self, tmp_path: Path, text: str, kind: str) -> None:
+        path = tmp_path / "spec.yaml"
+        path.write_text(text)
+        assert refusal(path).endswith(f"must be a YAML mapping of keys to values, but {kind}")
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "a: [1",
+            "a: !!python/object/apply:os.getcwd []",
+            "a: 2026-02-30",
+            "? [1]\n: 2",
+            "[" * 5000,
+        ],
+        ids=["cut short", "code", "no date", "list as key", "too deep"],
+    )
+    def test_is_no_plain_yaml(self, tmp_path: Path, text: str) -> None:
+        path = tmp_path / "spec.yaml"
+        path.write_text(text)
+        assert refusal(path).startswith(f"spec {path} cannot be read: ")
+
+    def test_gives_a_key_twice(self, tmp_path: Path) -> None:
+        path = tmp_path / "spec.yaml"
+        path.write_text("job: train\ntrainer:\n  steps: 1\n  seed: 2\n  steps: 3\n")
+        assert refusal(path) == f"spec {path} cannot be read: key steps is given twice, on lines 3 and 5: remove one"
+
+    def test_may_replace_what_it_merges_in(self, document: dict[str, Any], tmp_path: Path) -> None:
+        path = tmp_path / "spec.yaml"
+        del document["trainer"]["segmenter_optimizer"]
+        optimizers = """
+  segmenter_optimizer: &adam {name: adam, lr: 0.1, weight_decay: 0.5}
+  discriminator_optimizer: {<<: *adam, lr: 0.2}
+"""
+        trainer = yaml.safe_dump({"trainer": document.pop("trainer")}).rstrip("\n")
+        path.write_text(yaml.safe_dump(document) + trainer + optimizers)
+        assert load_spec(path).trainer.discriminator_optimizer == AdamSettings(lr=0.2, weight_decay=0.5)
+
+    @pytest.mark.parametrize("text", ["a: &a [*a]", "dataset: &d {root: *d}", "1: 2", "null: 3", "[1, 2]: 3"])
+    def test_may_be_odd_but_is_answered_in_words(self, tmp_path: Path, text: str) -> None:
+        path = tmp_path / "spec.yaml"
+        path.write_text(text)
+        with pytest.raises(SpecError):
+            load_spec(path)
+
+
+class TestProblems:
+    def test_are_told_all_at_once_with_key_rule_value_and_nearest_name(
+        self, document: dict[str, Any], write_spec: WriteSpec
+    ) -> None:
+        document["trainer"] |= {"stepz": 3, "batch_size": 0, "threshold": 1.5}
+        del document["trainer"]["steps"]
+        document["dataset"]["root"] = "nowhere"
+        document["model"]["width"] = "wide"
+        document["name"] = "A Name"
+        document["sweep"]["space"]["trainer.lambda_sem"] = {"low": 0, "high": 1}
+        path = write_spec(document)
+        assert sorted(problems(path)) == [
+            f"dataset.root: folder {path.parent}/nowhere does not exist: "
+            f"put {TREES['voc']} there, or name where it lies",
+            "model.width: must be a whole number, but is 'wide'",
+            "name: must be 2 to 63 lower-case letters, digits and hyphens, starting with no hyphen, but is 'A Name'",
+            "sweep.space.trainer.lambda_sem: unknown key; did you mean trainer.lambda_semi?",
+            "trainer.batch_size: must be at least 1, but is 0",
+            "trainer.steps: is missing: add it",
+            "trainer.stepz: unknown key; did you mean steps?",
+            "trainer.threshold: must be in [0, 1], but is 1.5",
+        ]
+
+    def test_name_the_known_keys_where_none_is_near(self, document: dict[str, Any], write_spec: WriteSpec) -> None:
+        path = write_spec(document)
+        assert problems(path, "model.colour=red") == [
+            "model.colour: unknown key; known here: architecture, weights, width"
+        ]
+
+    @pytest.mark.parametrize(
+        ("override", "problem"),
+        [
+            ("model.architecture=compct", "but is 'compct'; did you mean compact?"),
+            ("model.architecture=foo", "must be one of 'compact', 'deeplab_v2_resnet50', 'deeplab_v2_resnet101'"),
+            ("model={width: 8}", "model.architecture: is missing: add it"),
+            ("model={architecture: deeplab_v2_resnet50, width: 8}", "model.width: unknown key"),
+            ("model.width=9", "model: width must be a multiple of 8, but is 9"),
+            ("model.width=64", "model.width: must be in [8, 56], but is 64"),
+            ("model=compact", "model: must be a mapping of keys to values, but is 'compact'"),
+            ("trainer.segmenter_optimizer.name=sdg", "trainer.segmenter_optimizer.name: must be one of"),
+            ("trainer.segmenter_optimizer.momentum=0.9", "trainer.segmenter_optimizer.momentum: unknown key; known"),
+            ("trainer.segmenter_optimizer.betas=[0.9, 2]", "trainer.segmenter_optimizer.betas.1: must be in [0, 1"),
+            ("trainer.segmenter_optimizer={lr: 1}", "trainer.segmenter_optimizer.name: is missing: add it"),
+            ("trainer.discriminator_optimizer={name: adam, lr: 0}", "must be above 0, but is 0"),
+            ("trainer.augmentation.crop=[16]", "trainer.augmentation.crop.1: is missing: add it"),
+            ("trainer.augmentation.crop=[1, 2, 3]", "trainer.augmentation.crop: must have at most 2 values"),
+            ("trainer.augmentation={crop: [8, 9], rotate: true}", "trainer.augmentation: rotate needs a square crop"),
+            ("trainer.lambda_adv=.nan", "trainer.lambda_adv: must be at least 0, but is nan"),
+            ("trainer.lambda_adv=.inf", "trainer.lambda_adv: must be at least 0, but is inf"),
+            ("trainer.steps=1.5", "trainer.steps: must be a whole number, but is 1.5"),
+            ("trainer.steps=", "trainer.steps: must be a whole number, but is None"),
+            ("trainer.precision=float16", "trainer.precision: must be 'float32' or 'float64', but is 'float16'"),
+            ("trainer.augmentation.mirror=maybe", "trainer.augmentation.mirror: must be true or false"),
+            ("dataset.root=3", "dataset.root: must be a path, but is 3"),
+            ("dataset.pack=3", "dataset.pack: must be a path, but is 3"),
+            ("dataset.classes=thing", "dataset.classes: must be a list, but is 'thing'"),
+            ("dataset.classes=[yes]", "dataset.classes.0: must be a text, but is True"),
+            ("dataset.ignore_index=65536", "dataset.ignore_index: must be in [0, 65535], but is 65536"),
+            ("resources.workers=0", "resources.workers: must be at least 1, but is 0"),
+            ("resources.workers=5", "resources.workers: must be at most trainer.batch_size / accumulation, 4"),
+            ("resources.cpus_per_worker=0", "resources.cpus_per_worker: must be above 0"),
+            (
+                "sweep.baseline_workers=5",
+                "sweep.baseline_workers: must be at most trainer.batch_size / accumulation, 4",
+            ),
+            ("sweep.register_as=a/b", "sweep.register_as: must be 2 to 63 lower-case letters"),
+            (
+                "sweep.pruner={name: medain}",
+                "sweep.pruner.name: must be one of 'successive_halving', 'hyperband', 'median', 'patient', but is "
+                "'medain'; did you mean median?",
+            ),
+            ("sweep.pruner={min_resource: 2}", "sweep.pruner.name: is missing: add it"),
+            ("sweep.pruner={name: median, min_resource: 2}", "sweep.pruner.min_resource: unknown key; known here:"),
+            ("sweep.pruner={name: hyperband}", "sweep.pruner.min_resource: is missing: add it"),
+            ("sweep.pruner={name: patient, patience: -1}", "sweep.pruner.patience: must be at least 0, but is -1"),
+            (
+                "sweep.pruner={name: patient, patience: 1, wrapped: {name: patient, patience: 1}}",
+                "sweep.pruner.wrapped.name: must be one of 'successive_halving', 'hyperband', 'median', but is",
+            ),
+            ("sweep.sampler={name: grid}", "sweep.sampler.values: is missing: add it"),
+            ("sweep.sampler={name: grid, values: 1}", "sweep.sampler.values: must be at least 2, but is 1"),
+            ("sweep.sampler={name: random, startup_trials: 3}", "sweep.sampler.startup_trials: unknown key"),
+            (
+                "sweep.sampler={name: sobol}",
+                "sweep.sampler.name: must be one of 'tpe', 'random', 'grid', 'quasi_random'",
+            ),
+            ("sweep.retry.max_attempts=0", "sweep.retry.max_attempts: must be at least 1, but is 0"),
+            ("sweep.retry.hang_timeout=0", "sweep.retry.hang_timeout: must be above 0"),
+            ("sweep.retry.trial_timeout=-1", "sweep.retry.trial_timeout: must be above 0"),
+            ("sweep.fork=A b", "sweep.fork: must be 2 to 63 lower-case letters"),
+            ("ledger=runs/ledger.db", "ledger: must be postgresql://user@host/database, but is runs/ledger.db"),
+            ("sweep.trials=0", "sweep.trials: must be at least 1, but is 0"),
+            ("sweep.trails=3", "sweep.trails: unknown key; did you mean trials?"),
+            ("sweep.space={}", "sweep.space: is empty: name at least one key, such as trainer.lambda_adv"),
+            ("sweep.space={trainer.steps: {low: 1, high: 2}}", "sweep.space.trainer.steps: unknown key"),
+            ("sweep.space.trainer.threshold.low=0.95", "low must be below high, but low is 0.95 and high is 0.9"),
+            ("sweep.space.trainer.threshold.high=1.5", "sweep.space.trainer.threshold.high: must be in [0, 1]"),
+            ("sweep.space.trainer.lambda_adv.low=0", "a logarithmic range must lie above 0, but low is 0.0"),
+            (
+                "sweep.space.trainer.lambda_adv.lo=0",
+                "sweep.space.trainer.lambda_adv.lo: unknown key; did you mean low?",
+            ),
+            (
+                "sweep.first=[{trainer.lambda_adv: 2, trainer.threshold: 0}]",
+                "sweep.first.0.trainer.lambda_adv: must lie",
+            ),
+            ("sweep.first=[{trainer.lambda_adv: 1}]", "sweep.first.0: lacks a value for trainer.threshold"),
+            ("sweep.first=[{trainer.treshold: 1}]", "unknown key; did you mean trainer.threshold?"),
+            ("sweep.first=[3]", "sweep.first.0: must be a mapping of keys to values, but is 3"),
+            ("discriminator={}", "a discriminator of 4 strided stages needs 32 pixels each way"),
+            ("job=train", "job is train, but there is a section sweep: remove it or set job to sweep"),
+            ("sweep=", "job is sweep, but there is no section sweep: add one or set job to train"),
+            ("job=tune", "job: must be 'train' or 'sweep', but is 'tune'"),
+        ],
+    )
+    def test_of_one_value_name_its_key_and_rule(
+        self, document: dict[str, Any], write_spec: WriteSpec, override: str, problem: str
+    ) -> None:
+        assert any(problem in line for line in problems(write_spec(document), override))
+
+    def test_echo_no_password(self, document: dict[str, Any], write_spec: WriteSpec) -> None:
+        (problem,) = problems(write_spec(document), "ledger=postgresql://me:hunter2@host/database")
+        assert problem.startswith("ledger: postgresql://...@host/database holds a password, which a spec must not")
+        assert "hunter2" not in problem
+
+    @pytest.mark.parametrize(
+        ("override", "kind"),
+        [
+            ("model={architecture: compact}", CompactSettings),
+            ("model={architecture: deeplab_v2_resnet101}", DeepLabSettings),
+        ],
+    )
+    def test_do_not_arise_from_any_member_of_a_union(self, make_spec: MakeSpec, override: str, kind: type) -> None:
+        assert isinstance(make_spec(override).model, kind)
+
+    def test_do_not_arise_from_either_kind_of_optimizer(self, make_spec: MakeSpec) -> None:
+        spec = make_spec("trainer.segmenter_optimizer={name: sgd}", "trainer.discriminator_optimizer={name: adamw}")
+        assert isinstance(spec.trainer.segmenter_optimizer, SGDSettings)
+        assert isinstance(spec.trainer.discriminator_optimizer, AdamSettings)
+
+
+class TestOverrides:
+    @pytest.mark.parametrize(
+        ("override", "value"),
+        [
+            ("trainer.lambda_adv=0.02", 0.02),
+            ("trainer.lambda_adv=1e-4", 1e-4),
+            (" trainer.lambda_adv = 0.5 ", 0.5),
+            ("trainer.lambda_adv='0.25'", 0.25),
+        ],
+    )
+    def test_set_a_value(self, make_spec: MakeSpec, override: str, value: float) -> None:
+        assert make_spec(override).trainer.lambda_adv == value
+
+    def test_set_a_key_of_a_section_that_the_file_lacks(self, make_spec: MakeSpec) -> None:
+        assert make_spec("resources.workers=2").resources.workers == 2
+
+    def test_meet_keys_that_hold_dots(self, make_spec: MakeSpec) -> None:
+        spec = make_spec("sweep.space.trainer.lambda_adv.low=0.5", "sweep.space.trainer.lambda_semi={low: 1, high: 2}")
+        assert spec.sweep
+        assert spec.sweep.space["trainer.lambda_adv"].low == 0.5
+        assert spec.sweep.space["trainer.lambda_adv"].high == 1
+        assert spec.sweep.space["trainer.lambda_semi"].low == 1
+
+    def test_make_a_key_that_holds_dots(self, document: dict[str, Any], write_spec: WriteSpec) -> None:
+        del document["sweep"]["space"]
+        set_ = [f"sweep.space.trainer.lambda_adv.{end}" for end in ("low=1", "high=2")]
+        spec = load_spec(write_spec(document), set_)
+        assert spec.sweep
+        assert list(spec.sweep.space) == ["trainer.lambda_adv"]
+
+    def test_replace_a_whole_section(self, make_spec: MakeSpec) -> None:
+        spec = make_spec("sweep.space={trainer.lambda_semi: {low: 1, high: 2}}")
+        assert spec.sweep
+        assert list(spec.sweep.space) == ["trainer.lambda_semi"]
+
+    def test_the_last_of_equals_wins(self, make_spec: MakeSpec) -> None:
+        assert make_spec("trainer.steps=1", "trainer.steps=2").trainer.steps == 2
+
+    def test_may_hold_equals_signs_in_their_value(self, document: dict[str, Any], write_spec: WriteSpec) -> None:
+        assert problems(write_spec(document), "name=a=b")[0].endswith("but is 'a=b'")
+
+    @pytest.mark.parametrize("override", ["trainer.steps", "=3", "trainer.=3", "trainer..steps=3", ".=1", ""])
+    def test_of_another_form_are_refused(self, document: dict[str, Any], write_spec: WriteSpec, override: str) -> None:
+        expected = f"--set {override} must have the form key=value, as in --set trainer.lambda_adv=0.02"
+        assert refusal(write_spec(document), override) == expected
+
+    @pytest.mark.parametrize("value", ["[1", "{a: b", "2026-02-30", "{a: 1, a: 2}", "!!python/name:os.getcwd x"])
+    def test_whose_value_is_not_yaml_are_refused(
+        self, document: dict[str, Any], write_spec: WriteSpec, value: str
+    ) -> None:
+        message = refusal(write_spec(document), f"trainer.steps={value}")
+        assert message.startswith(f"--set trainer.steps={value} has a value that is not YAML: ")
+
+    def test_below_a_value_that_is_no_section_are_refused(
+        self, document: dict[str, Any], write_spec: WriteSpec
+    ) -> None:
+        assert problems(write_spec(document), "trainer.steps.more=3") == ["trainer.steps: must be a whole number"]
+
+    @pytest.mark.parametrize(
+        ("overrides", "refused"),
+        [
+            (["resources.workers=2"], True),
+            (["sweep.baseline_workers=2"], True),
+            (["resources.workers=2", "resources.gpus_per_worker=1"], False),
+            ([], False),
+        ],
+    )
+    def test_synchronised_batch_norm_of_several_workers_needs_gpus(
+        self, document: dict[str, Any], write_spec: WriteSpec, overrides: list[str], refused: bool
+    ) -> None:
+        model = {"architecture": "deeplab_v2_resnet50", "batch_norm": "synchronised"}
+        path = write_spec({**document, "model": model})
+        if refused:
+            (problem,) = problems(path, *overrides)
+            assert problem.startswith("model.batch_norm: synchronised needs GPUs where several workers train")
+        else:
+            assert load_spec(path, overrides).resources.workers in (1, 2)
+
+
+class TestPaths:
+    def test_in_the_file_are_relative_to_the_file(
+        self, document: dict[str, Any], write_spec: WriteSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        spec = load_spec(write_spec({**document, "storage": "runs"}))
+        assert (spec.dataset.root, spec.storage) == (tmp_path / "data", tmp_path / "runs")
+
+    def test_in_overrides_are_relative_to_the_working_folder(
+        self, make_spec: MakeSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "elsewhere" / "data").mkdir(parents=True)
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        spec = make_spec("dataset.root=data", "storage=runs")
+        assert (spec.dataset.root, spec.storage) == (tmp_path / "elsewhere" / "data", tmp_path / "elsewhere" / "runs")
+
+    @pytest.mark.parametrize("key", ["labelled", "unlabelled", "validation", "order"])
+    def test_of_list_files_are_anchored_too_and_names_of_lists_are_not(
+        self, make_spec: MakeSpec, tmp_path: Path, key: str
+    ) -> None:
+        for written in ("splits/a", "a.txt", "a.pkl"):
+            spec = make_spec(f"dataset.{key}={tmp_path}/{written}")
+            assert getattr(spec.dataset, key) == str(tmp_path / written)
+        assert getattr(make_spec(f"dataset.{key}=train_aug").dataset, key) == "train_aug"
+
+    def test_of_list_files_are_relative_to_the_file(self, document: dict[str, Any], write_spec: WriteSpec) -> None:
+        document["dataset"]["labelled"] = "splits/1_8/labeled.txt"
+        path = write_spec(document)
+        assert load_spec(path).dataset.labelled == str(path.parent / "splits/1_8/labeled.txt")
+
+    def test_of_a_pack_are_relative_to_the_file_and_it_takes_the_place_of_the_images(
+        self, document: dict[str, Any], write_spec: WriteSpec, tmp_path: Path
+    ) -> None:
+        (tmp_path / "packed").mkdir()
+        document["dataset"] |= {"pack": "packed", "root": "nowhere"}
+        dataset = load_spec(write_spec(document)).dataset
+        assert (dataset.pack, dataset.root) == (tmp_path / "packed", tmp_path / "nowhere")
+
+    def test_of_a_pack_that_is_not_there_are_told(
+        self, document: dict[str, Any], write_spec: WriteSpec, tmp_path: Path
+    ) -> None:
+        document["dataset"] |= {"pack": "packed", "root": "nowhere"}
+        remedy = "write it by `advseg data pack`, or remove the key to read the images of dataset.root"
+        assert problems(write_spec(document)) == [
+            f"dataset.pack: folder {tmp_path}/packed does not exist: {remedy}",
+        ]
+
+    def test_of_start_weights_are_relative_to_the_file_and_addresses_are_left(
+        self, document: dict[str, Any], write_spec: WriteSpec, tmp_path: Path
+    ) -> None:
+        (tmp_path / "start.pth").touch()
+        document["model"]["weights"] = "start.pth"
+        assert load_spec(write_spec(document)).model.weights == str(tmp_path / "start.pth")
+        document["model"]["weights"] = "s3://bucket/start.pth"
+        assert load_spec(write_spec(document)).model.weights == "s3://bucket/start.pth"
+
+    def test_of_start_weights_that_are_not_there_are_told(self, make_spec: MakeSpec, tmp_path: Path) -> None:
+        with pytest.raises(SpecError, match=r"model\.weights: file .*/nowhere.pth does not exist: put "):
+            make_spec(f"model.weights={tmp_path}/nowhere.pth")
+
+    def test_may_start_at_the_users_home(
+        self, make_spec: MakeSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        assert make_spec("storage=~/runs").storage == tmp_path / "runs"
+
+
+class TestDigest:
+    @pytest.mark.parametrize(
+        "override",
+        [
+            "sweep.trials=9",
+            "sweep.concurrency=7",
+            "sweep.register_as=model",
+            "sweep.retry.hang_timeout=5",
+            "sweep.fork=other",
+            "storage=runs",
+            "ledger=postgresql://me@host/database",
+            "profile=true",
+            "dataset.pack=.",
+            "resources.workers=2",
+            "resources.gpus_per_worker=1",
+            # The same points, whatever the order of the keys.
+            "sweep.space={trainer.threshold: {low: 0, high: 0.9}, trainer.lambda_adv: {low: 1e-3, high: 1, log: true}}",
+        ],
+    )
+    def test_ignores_how_long_and_where_a_sweep_runs(self, make_spec: MakeSpec, override: str) -> None:
+        assert make_spec(override).digest() == make_spec().digest()
+
+    @pytest.mark.parametrize(
+        "override",
+        [
+            "name=other",
+            "dataset.ignore_index=0",
+            "dataset.classes=[a, b]",
+            "model.width=16",
+            "discriminator.widths=[8]",
+            "trainer.seed=1",
+            "trainer.steps=9",
+            "trainer.precision=float64",
+            "trainer.augmentation.mirror=false",
+            "trainer.segmenter_optimizer.lr=0.5",
+            "sweep.space.trainer.threshold.high=0.8",
+            "sweep.first=[{trainer.lambda_adv: 0.1, trainer.threshold: 0.1}]",
+            "sweep.sampler={name: tpe, startup_trials: 3}",
+            "sweep.sampler={name: quasi_random}",
+            "sweep.pruner={name: median}",
+            "sweep.pruner={name: successive_halving, min_resource: 2}",
+        ],
+    )
+    def test_changes_with_all_that_determines_its_results(self, make_spec: MakeSpec, override: str) -> None:
+        assert make_spec(override).digest() != make_spec().digest()
+
+    def test_exists_for_a_training_too(self, make_spec: MakeSpec) -> None:
+        assert make_spec("job=train", "sweep=").digest() != make_spec().digest()
+
+
+class TestSpec:
+    def test_with_values_sets_them_and_nothing_else(self, make_spec: MakeSpec) -> None:
+        spec = make_spec()
+        changed = spec.with_values({"trainer.lambda_adv": 0.5, "trainer.threshold": 0.75})
+        assert (changed.trainer.lambda_adv, changed.trainer.threshold) == (0.5, 0.75)
+        assert changed.with_values({"trainer.lambda_adv": 0.01, "trainer.threshold": 0.2}) == spec
+
+    def test_supervised_uses_neither_discriminator_nor_unlabelled_images(self, make_spec: MakeSpec) -> None:
+        trainer = make_spec().supervised().trainer
+        assert not trainer.uses_discriminator
+        assert not trainer.uses_unlabelled
+        assert trainer.steps == make_spec().trainer.steps
+
+    def test_recipe_holds_what_the_trainer_needs(self, make_spec: MakeSpec) -> None:
+        spec = make_spec("discriminator.widths=[8, 16]")
+        assert spec.recipe().trainer == spec.trainer
+        assert spec.recipe().discriminator.widths == (8, 16)
+
+    # The fixture is read only.
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(
+        steps=st.integers(1, 2**31),
+        lambda_adv=st.floats(0, 1e30),
+        lr=st.floats(0, 1, exclude_min=True),
+        classes=st.lists(names, min_size=2, max_size=4, unique=True),
+        crop=st.tuples(st.integers(32, 999), st.integers(32, 999)),
+        seed=st.integers(0, 2**63 - 1),
+    )
+    def test_survives_the_way_to_yaml_and_back(
+        self,
+        document: dict[str, Any],
+        tmp_path: Path,
+        steps: int,
+        lambda_adv: float,
+        lr: float,
+        classes: list[str],
+        crop: tuple[int, int],
+        seed: int,
+    ) -> None:
+        drawn = copy.deepcopy(document)
+        drawn["dataset"] = {"root": str(tmp_path / "data"), "classes": classes}
+        drawn["trainer"] |= {"steps": steps, "lambda_adv": lambda_adv, "seed": seed}
+        drawn["trainer"]["augmentation"] = {"crop": list(crop)}
+        drawn["trainer"]["segmenter_optimizer"] = {"name": "adam", "lr": lr}
+        spec = parse_spec(drawn, source="here")
+        path = tmp_path / "again.yaml"
+        # As a submitted job travels.
+        path.write_text(yaml.safe_dump(spec.model_dump(mode="json", exclude_none=True), sort_keys=False))
+        assert load_spec(path) == spec

@@ -1,0 +1,120 @@
+"""Runs of trials that have ended, while their sweep goes on."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.tracking import MlflowClient
+from optuna.trial import TrialState
+
+from advseg.platform.base.events import TrialUpdate
+from advseg.platform.ledger.ledger import Ledger
+from advseg.platform.sweep.settler import Settler
+from advseg.platform.tracking.identity import RunIdentity
+from advseg.platform.tracking.runs import close_run, ensure_run, find_run
+from advseg.platform.tracking.spool import Spool
+from advseg.platform.workers.task import Task
+
+SWEEP = RunIdentity(experiment="probe", key="probe")
+
+
+class Clock:
+    """Time that the test tells."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def ledger(make_spec: Callable[..., Any], opened: Callable[..., Ledger]) -> Ledger:
+    """With a trial that was pruned, and one that runs."""
+    ledger = opened(make_spec())
+    for number in range(2):
+        ledger.propose()
+        ledger.report(number, 8, 50.0)
+    ledger.finish(0, TrialState.PRUNED, "not among the best")
+    return ledger
+
+
+def task(storage: Path, number: int) -> Task:
+    identity = RunIdentity(experiment="probe", key=f"probe/{number}", parent="probe")
+    return Task(spec={}, storage=storage, tracking_uri="", identity=identity)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def settler(client: MlflowClient, ledger: Ledger, tmp_path: Path, clock: Clock) -> Iterator[Settler]:
+    ensure_run(client, SWEEP)
+    settler = Settler(
+        client, ledger, lambda row: task(tmp_path, row.number), every_s=0.01, left_alone_s=20, clock=clock
+    )
+    yield settler
+    settler.close()
+
+
+def ended(number: int, state: str) -> TrialUpdate:
+    return TrialUpdate(key=f"probe/{number}", state=state, step=8, steps=8)
+
+
+def status_of(client: MlflowClient, number: int) -> str | None:
+    run_id = find_run(client, "probe", f"probe/{number}")
+    return client.get_run(run_id).info.status if run_id else None
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.01)
+
+
+def test_a_trial_whose_worker_was_killed_gets_its_run_and_metrics(settler, client, clock, tmp_path) -> None:
+    Spool(task(tmp_path, 0).spool).append({"step": 8, "timestamp": 1000, "metrics": {"val/miou": 50.0}})
+    settler.hear(ended(0, "PRUNED"))
+    clock.now = 20
+    wait_until(lambda: status_of(client, 0) == "KILLED")
+    run_id = find_run(client, "probe", "probe/0")
+    assert [metric.value for metric in client.get_metric_history(run_id, "val/miou")] == [50.0]
+
+
+def test_a_worker_has_time_to_end_its_run_by_itself(settler, client, clock, tmp_path) -> None:
+    run_id = ensure_run(client, task(tmp_path, 0).identity)
+    settler.hear(ended(0, "PRUNED"))
+    clock.now = 19.9
+    close_run(client, run_id, "STOPPED")
+    settler.close()
+    assert client.get_run(run_id).data.tags["advseg.state"] == "STOPPED"
+
+
+def test_a_trial_that_runs_is_left_alone(settler, client, clock, tmp_path) -> None:
+    ensure_run(client, task(tmp_path, 1).identity)
+    settler.hear(ended(1, "RUNNING"))
+    settler.hear(ended(0, "PRUNED"))
+    clock.now = 100
+    wait_until(lambda: status_of(client, 0) == "KILLED")
+    assert status_of(client, 1) == "RUNNING"
+
+
+def test_what_mlflow_does_not_take_is_tried_again(settler, client, clock, monkeypatch, caplog) -> None:
+    search, failures = client.search_runs, iter([True, True])
+
+    def away_at_first(*args: Any, **more: Any) -> Any:
+        if next(failures, False):
+            raise ConnectionError("no answer")
+        return search(*args, **more)
+
+    monkeypatch.setattr(client, "search_runs", away_at_first)
+    settler.hear(ended(0, "PRUNED"))
+    clock.now = 20
+    other = MlflowClient(client.tracking_uri)
+    wait_until(lambda: status_of(other, 0) == "KILLED")
+    assert caplog.text.count("the run of trial 0 is not settled yet, trying again: no answer") == 2

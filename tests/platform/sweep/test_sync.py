@@ -1,0 +1,195 @@
+"""What `advseg sync` makes of runs that killed processes have left."""
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+from optuna.trial import TrialState
+
+from advseg.jobs.sweep import reap_others
+from advseg.platform.cluster.driver import Job
+from advseg.platform.ledger.ledger import Ledger, abandoned_sweeps, read_rows
+from advseg.platform.ledger.ownership import Owner
+from advseg.platform.spec.spec import Spec
+from advseg.platform.sweep.sync import sync, sync_trainings
+from advseg.platform.tracking.identity import single_identity, sweep_identity, trial_identity
+from advseg.platform.tracking.runs import ensure_run, runs_by_key
+from advseg.platform.tracking.spool import Spool, has_unsent
+from advseg.platform.workers.heartbeat import FILE, Beat
+from advseg.platform.workers.task import Task
+from advseg.trainers.errors import UserError
+
+
+@pytest.fixture
+def spec(make_spec: Callable[..., Spec]) -> Spec:
+    return make_spec()
+
+
+@pytest.fixture
+def left(spec: Spec, opened: Callable[..., Ledger], client: MlflowClient, tmp_path: Path) -> Ledger:
+    """The ledger of a sweep whose driver was killed: a trial is complete, another was at work; both runs are open."""
+    ledger = opened(spec)
+    document = spec.model_dump(mode="json")
+    ensure_run(client, sweep_identity(document))
+    for number in range(2):
+        ledger.propose()
+        ledger.report(number, 8, 50.0)
+        ensure_run(client, trial_identity(document, number))
+        Spool(tmp_path / "probe" / str(number) / "metrics.jsonl").append(
+            {"step": 8, "timestamp": 1000, "metrics": {"val/miou": 50.0}}
+        )
+    ledger.finish(0, TrialState.COMPLETE)
+    return ledger
+
+
+def states(client: MlflowClient) -> dict[str, str]:
+    return {key: run.info.status for key, run in runs_by_key(client, "probe").items()}
+
+
+def miou(client: MlflowClient, key: str) -> list[float]:
+    run: Run = runs_by_key(client, "probe")[key]
+    return [metric.value for metric in client.get_metric_history(run.info.run_id, "val/miou")]
+
+
+class TestSweep:
+    @pytest.mark.usefixtures("left")
+    def test_whose_driver_is_gone_has_its_runs_as_the_ledger_says(self, client: MlflowClient, tmp_path: Path) -> None:
+        said: list[str] = []
+        sync(client, tmp_path, None, [], said.append)
+        assert said == ["sweep probe: its runs are as its ledger has them"]
+        assert states(client) == {"probe": "KILLED", "probe/0": "FINISHED", "probe/1": "KILLED"}
+        assert miou(client, "probe/0") == miou(client, "probe/1") == [50.0]
+        assert {row.number: row.account.run_id for row in read_rows(tmp_path, "probe")} == {
+            number: runs_by_key(client, "probe")[f"probe/{number}"].info.run_id for number in range(2)
+        }
+
+    @pytest.mark.usefixtures("left")
+    def test_can_be_synced_again_and_resumed(
+        self, client: MlflowClient, tmp_path: Path, spec: Spec, opened: Callable[..., Ledger]
+    ) -> None:
+        for _ in range(2):
+            sync(client, tmp_path, None, ["probe"], print)
+        assert opened(spec).unfinished() == [1]
+
+    def test_that_somebody_owns_is_left_alone(
+        self, client: MlflowClient, tmp_path: Path, spec: Spec, opened: Callable[..., Ledger]
+    ) -> None:
+        ledger = opened(spec, owner=Owner.here())
+        ensure_run(client, sweep_identity(spec.model_dump(mode="json")))
+        ledger.propose()
+        ensure_run(client, trial_identity(spec.model_dump(mode="json"), 0))
+        said: list[str] = []
+        sync(client, tmp_path, None, [], said.append)
+        assert len(said) == 1
+        assert said[0].startswith("left alone: sweep probe is owned by process ")
+        assert states(client) == {"probe": "RUNNING", "probe/0": "RUNNING"}
+        ledger.ownership.check()
+
+    @pytest.mark.usefixtures("left")
+    def test_that_is_unknown_is_told_with_those_that_are_not(self, client: MlflowClient, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match="there is no sweep prob; known sweeps: probe"):
+            sync(client, tmp_path, None, ["prob"], print)
+
+    def test_is_abandoned_if_its_owner_is_gone_without_giving_it_up(
+        self, spec: Spec, opened: Callable[..., Ledger], tmp_path: Path
+    ) -> None:
+        assert abandoned_sweeps(tmp_path) == []
+        opened(spec)
+        assert abandoned_sweeps(tmp_path) == ["probe"]
+        opened(spec, owner=Owner.here())
+        assert abandoned_sweeps(tmp_path) == []
+
+
+class TestDriver:
+    """At its end, that of another sweep."""
+
+    @pytest.fixture
+    def job(
+        self, write_spec: Callable[..., Path], document: dict[str, Any], client: MlflowClient, tmp_path: Path
+    ) -> Job:
+        return Job(path=write_spec({**document, "storage": str(tmp_path)}), tracking_uri=client.tracking_uri)
+
+    @pytest.mark.usefixtures("left")
+    def test_ends_the_runs_of_a_sweep_whose_own_was_killed(self, job: Job, client: MlflowClient) -> None:
+        reap_others(job)
+        assert states(client) == {"probe": "KILLED", "probe/0": "FINISHED", "probe/1": "KILLED"}
+
+    def test_leaves_one_alone_whose_own_lives(
+        self, job: Job, client: MlflowClient, spec: Spec, opened: Callable[..., Ledger]
+    ) -> None:
+        opened(spec, owner=Owner.here()).propose()
+        ensure_run(client, sweep_identity(spec.model_dump(mode="json")))
+        reap_others(job)
+        assert states(client) == {"probe": "RUNNING"}
+
+    @pytest.mark.usefixtures("left")
+    def test_is_not_lost_if_that_fails(
+        self, job: Job, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def away(*_: object) -> None:
+            raise ConnectionError("no answer")
+
+        monkeypatch.setattr("advseg.jobs.sweep.sync_sweeps", away)
+        reap_others(job)
+        assert caplog.messages == ["the runs of sweeps without drivers stay open: no answer"]
+
+
+@pytest.fixture
+def training(make_spec: Callable[..., Spec], client: MlflowClient, tmp_path: Path) -> Task:
+    """A training without a sweep, which has reported once and has an open run."""
+    document: dict[str, Any] = make_spec("job=train", "sweep=null").model_dump(mode="json")
+    task = Task(spec=document, storage=tmp_path, tracking_uri="", identity=single_identity(document))
+    ensure_run(client, task.identity)
+    Spool(task.spool).append({"step": 8, "timestamp": 1000, "metrics": {"val/miou": 50.0}})
+    beat(task, 1.0)
+    return task
+
+
+def beat(task: Task, seconds: float) -> None:
+    said = Beat(epoch=0, attempt=1, step=8, seconds=seconds, pid=1, node="")
+    (task.directory / FILE).write_text(json.dumps(asdict(said)))
+
+
+class TestTraining:
+    def test_whose_process_is_gone_is_ended_with_all_that_it_reported(
+        self, training: Task, client: MlflowClient, tmp_path: Path
+    ) -> None:
+        said: list[str] = []
+        sync_trainings(client, tmp_path, [], said.append, patience_s=0.3)
+        assert said == ["training probe/0: what it left is in its run"]
+        assert states(client) == {"probe/0": "KILLED"}
+        assert miou(client, "probe/0") == [50.0]
+        assert not has_unsent(training.spool)
+
+    def test_whose_heart_beats_is_left_alone(self, training: Task, client: MlflowClient, tmp_path: Path) -> None:
+        ended = threading.Event()
+
+        def live() -> None:
+            seconds = 1.0
+            while not ended.wait(0.05):
+                seconds += 0.05
+                beat(training, seconds)
+
+        thread = threading.Thread(target=live)
+        thread.start()
+        said: list[str] = []
+        try:
+            sync_trainings(client, tmp_path, [], said.append)
+        finally:
+            ended.set()
+            thread.join()
+        assert said == ["left alone: training probe/0 is at work"]
+        assert states(client) == {"probe/0": "RUNNING"}
+
+    @pytest.mark.usefixtures("training")
+    def test_that_has_ended_and_left_nothing_is_not_waited_for(self, client: MlflowClient, tmp_path: Path) -> None:
+        sync_trainings(client, tmp_path, [], print, patience_s=0.3)
+        said: list[str] = []
+        sync_trainings(client, tmp_path, [], said.append, patience_s=10**6)
+        assert said == []

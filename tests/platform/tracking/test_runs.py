@@ -1,0 +1,419 @@
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.entities import Metric
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from advseg.platform.tracking.identity import RunIdentity
+from advseg.platform.tracking.reporter import SYSTEM, MlflowReporter
+from advseg.platform.tracking.runs import (
+    KEY_TAG,
+    REASON_TAG,
+    RUN_STATUS,
+    STATE_TAG,
+    close_run,
+    ensure_run,
+    experiment_id,
+    find_run,
+    run_url,
+    runs_by_key,
+)
+from advseg.platform.tracking.spool import Spool
+from advseg.trainers.reporter import Report
+
+SWEEP = RunIdentity(experiment="probe", key="probe", params={"trainer.steps": 8})
+TRIAL = RunIdentity(experiment="probe", key="probe/0", parent="probe", params={"crop": [16, 16], "lr": 0.5})
+
+
+def runs(client: MlflowClient) -> list[Any]:
+    return list(client.search_runs([experiment_id(client, "probe")]))
+
+
+def report(step: int, **metrics: float) -> Report:
+    return Report(step=step, steps=8, metrics={"val/miou": 10.0 * step, **metrics})
+
+
+class TestRun:
+    def test_is_created_once_for_a_key(self, client: MlflowClient) -> None:
+        ids = {ensure_run(client, SWEEP) for _ in range(3)}
+        assert ids == {run.info.run_id for run in runs(client)}
+        assert len(ids) == 1
+
+    def test_has_key_parent_name_and_params(self, client: MlflowClient) -> None:
+        parent = ensure_run(client, SWEEP)
+        run = client.get_run(ensure_run(client, TRIAL))
+        assert run.data.params == {"crop": "[16, 16]", "lr": "0.5"}
+        assert run.data.tags[KEY_TAG] == run.info.run_name == "probe/0"
+        assert run.data.tags["mlflow.parentRunId"] == parent
+
+    def test_is_not_found_before_it_is_created(self, client: MlflowClient) -> None:
+        assert find_run(client, "probe", "probe") is None
+        assert runs_by_key(client, "probe") == {}
+        assert client.get_experiment_by_name("probe") is None, "who only looks makes nothing"
+
+    def test_of_another_key_is_another(self, client: MlflowClient) -> None:
+        assert ensure_run(client, SWEEP) != ensure_run(client, TRIAL)
+
+    @pytest.mark.parametrize(("state", "status"), RUN_STATUS.items())
+    def test_ends_with_its_trials_state(self, client: MlflowClient, state: str, status: str) -> None:
+        close_run(client, ensure_run(client, SWEEP), state, "because")
+        (run,) = runs(client)
+        assert run.info.status == status
+        assert (run.data.tags[STATE_TAG], run.data.tags[REASON_TAG]) == (state, "because")
+        assert run.info.end_time
+
+    def test_is_reopened_when_its_training_goes_on(self, client: MlflowClient) -> None:
+        run_id = ensure_run(client, SWEEP)
+        close_run(client, run_id, "STOPPED")
+        assert ensure_run(client, SWEEP) == run_id
+        assert client.get_run(run_id).info.status == "RUNNING"
+
+    def test_gets_its_params_also_if_a_crash_came_before_them(self, client: MlflowClient) -> None:
+        experiment = experiment_id(client, "probe")
+        client.create_run(experiment, tags={KEY_TAG: "probe"})
+        assert client.get_run(ensure_run(client, SWEEP)).data.params == {"trainer.steps": "8"}
+
+    def test_keeps_params_that_are_logged_already(self, client: MlflowClient) -> None:
+        ensure_run(client, SWEEP)
+        again = RunIdentity(experiment="probe", key="probe", params={"trainer.steps": 9, "new": 1})
+        assert client.get_run(ensure_run(client, again)).data.params == {"trainer.steps": "8", "new": "1"}
+
+    def test_takes_a_reason_of_any_length(self, client: MlflowClient) -> None:
+        run_id = ensure_run(client, SWEEP)
+        close_run(client, run_id, "FAIL", "x" * 20_000)
+        assert client.get_run(run_id).info.status == "FAILED"
+
+    def test_has_the_tags_of_its_identity_also_if_they_come_later(self, client: MlflowClient) -> None:
+        ensure_run(client, SWEEP)
+        run = client.get_run(ensure_run(client, replace(SWEEP, tags={"advseg.accumulation": "2"})))
+        assert run.data.tags["advseg.accumulation"] == "2"
+        assert run.data.tags[KEY_TAG] == "probe"
+
+    def test_is_found_by_its_key_among_many(self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+        ids = {}
+        for number in range(5):
+            identity = replace(SWEEP, key=f"probe/{number}")
+            ids[identity.key] = ensure_run(client, identity)
+        client.create_run(experiment_id(client, "probe"))
+        search = client.search_runs
+        monkeypatch.setattr(
+            client, "search_runs", lambda *args, max_results, **more: search(*args, max_results=2, **more)
+        )
+        assert {key: run.info.run_id for key, run in runs_by_key(client, "probe").items()} == ids
+
+    def test_is_the_oldest_of_its_key(self, client: MlflowClient) -> None:
+        first = ensure_run(client, SWEEP)
+        client.create_run(experiment_id(client, "probe"), tags={KEY_TAG: "probe"})
+        assert find_run(client, "probe", "probe") == first
+        assert runs_by_key(client, "probe")["probe"].info.run_id == first
+
+    def test_is_one_also_if_the_answer_to_its_creation_was_lost(
+        self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """MLflow's client repeats the request then."""
+        create = client.create_run
+
+        def repeated(*args: Any, **more: Any) -> Any:
+            create(*args, **more)
+            return create(*args, **more)
+
+        monkeypatch.setattr(client, "create_run", repeated)
+        run_id = ensure_run(client, SWEEP)
+        assert [run.info.run_id for run in runs(client)] == [run_id]
+        assert runs(client)[0].data.params == {"trainer.steps": "8"}
+
+    def test_that_was_written_to_stays_if_another_of_its_key_turns_up_late(self, client: MlflowClient) -> None:
+        run_id = ensure_run(client, SWEEP)
+        client.create_run(experiment_id(client, "probe"), start_time=1, tags={KEY_TAG: "probe"})
+        assert runs_by_key(client, "probe")["probe"].info.run_id == run_id
+        assert ensure_run(client, SWEEP) == run_id
+        assert [run.info.run_id for run in runs(client)] == [run_id]
+
+    def test_has_a_page_of_its_own(self, client: MlflowClient) -> None:
+        run_id = ensure_run(client, SWEEP)
+        assert run_url(client, run_id).endswith(f"/#/experiments/{experiment_id(client, 'probe')}/runs/{run_id}")
+
+    def test_experiment_is_made_once(self, client: MlflowClient) -> None:
+        assert experiment_id(client, "probe") == experiment_id(client, "probe")
+
+
+class TestReporter:
+    @staticmethod
+    def history(client: MlflowClient, key: str = "val/miou") -> list[tuple[int, float]]:
+        (run,) = [run for run in runs(client) if run.data.tags[KEY_TAG] == "probe"]
+        return [(metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, key)]
+
+    def test_sends_every_report_the_artifacts_and_the_end(self, client: MlflowClient, tmp_path: Path) -> None:
+        keep = ("log.txt", "no such file")
+        reporter = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "metrics.jsonl", keep)
+        for step in (2, 4, 8):
+            reporter.report(report(step, **{"loss/ce": 1.0}))
+        (tmp_path / "log.txt").write_text("hello")
+        reporter.close("COMPLETE", "")
+        assert self.history(client) == [(2, 20.0), (4, 40.0), (8, 80.0)]
+        assert self.history(client, "loss/ce") == [(2, 1.0), (4, 1.0), (8, 1.0)]
+        assert len(self.history(client, "system/cpu_utilization_percentage")) == 1
+        (run,) = runs(client)
+        assert run.info.status == "FINISHED"
+        assert [artifact.path for artifact in client.list_artifacts(run.info.run_id)] == ["log.txt"]
+
+    def test_sends_what_is_in_folders_as_it_appears(self, client: MlflowClient, tmp_path: Path) -> None:
+        reporter = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "metrics.jsonl", ("panels", "log.txt"))
+        for step in (2, 4):
+            panel = tmp_path / "panels" / f"step-{step}.png"
+            panel.parent.mkdir(exist_ok=True)
+            panel.write_text(f"a picture of step {step}")
+            reporter.report(report(step))
+            wait_until(lambda path=f"panels/{panel.name}": path in self.artifacts(client, "panels"))
+        assert "log.txt" not in self.artifacts(client)
+        reporter.close("COMPLETE", "")
+        assert self.artifacts(client, "panels") == ["panels/step-2.png", "panels/step-4.png"]
+
+    @staticmethod
+    def artifacts(client: MlflowClient, folder: str | None = None) -> list[str]:
+        return [file.path for run in runs(client) for file in client.list_artifacts(run.info.run_id, folder)]
+
+    def test_measures_the_machine_meanwhile_also_over_a_restart(self, client: MlflowClient, tmp_path: Path) -> None:
+        for _ in range(2):
+            reporter = MlflowReporter(
+                client.tracking_uri, SWEEP, tmp_path / "metrics.jsonl", head_start_s=0, system_every_s=0.01
+            )
+            before = len(Spool(tmp_path / SYSTEM).records())
+            wait_until(lambda before=before: len(Spool(tmp_path / SYSTEM).records()) >= before + 2)
+            reporter.close("COMPLETE", "")
+        steps = [step for step, _ in self.history(client, "system/system_memory_usage_percentage")]
+        assert steps == list(range(len(Spool(tmp_path / SYSTEM).records())))
+
+    def test_knows_its_run_once_it_has_sent(self, client: MlflowClient, tmp_path: Path) -> None:
+        reporter = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "metrics.jsonl")
+        reporter.report(report(2))
+        wait_until(lambda: reporter.run_id is not None)
+        reporter.close("COMPLETE", "")
+        assert reporter.run_id == find_run(client, "probe", "probe")
+
+    def test_that_is_left_leaves_its_run_open_for_whoever_goes_on(self, client: MlflowClient, tmp_path: Path) -> None:
+        first = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "metrics.jsonl")
+        first.report(report(2))
+        wait_until(lambda: Spool(tmp_path / "metrics.jsonl").unsent() == [])
+        first.leave()
+        (run,) = runs(client)
+        assert (run.info.status, STATE_TAG in run.data.tags) == ("RUNNING", False)
+        second = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "metrics.jsonl")
+        second.report(report(4))
+        second.close("COMPLETE", "")
+        assert self.history(client) == [(2, 20.0), (4, 40.0)]
+        assert len(runs(client)) == 1
+
+    def test_a_resumed_training_sends_each_step_once(self, client: MlflowClient, tmp_path: Path) -> None:
+        first = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "run" / "metrics.jsonl")
+        for step in (2, 4):
+            first.report(report(step))
+        first.close("STOPPED", "stopped from outside")
+        second = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "run" / "metrics.jsonl")
+        # Killed between reporting and saving, it makes step 4 again.
+        for step in (4, 6):
+            second.report(report(step))
+        second.close("COMPLETE", "")
+        assert self.history(client) == [(2, 20.0), (4, 40.0), (6, 60.0)]
+
+    def test_what_was_sent_but_not_marked_before_a_crash_arrives_once(
+        self, client: MlflowClient, tmp_path: Path
+    ) -> None:
+        spool = Spool(tmp_path / "run" / "metrics.jsonl")
+        spool.append({"step": 2, "timestamp": 1234, "metrics": {"val/miou": 20.0}})
+        spool.append({"step": 4, "timestamp": 1235, "metrics": {"val/miou": 40.0}})
+        client.log_batch(ensure_run(client, SWEEP), metrics=[Metric("val/miou", 20.0, 1234, 2)])
+        MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "run" / "metrics.jsonl").close("COMPLETE", "")
+        assert self.history(client) == [(2, 20.0), (4, 40.0)]
+        assert Spool(tmp_path / "run" / "metrics.jsonl").unsent() == []
+
+    def test_sends_more_metrics_than_one_request_takes(self, client: MlflowClient, tmp_path: Path) -> None:
+        reporter = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "run" / "metrics.jsonl")
+        reporter.report(Report(step=1, steps=8, metrics={f"m{i}": float(i) for i in range(1500)}))
+        reporter.close("COMPLETE", "")
+        (run,) = runs(client)
+        assert len([name for name in run.data.metrics if not name.startswith("system/")]) == 1500
+
+
+class FakeClient:
+    """An MLflow client whose server can be away, answer never, or come back."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        self.release = threading.Event()
+        self.release.set()
+        self.calls: list[str] = []
+        self.steps: list[int] = []
+        self.called = threading.Event()
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            self.called.set()
+            self.release.wait(30)
+            if self.error:
+                raise self.error
+            self.calls.append(name)
+            reported = [metric for metric in keywords.get("metrics", []) if not metric.key.startswith("system/")]
+            self.steps += [metric.step for metric in reported]
+            if name.startswith("search"):
+                return [FakeAnswer()] if "create_run" in self.calls else []
+            return [] if name.startswith("list") else FakeAnswer()
+
+        return call
+
+
+class FakeAnswer:
+    """Whatever a server answers: a run, an experiment, its info."""
+
+    experiment_id = run_id = "1"
+    params: dict[str, str]
+
+    def __init__(self) -> None:
+        self.params = {}
+
+    def __getattr__(self, name: str) -> "FakeAnswer":
+        return self
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
+    fake = FakeClient()
+    monkeypatch.setattr("mlflow.tracking.MlflowClient", lambda uri: fake)
+    return fake
+
+
+UNREACHABLE = [MlflowException("no answer"), ConnectionError("no answer"), OSError("an artifact store's own")]
+
+
+class TestWithoutServer:
+    @staticmethod
+    def start(tmp_path: Path, farewell_s: float = 0.2, head_start_s: float = 0) -> MlflowReporter:
+        return MlflowReporter(
+            "http://nowhere",
+            SWEEP,
+            tmp_path / "metrics.jsonl",
+            farewell_s=farewell_s,
+            retry_s=0.01,
+            head_start_s=head_start_s,
+        )
+
+    def test_a_training_is_left_alone_until_it_reports(self, server: FakeClient, tmp_path: Path) -> None:
+        reporter = self.start(tmp_path, farewell_s=30, head_start_s=60)
+        assert not server.called.wait(0.1)
+        reporter.report(report(1))
+        assert server.called.wait(10)
+        reporter.close("COMPLETE", "")
+        assert server.steps == [1]
+
+    def test_a_training_that_is_long_to_report_has_a_run_all_the_same(self, server: FakeClient, tmp_path: Path) -> None:
+        reporter = self.start(tmp_path, farewell_s=30, head_start_s=0.01)
+        wait_until(lambda: "create_run" in server.calls)
+        reporter.close("COMPLETE", "")
+        assert server.calls[-1] == "set_terminated"
+
+    def test_reporting_returns_while_a_call_blocks(self, server: FakeClient, tmp_path: Path) -> None:
+        server.release.clear()
+        reporter = self.start(tmp_path, farewell_s=30)
+        assert server.called.wait(10)
+        started = time.monotonic()
+        for step in range(1, 51):
+            reporter.report(report(step))
+        assert time.monotonic() - started < 5
+        assert server.calls == []
+        server.release.set()
+        reporter.close("COMPLETE", "")
+        assert server.steps == list(range(1, 51))
+
+    def test_closing_while_a_call_blocks_returns_in_time_and_keeps_the_spool(
+        self, server: FakeClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        server.release.clear()
+        reporter = self.start(tmp_path)
+        reporter.report(report(1))
+        started = time.monotonic()
+        reporter.close("COMPLETE", "")
+        assert time.monotonic() - started < 5
+        assert "metrics of probe stay in its spool" in caplog.text
+        assert [record["step"] for record in Spool(tmp_path / "metrics.jsonl").unsent()] == [1]
+        server.release.set()
+
+    @pytest.mark.parametrize("error", UNREACHABLE, ids=lambda error: type(error).__name__)
+    def test_closing_while_calls_fail_returns_in_time_and_keeps_the_spool(
+        self, server: FakeClient, tmp_path: Path, error: Exception
+    ) -> None:
+        server.error = error
+        reporter = self.start(tmp_path)
+        reporter.report(report(1))
+        started = time.monotonic()
+        reporter.close("COMPLETE", "")
+        assert time.monotonic() - started < 5
+        assert [record["step"] for record in Spool(tmp_path / "metrics.jsonl").unsent()] == [1]
+
+    @pytest.mark.parametrize("error", UNREACHABLE, ids=lambda error: type(error).__name__)
+    def test_all_is_sent_once_the_server_is_back(self, server: FakeClient, tmp_path: Path, error: Exception) -> None:
+        server.error = error
+        reporter = self.start(tmp_path, farewell_s=30)
+        for step in (1, 2):
+            reporter.report(report(step))
+        assert server.called.wait(10)
+        server.error = None
+        reporter.report(report(3))
+        reporter.close("COMPLETE", "")
+        assert server.steps == [1, 2, 3]
+        assert server.calls[-1] == "set_terminated"
+
+    def test_a_server_that_goes_away_at_the_very_end_delays_closing_no_longer(
+        self, server: FakeClient, tmp_path: Path
+    ) -> None:
+        reporter = self.start(tmp_path)
+        reporter.report(report(1))
+        wait_until(lambda: server.steps == [1])
+        server.release.clear()
+        started = time.monotonic()
+        reporter.close("COMPLETE", "")
+        assert time.monotonic() - started < 5
+        server.release.set()
+
+    def test_leaving_while_a_call_blocks_returns_in_time_and_keeps_the_spool(
+        self, server: FakeClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("advseg.platform.tracking.reporter._LEAVE_S", 0.2)
+        server.release.clear()
+        reporter = self.start(tmp_path)
+        reporter.report(report(1))
+        assert server.called.wait(10)
+        started = time.monotonic()
+        reporter.leave()
+        assert time.monotonic() - started < 5
+        server.release.set()
+        reporter._thread.join(10)
+        assert not reporter._thread.is_alive()
+        assert [record["step"] for record in Spool(tmp_path / "metrics.jsonl").unsent()] == [1]
+        assert "set_terminated" not in server.calls
+
+    def test_after_giving_up_the_run_belongs_to_whoever_resumes(self, server: FakeClient, tmp_path: Path) -> None:
+        server.release.clear()
+        given_up = self.start(tmp_path)
+        given_up.report(report(1))
+        given_up.close("STOPPED", "")
+        server.release.set()
+        given_up._thread.join(10)
+        assert not given_up._thread.is_alive()
+        assert "set_terminated" not in server.calls
+        resumed = self.start(tmp_path, farewell_s=30)
+        resumed.report(report(2))
+        resumed.close("COMPLETE", "")
+        assert server.steps[-2:] == [1, 2]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.005)

@@ -1,0 +1,137 @@
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from advseg.platform.workers.heartbeat import FILE, Beat, Heart, Pulse, read_beat
+from advseg.platform.workers.lease import Attempt
+from advseg.platform.workers.retry import Failure, Kind
+
+ATTEMPT = Attempt(epoch=2, number=3)
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.005)
+
+
+class Training:
+    step = 0
+    run_id: str | None = None
+
+
+def start(directory: Path, training: Training, beat_s: float = 0.01) -> Heart:
+    return Heart(directory, ATTEMPT, lambda: training.step, lambda: training.run_id, "node", beat_s=beat_s)
+
+
+class TestHeart:
+    def test_beats_at_once(self, tmp_path: Path) -> None:
+        heart = start(tmp_path, Training(), beat_s=3600)
+        beat = read_beat(tmp_path)
+        assert beat
+        assert (beat.epoch, beat.attempt, beat.step, beat.pid, beat.node) == (2, 3, 0, os.getpid(), "node")
+        assert (beat.run_id, beat.failure) == (None, None)
+        heart.stop()
+
+    def test_goes_on_to_say_how_far_the_training_is(self, tmp_path: Path) -> None:
+        training = Training()
+        heart = start(tmp_path, training)
+        training.step, training.run_id = 7, "run"
+        wait_until(lambda: (beat := read_beat(tmp_path)) and (beat.step, beat.run_id) == (7, "run"))
+        heart.stop()
+
+    def test_counts_the_seconds_of_its_attempt(self, tmp_path: Path) -> None:
+        heart = start(tmp_path, Training())
+        wait_until(lambda: (beat := read_beat(tmp_path)) and beat.seconds > 0.02)
+        heart.stop()
+
+    def test_says_at_its_end_where_it_stopped_and_no_more(self, tmp_path: Path) -> None:
+        training = Training()
+        heart = start(tmp_path, training, beat_s=3600)
+        training.step, failure = 9, Failure(kind=Kind.OUT_OF_MEMORY, text="no room")
+        heart.stop(failure)
+        beat = read_beat(tmp_path)
+        assert beat
+        assert (beat.step, beat.failure) == (9, failure)
+        assert not heart._thread.is_alive()
+
+    def test_outlives_a_disk_that_is_away_for_a_while(self, tmp_path: Path) -> None:
+        directory, away = tmp_path / "here", tmp_path / "away"
+        directory.mkdir()
+        training = Training()
+        heart = start(directory, training)
+        directory.rename(away)
+        failed = threading.Event()
+        training.step = 5
+        # A look at the step precedes each attempt to write it.
+        heart._step = lambda: failed.set() or training.step
+        assert failed.wait(10)
+        away.rename(directory)
+        wait_until(lambda: (beat := read_beat(directory)) and beat.step == 5)
+        heart.stop()
+
+    def test_ends_no_training_if_the_disk_is_away_at_its_end(self, tmp_path: Path) -> None:
+        directory = tmp_path / "here"
+        directory.mkdir()
+        heart = start(directory, Training(), beat_s=3600)
+        directory.rename(tmp_path / "away")
+        heart.stop()
+
+    def test_leaves_nothing_but_its_file(self, tmp_path: Path) -> None:
+        start(tmp_path, Training()).stop()
+        assert [path.name for path in tmp_path.iterdir()] == [FILE]
+
+
+class TestReading:
+    def test_gives_nothing_before_the_first_beat(self, tmp_path: Path) -> None:
+        assert read_beat(tmp_path) is None
+        assert read_beat(tmp_path / "no such folder") is None
+
+    @pytest.mark.parametrize("content", ["", "{", '{"epoch": 1}', "[]", "null", '{"epoch": 1, "more": 2}', "\xff"])
+    def test_gives_nothing_of_a_file_that_is_torn_or_of_another_version(self, tmp_path: Path, content: str) -> None:
+        (tmp_path / FILE).write_bytes(content.encode("latin-1"))
+        assert read_beat(tmp_path) is None
+
+    def test_gives_nothing_of_a_file_that_cannot_be_read_now(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def stale(path: Path) -> str:
+            raise OSError(116, "Stale file handle", str(path))
+
+        start(tmp_path, Training()).stop()
+        assert isinstance(read_beat(tmp_path), Beat)
+        monkeypatch.setattr(Path, "read_text", stale)
+        assert read_beat(tmp_path) is None
+
+
+class TestPulse:
+    def test_is_silent_from_when_its_counter_was_first_seen(self) -> None:
+        pulse = Pulse(counter=4, since=10.0)
+        for now in (11.0, 12.0, 15.0):
+            pulse = pulse.seen(4, now)
+        assert pulse.silent_s(15.0) == 5.0
+
+    def test_begins_anew_when_its_counter_moves(self) -> None:
+        assert Pulse(counter=4, since=10.0).seen(5, 15.0) == Pulse(counter=5, since=15.0)
+
+    def test_begins_anew_when_its_counter_goes_back(self) -> None:
+        """A training that was resumed from an older checkpoint."""
+        assert Pulse(counter=4, since=10.0).seen(2, 15.0) == Pulse(counter=2, since=15.0)
+
+
+def test_a_heart_may_be_asked_to_beat_while_it_beats_by_itself(tmp_path: Path) -> None:
+    step = [0]
+    heart = Heart(tmp_path, Attempt(), lambda: step[0], lambda: None, "", beat_s=0.0001)
+    for made in range(1, 300):
+        step[0] = made
+        heart.beat()
+        beat = read_beat(tmp_path)
+        assert beat
+        assert beat.step == made
+    heart.stop()
+    assert [file.name for file in tmp_path.iterdir()] == [FILE]

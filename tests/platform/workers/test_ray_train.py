@@ -1,0 +1,177 @@
+"""A training that is followed on workers, which are scripted here: no cluster."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from mlflow.tracking import MlflowClient
+from ray.exceptions import ActorDiedError
+from ray.train import WorkerGroupError
+
+from advseg.platform.base.events import Stage, TrialUpdate
+from advseg.platform.spec.resources import Resources
+from advseg.platform.spec.sweep import Retry
+from advseg.platform.tracking.identity import RunIdentity
+from advseg.platform.tracking.runs import REASON_TAG, STATE_TAG, ensure_run, find_run
+from advseg.platform.tracking.spool import Spool
+from advseg.platform.workers import ray_train as workers
+from advseg.platform.workers.heartbeat import Heart
+from advseg.platform.workers.lease import Attempt, Lease
+from advseg.platform.workers.ray_train import follow_on_workers
+from advseg.platform.workers.task import ACCUMULATION_TAG, Task
+from advseg.trainers.errors import DivergedError, FencedError, NonFiniteLossError, PreemptedError, UserError
+
+LOST, MEMORY = ActorDiedError(), torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+
+class Script:
+    """What becomes of one attempt after the other."""
+
+    def __init__(self, *ends: Exception | Callable[[Task], None] | None) -> None:
+        self.attempts: list[Task] = []
+        self._ends = iter(ends)
+
+    def __call__(self, task: Task, resources: Resources) -> None:
+        Lease(task.directory, task.attempt).take()
+        self.attempts.append(task)
+        end = next(self._ends)
+        if isinstance(end, BaseException):
+            raise end if isinstance(end, KeyboardInterrupt) else WorkerGroupError("", {0: end})
+        if end:
+            end(task)
+
+
+def reports(*steps: int) -> Callable[[Task], None]:
+    def run(task: Task) -> None:
+        for step in steps:
+            Spool(task.spool).append({"step": step, "timestamp": 1, "metrics": {"val/miou": 10.0 * step}})
+
+    return run
+
+
+@pytest.fixture
+def task(client: MlflowClient, tmp_path: Path) -> Task:
+    ensure_run(client, RunIdentity(experiment="probe", key="probe"))
+    return Task(
+        spec={"trainer": {"steps": 8, "batch_size": 4, "accumulation": 1}},
+        storage=tmp_path,
+        tracking_uri=client.tracking_uri,
+        identity=RunIdentity(experiment="probe", key="probe/baseline", parent="probe"),
+        attempt=Attempt(epoch=3),
+    )
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Stage | TrialUpdate]]:
+    """What followers hear."""
+    events: list[Stage | TrialUpdate] = []
+    monkeypatch.setattr(workers, "emit", events.append)
+    yield events
+
+
+@pytest.fixture
+def follow(task: Task, told: list[Stage | TrialUpdate], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Script]:
+    def run(*ends: Exception | Callable[[Task], None] | None) -> Script:
+        script = Script(*ends)
+        monkeypatch.setattr(workers, "run_on_workers", script)
+        follow_on_workers(task, Resources(), Retry(max_attempts=2))
+        return script
+
+    return run
+
+
+def state_of(client: MlflowClient) -> tuple[str, str, str]:
+    run_id = find_run(client, "probe", "probe/baseline")
+    assert run_id
+    run = client.get_run(run_id)
+    return run.info.status, run.data.tags[STATE_TAG], run.data.tags[REASON_TAG]
+
+
+def test_a_training_is_followed_to_its_end(
+    follow: Callable[..., Script], told: list[TrialUpdate], client: MlflowClient
+) -> None:
+    follow(reports(4, 8))
+    assert [(update.state, update.step, update.miou) for update in told] == [
+        ("RUNNING", 0, None),
+        ("RUNNING", 4, 40.0),
+        ("RUNNING", 8, 80.0),
+        ("COMPLETE", 8, 80.0),
+    ]
+    assert state_of(client) == ("FINISHED", "COMPLETE", "")
+
+
+def test_a_lost_worker_is_replaced_by_a_newer_attempt(
+    follow: Callable[..., Script], told: list[Stage], client: MlflowClient
+) -> None:
+    script = follow(LOST, reports(8))
+    assert [task.attempt for task in script.attempts] == [Attempt(epoch=3, number=1), Attempt(epoch=3, number=2)]
+    (stage,) = [event for event in told if isinstance(event, Stage)]
+    assert stage.text.startswith("probe/baseline is tried again: worker lost: ")
+    assert state_of(client)[1] == "COMPLETE"
+
+
+def test_attempts_count_on_from_those_of_a_driver_before(follow: Callable[..., Script], task: Task) -> None:
+    Lease(task.directory, Attempt(epoch=2, number=4)).take()
+    assert follow(reports(8)).attempts[0].attempt == Attempt(epoch=3, number=5)
+
+
+def test_workers_that_are_lost_too_often_are_the_end(follow: Callable[..., Script], client: MlflowClient) -> None:
+    with pytest.raises(UserError, match="worker lost too often: 2 times"):
+        follow(LOST, LOST)
+    status, state, reason = state_of(client)
+    assert (status, state) == ("FAILED", "FAIL")
+    assert reason.startswith("worker lost too often: 2 times")
+
+
+def test_a_pre_empted_training_goes_on_however_often(follow: Callable[..., Script]) -> None:
+    assert len(follow(*[PreemptedError("saved")] * 5, reports(8)).attempts) == 6
+
+
+def test_memory_that_runs_out_halves_the_micro_batch_once(follow: Callable[..., Script]) -> None:
+    script = follow(MEMORY, LOST, reports(8))
+    assert [task.spec["trainer"]["accumulation"] for task in script.attempts] == [1, 2, 2]
+    assert [task.halvings for task in script.attempts] == [0, 1, 1]
+    assert ACCUMULATION_TAG in script.attempts[-1].identity.tags
+    with pytest.raises(UserError, match="out of memory: CUDA out of memory"):
+        follow(MEMORY, MEMORY)
+
+
+def test_a_micro_batch_that_was_halved_stays_so_for_the_next_driver(follow: Callable[..., Script], task: Task) -> None:
+    Lease(task.directory, Attempt(epoch=2, number=2)).take()
+    Heart(task.directory, Attempt(epoch=2, number=2), lambda: 4, lambda: None, "", halvings=1).stop()
+    (followed,) = follow(reports(8)).attempts
+    assert (followed.halvings, followed.spec["trainer"]["accumulation"]) == (1, 2)
+    with pytest.raises(UserError, match="out of memory"):
+        follow(MEMORY)
+
+
+def test_a_diverged_training_is_not_tried_again(follow: Callable[..., Script], client: MlflowClient) -> None:
+    with pytest.raises(DivergedError, match="diverged: loss/ce at step 5"):
+        follow(NonFiniteLossError("loss/ce at step 5"))
+    assert state_of(client) == ("FAILED", "FAIL", "diverged: loss/ce at step 5")
+
+
+def test_an_interrupt_stops_the_run(follow: Callable[..., Script], client: MlflowClient) -> None:
+    def interrupt(task: Task) -> None:
+        reports(4)(task)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        follow(interrupt)
+    assert state_of(client) == ("KILLED", "STOPPED", "stopped from outside")
+
+
+@pytest.mark.parametrize("error", [FencedError("it is another's"), LOST, KeyboardInterrupt()], ids=repr)
+def test_the_run_of_a_training_that_another_driver_took_over_is_left_to_it(
+    follow: Callable[..., Script], client: MlflowClient, task: Task, error: BaseException
+) -> None:
+    run_id = ensure_run(client, task.identity)
+
+    def is_taken_over(mine: Task) -> None:
+        Lease(task.directory, Attempt(epoch=4, number=2)).take()
+        raise error if isinstance(error, KeyboardInterrupt) else WorkerGroupError("", {0: error})
+
+    with pytest.raises(FencedError, match="belongs to attempt 2 of epoch 4 now"):
+        follow(is_taken_over, FencedError("it is another's"))
+    assert client.get_run(run_id).info.status == "RUNNING"

@@ -1,0 +1,194 @@
+"""Opening a dataset: every file is read once, and all that is wrong is told at once."""
+
+import hashlib
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError, listed
+from .classes import complete_palette
+from .dataset import Dataset, DatasetError, DatasetSettings, Inspection
+from .images import is_file, read_palette
+from .layouts import LAYOUTS, TREES, Layout
+from .lists import is_list_file, read_list, read_order
+from .readings import Reading, Rules, census, read_samples
+from .samples import FileSample
+
+log = logging.getLogger(__name__)
+
+SHOWN_PROBLEMS = 20
+
+
+def open_dataset(settings: DatasetSettings) -> Dataset:
+    """Read every file of a dataset once, check it and take its digest; or open its pack, without reading a pixel.
+
+    Raises DatasetError that lists the problems.
+    """
+    if settings.pack is not None:
+        # PyArrow takes a sixth of a second to import.
+        from .pack import open_pack
+
+        return open_pack(settings.pack, settings)
+    inspection = inspect_dataset(settings)
+    if inspection.dataset is None:
+        raise DatasetError(listed(inspection.problems, f"dataset {settings.root}", SHOWN_PROBLEMS))
+    for note in inspection.notes:
+        log.info("dataset %s: %s", settings.root, note)
+    return inspection.dataset
+
+
+def inspect_dataset(settings: DatasetSettings) -> Inspection:
+    """Read every file of a dataset, or of its pack, once and tell all that is wrong with it.
+
+    Problems are: another tree than the layout's, lists that are missing, empty or name an image twice, missing
+    files, broken images, sizes that differ, class ids and colours out of range, masks missing where they are
+    needed, an image or a copy of it both in validation and in training. A pack is damaged, or of other settings.
+    """
+    if settings.pack is not None:
+        from .pack import inspect_pack
+
+        return inspect_pack(settings.pack, settings)
+    try:
+        layout = _open_layout(settings)
+    except UserError as error:
+        return Inspection(dataset=None, problems=(str(error),), classes=(), parts={}, notes=())
+    problems, notes = list(layout.problems), []
+    parts = _parts(settings, layout, problems, notes)
+    problems += _overlaps(parts)
+    rules = Rules(classes=len(layout.classes), ignore_index=settings.ignore_index, maskless=layout.maskless)
+    readings = {part: read_samples(samples, rules, masks=part != "unlabelled") for part, samples in parts.items()}
+    problems += [problem for part in parts for reading in readings[part] for problem in reading.problems]
+    problems += _copies(readings)
+    problems = list(dict.fromkeys(problems))
+    return Inspection(
+        dataset=None if problems else _dataset(settings, layout, parts, readings),
+        problems=tuple(problems),
+        classes=layout.classes,
+        parts={
+            part: census((reading.pixels for reading in readings[part]), rules.classes, rules.ignore_index)
+            for part in parts
+        },
+        notes=tuple(notes),
+    )
+
+
+def _open_layout(settings: DatasetSettings) -> Layout:
+    if not settings.root.is_dir():
+        raise UserError(
+            f"dataset folder {settings.root} does not exist: set dataset.root to where it lies, "
+            f"or put {TREES[settings.layout]} there"
+        )
+    return LAYOUTS[settings.layout](settings.root, settings.classes, settings.ignore_index)
+
+
+def _parts(
+    settings: DatasetSettings, layout: Layout, problems: list[str], notes: list[str]
+) -> dict[str, tuple[FileSample, ...]]:
+    labelled = _listed(layout, "labelled", settings.labelled, problems)
+    unlabelled = _listed(layout, "unlabelled", settings.unlabelled, problems)
+    order = None
+    if settings.order is not None and labelled:
+        file = Path(settings.order) if is_list_file(settings.order) else layout.list_file(settings.order)
+        try:
+            order = read_order(file, len(labelled))
+        except UserError as error:
+            problems.append(str(error))
+    kept = set(choose(len(labelled), settings.fraction, settings.split_seed, order)) if labelled else set()
+    rest = [sample for index, sample in enumerate(labelled) if index not in kept]
+    if rest:
+        notes.append(f"masks of {len(kept)} of {len(labelled)} labelled images are trained on, {len(rest)} go without")
+    ids = {sample.id for sample in labelled}
+    others = [sample for sample in unlabelled if sample.id not in ids]
+    if both := len(unlabelled) - len(others):
+        notes.append(f"{both} images of the unlabelled list are left out of it, as they are on the labelled list too")
+    return {
+        "labelled": tuple(labelled[index] for index in sorted(kept)),
+        "unlabelled": tuple(_without_missing_mask(sample) for sample in (*others, *rest)),
+        "validation": tuple(_listed(layout, "validation", settings.validation, problems)),
+    }
+
+
+def _listed(layout: Layout, part: str, name: str | None, problems: list[str]) -> list[FileSample]:
+    """The samples of a list. What is wrong with it is added to the problems."""
+    if name is None:
+        return []
+    try:
+        entries = read_list(Path(name)) if is_list_file(name) else layout.entries(name)
+    except UserError as error:
+        problems.append(f"{error}, or set dataset.{part} to null" if part == "unlabelled" else str(error))
+        return []
+    samples = [layout.sample(entry) for entry in entries]
+    seen: set[str] = set()
+    for sample in samples:
+        if sample.id in seen:
+            problems.append(f"{sample.id} is on the {part} list twice: list each image once")
+        seen.add(sample.id)
+    return samples
+
+
+def _without_missing_mask(sample: FileSample) -> FileSample:
+    """Published lists of unlabelled images name masks as well; none has to be there."""
+    return replace(sample, mask=None) if sample.mask and not is_file(sample.mask) else sample
+
+
+def _overlaps(parts: dict[str, tuple[FileSample, ...]]) -> Iterable[str]:
+    validation = {sample.id for sample in parts["validation"]}
+    for part in ("labelled", "unlabelled"):
+        for sample in parts[part]:
+            if sample.id in validation:
+                yield f"{sample.id} is in both {part} and validation: each image has one part"
+
+
+def _copies(readings: dict[str, list[Reading]]) -> Iterable[str]:
+    """Images of a training part whose files equal those of validation images with other ids."""
+    judged = {reading.image_sum: reading.sample for reading in readings["validation"] if reading.image_sum}
+    for part in ("labelled", "unlabelled"):
+        for reading in readings[part]:
+            twin = judged.get(reading.image_sum)
+            if twin and twin.id != reading.sample.id:
+                yield (
+                    f"{reading.sample.image} ({part}) and {twin.image} (validation) are the same image: "
+                    f"take one of them off its list"
+                )
+
+
+def _dataset(
+    settings: DatasetSettings,
+    layout: Layout,
+    parts: dict[str, tuple[FileSample, ...]],
+    readings: dict[str, list[Reading]],
+) -> Dataset:
+    digest = hashlib.sha256(repr((layout.classes, settings.ignore_index)).encode())
+    for part in parts:
+        for reading in readings[part]:
+            digest.update(f"{part}/{reading.sample.id}".encode())
+            if (coding := reading.sample.coding).table or coding.colours:
+                digest.update(repr(coding).encode())
+            digest.update(reading.image_sum + reading.mask_sum)
+    first = parts["labelled"][0].mask
+    assert first
+    return Dataset(
+        labelled=parts["labelled"],
+        unlabelled=parts["unlabelled"],
+        validation=parts["validation"],
+        classes=layout.classes,
+        palette=complete_palette(layout.palette or tuple(read_palette(first) or ()), len(layout.classes)),
+        ignore_index=settings.ignore_index,
+        digest=digest.hexdigest(),
+    )
+
+
+def choose(count: int, fraction: float, seed: int, order: Sequence[int] | None = None) -> list[int]:
+    """The indices, rising, of the share of `count` images whose masks are trained on; always at least one.
+
+    They are the first of `order`, or else of a permutation that the seed alone determines, so a smaller
+    fraction is part of a larger one. (The permutation sorts raw words of Philox, Salmon et al. 2011, which NumPy
+    keeps the same from version to version.)
+    """
+    if order is None:
+        words = np.array(np.random.Philox(key=[seed, 0]).random_raw(count))
+        order = [int(index) for index in words.argsort(kind="stable")]
+    return sorted(order[: max(1, round(fraction * count))])
