@@ -14,6 +14,7 @@ import yaml
 
 from ..base.exits import exit_status
 from ..base.keys import scratch_of
+from .package import TRAINING, code_digest, tell_of_other_code
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -58,7 +59,6 @@ class Job:
         from ..tracking.git_state import read_git_state
         from ..tracking.patience import patiently
         from ..tracking.provenance import describe_job
-        from .package import TRAINING, code_digest
 
         git = read_git_state(self.path.parent)
         patiently(lambda: describe_job(self.client, run_id, self.document, code_digest(TRAINING), git))
@@ -75,6 +75,7 @@ def run_job(work: Callable[[Job], None], arguments: list[str]) -> int:
     def connect_and_work() -> None:
         job = Job(path=Path(arguments[0]), tracking_uri=os.environ["MLFLOW_TRACKING_URI"])
         ray.init(log_to_driver=False)
+        tell_of_other_code()
         try:
             work(job)
         finally:

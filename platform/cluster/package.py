@@ -1,15 +1,21 @@
 """This project's code, which travels with every job so that a cluster runs what its submitter has."""
 
 import hashlib
+import logging
+import os
 import shutil
-from collections.abc import Iterable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+log = logging.getLogger(__name__)
+
 PACKAGES = ("models", "trainers", "platform", "jobs")
 TRAINING = ("models", "trainers")
 """What determines the results of a training."""
+CODE = "ADVSEG_CODE"
+"""Environment variable with the digest of the code that was sent with a job."""
+_SHOWN = 3
 
 
 def copy_package(folder: Path) -> Path:
@@ -30,7 +36,7 @@ def package_folders() -> list[Path]:
 
 
 @cache
-def code_digest(packages: Iterable[str] = PACKAGES) -> str:
+def code_digest(packages: tuple[str, ...] = PACKAGES) -> str:
     """Identity of the code of some packages as it is imported here, in 64 digits.
 
     `platform` is a namespace package: a job's own folder and an older one of its image merge, and a module that
@@ -41,6 +47,27 @@ def code_digest(packages: Iterable[str] = PACKAGES) -> str:
         for relative, path in sorted(_modules(name).items()):
             digest.update(f"{name}/{relative}\0".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest()
+
+
+def tell_of_other_code() -> None:
+    """Log a warning if a job imports other code than was sent with it."""
+    sent = os.environ.get(CODE)
+    if sent in (None, code_digest()):
+        return
+    foreign = [
+        str(path)
+        for name in PACKAGES
+        for path in sorted(_modules(name).values())
+        if not path.is_relative_to(_locations(name)[0])
+    ]
+    more = f" and {len(foreign) - _SHOWN} more" if len(foreign) > _SHOWN else ""
+    also = f", and these files were not sent: {', '.join(foreign[:_SHOWN])}{more}" if foreign else ""
+    log.warning(
+        "this node imports other code of advseg (digest %s) than was sent (%s)%s: uninstall advseg from its image",
+        code_digest()[:12],
+        sent[:12],
+        also,
+    )
 
 
 def _modules(package: str) -> dict[str, Path]:

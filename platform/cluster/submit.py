@@ -17,7 +17,7 @@ from ..base.keys import JOB
 from ..services.connection import Services
 from ..spec.spec import Spec
 from ..tracking.git_state import git_state, write_git_state
-from .package import copy_package, package_folders
+from .package import CODE, code_digest, copy_package, package_folders
 
 SPEC_FILE = "spec.yaml"
 MODULES = {"train": "advseg.jobs.train_on_ray", "sweep": "advseg.jobs.sweep"}
@@ -95,6 +95,7 @@ def submit(client: JobSubmissionClient, spec: Spec, services: Services, home: Pa
                     # Waits for up to 14 s, then we try again: by default it sleeps for minutes, and wakes up late.
                     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
                     JOB: id,
+                    CODE: code_digest(),
                     **RAY_TRAIN,
                     "RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_WAIT_S),
                 },

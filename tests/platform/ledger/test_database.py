@@ -13,8 +13,9 @@ from optuna.trial import TrialState
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.exc import OperationalError
 
+from advseg.platform.ledger import database
 from advseg.platform.ledger.database import MIGRATIONS, SCHEMA, migrate, open_database, reading, schema_version
-from advseg.platform.ledger.ledger import Ledger, database, read_rows, read_spec
+from advseg.platform.ledger.ledger import Ledger, read_rows, read_spec
 from advseg.platform.ledger.samplers import seed_of
 from advseg.platform.spec.ledger_address import database_url
 from advseg.platform.spec.spec import Spec

@@ -9,9 +9,8 @@ from optuna.samplers import TPESampler
 from optuna.study import Study
 from optuna.trial import TrialState
 
-from advseg.platform.cluster.package import code_digest
 from advseg.platform.ledger.database import reading
-from advseg.platform.ledger.ledger import Ledger, origin, read_rows
+from advseg.platform.ledger.ledger import Ledger, read_rows
 from advseg.platform.ledger.origin import FROM, Origin
 from advseg.platform.ledger.rows import best_row
 from advseg.platform.ledger.samplers import seed_of
@@ -95,46 +94,6 @@ class TestGoingOn:
         opened(make_spec())
         refusal(lambda: opened(make_spec("trainer.seed=1"), origin=OTHER_DATA))
         opened(make_spec(), origin=BEGUN)
-
-
-class TestCode:
-    @pytest.fixture
-    def package(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        """A package with a file in each layer."""
-        for name in ("models", "trainers", "platform"):
-            (tmp_path / name).mkdir()
-            (tmp_path / name / "a.py").write_text(name)
-        monkeypatch.setattr(origin, "__file__", str(tmp_path / "platform" / "origin.py"))
-        return tmp_path
-
-    @staticmethod
-    def digest() -> str:
-        code_digest.cache_clear()
-        try:
-            return code_digest()
-        finally:
-            code_digest.cache_clear()
-
-    @pytest.mark.parametrize("layer", ["models", "trainers"])
-    def test_that_trains_is_told_apart_by_what_it_says_and_how_it_is_called(self, package: Path, layer: str) -> None:
-        digests = [self.digest()]
-        (package / layer / "a.py").write_text("other")
-        digests.append(self.digest())
-        (package / layer / "a.py").rename(package / layer / "b.py")
-        digests.append(self.digest())
-        (package / layer / "deeper").mkdir()
-        (package / layer / "deeper" / "c.py").touch()
-        digests.append(self.digest())
-        assert len(set(digests)) == 4
-
-    def test_of_the_platform_is_no_matter(self, package: Path) -> None:
-        before = self.digest()
-        (package / "platform" / "a.py").write_text("other")
-        (package / "models" / "notes.txt").touch()
-        assert self.digest() == before
-
-    def test_of_this_package_has_64_digits(self) -> None:
-        assert len(self.digest()) == 64
 
 
 @pytest.fixture

@@ -20,8 +20,9 @@ from sqlalchemy import Engine, event
 from sqlalchemy.exc import OperationalError
 
 from advseg.platform.base.keys import JOB
+from advseg.platform.ledger import ownership
 from advseg.platform.ledger.database import OWNERS, reading
-from advseg.platform.ledger.ledger import Ledger, ownership, read_rows
+from advseg.platform.ledger.ledger import Ledger, read_rows
 from advseg.platform.ledger.ownership import PATIENCE_S, Owner, Ownership, claim, fence
 from advseg.platform.spec.spec import Spec
 from advseg.platform.workers.account import Account

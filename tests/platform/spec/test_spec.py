@@ -14,7 +14,7 @@ from advseg.platform.spec.spec_file import SpecError, load_spec, parse_spec
 from advseg.trainers.data.layouts import TREES
 from advseg.trainers.optimizers import AdamSettings, SGDSettings
 
-DEMO = Path(__file__).parents[2] / "jobs" / "specs" / "demo.yaml"
+DEMO = Path(__file__).parents[3] / "jobs" / "specs" / "demo.yaml"
 
 MakeSpec = Callable[..., Spec]
 WriteSpec = Callable[[dict[str, Any]], Path]

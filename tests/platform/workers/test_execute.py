@@ -18,10 +18,10 @@ from advseg.platform.spec.spec import Spec
 from advseg.platform.tracking.identity import sweep_identity, trial_identity
 from advseg.platform.tracking.runs import REASON_TAG, STATE_TAG, ensure_run, find_run
 from advseg.platform.tracking.spool import Spool
+from advseg.platform.workers import preemption
 from advseg.platform.workers.execute import LOG, run_task
 from advseg.platform.workers.heartbeat import Beat, read_beat
 from advseg.platform.workers.lease import Attempt, Lease, holder_of
-from advseg.platform.workers.ray_train import preemption
 from advseg.platform.workers.retry import Kind
 from advseg.platform.workers.task import ACCUMULATION_TAG, Task
 from advseg.trainers.checkpoint import newest_sealed

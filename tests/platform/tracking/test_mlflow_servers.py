@@ -195,7 +195,7 @@ class TestAuthentication:
 
 
 def test_mlflow_knows_all_that_the_readme_tells_it() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
     team = readme.partition("\n## For teams\n")[2].partition("\n## ")[0]
     command = [sys.executable, "-m", "mlflow", "server", "--help"]
     help = subprocess.run(command, check=True, capture_output=True, text=True).stdout

@@ -382,7 +382,7 @@ class TestLedgerOption:
     )
     def test_is_passed_on(self, verb: list[str], page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         asked: list[object] = []
-        monkeypatch.setattr(f"advseg.platform.{page}", lambda *arguments, **_: asked.extend(arguments))
+        monkeypatch.setattr(f"advseg.platform.pages.{page}", lambda *arguments, **_: asked.extend(arguments))
         for ledger in ([], ["--ledger", "postgresql://me@host/database"]):
             CliRunner().invoke(app, [*verb, "--storage", str(tmp_path), *ledger], catch_exceptions=False)
         assert [asked[len(asked) // 2 - 1], asked[-1]] == [None, "postgresql://me@host/database"]
