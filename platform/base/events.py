@@ -21,7 +21,7 @@ class TrialUpdate:
     key: str
     state: str
     """RUNNING, COMPLETE, PRUNED or FAIL."""
-    params: dict[str, float] = field(default_factory=dict)
+    params: dict[str, Any] = field(default_factory=dict)
     step: int = 0
     steps: int
     miou: float | None = None

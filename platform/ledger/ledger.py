@@ -23,7 +23,7 @@ from .origin import FROM, Origin, inherit, refuse_changes
 from .ownership import Owner, Ownership, claim, fence, owner_of
 from .pruners import pruner_of
 from .rows import Row
-from .samplers import distributions_of, sampler_of
+from .samplers import distributions_of, sampler_of, suggest
 
 _SPEC = "advseg.spec"
 _ORIGIN = "advseg.origin"
@@ -126,9 +126,8 @@ class Ledger:
             if row.state is TrialState.RUNNING and row.params.keys() != self._space.keys():
                 self._take_sampler_for(row.number)
                 trial = optuna.Trial(self._study, self._trial_ids[row.number])
-                for key in self._space:
-                    asked = self._sweep.space[key]
-                    trial.suggest_float(key, asked.low, asked.high, log=asked.log)
+                for key, distribution in self._space.items():
+                    suggest(trial, key, distribution)
 
 
 def open_ledger(storage: Path, spec: Spec, origin: Origin, owner: Owner | None = None) -> Ledger:
@@ -298,13 +297,9 @@ def _own_rows(study: optuna.Study, database: RDBStorage) -> list[Row]:
 def _row(trial: FrozenTrial, accounts: Mapping[int, Account]) -> Row:
     return Row(
         number=trial.number,
-        params=_floats(trial.params),
+        params=dict(trial.params),
         state=trial.state,
         reason=trial.user_attrs.get(_REASON, ""),
         curve=dict(sorted(trial.intermediate_values.items())),
         account=accounts.get(trial.number, Account()),
     )
-
-
-def _floats(params: Mapping[str, float]) -> dict[str, float]:
-    return {key: float(value) for key, value in params.items()}

@@ -73,7 +73,7 @@ def inherit(
     there = {trial.user_attrs.get(FROM) for trial in study.get_trials(deepcopy=False)}
     for trial in source.get_trials(deepcopy=False, states=_LEARNT_FROM):
         key = trial.user_attrs.get(FROM) or key_of(begun.name, trial.number)
-        if key not in there and all(dist._contains(trial.params[name]) for name, dist in space.items()):
+        if key not in there and all(trial.params[name] in dimension for name, dimension in spec.sweep.space.items()):
             study.add_trial(_copied(trial, space, key))
 
 

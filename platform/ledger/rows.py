@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from optuna.trial import TrialState
 
+from ..spec.sweep import Value
 from ..workers.account import Account
 
 
@@ -14,7 +15,7 @@ class Row:
     """One trial as the ledger knows it."""
 
     number: int
-    params: dict[str, float]
+    params: dict[str, Value]
     state: TrialState
     reason: str
     """Why it failed or was stopped; empty otherwise."""

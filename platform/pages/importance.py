@@ -1,13 +1,13 @@
 """Which parameters of a sweep decide the mean IoU."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import optuna
-from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
 
 from ..ledger.rows import Row
+from .tried import tried, varied
 
 ENOUGH = 4
 """Complete trials below which nothing is said of importance."""
@@ -27,21 +27,14 @@ def importances(rows: Sequence[Row]) -> dict[str, float]:
     ]
     if len(points) < ENOUGH or len({value for _, value in points}) == 1:
         return {}
-    ranges = _ranges([params for params, _ in points])
+    everywhere = [
+        name for name in varied([params for params, _ in points]) if all(name in params for params, _ in points)
+    ]
+    ranges = tried([{name: params[name] for name in everywhere} for params, _ in points])
     study = optuna.create_study(direction="maximize")
     for params, value in points:
-        varied = {name: params[name] for name in ranges}
-        study.add_trial(create_trial(params=varied, distributions=ranges, value=value))
+        point = {name: params[name] for name in everywhere}
+        study.add_trial(create_trial(params=point, distributions=ranges, value=value))
     forest = optuna.importance.MeanDecreaseImpurityImportanceEvaluator(seed=0)
     shares = optuna.importance.get_param_importances(study, evaluator=forest)
     return {name: float(share) for name, share in shares.items()}
-
-
-def _ranges(points: Sequence[Mapping[str, float]]) -> dict[str, BaseDistribution]:
-    """What was tried of each parameter that varies. To a forest it is nothing how much more was allowed."""
-    columns = {name: [point[name] for point in points] for name in set[str](points[0]).intersection(*points)}
-    return {
-        name: FloatDistribution(min(column), max(column))
-        for name, column in sorted(columns.items())
-        if min(column) < max(column)
-    }

@@ -3,10 +3,9 @@
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import optuna
-from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from optuna.visualization import (
     plot_intermediate_values,
@@ -19,7 +18,8 @@ from plotly.graph_objects import Bar, Figure
 from ..ledger.rows import Row, best_first, best_row
 from .importance import importances
 from .sweep_page import NO_IMPORTANCE
-from .terminal import short, states
+from .terminal import short_names, states
+from .tried import tried, varied
 
 MIOU = "mIoU, %"
 CURVES = 100
@@ -58,11 +58,8 @@ def plots_of(rows: Sequence[Row], logarithmic: Collection[str], baseline: float 
 
 
 def study_of(rows: Sequence[Row], logarithmic: Collection[str] = ()) -> optuna.Study:
-    """Trials as a study in memory that numbers them as the ledger does: others that it has had wait in it for ever.
-
-    A parameter ranges over what was tried of it, so that a first point may lie anywhere.
-    """
-    ranges = _ranges([row.params for row in rows], logarithmic)
+    """Trials as a study in memory that numbers them as the ledger does: others that it has had wait in it for ever."""
+    ranges = tried([row.params for row in rows], logarithmic)
     known = {row.number: row for row in rows}
     study = optuna.create_study(direction="maximize")
     study.add_trials(_trial(known.get(number), ranges) for number in range(max(known, default=-1) + 1))
@@ -79,14 +76,6 @@ def _trial(row: Row | None, ranges: Mapping[str, BaseDistribution]) -> FrozenTri
         value=row.value if row.state is TrialState.COMPLETE else None,
         intermediate_values=row.curve,
     )
-
-
-def _ranges(points: Sequence[Mapping[str, float]], logarithmic: Collection[str]) -> dict[str, BaseDistribution]:
-    columns = {name: [point[name] for point in points if name in point] for name in set(chain.from_iterable(points))}
-    return {
-        name: FloatDistribution(min(column), max(column), log=name in logarithmic and min(column) > 0)
-        for name, column in columns.items()
-    }
 
 
 def _complete_trials(
@@ -128,11 +117,11 @@ def _history(study: optuna.Study, points: Sequence[Row], baseline: float | None)
 
 
 def _parallel(study: optuna.Study, points: Sequence[Row]) -> Figure | str:
-    varied = _varied(points)
-    if len(varied) < 2:
-        return f"Fewer than two parameters vary among complete trials: {', '.join(map(short, varied)) or 'none'}."
-    figure = plot_parallel_coordinate(study, params=varied, target_name=MIOU)
-    figure.update_xaxes(ticktext=[MIOU, *map(short, varied)])
+    names = short_names(varied([row.params for row in points]))
+    if len(names) < 2:
+        return f"Fewer than two parameters vary among complete trials: {', '.join(names.values()) or 'none'}."
+    figure = plot_parallel_coordinate(study, params=list(names), target_name=MIOU)
+    figure.update_xaxes(ticktext=[MIOU, *names.values()])
     # The lowest trials are nearly white.
     return figure.update_layout(height=_HEIGHT, plot_bgcolor="#d4d4d4")
 
@@ -140,14 +129,15 @@ def _parallel(study: optuna.Study, points: Sequence[Row]) -> Figure | str:
 def _slices(study: optuna.Study, points: Sequence[Row], baseline: float | None) -> Figure:
     figure = plot_slice(study, target_name=MIOU)
     _mark_baseline(figure, _values(points), baseline)
-    figure.for_each_xaxis(lambda axis: axis.update(title_text=short(axis.title.text)))
+    names = short_names({name for row in points for name in row.params})
+    figure.for_each_xaxis(lambda axis: axis.update(title_text=names[axis.title.text]))
     return figure.update_layout(height=_HEIGHT)
 
 
 def _importance(shares: Mapping[str, float]) -> Figure | str:
     if not shares:
         return f"{NO_IMPORTANCE}."
-    names = [short(name) for name in shares]
+    names = list(short_names(shares).values())
     figure = Figure(Bar(x=list(shares.values()), y=names, orientation="h"))
     figure.update_xaxes(range=[0, 1], tickformat=".0%", title_text="share of what varies the mIoU of complete trials")
     figure.update_yaxes(autorange="reversed")
@@ -166,12 +156,6 @@ def _mark_baseline(figure: Figure, values: Sequence[float], baseline: float | No
         annotation={"text": "baseline", "font": {"size": 10, "color": "#c0392b"}},
     )
     figure.update_yaxes(range=[min(known) - margin, max(known) + margin])
-
-
-def _varied(points: Sequence[Row]) -> list[str]:
-    """Parameters of which complete trials have more than one value."""
-    names = sorted(set(chain.from_iterable(row.params for row in points)))
-    return [name for name in names if len({row.params[name] for row in points if name in row.params}) > 1]
 
 
 def _values(points: Sequence[Row]) -> list[float]:

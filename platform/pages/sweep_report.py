@@ -13,10 +13,11 @@ from ..base.keys import BASELINE, directory_of, key_of
 from ..ledger.ledger import read_rows, read_spec
 from ..ledger.rows import Row, best_first, best_row
 from ..spec.spec import Spec
+from ..spec.sweep import Range
 from .html_page import heading, note, page, paragraph, pictures, plot, table, write_page
 from .sweep_page import baseline_miou, totals_line, verdict_line
 from .sweep_plots import MIOU, Plot, plots_of
-from .terminal import duration, number, percent, short
+from .terminal import duration, number, percent, short_names
 
 REPORT = "report.html"
 """The report in a sweep's folder, and as an artifact of its run."""
@@ -35,7 +36,7 @@ def write_report(storage: Path, sweep: str, ledger: str | None, path: Path) -> N
     spec = _spec(storage, sweep, ledger)
     baseline = baseline_miou(storage, sweep)
     space = spec.sweep.space if spec and spec.sweep else {}
-    plots = plots_of(rows, {key for key, asked in space.items() if asked.log}, baseline)
+    plots = plots_of(rows, {key for key, asked in space.items() if isinstance(asked, Range) and asked.log}, baseline)
     parts = [
         note(f"written on {datetime.now(UTC):%Y-%m-%d at %H:%M} UTC"),
         note(_dataset_line(spec, _digest(storage, sweep))),
@@ -77,7 +78,7 @@ def _trials(sweep: str, rows: Sequence[Row], spec: Spec | None) -> Iterator[str]
         return
     names = sorted({name for row in rows for name in row.params})
     steps = f"/{spec.trainer.steps}" if spec else ""
-    headings = ("trial", *map(short, names), MIOU, "step", "state", "attempts", "device time", "reason")
+    headings = ("trial", *short_names(names).values(), MIOU, "step", "state", "attempts", "device time", "reason")
     cells = (
         (
             str(row.number),

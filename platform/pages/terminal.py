@@ -1,7 +1,7 @@
 """Tables and lines for the terminal."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from rich.bar import Bar
@@ -12,6 +12,7 @@ from rich.text import Text
 
 from ..base.events import TrialUpdate, Verdict
 from ..ledger.rows import Row, beats
+from ..spec.sweep import Value
 from .sparkline import Scale, sparkline
 
 _STYLES = {"RUNNING": "cyan", "COMPLETE": "green", "PRUNED": "yellow", "FAIL": "red"}
@@ -67,26 +68,27 @@ def console_for(table: Table) -> Console:
 def importance_table(shares: Mapping[str, float]) -> Table:
     """Parameters with their shares as bars."""
     table = Table(title="parameter importance", title_justify="left", box=None, show_header=False)
+    names = short_names(shares)
     for name, share in shares.items():
-        table.add_row(short(name), f"{share:.0%}", Bar(1, 0, share, width=40))
+        table.add_row(names[name], f"{share:.0%}", Bar(1, 0, share, width=40))
     return table
 
 
 def _trial_table(
-    title: str, params: Sequence[dict[str, float]], *, justify: Literal["left", "right"]
+    title: str, params: Sequence[Mapping[str, Value]], *, justify: Literal["left", "right"]
 ) -> tuple[Table, list[str]]:
     """An empty table of trials, whose own column is justified as asked, and the parameters that have columns."""
     table = Table(title=title, title_justify="left")
     names = sorted({name for each in params for name in each})
     table.add_column("trial", justify=justify)
-    for heading in (*(short(name) for name in names), "step", "mIoU"):
+    for heading in (*short_names(names).values(), "step", "mIoU"):
         table.add_column(heading, justify="right")
     return table, names
 
 
 def update_line(update: TrialUpdate) -> str:
     """One update as a line."""
-    params = "  ".join(f"{short(name)} {number(value)}" for name, value in sorted(update.params.items()))
+    params = "  ".join(f"{short} {number(update.params[name])}" for name, short in short_names(update.params).items())
     parts = [
         f"{update.key:<20}",
         f"step {update.step:>5}/{update.steps}",
@@ -111,14 +113,33 @@ def verdict_text(verdict: Verdict) -> str:
     return "\n".join(lines)
 
 
-def short(name: str) -> str:
-    """The last part of a dotted key."""
-    return name.rpartition(".")[2]
+def short_names(names: Iterable[str]) -> dict[str, str]:
+    """Dotted keys with as few of their last parts as tell them apart, in alphabetical order of the keys."""
+    parts = {name: name.split(".") for name in sorted(names)}
+
+    def last(name: str, count: int) -> str:
+        return ".".join(parts[name][-count:])
+
+    def is_unique(name: str, count: int) -> bool:
+        return sum(last(other, count) == last(name, count) for other in parts) == 1
+
+    return {
+        name: last(name, next((count for count in range(1, len(own)) if is_unique(name, count)), len(own)))
+        for name, own in parts.items()
+    }
 
 
-def number(value: float | None) -> str:
-    """Three significant digits."""
-    return "" if value is None else f"{value:.3g}"
+def number(value: Value) -> str:
+    """Three significant digits of a number, whole numbers in full; anything else as it is written in a spec."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return str(value).lower()
+        case float():
+            return f"{value:.3g}"
+        case _:
+            return str(value)
 
 
 def percent(value: float | None) -> str:

@@ -29,6 +29,7 @@ _RULES = {
     "greater_than_equal": "must be at least {ge}",
     "greater_than": "must be above {gt}",
     "too_long": "must have at most {max_length} values",
+    "too_short": "must have at least {min_length} values",
     "literal_error": "must be {expected}",
 }
 
@@ -118,7 +119,9 @@ def _fields_at(kind: Any, location: tuple[int | str, ...]) -> list[str]:
 
 def _child(kind: Any, part: int | str) -> Any:
     """The type one step further: a field's, an item's, or the member of a union that a tag chooses."""
-    members = [member for member in _members(kind) if member is not type(None)]
+    members = [member for member in members_of(kind) if member is not type(None)]
+    if named := [member for member in _tagged(kind) if part in member.__metadata__]:
+        return members_of(named[0])[0]
     for member in members:
         hints = _hints(member)
         if len(members) > 1 and any(part in get_args(hint) for hint in hints.values()):
@@ -130,14 +133,25 @@ def _child(kind: Any, part: int | str) -> Any:
     return members[0]
 
 
-def _members(kind: Any) -> list[Any]:
+def _tagged(kind: Any) -> list[Any]:
+    """The members of a union that carry a tag."""
     if get_origin(kind) is Annotated:
-        return _members(get_args(kind)[0])
-    return list(get_args(kind)) if get_origin(kind) in (Union, UnionType) else [kind]
+        return _tagged(get_args(kind)[0])
+    parts = get_args(kind) if get_origin(kind) in (Union, UnionType) else ()
+    return [part for part in parts if get_origin(part) is Annotated]
+
+
+def members_of(kind: Any) -> list[Any]:
+    """The types of a union, without what they are annotated with; of any other type that alone."""
+    if get_origin(kind) is Annotated:
+        return members_of(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        return [member for part in get_args(kind) for member in members_of(part)]
+    return [kind]
 
 
 def _hints(kind: Any) -> dict[str, Any]:
-    kind = _members(kind)[0]
+    kind = members_of(kind)[0]
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         names = set(kind.model_fields)
     elif dataclasses.is_dataclass(kind):

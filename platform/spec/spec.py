@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
-from typing import Any, Literal, Self, get_type_hints
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -15,14 +17,7 @@ from .ledger_address import LedgerUrl
 from .presets import Preset
 from .resources import Resources
 from .section import Section
-from .sweep import Name, Sweep
-
-SEARCHABLE = {
-    f"trainer.{name}": get_type_hints(TrainerSettings, include_extras=True)[name]
-    for name in ("lambda_adv", "lambda_semi_adv", "lambda_semi", "threshold")
-}
-"""Keys that a sweep may vary, with their types."""
-
+from .sweep import Name, Sweep, Value
 
 Variant = Literal["supervised", "adversarial", "self-taught", "semi"]
 """A spec itself (semi), or with some lambdas at 0: without L_semi (adversarial), L_adv (self-taught) or both."""
@@ -71,13 +66,9 @@ class Spec(Section):
         """What the trainer needs of it. Raises ValueError if its parts do not go together."""
         return Recipe(segmenter=self.model, discriminator=self.discriminator, trainer=self.trainer)
 
-    def with_values(self, values: dict[str, float]) -> "Spec":
+    def with_values(self, values: Mapping[str, Value]) -> "Spec":
         """This spec with some keys, e.g. `trainer.lambda_adv`, set to other values."""
-        document = self.model_dump(mode="json")
-        for key, value in values.items():
-            section, _, name = key.partition(".")
-            document[section][name] = value
-        return Spec.model_validate(document)
+        return Spec.model_validate(with_values(self.model_dump(mode="json"), values))
 
     def variant(self, name: Variant) -> "Spec":
         """This spec with some lambdas at 0: the same labels and steps."""
@@ -98,3 +89,15 @@ class Spec(Section):
     def digest(self) -> str:
         """The identity in 64 digits."""
         return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
+
+
+def with_values(document: Mapping[str, Any], values: Mapping[str, Value]) -> dict[str, Any]:
+    """A spec's document, as JSON, with some dotted keys set to other values."""
+    changed = deepcopy(dict(document))
+    for key, value in values.items():
+        *path, name = key.split(".")
+        section = changed
+        for part in path:
+            section = section.setdefault(part, {})
+        section[name] = value
+    return changed

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from ...models.architectures import DeepLabSettings
 from ...trainers.data.layouts import TREES
@@ -14,8 +14,11 @@ from ...trainers.errors import UserError
 from ..base.keys import S3
 from .errors import Problem, problems_of
 from .presets import apply_preset
-from .spec import SEARCHABLE, Spec
-from .sweep import Sweep
+from .space import check_space
+from .spec import Spec
+from .sweep import DIMENSION_KEYS, Sweep
+
+SPACE = "sweep.space."
 
 
 class SpecError(UserError):
@@ -100,8 +103,10 @@ def parse_spec(document: dict[str, Any], *, source: str) -> Spec:
     problems += _missing_files(document)
     # Checked even where other sections are wrong, so that all problems are told at once.
     if sweep := _valid_sweep(document):
-        problems += _unsearchable(sweep)
+        sweep, found = check_space(document, sweep)
+        problems += found
     if spec:
+        spec = spec.model_copy(update={"sweep": sweep})
         problems += _unfit_workers(spec)
     if problems or spec is None:
         lines = [str(problem) for problem in problems]
@@ -116,27 +121,6 @@ def _valid_sweep(document: dict[str, Any]) -> Sweep | None:
         return Sweep.model_validate(document.get("sweep"))
     except ValidationError:
         return None
-
-
-def _unsearchable(sweep: Sweep) -> Iterable[Problem]:
-    """Problems of the space that concern other sections: unknown keys, and values that the trainer refuses."""
-    for key, range_ in sweep.space.items():
-        if key not in SEARCHABLE:
-            yield Problem.unknown(f"sweep.space.{key}", SEARCHABLE)
-            continue
-        for end in ("low", "high"):
-            yield from _refused(f"sweep.space.{key}.{end}", key, getattr(range_, end))
-    if not sweep.space:
-        yield Problem("sweep.space", "is empty: name at least one key, such as trainer.lambda_adv")
-    for number, point in enumerate(sweep.first):
-        for key, value in point.items():
-            where = f"sweep.first.{number}.{key}"
-            if key not in sweep.space:
-                yield Problem.unknown(where, sweep.space)
-            elif not sweep.space[key].low <= value <= sweep.space[key].high:
-                yield Problem(where, f"must lie in the key's range in sweep.space, but is {value}")
-        for key in sweep.space.keys() - point.keys():
-            yield Problem(f"sweep.first.{number}", f"lacks a value for {key}")
 
 
 def _unfit_workers(spec: Spec) -> Iterable[Problem]:
@@ -154,13 +138,6 @@ def _unfit_workers(spec: Spec) -> Iterable[Problem]:
             "synchronised needs GPUs where several workers train, but resources.gpus_per_worker is 0: "
             "raise it, or use batch or frozen",
         )
-
-
-def _refused(where: str, key: str, value: float) -> Iterable[Problem]:
-    try:
-        TypeAdapter(SEARCHABLE[key]).validate_python(value)
-    except ValidationError as error:
-        yield Problem(where, problems_of(error, Spec, value)[0].text)
 
 
 def _missing_files(document: dict[str, Any]) -> Iterable[Problem]:
@@ -200,12 +177,15 @@ def _section(document: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _set(document: dict[str, Any], key: str, value: Any, where: str = "") -> None:
     """Set a dotted key of nested mappings, making those that are missing. Keys that hold dots are met whole."""
-    known = [*document, *(SEARCHABLE if where == "sweep.space." else ())]
-    for name in known:
-        if key.startswith(f"{name}.") and isinstance(document.setdefault(name, {}), dict):
+    for name in sorted(document, key=len, reverse=True):
+        if key.startswith(f"{name}.") and isinstance(document[name], dict):
             return _set(document[name], key.removeprefix(f"{name}."), value, f"{where}{name}.")
-    name, dot, rest = key.partition(".")
-    if key in known or not dot:
+    if where == SPACE and key not in document:
+        # What is below it is one key of the spec and then, perhaps, one of its range.
+        name, dot, rest = key.rpartition(".") if key.rpartition(".")[2] in DIMENSION_KEYS else (key, "", "")
+    else:
+        name, dot, rest = key.partition(".")
+    if key in document or not dot:
         document[key] = value
         return None
     document[name] = {}

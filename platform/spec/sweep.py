@@ -1,8 +1,10 @@
 """What a job spec says of a sweep: what to search, how, for how long, and when to give a trial up."""
 
-from typing import Annotated, Literal, Self
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from .section import Section
 
@@ -10,13 +12,19 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{1,62}$")]
 """Lower-case letters, digits and hyphens: what Ray, MLflow, file systems and URLs all take."""
 
 
-class Range(Section):
-    """Values that a sweep may try for one key."""
+Value = bool | int | float | str | None
+"""What a sweep may give a key."""
 
-    low: float
-    high: float
+
+class Range(Section):
+    """Numbers that a sweep may try for one key; whole numbers alone if the key holds such."""
+
+    low: int | float
+    high: int | float
     log: bool = False
     """Draw uniformly in the logarithm; the range must then lie above 0."""
+    step: Annotated[int | float, Field(gt=0)] | None = None
+    """Distance between the values, from `low` to `high`; by default 1 for whole numbers, and none for others."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -24,7 +32,62 @@ class Range(Section):
             raise ValueError(f"low must be below high, but low is {self.low} and high is {self.high}")
         if self.log and self.low <= 0:
             raise ValueError(f"a logarithmic range must lie above 0, but low is {self.low}")
+        if self.step is not None:
+            if self.log:
+                raise ValueError(f"a logarithmic range takes no step, but step is {self.step}: remove either")
+            intervals = (self.high - self.low) / self.step
+            if not (math.isfinite(intervals) and math.isclose(intervals, round(intervals), rel_tol=1e-9)):
+                raise ValueError(f"step must divide high - low, {self.high - self.low:g}, but is {self.step:g}")
         return self
+
+    @property
+    def whole(self) -> bool:
+        """Whether the values are whole numbers."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    @property
+    def spacing(self) -> int | float | None:
+        """Distance between the values; None if any value between the ends may be tried."""
+        return 1 if self.step is None and self.whole and not self.log else self.step
+
+    @property
+    def count(self) -> int | None:
+        """How many values there are; None if they are not evenly spaced."""
+        return None if self.spacing is None else round((self.high - self.low) / self.spacing) + 1
+
+    def __contains__(self, value: object) -> bool:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not self.low <= value <= self.high:
+            return False
+        if self.spacing is None:
+            return not self.whole or isinstance(value, int)
+        place = (value - self.low) / self.spacing
+        return math.isclose(place, round(place), rel_tol=1e-9, abs_tol=1e-9)
+
+
+class Choices(Section):
+    """Values that a sweep may try for one key, in no order."""
+
+    choices: Annotated[tuple[Value, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _different(self) -> Self:
+        seen = {(type(choice), choice) for choice in self.choices}
+        if len(seen) < len(self.choices):
+            raise ValueError(f"choices must differ, but are {', '.join(map(str, self.choices))}")
+        return self
+
+    def __contains__(self, value: object) -> bool:
+        return (type(value), value) in {(type(choice), choice) for choice in self.choices}
+
+
+def _kind(dimension: Any) -> str:
+    names = isinstance(dimension, Choices) or (isinstance(dimension, Mapping) and "choices" in dimension)
+    return "choices" if names else "range"
+
+
+Dimension = Annotated[Annotated[Range, Tag("range")] | Annotated[Choices, Tag("choices")], Discriminator(_kind)]
+"""What a sweep may try for one key."""
+DIMENSION_KEYS = (*Range.model_fields, *Choices.model_fields)
 
 
 class Tpe(Section):
@@ -46,7 +109,8 @@ class Grid(Section):
 
     name: Literal["grid"]
     values: Annotated[int, Field(ge=2)]
-    """Values for each key, evenly spaced from its low to its high end; in the logarithm if its range is logarithmic."""
+    """Values for each range, evenly spaced from its low to its high end, in the logarithm if it is logarithmic; fewer
+    where it has fewer. Of choices all are tried."""
 
 
 class QuasiRandom(Section):
@@ -120,9 +184,9 @@ class Sweep(Section):
     trials: Annotated[int, Field(ge=1)]
     concurrency: Annotated[int, Field(ge=1)] = 2
     """Trials that run at the same time."""
-    space: dict[str, Range]
-    """Ranges by key, e.g. `trainer.lambda_adv`."""
-    first: tuple[dict[str, float], ...] = ()
+    space: dict[str, Dimension]
+    """Ranges and choices by key, e.g. `trainer.lambda_adv`: of any number or choice that determines a result."""
+    first: tuple[dict[str, Value], ...] = ()
     """Points to try before the sampler proposes any; the paper's, for example."""
     sampler: Sampler = Tpe()
     pruner: Pruner | None = None

@@ -1,11 +1,13 @@
 """The tasks of a sweep."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..base.keys import BASELINE
 from ..ledger.rows import Row
 from ..spec.spec import Spec
+from ..spec.sweep import Value
 from ..tracking.identity import trial_identity
 from ..workers.lease import Attempt
 from ..workers.task import Task
@@ -24,7 +26,7 @@ class Tasks:
         """The supervised baseline's."""
         return self._task(self.spec.supervised(), BASELINE, 1)
 
-    def __call__(self, number: int, params: dict[str, float], attempt: int, halvings: int) -> Task:
+    def __call__(self, number: int, params: Mapping[str, Value], attempt: int, halvings: int) -> Task:
         task = self._task(self.spec.with_values(params), number, attempt)
         for _ in range(halvings):
             task = task.halved()

@@ -1,7 +1,7 @@
 """The trials of a sweep on Ray Tune. Tune executes; what is decided is in the ledger."""
 
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from ..base.keys import ATTEMPT, FAILURE, HALVINGS, KIND, METRIC, NUMBER, PARAMS
 from ..ledger.ledger import Ledger
 from ..spec.resources import Resources
 from ..spec.spec import Spec
+from ..spec.sweep import Value
 from ..workers import preemption
 from ..workers.execute import run_task
 from ..workers.failures import failure_of
@@ -26,7 +27,7 @@ from .attempts import Attempts
 from .search import LedgerScheduler, LedgerSearcher
 from .watchdog import Watchdog
 
-MakeTask = Callable[[int, dict[str, float], int, int], Task]
+MakeTask = Callable[[int, Mapping[str, Value], int, int], Task]
 """The task of an attempt by trial number, parameters, attempt and halvings of the micro-batch."""
 
 

@@ -1,0 +1,168 @@
+"""What a sweep may vary: any number, whole number or choice of a spec that determines a training's result."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from .errors import Problem, members_of, problems_of
+from .spec import Spec, with_values
+from .sweep import Choices, Dimension, Range, Sweep, Value
+
+_SECTIONS = ("model", "discriminator", "trainer")
+_SAME_FOR_ALL = {
+    "trainer.steps": "the trials of a sweep are compared step by step, so all make the same",
+    "trainer.evaluate_every": "the trials of a sweep are compared step by step, so all report at the same",
+    "trainer.collapse_patience": "it does not determine a training's result",
+    "trainer.speed.prefetch": "it does not determine a training's result",
+}
+_ELSEWHERE = {"dataset": "all trials of a sweep learn from the same data"}
+_TRIED = 64
+"""Whole numbers of a range that are all tried in the spec; of more, and of other numbers, the ends alone."""
+
+
+def searchable(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys of a spec's document that a sweep may vary, with their types. A section that is not valid has none."""
+    return {key: hint for key, hint in _leaves(document).items() if key not in _SAME_FOR_ALL and _is_scalar(hint)}
+
+
+def check_space(document: dict[str, Any], sweep: Sweep) -> tuple[Sweep, list[Problem]]:
+    """The sweep with values of its keys' own types, and what is wrong with its space and first points.
+
+    Ends and choices are put into the spec, which says of them what it would say of a value of its own.
+    """
+    known, problems = searchable(document), []
+    if not sweep.space:
+        problems.append(Problem("sweep.space", "is empty: name at least one key, such as trainer.lambda_adv"))
+    space: dict[str, Dimension] = {}
+    for key, dimension in sweep.space.items():
+        found = (
+            [_unknown(key, document, known)]
+            if key not in known
+            else list(_refused(document, key, dimension, known[key]))
+        )
+        problems += found
+        space[key] = dimension if found else _typed(dimension, known[key])
+    first = tuple({key: _value(known.get(key, str), value) for key, value in point.items()} for point in sweep.first)
+    problems += chain.from_iterable(_unfit(point, space, f"sweep.first.{n}") for n, point in enumerate(first))
+    return (sweep if problems else sweep.model_copy(update={"space": space, "first": first})), problems
+
+
+def _leaves(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The types of all keys of the sections that determine a training's result, as the document chooses them."""
+    hints = get_type_hints(Spec, include_extras=True)
+    defaults = {name: field.default for name, field in Spec.model_fields.items()}
+    return dict(
+        chain.from_iterable(_below(name, hints[name], document.get(name), defaults[name]) for name in _SECTIONS)
+    )
+
+
+def _below(key: str, hint: Any, written: Any, default: Any) -> Iterator[tuple[str, Any]]:
+    """The keys of the settings that a key holds: of the kind that is written, or else of the default; or the key."""
+    kinds = [kind for kind in members_of(hint) if dataclasses.is_dataclass(kind)]
+    if not kinds:
+        yield key, hint
+        return
+    chosen = type(default) if type(default) in kinds else kinds[0]
+    if isinstance(written, Mapping):
+        chosen = next((kind for kind in kinds if _is_chosen(kind, written)), chosen)
+    hints = get_type_hints(chosen, include_extras=True)
+    for field in dataclasses.fields(chosen):
+        inner = written.get(field.name) if isinstance(written, Mapping) else None
+        yield from _below(f"{key}.{field.name}", hints[field.name], inner, field.default)
+
+
+def _is_chosen(kind: Any, written: Mapping[str, Any]) -> bool:
+    """Whether a field that names the kind of settings has a value of this kind."""
+    return any(written.get(name) in get_args(hint) for name, hint in get_type_hints(kind).items() if get_args(hint))
+
+
+def _is_scalar(hint: Any) -> bool:
+    return all(member in (bool, int, float, type(None)) or get_origin(member) is Literal for member in members_of(hint))
+
+
+def _is_number(hint: Any) -> bool:
+    return any(member in (int, float) for member in members_of(hint))
+
+
+def _unknown(key: str, document: Mapping[str, Any], known: Iterable[str]) -> Problem:
+    where = f"sweep.space.{key}"
+    if key in _SAME_FOR_ALL:
+        return Problem(where, f"cannot be varied: {_SAME_FOR_ALL[key]}")
+    section = key.partition(".")[0]
+    if section in _ELSEWHERE:
+        return Problem(where, f"cannot be varied: {_ELSEWHERE[section]}")
+    if section in Spec.model_fields and section not in _SECTIONS:
+        return Problem(where, f"cannot be varied: {section} does not determine a training's result")
+    if key in _leaves(document):
+        return Problem(where, "cannot be varied: it is neither a number nor a choice")
+    return Problem.unknown(where, known)
+
+
+def _refused(document: dict[str, Any], key: str, dimension: Dimension, hint: Any) -> Iterator[Problem]:
+    """What the spec says of the values that a sweep may give a key, at the first of them of which it says so."""
+    where = f"sweep.space.{key}"
+    if isinstance(dimension, Range) and not _is_number(hint):
+        yield Problem(where, "has no range: name its values, as in {choices: [...]}")
+        return
+    without = {**{name: part for name, part in document.items() if name != "sweep"}, "job": "train"}
+    before = set(_problems(without))
+    told: set[str] = set()
+    for end, value in _tried(dimension):
+        for problem in _problems(with_values(without, {key: value})):
+            if problem not in before and problem.text not in told:
+                told.add(problem.text)
+                own = problem.key in (key, "")
+                yield Problem(f"{where}{end}", problem.text if own else f"with {value}, {problem}")
+    if isinstance(dimension, Range) and dimension.step is not None and int in members_of(hint) and dimension.step % 1:
+        yield Problem(f"{where}.step", f"must be a whole number, but is {dimension.step}")
+
+
+def _tried(dimension: Dimension) -> Iterator[tuple[str, Value]]:
+    """Values of a dimension, and what names them below its key."""
+    if isinstance(dimension, Choices):
+        yield from ((f".choices.{number}", choice) for number, choice in enumerate(dimension.choices))
+        return
+    yield from ((".low", dimension.low), (".high", dimension.high))
+    if dimension.whole and dimension.count is not None and dimension.count <= _TRIED:
+        yield from (("", dimension.low + place * (dimension.spacing or 1)) for place in range(1, dimension.count - 1))
+
+
+def _problems(document: dict[str, Any]) -> list[Problem]:
+    try:
+        Spec.model_validate(document)
+    except ValidationError as error:
+        return problems_of(error, Spec, document)
+    return []
+
+
+def _typed(dimension: Dimension, hint: Any) -> Dimension:
+    """A dimension with values of a key's own type: 1 is 1.0 to a key that holds any number."""
+    if isinstance(dimension, Choices):
+        return Choices(choices=tuple(_value(hint, choice) for choice in dimension.choices))
+    step = None if dimension.step is None else _value(hint, dimension.step)
+    return Range(low=_value(hint, dimension.low), high=_value(hint, dimension.high), log=dimension.log, step=step)
+
+
+def _value(hint: Any, value: Value) -> Any:
+    """A value in the type of a key: 1 becomes 1.0 where any number may stand, and 1e-3, a text to YAML, a number."""
+    kind = next((member for member in members_of(hint) if member in (int, float)), None)
+    if kind is None or value is None:
+        return value
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError:
+        return value
+
+
+def _unfit(point: Mapping[str, Value], space: Mapping[str, Dimension], where: str) -> Iterator[Problem]:
+    for key, value in point.items():
+        if key not in space:
+            yield Problem.unknown(f"{where}.{key}", space)
+        elif value not in space[key]:
+            rule = "be one of its choices" if isinstance(space[key], Choices) else "lie in the key's range"
+            yield Problem(f"{where}.{key}", f"must {rule} in sweep.space, but is {value}")
+    for key in space.keys() - point.keys():
+        yield Problem(where, f"lacks a value for {key}")
