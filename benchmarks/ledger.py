@@ -19,7 +19,8 @@ from demo_task import demo_spec, write_data
 from optuna.trial import TrialState, create_trial
 from timing import machine
 
-from advseg.platform.ledger.ledger import Ledger, open_ledger
+from advseg.platform.ledger.ledger import Ledger
+from advseg.platform.ledger.opening import open_ledger
 from advseg.platform.ledger.origin import Origin
 from advseg.platform.ledger.samplers import distributions_of
 from advseg.platform.spec.ledger_address import database_url

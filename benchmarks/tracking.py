@@ -61,7 +61,7 @@ def compare(data: Path, folder: Path, tracking_uri: str, rounds: int) -> None:
 
     timings = interleaved({"off": steps, "on": tracked_steps, "away": steps_without_answer}, rounds=rounds, warmup=2)
     settle()
-    reporter.close("COMPLETE", "")
+    reporter.close()
     lost.leave()
     print(timings.table())
     print(f"with tracking a step takes {1 / timings.speedup('on'):.3f} of the time without; {reports} reports arrived")

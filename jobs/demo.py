@@ -14,9 +14,8 @@ from rich.console import Console
 from ..platform.base.exits import exit_status
 from ..platform.base.home import find_home
 from ..platform.base.keys import BASELINE, directory_of, key_of
-from ..platform.ledger.ledger import read_rows
-from ..platform.ledger.rows import beats, best_row
-from ..platform.pages.sweep_page import baseline_miou, print_sweep
+from ..platform.ledger.reading import read_sweep
+from ..platform.pages.sweep_page import print_sweep
 from ..platform.pages.sweep_report import REPORT
 from ..platform.registry.registry import CHAMPION
 from ..platform.services.connection import connect
@@ -47,8 +46,7 @@ def demo(home: Path) -> None:
     spec = load_spec(SPEC, overrides)
     assert spec.sweep
     storage = home / "runs"
-    best, bar = best_row(read_rows(storage, spec.name)), baseline_miou(storage, spec.name)
-    won = best is not None and beats(best.value, bar)
+    won = read_sweep(storage, spec.name).verdict.is_won
 
     say("4/6  pull the models from MLflow")
     shutil.rmtree(results, ignore_errors=True)

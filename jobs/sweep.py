@@ -9,31 +9,31 @@ from contextlib import closing
 
 import ray
 
-from ..platform.base.events import Stage, TrialUpdate, Verdict, emit
-from ..platform.base.keys import BASELINE, METRIC, directory_of, key_of
+from ..platform.base import events
+from ..platform.base.events import Stage, TrialUpdate, emit
+from ..platform.base.keys import BASELINE, directory_of, key_of
 from ..platform.cluster.driver import Job, run_job
 from ..platform.cluster.package import TRAINING, code_digest
 from ..platform.cluster.placement import check_ledger, concurrency_of
-from ..platform.ledger.ledger import Ledger, abandoned_sweeps, open_ledger
+from ..platform.ledger.ledger import Ledger
+from ..platform.ledger.opening import open_ledger
 from ..platform.ledger.origin import Origin
-from ..platform.ledger.rows import beats, best_row
+from ..platform.ledger.reading import abandoned_sweeps
+from ..platform.ledger.rows import Verdict, verdict_of
 from ..platform.registry.champion import crown, keep_model
 from ..platform.registry.registry import CHAMPION
-from ..platform.spec.resources import Resources
-from ..platform.spec.sweep import Retry
 from ..platform.sweep.attempts import Attempts, update_of
+from ..platform.sweep.baseline import train_baseline
 from ..platform.sweep.settler import Settler, settle_trials
 from ..platform.sweep.sync import sync_sweeps
-from ..platform.sweep.tasks import Tasks
+from ..platform.sweep.tasks import SweepTasks
 from ..platform.sweep.trials import run_trials
+from ..platform.tracking.ending import Ending, ended_by
 from ..platform.tracking.identity import sweep_identity
 from ..platform.tracking.patience import patiently
 from ..platform.tracking.runs import close_run, ensure_run, run_url
-from ..platform.workers.ray_train import follow_on_workers
-from ..platform.workers.task import Task
+from ..trainers.data.dataset import Dataset
 from ..trainers.data.opening import open_dataset
-from ..trainers.errors import FencedError
-from ..trainers.loop import read_outcome
 
 log = logging.getLogger(__name__)
 
@@ -49,73 +49,65 @@ def sweep(job: Job) -> None:
     dataset = open_dataset(spec.dataset)
     ledger = open_ledger(job.storage, spec, Origin(dataset=dataset.digest, code=code_digest(TRAINING)))
     with closing(ledger):
-        run_id = patiently(lambda: ensure_run(job.client, sweep_identity(spec.model_dump(mode="json"))))
+        run_id = patiently(lambda: ensure_run(job.client, sweep_identity(job.document)))
         job.describe(run_id)
-        tasks = Tasks(spec=spec, storage=job.storage, tracking_uri=job.tracking_uri, epoch=ledger.ownership.epoch)
-        state = "STOPPED"
-        try:
+        epoch = ledger.ownership.epoch
+        tasks = SweepTasks(document=job.document, storage=job.storage, tracking_uri=job.tracking_uri, epoch=epoch)
+
+        def end(ending: Ending) -> None:
+            patiently(lambda: settle_trials(job.client, ledger, tasks))
+            keep_report(job, ledger, run_id)
+            patiently(lambda: close_run(job.client, run_id, ending))
+
+        with ended_by(end):
             emit(Stage(text=f"supervised baseline on {baseline_resources.workers} Ray Train workers"))
-            baseline = run_baseline(tasks.baseline(), baseline_resources, settings.retry)
+            train_baseline(ledger, tasks.baseline(), baseline_resources, settings.retry)
             ledger.ownership.check()
             kept = (spec.supervised(), dataset, job.storage, key_of(spec.name, BASELINE))
             patiently(lambda: keep_model(job.client, *kept))
-            emit(Stage(text=f"{settings.trials} trials, {concurrency} at a time"))
-            for row in ledger.rows():
-                emit(update_of(row, spec.name, spec.trainer.steps))
-            with closing(Settler(job.client, ledger, tasks.of)) as settler:
-                attempts = Attempts(ledger, spec, job.storage, tell=lambda update: _tell(update, settler))
-                run_trials(spec, ledger, attempts, job.storage, concurrency, tasks)
-            if not attempts.spent:
-                raise KeyboardInterrupt
-            rows = ledger.rows()
-            best, registered = best_row(rows), None
-            if settings.register_as and best and beats(best.value, baseline):
-                ledger.ownership.check()
-                crowned = (spec, dataset, job.storage, best, settings.register_as)
-                version = patiently(lambda: crown(job.client, *crowned))
-                registered = f"{settings.register_as}@{CHAMPION} (version {version})"
+            search(job, ledger, tasks, concurrency)
+            verdict = verdict_of(ledger.rows(), ledger.baseline())
             emit(
-                Verdict(
-                    best=key_of(spec.name, best.number) if best else None,
-                    best_miou=best.value if best else None,
-                    baseline_miou=baseline,
-                    registered=registered,
+                events.Verdict(
+                    best=key_of(spec.name, verdict.best.number) if verdict.best else None,
+                    best_miou=verdict.best.value if verdict.best else None,
+                    baseline_miou=verdict.baseline,
+                    won=verdict.is_won,
+                    registered=crown_best(job, ledger, dataset, verdict),
                     url=patiently(lambda: run_url(job.client, run_id)),
                 )
             )
-            state = "COMPLETE"
-        except FencedError:
-            raise  # The runs are the new owner's.
-        except BaseException as error:
-            state = "FAIL" if isinstance(error, Exception) else state
-            _close_runs(job, tasks, ledger, run_id, state)
-            raise
-        _close_runs(job, tasks, ledger, run_id, state)
     reap_others(job)
 
 
-def run_baseline(task: Task, resources: Resources, retry: Retry) -> float:
-    """Mean IoU in percent of the supervised baseline, which is trained unless it already was."""
-    steps = task.spec["trainer"]["steps"]
-    outcome = read_outcome(task.directory)
-    if outcome is None or outcome.step < steps:
-        follow_on_workers(task, resources, retry)
-        outcome = read_outcome(task.directory)
-        assert outcome, "a finished training has a checkpoint"
-    else:
-        emit(TrialUpdate(key=task.key, state="COMPLETE", step=steps, steps=steps, miou=outcome.metrics[METRIC]))
-    return outcome.metrics[METRIC]
+def search(job: Job, ledger: Ledger, tasks: SweepTasks, concurrency: int) -> None:
+    """Run trials until the budget is spent. Raises KeyboardInterrupt if that was broken off."""
+    spec = job.spec
+    assert spec.sweep
+    emit(Stage(text=f"{spec.sweep.trials} trials, {concurrency} at a time"))
+    for row in ledger.rows():
+        emit(update_of(row, spec.name, spec.trainer.steps))
+    with closing(Settler(job.client, ledger, tasks)) as settler:
+
+        def tell(update: TrialUpdate) -> None:
+            emit(update)
+            settler.hear(update)
+
+        attempts = Attempts(ledger, spec, job.storage, tell=tell)
+        run_trials(spec, ledger, attempts, job.storage, concurrency, tasks)
+    if not attempts.spent:
+        raise KeyboardInterrupt
 
 
-def _tell(update: TrialUpdate, settler: Settler) -> None:
-    emit(update)
-    settler.hear(update)
-
-
-def _close_runs(job: Job, tasks: Tasks, ledger: Ledger, run_id: str, state: str) -> None:
-    patiently(lambda: settle_trials(job.client, job.spec.name, ledger, tasks.of))
-    keep_report(job, ledger, run_id)
-    patiently(lambda: close_run(job.client, run_id, state))
+def crown_best(job: Job, ledger: Ledger, dataset: Dataset, verdict: Verdict) -> str | None:
+    """Register the best trial, if it beats the baseline and the spec asks for it; what it is called then."""
+    assert job.spec.sweep
+    name, best = job.spec.sweep.register_as, verdict.best
+    if name is None or best is None or not verdict.is_won:
+        return None
+    ledger.ownership.check()
+    version = patiently(lambda: crown(job.client, job.spec, dataset, job.storage, best, name))
+    return f"{name}@{CHAMPION} (version {version})"
 
 
 def keep_report(job: Job, ledger: Ledger, run_id: str) -> None:

@@ -13,6 +13,7 @@ from ..platform.cluster.placement import concurrency_of
 from ..platform.spec.resources import Resources
 from ..platform.spec.sweep import Retry
 from ..platform.tracking.identity import single_identity
+from ..platform.workers.account import Account
 from ..platform.workers.ray_train import follow_on_workers
 from ..platform.workers.task import Task
 
@@ -28,7 +29,7 @@ def train(job: Job) -> None:
         identity=single_identity(job.document),
     )
     emit(Stage(text=f"training on {resources.workers} Ray Train workers"))
-    follow_on_workers(task, resources, Retry())
+    follow_on_workers(task, resources, Retry(), Account())
     # They import PyTorch and MLflow, for which the workers need not wait.
     from ..platform.registry.champion import keep_model
     from ..platform.tracking.patience import patiently

@@ -138,7 +138,7 @@ def resume(
     ledger: LedgerUrl = None,
 ) -> None:
     """Go on with a sweep by the spec in its ledger: unfinished trials first, then new ones."""
-    from ...platform.ledger.ledger import read_spec
+    from ...platform.ledger.reading import read_spec
 
     _submit(read_spec(storage or find_home() / "runs", name, _checked(ledger)), follow)
 
@@ -350,7 +350,7 @@ def _sync_abandoned(tracking_uri: str, storage: Path) -> None:
 
     if not ledger_file(storage).exists():
         return
-    from ...platform.ledger.ledger import abandoned_sweeps
+    from ...platform.ledger.reading import abandoned_sweeps
 
     if abandoned := abandoned_sweeps(storage):
         from ...platform.sweep.sync import sync_sweeps

@@ -37,6 +37,8 @@ class Verdict:
     """Key of the best complete trial."""
     best_miou: float | None
     baseline_miou: float | None
+    won: bool
+    """Whether the best trial beats the supervised baseline."""
     registered: str | None
     """`<model>@champion (version N)`, None if no trial beats the baseline or nothing is to be registered."""
     url: str

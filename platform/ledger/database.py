@@ -39,6 +39,15 @@ ACCOUNTS = Table(
     Column("checkpoint", String),
 )
 
+BASELINES = Table(
+    "advseg_baselines",
+    _METADATA,
+    Column("study_id", Integer, primary_key=True),
+    Column("state", String, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("curve", String, nullable=False),  # JSON: mean IoU in percent by step
+)
+
 
 def _to_version_1(connection: Connection) -> None:
     """Add owners and accounts. Sweeps of version 0, which held a digest, get their spec when they are next opened."""
@@ -46,7 +55,12 @@ def _to_version_1(connection: Connection) -> None:
     ACCOUNTS.create(connection, checkfirst=True)
 
 
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_to_version_1,)
+def _to_version_2(connection: Connection) -> None:
+    """Add baselines; what is known of those of before stays in their checkpoints."""
+    BASELINES.create(connection, checkfirst=True)
+
+
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_to_version_1, _to_version_2)
 """What brings a ledger from each version to the next; also one that a crash left in between."""
 
 _TRIES = 50

@@ -12,9 +12,8 @@ from ...trainers.errors import UserError
 from ..base.keys import key_of
 from ..spec.spec import Spec
 from .samplers import distributions_of
+from .study import FROM
 
-FROM = "advseg.from"
-"""Attribute of an inherited trial: its key in the sweep that ran it."""
 _LEARNT_FROM = (TrialState.COMPLETE, TrialState.PRUNED)
 
 

@@ -9,10 +9,13 @@ from optuna.trial import TrialState
 from ..spec.sweep import Value
 from ..workers.account import Account
 
+BASELINE_NUMBER = -1
+"""What stands for the number of the supervised baseline, which is no trial."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One trial as the ledger knows it."""
+    """One trial as the ledger knows it, or the supervised baseline."""
 
     number: int
     params: dict[str, Value]
@@ -28,16 +31,42 @@ class Row:
         """The newest mean IoU in percent, None before the first report."""
         return self.curve[max(self.curve)] if self.curve else None
 
+    @property
+    def step(self) -> int:
+        """The step of the newest report, 0 before the first."""
+        return max(self.curve, default=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """The best complete trial against the supervised baseline."""
+
+    best: Row | None
+    baseline: float | None
+    """Mean IoU in percent of the baseline; None unless it is complete."""
+
+    @property
+    def gain(self) -> float | None:
+        """Percentage points by which the best trial is above the baseline; None where one is missing."""
+        if self.best is None or self.best.value is None or self.baseline is None:
+            return None
+        return self.best.value - self.baseline
+
+    @property
+    def is_won(self) -> bool:
+        """Whether the best trial beats the baseline; nothing beats one that is not there."""
+        return self.gain is not None and self.gain > 0
+
+
+def verdict_of(rows: Sequence[Row], baseline: Row) -> Verdict:
+    """The verdict of a sweep."""
+    return Verdict(best=best_row(rows), baseline=baseline.value if baseline.state is TrialState.COMPLETE else None)
+
 
 def best_row(rows: Sequence[Row]) -> Row | None:
     """The complete trial of the highest mean IoU; of equals the first."""
     complete = [row for row in rows if row.state is TrialState.COMPLETE and row.value is not None]
     return max(complete, key=lambda row: (row.value or 0.0, -row.number), default=None)
-
-
-def beats(best_miou: float | None, baseline_miou: float | None) -> bool:
-    """Whether a mean IoU is better than the baseline's; nothing beats a baseline that is not there."""
-    return best_miou is not None and baseline_miou is not None and best_miou > baseline_miou
 
 
 def best_first(rows: Sequence[Row]) -> list[Row]:

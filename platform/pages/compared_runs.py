@@ -10,7 +10,8 @@ from mlflow.tracking import MlflowClient
 
 from ...trainers.errors import UserError
 from ..base.keys import BASELINE, METRIC, key_of
-from ..tracking.runs import KEY_TAG, RUN_STATUS, runs_by_key
+from ..tracking.ending import Ending, State
+from ..tracking.runs import KEY_TAG, has_ended, runs_by_key
 from ..tracking.system_metrics import PREFIX
 from .comparison import ComparedRun
 
@@ -87,7 +88,7 @@ def _of_sweep(client: MlflowClient, sweep: str, *, alone: bool, say: Callable[[s
 
 def _is_complete(run: Run) -> bool:
     miou = run.data.metrics.get(METRIC)
-    return run.info.status == RUN_STATUS["COMPLETE"] and miou is not None and math.isfinite(miou)
+    return has_ended(run, Ending(State.COMPLETE)) and miou is not None and math.isfinite(miou)
 
 
 def _runs_of(client: MlflowClient, sweep: str) -> dict[str, Run]:

@@ -5,10 +5,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ...trainers.loop import read_outcome
-from ..base.keys import BASELINE, METRIC, directory_of, key_of
-from ..ledger.ledger import read_rows
-from ..ledger.rows import Row, beats, best_first, best_row
+from ..ledger.reading import read_sweep
+from ..ledger.rows import Row, Verdict, best_first
 from .importance import ENOUGH, importances
 from .sparkline import scale_of
 from .terminal import console_for, duration, importance_table, percent, states, trials_table
@@ -24,38 +22,35 @@ def print_sweep(storage: Path, sweep: str, ledger: str | None = None, *, whole: 
     Raises UserError if there is no such sweep.
     """
     console = Console()
-    rows = best_first(read_rows(storage, sweep, ledger))
+    record = read_sweep(storage, sweep, ledger)
+    rows = best_first(record.rows)
     shown = rows if whole else rows[:SHOWN]
     table = trials_table(sweep, shown, scale_of(row.curve for row in rows))
     console_for(table).print(table)
     if len(shown) < len(rows):
         console.print(f"and {len(rows) - len(shown)} more trials: --all prints them too")
-    console.print(verdict_line(best_row(rows), baseline_miou(storage, sweep)), soft_wrap=True)
+    console.print(verdict_line(record.verdict), soft_wrap=True)
     console.print(importance_table(shares) if (shares := importances(rows)) else NO_IMPORTANCE)
-    console.print(totals_line(rows), soft_wrap=True)
+    console.print(totals_line(rows, record.baseline), soft_wrap=True)
 
 
-def baseline_miou(storage: Path, sweep: str) -> float | None:
-    """Mean IoU in percent of a sweep's supervised baseline as far as it got."""
-    outcome = read_outcome(directory_of(storage, key_of(sweep, BASELINE)))
-    return outcome.metrics[METRIC] if outcome else None
-
-
-def verdict_line(best: Row | None, baseline: float | None) -> str:
+def verdict_line(verdict: Verdict) -> str:
     """The best trial against the baseline, in a sentence."""
+    best = verdict.best
     if best is None:
         return "no trial is complete"
-    if baseline is None or best.value is None:
-        return f"best trial {best.number}: mIoU {percent(best.value)}; no baseline yet"
-    word = "beats" if beats(best.value, baseline) else "does not beat"
+    if best.value is None or verdict.baseline is None:
+        return f"best trial {best.number}: mIoU {percent(best.value)}; no complete baseline"
+    word = "beats" if verdict.is_won else "does not beat"
     return (
         f"best trial {best.number} with mIoU {best.value:.1f} {word} the supervised baseline "
-        f"with {baseline:.1f} ({best.value - baseline:+.1f})"
+        f"with {verdict.baseline:.1f} ({verdict.gain:+.1f})"
     )
 
 
-def totals_line(rows: Sequence[Row]) -> str:
-    """What trials became and what they cost together."""
+def totals_line(rows: Sequence[Row], baseline: Row) -> str:
+    """What trials became, and what they and the baseline cost."""
     seconds = sum(row.account.device_seconds for row in rows)
-    lost = sum(row.account.lost_steps for row in rows)
-    return f"trials: {states(rows)}; device time: {duration(seconds)}; lost steps: {lost}"
+    lost = sum(row.account.lost_steps for row in (*rows, baseline))
+    beside = f" and {duration(baseline.account.device_seconds)} of the baseline"
+    return f"trials: {states(rows)}; device time: {duration(seconds)}{beside}; lost steps: {lost}"

@@ -6,16 +6,14 @@ from pathlib import Path
 
 from optuna.trial import TrialState
 
-from ...trainers.checkpoint import load_scalars, newest_checkpoint
-from ...trainers.errors import UserError
-from ...trainers.loop import CHECKPOINTS, CLASS_BARS, CONFUSION, PANELS
+from ...trainers.loop import CLASS_BARS, CONFUSION, PANELS
 from ..base.keys import BASELINE, directory_of, key_of
-from ..ledger.ledger import read_rows, read_spec
-from ..ledger.rows import Row, best_first, best_row
+from ..ledger.reading import read_sweep
+from ..ledger.rows import Row, best_first
 from ..spec.spec import Spec
 from ..spec.sweep import Range
 from .html_page import heading, note, page, paragraph, pictures, plot, table, write_page
-from .sweep_page import baseline_miou, totals_line, verdict_line
+from .sweep_page import totals_line, verdict_line
 from .sweep_plots import MIOU, Plot, plots_of
 from .terminal import duration, number, percent, short_names
 
@@ -32,37 +30,22 @@ def write_report(storage: Path, sweep: str, ledger: str | None, path: Path) -> N
 
     Raises UserError if there is no such sweep, or the path is a folder's.
     """
-    rows = best_first(read_rows(storage, sweep, ledger))
-    spec = _spec(storage, sweep, ledger)
-    baseline = baseline_miou(storage, sweep)
+    record = read_sweep(storage, sweep, ledger)
+    rows, spec, baseline = best_first(record.rows), record.spec, record.baseline
     space = spec.sweep.space if spec and spec.sweep else {}
-    plots = plots_of(rows, {key for key, asked in space.items() if isinstance(asked, Range) and asked.log}, baseline)
+    logarithmic = {key for key, asked in space.items() if isinstance(asked, Range) and asked.log}
     parts = [
         note(f"written on {datetime.now(UTC):%Y-%m-%d at %H:%M} UTC"),
-        note(_dataset_line(spec, _digest(storage, sweep))),
-        paragraph(f"{verdict_line(best_row(rows), baseline)}."),
+        note(_dataset_line(spec, record.dataset)),
+        paragraph(f"{verdict_line(record.verdict)}."),
         *_trials(sweep, rows, spec),
-        paragraph(f"Supervised baseline: mIoU {percent(baseline)}."),
-        *(part for each in plots for part in _plot(each)),
-        *_pictures(storage, sweep, best_row(rows)),
-        *_costs(rows),
+        paragraph(f"Supervised baseline: mIoU {percent(baseline.value)}."),
+        *(part for each in plots_of(rows, logarithmic, baseline.value) for part in _plot(each)),
+        *_pictures(storage, sweep, record.verdict.best),
+        *_costs(rows, baseline),
         *_failures(rows),
     ]
     write_page(path, page(f"Sweep {sweep}", parts))
-
-
-def _spec(storage: Path, sweep: str, ledger: str | None) -> Spec | None:
-    """The spec, None if an older version of advseg began the sweep."""
-    try:
-        return read_spec(storage, sweep, ledger)
-    except UserError:
-        return None
-
-
-def _digest(storage: Path, sweep: str) -> str | None:
-    """The digest of the dataset that the baseline was trained on, None before its first checkpoint."""
-    found = newest_checkpoint(directory_of(storage, key_of(sweep, BASELINE)) / CHECKPOINTS, load_scalars)
-    return found[1]["identity"]["dataset"]["digest"] if found else None
 
 
 def _dataset_line(spec: Spec | None, digest: str | None) -> str:
@@ -84,7 +67,7 @@ def _trials(sweep: str, rows: Sequence[Row], spec: Spec | None) -> Iterator[str]
             str(row.number),
             *(number(row.params.get(name)) for name in names),
             percent(row.value),
-            f"{max(row.curve, default=0)}{steps}",
+            f"{row.step}{steps}",
             row.state.name,
             str(row.account.attempts),
             duration(row.account.device_seconds),
@@ -125,16 +108,17 @@ def _newest_pictures(directory: Path) -> list[tuple[str, Path]]:
     return newest + [(what, path) for what, path in rest if path.exists()]
 
 
-def _costs(rows: Sequence[Row]) -> Iterator[str]:
+def _costs(rows: Sequence[Row], baseline: Row) -> Iterator[str]:
     yield heading("Time spent")
-    yield paragraph(f"{totals_line(rows)}.")
+    yield paragraph(f"{totals_line(rows, baseline)}.")
     groups = {state.name: [row for row in rows if row.state is state] for state in TrialState}
     headings = ("state", "trials", "attempts", "lost attempts", "lost steps", "device time", "device-seconds")
     cells = [_cost(name, group) for name, group in groups.items() if group]
-    yield table(headings, [*cells, _cost("all", rows)], words=("state",))
+    beside = [_cost("baseline", [baseline])] if baseline.account.attempts else []
+    yield table(headings, [*cells, _cost("all trials", rows), *beside], words=("state",))
     yield note(
         "Device time is time of training in all attempts, lost ones included, times GPUs, or workers where there are "
-        "none; that of the baseline is not in it. Lost steps were made again because no checkpoint held them."
+        "none. Lost steps were made again because no checkpoint held them."
     )
 
 
@@ -158,7 +142,7 @@ def _failures(rows: Sequence[Row]) -> Iterator[str]:
     if not failed:
         yield paragraph("None.")
         return
-    cells = ((str(row.number), str(max(row.curve, default=0)), row.reason) for row in failed[:FAILED])
+    cells = ((str(row.number), str(row.step), row.reason) for row in failed[:FAILED])
     yield table(("trial", "step", "reason"), cells, words=("reason",))
     if len(failed) > FAILED:
         yield note(f"And {len(failed) - FAILED} more.")

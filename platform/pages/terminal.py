@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..base.events import TrialUpdate, Verdict
-from ..ledger.rows import Row, beats
+from ..ledger.rows import Row
 from ..spec.sweep import Value
 from .sparkline import Scale, sparkline
 
@@ -48,7 +48,7 @@ def trials_table(sweep: str, rows: Sequence[Row], scale: Scale) -> Table:
         table.add_row(
             str(row.number),
             *(number(row.params.get(name)) for name in names),
-            str(max(row.curve, default=0)),
+            str(row.step),
             percent(row.value),
             sparkline(row.curve, scale),
             *([str(row.account.attempts)] if tried_again else []),
@@ -102,8 +102,7 @@ def update_line(update: TrialUpdate) -> str:
 
 def verdict_text(verdict: Verdict) -> str:
     """How a sweep ended, in a few lines."""
-    won = beats(verdict.best_miou, verdict.baseline_miou)
-    why_none = "the spec names no sweep.register_as" if won else "no trial beat the baseline"
+    why_none = "the spec names no sweep.register_as" if verdict.won else "no trial beat the baseline"
     lines = [
         f"best      {verdict.best or 'no trial is complete'}  mIoU {percent(verdict.best_miou)}",
         f"baseline  mIoU {percent(verdict.baseline_miou)}",

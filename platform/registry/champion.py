@@ -9,7 +9,7 @@ from mlflow.tracking import MlflowClient
 from ...trainers.data.dataset import Dataset
 from ...trainers.loop import Training
 from ..base.keys import directory_of, key_of
-from ..ledger.ledger import Row
+from ..ledger.rows import Row
 from ..spec.spec import Spec
 from ..tracking.runs import find_run
 from .registry import log_model, register

@@ -7,12 +7,14 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from ...models.architectures import SegmenterSettings
 from ...models.discriminator import DiscriminatorSettings
 from ...trainers.data.dataset import DatasetSettings
+from ...trainers.errors import UserError
 from ...trainers.recipe import Recipe, TrainerSettings
+from .errors import problems_of
 from .ledger_address import LedgerUrl
 from .presets import Preset
 from .resources import Resources
@@ -101,3 +103,14 @@ def with_values(document: Mapping[str, Any], values: Mapping[str, Value]) -> dic
             section = section.setdefault(part, {})
         section[name] = value
     return changed
+
+
+def spec_from(document: Mapping[str, Any]) -> Spec:
+    """The spec of a document that was validated before, but for values that have been set since.
+
+    Raises UserError that names all that is wrong in one line.
+    """
+    try:
+        return Spec.model_validate(document)
+    except ValidationError as error:
+        raise UserError("; ".join(map(str, problems_of(error, Spec, document)))) from None

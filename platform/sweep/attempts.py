@@ -11,13 +11,13 @@ from optuna.trial import TrialState
 from ...trainers.checkpoint import newest_sealed
 from ...trainers.loop import CHECKPOINTS
 from ..base.events import TrialUpdate, emit
-from ..base.keys import directory_of, key_of
+from ..base.keys import BASELINE, directory_of, key_of
 from ..ledger.ledger import Ledger
 from ..ledger.pruners import reason_of
-from ..ledger.rows import Row
-from ..spec.resources import Resources
+from ..ledger.rows import BASELINE_NUMBER, Row
 from ..spec.spec import Spec
 from ..workers.account import Account
+from ..workers.costs import counted
 from ..workers.heartbeat import Beat, read_beat
 from ..workers.retry import Again, Failure, Kind, can_halve, decide
 
@@ -59,18 +59,18 @@ class Attempts:
 
     def report(self, number: int, step: int, miou: float) -> bool:
         """Take a trial's mean IoU in percent at a step; whether it goes on."""
-        self._ledger.report(number, step, miou)
-        goes_on = True
+        row, prunable = self._ledger.report(number, step, miou)
         if not math.isfinite(miou):
             # The pruner would call it merely not among the best.
             self.fail(number, Failure(kind=Kind.BAD_VALUE, text=str(miou)))
             return False
         # After the last step there is nothing to save by stopping, and the trial has earned its value.
-        if self._pruner and step < self._spec.trainer.steps and self._ledger.should_prune(number):
+        if self._pruner and step < self._spec.trainer.steps and prunable:
             self._close(number, TrialState.PRUNED, reason_of(self._pruner, step))
-            goes_on = False
-        self._changed(number)
-        return goes_on
+            self._changed(number)
+            return False
+        self._tell(update_of(row, self._spec.name, self._spec.trainer.steps))
+        return True
 
     def complete(self, number: int) -> None:
         """The trial has made its last step and saved, unless it has ended otherwise before."""
@@ -129,32 +129,13 @@ class Attempts:
         return row
 
 
-def counted(
-    account: Account, beat: Beat | None, sealed: tuple[int, Path] | None, resources: Resources, again: bool
-) -> Account:
-    """An account with the newest attempt's cost in it, once, as its heartbeat tells it.
-
-    `sealed` is the newest checkpoint; if the trial is tried `again`, the steps after it were lost.
-    """
-    if beat is None or account.counted == beat.attempt:
-        return account
-    lost_steps = max(0, beat.step - (sealed[0] if sealed else 0)) if again else 0
-    return replace(
-        account,
-        counted=beat.attempt,
-        device_seconds=account.device_seconds + beat.seconds * resources.devices,
-        lost_steps=account.lost_steps + lost_steps,
-        run_id=beat.run_id or account.run_id,
-    )
-
-
 def update_of(row: Row, sweep: str, steps: int) -> TrialUpdate:
     """A ledger row as followers see it."""
     return TrialUpdate(
-        key=key_of(sweep, row.number),
+        key=key_of(sweep, BASELINE if row.number == BASELINE_NUMBER else row.number),
         state=row.state.name,
         params=row.params,
-        step=max(row.curve, default=0),
+        step=row.step,
         steps=steps,
         miou=row.value,
         reason=row.reason,

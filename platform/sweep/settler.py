@@ -13,18 +13,17 @@ from ..base.events import TrialUpdate
 from ..base.keys import number_of
 from ..ledger.ledger import Ledger
 from ..ledger.rows import Row
+from ..tracking.ending import Ending, State
 from ..tracking.runs import read_run, runs_by_key
-from ..workers.settle import is_settled, settle
+from ..workers.settle import settle
 from ..workers.task import Task
+from .tasks import SweepTasks
 
 log = logging.getLogger(__name__)
 
-TaskOf = Callable[[Row], Task]
-"""The task of a trial's newest attempt."""
-
-_EVERY_S = 5.0
-_LEFT_ALONE_S = 20.0
-"""How long the worker of a trial that has ended may take to end its run by itself."""
+_EVERY_S = 1.0
+_LEFT_ALONE_S = 5.0
+"""How long the worker of a trial that has ended is given to send what is left by itself."""
 _ENDED = ("COMPLETE", "PRUNED", "FAIL")
 
 
@@ -35,7 +34,7 @@ class Settler:
         self,
         client: MlflowClient,
         ledger: Ledger,
-        task_of: TaskOf,
+        tasks: SweepTasks,
         *,
         every_s: float = _EVERY_S,
         left_alone_s: float = _LEFT_ALONE_S,
@@ -43,7 +42,7 @@ class Settler:
     ) -> None:
         self._client = client
         self._ledger = ledger
-        self._task_of = task_of
+        self._tasks = tasks
         self._every_s = every_s
         self._left_alone_s = left_alone_s
         self._clock = clock
@@ -69,7 +68,7 @@ class Settler:
                     return
                 try:
                     row = self._ledger.row(number)
-                    task = self._task_of(row)
+                    task = self._tasks.of(row)
                     run = read_run(self._client, task.identity.experiment, task.key)
                     settle_trial(self._client, self._ledger, row, task, run)
                 except Exception as error:
@@ -79,22 +78,22 @@ class Settler:
                 del self._due[number]
 
 
-def settle_trials(client: MlflowClient, sweep: str, ledger: Ledger, task_of: TaskOf) -> None:
-    """Make the run of every trial say what the ledger says; an unfinished trial's run is stopped, not running."""
-    runs = runs_by_key(client, sweep)
-    for row in ledger.rows():
-        task = task_of(row)
+def settle_trials(client: MlflowClient, ledger: Ledger, tasks: SweepTasks) -> None:
+    """Make the runs of the baseline and of every trial say what the ledger says; what is unfinished is stopped."""
+    runs = runs_by_key(client, ledger.spec.name)
+    baseline = ledger.baseline()
+    for row in ([baseline] if baseline.account.attempts else []) + ledger.rows():
+        task = tasks.of(row)
         settle_trial(client, ledger, row, task, runs.get(task.key))
 
 
 def settle_trial(client: MlflowClient, ledger: Ledger, row: Row, task: Task, run: Run | None) -> None:
-    """Make the run of one trial, which is made if there is none, say what the ledger says."""
-    state = _state(row)
-    run_id = run.info.run_id if run and is_settled(run, task, state) else settle(client, task, state, row.reason)
+    """Make the run of one training, which is made if there is none, say what the ledger says."""
+    run_id = settle(client, task, ending_of(row), run)
     if row.account.run_id != run_id:
         ledger.note(row.number, replace(row.account, run_id=run_id))
 
 
-def _state(row: Row) -> str:
-    """The state of a trial that no process works on, as its run has it."""
-    return row.state.name if row.state.is_finished() else "STOPPED"
+def ending_of(row: Row) -> Ending:
+    """How a training ended that no process works on."""
+    return Ending(State(row.state.name) if row.state.is_finished() else State.STOPPED, row.reason)

@@ -9,18 +9,19 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from ...trainers.errors import UserError
-from ...trainers.loop import read_outcome
 from ..base.keys import key_of
-from ..ledger.ledger import reopen_ledger, sweep_names
+from ..ledger.opening import reopen_ledger
 from ..ledger.ownership import PATIENCE_S
+from ..ledger.reading import sweep_names
+from ..tracking.ending import Ending, State
 from ..tracking.identity import RunIdentity, sweep_identity
 from ..tracking.runs import close_run, ensure_run, read_run
 from ..tracking.spool import has_unsent
 from ..workers.heartbeat import read_beat
-from ..workers.settle import deliver, is_settled, settle
+from ..workers.settle import deliver
 from ..workers.task import METRICS, Task
 from .settler import settle_trials
-from .tasks import Tasks
+from .tasks import SweepTasks
 
 Say = Callable[[str], None]
 _POLL_S = 0.2
@@ -45,24 +46,16 @@ def sync_sweeps(client: MlflowClient, storage: Path, names: Iterable[str], ledge
             say(f"left alone: {error}")
             continue
         with closing(reopened):
-            spec = reopened.spec
-            tasks = Tasks(spec=spec, storage=storage, tracking_uri=client.tracking_uri, epoch=reopened.ownership.epoch)
-            identity = sweep_identity(spec.model_dump(mode="json"))
+            document = reopened.spec.model_dump(mode="json")
+            epoch = reopened.ownership.epoch
+            tasks = SweepTasks(document=document, storage=storage, tracking_uri=client.tracking_uri, epoch=epoch)
+            identity = sweep_identity(document)
             parent = read_run(client, name, identity.key)
             run_id = parent.info.run_id if parent else ensure_run(client, identity)
-            _settle_baseline(client, tasks.baseline())
-            settle_trials(client, name, reopened, tasks.of)
+            settle_trials(client, reopened, tasks)
             if parent is None or parent.info.status == "RUNNING":
-                close_run(client, run_id, "STOPPED", "its driver is gone")
+                close_run(client, run_id, Ending(State.STOPPED, "its driver is gone"))
         say(f"sweep {name}: its runs are as its ledger has them")
-
-
-def _settle_baseline(client: MlflowClient, task: Task) -> None:
-    outcome = read_outcome(task.directory)
-    state = "COMPLETE" if outcome and outcome.step == task.spec["trainer"]["steps"] else "STOPPED"
-    run = read_run(client, task.identity.experiment, task.key)
-    if task.directory.exists() and not is_settled(run, task, state):
-        settle(client, task, state, "")
 
 
 def sync_trainings(
@@ -81,7 +74,7 @@ def sync_trainings(
             continue
         deliver(client, run.info.run_id, task)
         if run.info.status == "RUNNING":
-            close_run(client, run.info.run_id, "STOPPED", "its process is gone")
+            close_run(client, run.info.run_id, Ending(State.STOPPED, "its process is gone"))
         say(f"training {task.key}: what it left is in its run")
 
 

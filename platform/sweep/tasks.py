@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..base.keys import BASELINE
-from ..ledger.rows import Row
-from ..spec.spec import Spec
+from ..ledger.rows import BASELINE_NUMBER, Row
+from ..spec.spec import Spec, with_values
 from ..spec.sweep import Value
 from ..tracking.identity import trial_identity
 from ..workers.lease import Attempt
@@ -14,30 +15,34 @@ from ..workers.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tasks:
+class SweepTasks:
     """Makes the tasks of a sweep, for the owner of an epoch; it travels to the processes that train."""
 
-    spec: Spec
+    document: dict[str, Any]
+    """The sweep's spec, validated, as JSON."""
     storage: Path
     tracking_uri: str
     epoch: int
 
-    def baseline(self) -> Task:
-        """The supervised baseline's."""
-        return self._task(self.spec.supervised(), BASELINE, 1)
-
-    def __call__(self, number: int, params: Mapping[str, Value], attempt: int, halvings: int) -> Task:
-        task = self._task(self.spec.with_values(params), number, attempt)
+    def attempt(self, number: int, params: Mapping[str, Value], attempt: int, halvings: int) -> Task:
+        """That of an attempt at a trial, by its parameters and how often its micro-batch was halved."""
+        task = self._task(with_values(self.document, params), number, attempt)
         for _ in range(halvings):
             task = task.halved()
         return task
 
     def of(self, row: Row) -> Task:
-        """That of a trial's newest attempt."""
-        return self(row.number, row.params, row.account.attempts, row.account.halvings)
+        """That of the newest attempt at a trial or the baseline."""
+        if row.number == BASELINE_NUMBER:
+            return self.baseline()
+        return self.attempt(row.number, row.params, row.account.attempts, row.account.halvings)
 
-    def _task(self, spec: Spec, trial: int | str, attempt: int) -> Task:
-        document = spec.model_dump(mode="json")
+    def baseline(self) -> Task:
+        """The supervised baseline's; it counts its attempts itself."""
+        supervised = Spec.model_validate(self.document).supervised()
+        return self._task(supervised.model_dump(mode="json"), BASELINE, 1)
+
+    def _task(self, document: dict[str, Any], trial: int | str, attempt: int) -> Task:
         return Task(
             spec=document,
             storage=self.storage,

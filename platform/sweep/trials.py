@@ -1,7 +1,7 @@
 """The trials of a sweep on Ray Tune. Tune executes; what is decided is in the ledger."""
 
 import os
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +16,25 @@ from ..base.keys import ATTEMPT, FAILURE, HALVINGS, KIND, METRIC, NUMBER, PARAMS
 from ..ledger.ledger import Ledger
 from ..spec.resources import Resources
 from ..spec.spec import Spec
-from ..spec.sweep import Value
 from ..workers import preemption
 from ..workers.execute import run_task
 from ..workers.failures import failure_of
 from ..workers.ray_train import run_on_workers, worker_resources
 from ..workers.retry import Failure, Kind
-from ..workers.task import Task
 from .attempts import Attempts
 from .search import LedgerScheduler, LedgerSearcher
+from .tasks import SweepTasks
 from .watchdog import Watchdog
-
-MakeTask = Callable[[int, Mapping[str, Value], int, int], Task]
-"""The task of an attempt by trial number, parameters, attempt and halvings of the micro-batch."""
 
 
 class InProcess(tune.Trainable):
     """A trial of one worker: it trains in Tune's own process, on its main thread, which hears signals."""
 
-    def setup(self, config: dict[str, Any], make_task: MakeTask | None = None) -> None:
+    def setup(self, config: dict[str, Any], tasks: SweepTasks | None = None) -> None:
         """Begin an attempt; Tune leaves nothing out that it was given."""
-        assert make_task
+        assert tasks
         preemption.listen()
-        self._make_task = make_task
+        self._tasks = tasks
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -71,13 +67,13 @@ class InProcess(tune.Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._last: dict[str, Any] = {}
-        task = self._make_task(config[NUMBER], config[PARAMS], config[ATTEMPT], config[HALVINGS])
+        task = self._tasks.attempt(config[NUMBER], config[PARAMS], config[ATTEMPT], config[HALVINGS])
         node = ray.get_runtime_context().get_node_id()
         self._reports: Generator[Report] = run_task(task, world=World(), node=node)
 
 
 def run_trials(
-    spec: Spec, ledger: Ledger, attempts: Attempts, storage: Path, concurrency: int, make_task: MakeTask
+    spec: Spec, ledger: Ledger, attempts: Attempts, storage: Path, concurrency: int, tasks: SweepTasks
 ) -> None:
     """Run the ledger's unfinished trials and new ones until its budget is spent.
 
@@ -96,7 +92,7 @@ def run_trials(
         ledger.ownership.check,
     )
     tuner = tune.Tuner(
-        tune.with_resources(_trainable(resources, make_task), trial_resources(resources)),
+        tune.with_resources(_trainable(resources, tasks), trial_resources(resources)),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=LedgerScheduler(attempts),
@@ -116,12 +112,12 @@ def run_trials(
     tuner.fit()
 
 
-def _trainable(resources: Resources, make_task: MakeTask) -> Any:
+def _trainable(resources: Resources, tasks: SweepTasks) -> Any:
     if resources.workers == 1:
-        return tune.with_parameters(InProcess, make_task=make_task)
+        return tune.with_parameters(InProcess, tasks=tasks)
 
     def on_workers(config: dict[str, Any]) -> None:
-        task = make_task(config[NUMBER], config[PARAMS], config[ATTEMPT], config[HALVINGS])
+        task = tasks.attempt(config[NUMBER], config[PARAMS], config[ATTEMPT], config[HALVINGS])
         try:
             run_on_workers(task, resources, [TuneReportCallback()])
         except Exception as error:

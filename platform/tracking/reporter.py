@@ -39,6 +39,8 @@ SYSTEM = "system.jsonl"
 class MlflowReporter:
     """Spools reports and sends them from a background thread; training never waits for the server.
 
+    It opens the training's run and never ends it: how a training ended only its driver knows for sure.
+
     A step that was reported before, by this process or one that died, is not sent again. The same thread measures the
     machine, and sends the files and folders beside the spool that are named in `keep`: what is in a folder as it
     appears, for there nothing is replaced, and files at the end.
@@ -73,7 +75,7 @@ class MlflowReporter:
         self._describe: Callable[[MlflowClient, str], None] | None = None
         self.run_id: str | None = None
         """Of the MLflow run, once it is known."""
-        self._end: tuple[str, str] | None = None
+        self._closing = threading.Event()
         self._abandoned = threading.Event()
         self._thread = threading.Thread(target=self._send_all, name="mlflow-flusher", daemon=True)
         self._thread.start()
@@ -90,12 +92,12 @@ class MlflowReporter:
         self._describe = describe
         self._wake.set()
 
-    def close(self, state: str, reason: str) -> None:
-        """Send what is left, then the files to keep that exist, then the end of the run.
+    def close(self) -> None:
+        """Send what is left, then the files to keep that exist. The run stays open: its driver ends it.
 
         If the server does not answer in `farewell_s` seconds, all stays in the spool, and a warning says so.
         """
-        self._end = state, reason
+        self._closing.set()
         self._wake.set()
         self._thread.join(self._farewell_s)
         if self._thread.is_alive():
@@ -104,7 +106,7 @@ class MlflowReporter:
             log.warning("MLflow does not answer; metrics of %s stay in its spool", self._identity.key)
 
     def leave(self) -> None:
-        """Stop sending and leave the run open; what is not sent yet stays in the spool for whoever goes on."""
+        """Stop sending; what is not sent yet stays in the spool for whoever goes on."""
         self._abandoned.set()
         self._wake.set()
         self._thread.join(_LEAVE_S)
@@ -115,7 +117,7 @@ class MlflowReporter:
         from mlflow.tracking import MlflowClient
 
         from .artifacts import send_artifacts
-        from .runs import close_run, ensure_run
+        from .runs import ensure_run
         from .system_metrics import SystemMetrics
 
         client, machine = MlflowClient(self._tracking_uri), SystemMetrics()
@@ -123,21 +125,21 @@ class MlflowReporter:
         retry_s = self._retry_s
         while not self._abandoned.is_set():
             self._wake.clear()
-            end = self._end
+            closing = self._closing.is_set()
             # Also at the end, or a short training would say nothing of its machine.
-            if time.monotonic() >= measure_at or (end and not measured):
+            if time.monotonic() >= measure_at or (closing and not measured):
                 self._system.append(_record(measured, machine.measure()))
                 measured, measure_at = measured + 1, time.monotonic() + self._system_every_s
             try:
-                self.run_id = run_id = self.run_id or ensure_run(client, self._identity)
+                # Once the training is over its driver may have ended the run already.
+                self.run_id = run_id = self.run_id or ensure_run(client, self._identity, reopen=not closing)
                 for spool in (self._spool, self._system):
                     send_unsent(client, run_id, spool, self._abandoned.is_set)
                 self._send_description(client, run_id)
                 self._send_folders(client, run_id)
-                if end and not self._abandoned.is_set():
-                    send_artifacts(client, run_id, self._directory, self._keep)
+                if closing:
                     if not self._abandoned.is_set():
-                        close_run(client, run_id, *end)
+                        send_artifacts(client, run_id, self._directory, self._keep)
                     return
             except Exception as error:
                 # Whatever MLflow or an artifact store raises: it may not end the training, nor this thread.
@@ -146,7 +148,7 @@ class MlflowReporter:
                 retry_s = min(2 * retry_s, _LONGEST_RETRY_S)
                 continue
             retry_s = self._retry_s
-            if end is None:
+            if not closing:
                 self._wake.wait(max(0.0, measure_at - time.monotonic()))
 
     def _send_description(self, client: "MlflowClient", run_id: str) -> None:

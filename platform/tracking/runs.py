@@ -4,13 +4,12 @@ from mlflow.entities import Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from .ending import Ending
 from .identity import RunIdentity
 
 KEY_TAG = "advseg.key"
 STATE_TAG = "advseg.state"
 REASON_TAG = "advseg.reason"
-RUN_STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED", "STOPPED": "KILLED"}
-"""MLflow's status of a run by the state of its trial."""
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
@@ -53,10 +52,10 @@ def runs_by_key(client: MlflowClient, experiment: str) -> dict[str, Run]:
     return {run.data.tags[KEY_TAG]: run for run in sorted(runs, key=_place, reverse=True)}
 
 
-def ensure_run(client: MlflowClient, identity: RunIdentity) -> str:
-    """The id of the run of an identity; it is created only if its key is not found, and reopened if it had ended.
+def ensure_run(client: MlflowClient, identity: RunIdentity, *, reopen: bool = True) -> str:
+    """The id of the run of an identity; it is created only if its key is not found.
 
-    Parameters that are logged already stay as they are.
+    One that had ended is opened again if `reopen`. Parameters that are logged already stay as they are.
     """
     found = _runs_of(client, identity.experiment, identity.key)
     if not found:
@@ -72,7 +71,7 @@ def ensure_run(client: MlflowClient, identity: RunIdentity) -> str:
     for each in repeated:
         client.delete_run(each.info.run_id)
     run_id, logged = run.info.run_id, run.data.params
-    if run.info.status != "RUNNING":
+    if reopen and run.info.status != "RUNNING":
         client.update_run(run_id, status="RUNNING")
     # A crash can fall between a run's creation and its parameters.
     params = [Param(key, str(value)) for key, value in identity.params.items() if key not in logged]
@@ -95,11 +94,15 @@ def _place(run: Run) -> tuple[bool, int, str]:
     return not run.data.params, run.info.start_time, run.info.run_id
 
 
-def close_run(client: MlflowClient, run_id: str, state: str, reason: str = "") -> None:
-    """End a run with the status that matches its trial's state: COMPLETE, PRUNED, FAIL or STOPPED."""
-    tags = [RunTag(STATE_TAG, state), RunTag(REASON_TAG, reason)]
-    client.log_batch(run_id, tags=tags)
-    client.set_terminated(run_id, RUN_STATUS[state])
+def close_run(client: MlflowClient, run_id: str, ending: Ending) -> None:
+    """End a run, which says how and why."""
+    client.log_batch(run_id, tags=[RunTag(STATE_TAG, ending.state), RunTag(REASON_TAG, ending.reason)])
+    client.set_terminated(run_id, ending.status)
+
+
+def has_ended(run: Run, ending: Ending) -> bool:
+    """Whether a run says already that it ended so, for whatever reason."""
+    return (run.info.status, run.data.tags.get(STATE_TAG)) == (ending.status, ending.state)
 
 
 def run_url(client: MlflowClient, run_id: str) -> str:

@@ -17,7 +17,7 @@ from ...trainers.errors import FencedError, PreemptedError
 from ...trainers.loop import CLASS_BARS, CONFUSION, PANELS, Training
 from ...trainers.profiling import PHASES, TRACE
 from ...trainers.reporter import PictureReporter, Report
-from ..spec.spec import Spec
+from ..spec.spec import spec_from
 from ..storage.weights import start_weights
 from ..tracking.reporter import MlflowReporter
 from . import preemption
@@ -75,37 +75,32 @@ def _lead(task: Task, world: World, device: torch.device | None, lease: Lease, n
         node,
         halvings=task.halvings,
     )
-    state, reason, mine = "STOPPED", "stopped from outside", True
     failure: Failure | None = None
+    leave = tracker.close
     try:
         with _logging_to(task.directory / LOG):
-            try:
-                training = _training(task, world, device, lease)
-                tracker.describe(partial(_describe, dataset=training.dataset, root=task.spec["dataset"]["root"]))
-                with closing(_reports(training, task, world)) as reports:
-                    for report in reports:
-                        lease.check()
-                        pictures.report(report)
-                        tracker.report(report)
-                        heart.beat()  # If the report ends the trial, its account is settled by this.
-                        yield report
-            except (FencedError, PreemptedError) as error:
-                # The run goes on, in another process.
-                mine = False
-                failure = failure_of(error) if isinstance(error, PreemptedError) else None
-                raise
-            except Exception as error:
-                failure = failure_of(error)
-                state, reason = "FAIL", str(failure)
-                logging.getLogger("advseg").error("%s", traceback.format_exc())
-                raise
-        state, reason = "COMPLETE", ""
+            training = _training(task, world, device, lease)
+            tracker.describe(partial(_describe, dataset=training.dataset, root=task.spec["dataset"]["root"]))
+            with closing(_reports(training, task, world)) as reports:
+                for report in reports:
+                    lease.check()
+                    pictures.report(report)
+                    tracker.report(report)
+                    heart.beat()  # If the report ends the trial, its account is settled by this.
+                    yield report
+    except FencedError:
+        leave = tracker.leave
+        raise
+    except PreemptedError as error:
+        # There are seconds left, and whoever goes on sends the rest.
+        leave, failure = tracker.leave, failure_of(error)
+        raise
+    except Exception as error:
+        failure = failure_of(error)
+        raise
     finally:
         # Also when the trial is stopped, which closes this generator.
-        if mine:
-            tracker.close(state, reason)
-        else:
-            tracker.leave()
+        leave()
         heart.stop(failure)
 
 
@@ -117,7 +112,7 @@ def _describe(client: "MlflowClient", run_id: str, dataset: Dataset, root: str) 
 
 
 def _training(task: Task, world: World, device: torch.device | None, lease: Lease) -> Training:
-    spec = Spec.model_validate(task.spec)
+    spec = spec_from(task.spec)
     dataset = open_dataset(spec.dataset)
     weights = start_weights(spec.model.weights, task.directory, task.storage)
     return Training(
@@ -138,7 +133,7 @@ def _reports(training: Training, task: Task, world: World) -> Generator[Report]:
 
 @contextmanager
 def _logging_to(path: Path) -> Iterator[None]:
-    """Append what the project logs to a file."""
+    """Append what the project logs to a file, and what went wrong."""
     logger = logging.getLogger("advseg")
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -147,6 +142,11 @@ def _logging_to(path: Path) -> Iterator[None]:
     logger.setLevel(logging.INFO)
     try:
         yield
+    except (FencedError, PreemptedError):
+        raise
+    except Exception:
+        logger.error("%s", traceback.format_exc())
+        raise
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)

@@ -4,9 +4,9 @@ What imports PyTorch or MLflow is imported where it is used: the process that st
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -18,11 +18,13 @@ from ..base.events import Stage, TrialUpdate, emit
 from ..base.keys import METRIC, STEP
 from ..spec.resources import Resources
 from ..spec.sweep import Retry
+from ..tracking.ending import Ending, State, ended_by
 from ..tracking.spool import read_records
 from .account import Account
+from .costs import counted
 from .heartbeat import read_beat
 from .lease import Lease, next_attempt
-from .retry import GiveUp, decide, error_of
+from .retry import Again, GiveUp, decide, error_of
 from .task import Task
 
 _POLL_S = 0.5
@@ -62,87 +64,135 @@ def _trainer(task: Task, resources: Resources, callbacks: Sequence[UserCallback]
     return TorchTrainer(_worker, torch_config=TogetherConfig(backend=backend), **parts)
 
 
-def follow_on_workers(task: Task, resources: Resources, retry: Retry) -> None:
-    """Train on workers, again where they were lost, telling followers of the progress.
+Tell = Callable[[TrialUpdate, Account], None]
+"""Is told of a training's progress, what it has cost so far, and at last how it ended."""
+
+
+def tell_followers(update: TrialUpdate, account: Account) -> None:
+    """Tell those alone who follow the job."""
+    emit(update)
+
+
+def follow_on_workers(
+    task: Task,
+    resources: Resources,
+    retry: Retry,
+    account: Account,
+    tell: Tell = tell_followers,
+) -> None:
+    """Train on workers, again where they were lost, telling of the progress; `account` is what it has cost before.
 
     The training's MLflow run ends however it ends. Raises DivergedError or UserError with the reason of the last
     failure, and FencedError if a newer attempt has the training's directory.
     """
-    state, reason = "STOPPED", "stopped from outside"
     beat = read_beat(task.directory)
-    account = Account(halvings=beat.halvings if beat else 0)
+    account = replace(account, halvings=beat.halvings if beat else account.halvings)
+    # What a driver before lost does not count against this one.
+    retry = retry.model_copy(update={"max_attempts": retry.max_attempts + account.lost})
     for _ in range(account.halvings):
         task = task.halved()
-    try:
+    followed = _Followed(task=task, account=account, resources=resources, tell=tell)
+    with ended_by(followed.end):
         while True:
-            task = replace(task, attempt=next_attempt(task.directory, task.attempt.epoch))
+            followed.begin_attempt()
             try:
-                with _news(task):
-                    run_on_workers(task, resources)
-                break
+                with followed.news():
+                    run_on_workers(followed.task, resources)
+                return
             except TrainingFailedError as error:
                 from .failures import failure_of
 
                 failure = failure_of(error)
-                decision = decide(failure, account, retry, can_halve=task.can_halve(resources.workers))
+                halvable = followed.task.can_halve(resources.workers)
+                decision = decide(failure, followed.account, retry, can_halve=halvable)
+                followed.broke(decision)
                 if isinstance(decision, GiveUp):
-                    state, reason = "FAIL", decision.reason
                     raise error_of(failure, decision.reason) from error
                 emit(Stage(text=f"{task.key} is tried again: {failure}"))
-                if decision.account.halvings > account.halvings:
-                    task = task.halved()
-                account = decision.account
-        state, reason = "COMPLETE", ""
-    finally:
+
+
+@dataclass(kw_only=True)
+class _Followed:
+    """A training on its way through its attempts."""
+
+    task: Task
+    account: Account
+    resources: Resources
+    tell: Tell
+    _told: int = 0
+    """Records of the spool that were told of."""
+
+    def begin_attempt(self) -> None:
+        """Take the next attempt's number, and tell that it begins."""
+        self.task = replace(self.task, attempt=next_attempt(self.task.directory, self.task.attempt.epoch))
+        self.account = replace(self.account, attempts=self.task.attempt.number)
+        self._told = 0
+        self._say(0, None)
+
+    def broke(self, decision: Again | GiveUp) -> None:
+        """Count the attempt that broke, and halve the micro-batch if that was decided."""
+        if decision.account.halvings > self.account.halvings:
+            self.task = self.task.halved()
+        self.account = self._counted(decision.account, again=isinstance(decision, Again))
+
+    def end(self, ending: Ending) -> None:
+        """Tell how it ended, and have its run say so."""
         # What a newer attempt has is not ours to end.
-        Lease(task.directory, task.attempt).check()
-        last = read_records(task.spool)[-1:]
+        Lease(self.task.directory, self.task.attempt).check()
+        self.account = self._counted(self.account, again=ending.state is State.STOPPED)
+        last = read_records(self.task.spool)[-1:]
         told = (last[0]["step"], last[0]["metrics"][METRIC]) if last else (0, None)
-        _tell(task, *told, state, reason)
-        _settle(task, state, reason)
+        self._say(*told, ending)
+        _settle(self.task, ending)
+
+    @contextmanager
+    def news(self) -> Iterator[None]:
+        """Meanwhile tell of every report in the training's spool."""
+        ended = threading.Event()
+
+        def tell_until_ended() -> None:
+            while not ended.wait(_POLL_S):
+                self._tell_news()
+
+        thread = threading.Thread(target=tell_until_ended, name="news", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+            self._tell_news()
+
+    def _tell_news(self) -> None:
+        records = read_records(self.task.spool)
+        for record in records[self._told :]:
+            self._say(record["step"], record["metrics"][METRIC])
+        self._told = len(records)
+
+    def _say(self, step: int, miou: float | None, ending: Ending | None = None) -> None:
+        state, reason = (ending.state.value, ending.reason) if ending else ("RUNNING", "")
+        steps = self.task.spec["trainer"]["steps"]
+        update = TrialUpdate(key=self.task.key, state=state, step=step, steps=steps, miou=miou, reason=reason)
+        self.tell(update, self.account)
+
+    def _counted(self, account: Account, *, again: bool) -> Account:
+        from ...trainers.checkpoint import newest_sealed
+        from ...trainers.loop import CHECKPOINTS
+
+        beat, sealed = read_beat(self.task.directory), newest_sealed(self.task.directory / CHECKPOINTS)
+        mine = beat if beat and beat.attempt == account.attempts else None
+        account = counted(account, mine, sealed, self.resources, again)
+        return replace(account, checkpoint=str(sealed[1].relative_to(self.task.storage))) if sealed else account
 
 
-def _tell(task: Task, step: int, miou: float | None, state: str = "RUNNING", reason: str = "") -> None:
-    steps = task.spec["trainer"]["steps"]
-    emit(TrialUpdate(key=task.key, state=state, step=step, steps=steps, miou=miou, reason=reason))
-
-
-@contextmanager
-def _news(task: Task) -> Iterator[None]:
-    """Meanwhile tell followers of every report in the task's spool."""
-    told = 0
-
-    def tell_news() -> None:
-        nonlocal told
-        records = read_records(task.spool)
-        for record in records[told:]:
-            _tell(task, record["step"], record["metrics"][METRIC])
-        told = len(records)
-
-    def tell_until_ended() -> None:
-        while not ended.wait(_POLL_S):
-            tell_news()
-
-    _tell(task, 0, None)
-    ended = threading.Event()
-    thread = threading.Thread(target=tell_until_ended, name="news", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-        tell_news()
-
-
-def _settle(task: Task, state: str, reason: str) -> None:
+def _settle(task: Task, ending: Ending) -> None:
     """Make the MLflow run of a task say how it ended: Ray kills workers hard, and they end nothing then."""
     from mlflow.tracking import MlflowClient
 
     from ..tracking.patience import patiently
     from .settle import settle
 
-    patiently(lambda: settle(MlflowClient(task.tracking_uri), task, state, reason))
+    patiently(lambda: settle(MlflowClient(task.tracking_uri), task, ending))
 
 
 def worker_resources(resources: Resources) -> dict[str, float]:

@@ -6,18 +6,24 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from ..tracking.artifacts import send_artifacts
+from ..tracking.ending import Ending
 from ..tracking.reporter import SYSTEM, send_unsent
-from ..tracking.runs import RUN_STATUS, STATE_TAG, close_run, ensure_run
+from ..tracking.runs import close_run, ensure_run, has_ended
 from ..tracking.spool import Spool, has_unsent
 from .execute import ARTIFACTS
 from .task import Task
 
 
-def settle(client: MlflowClient, task: Task, state: str, reason: str) -> str:
-    """End the run of a training that no process works on; made if need be, with all of its metrics. Its id."""
+def settle(client: MlflowClient, task: Task, ending: Ending, run: Run | None = None) -> str:
+    """End the run of a training that no process works on; made if need be, with all of its metrics. Its id.
+
+    `run` is what is known of it already; one that says all this is left as it is.
+    """
+    if run is not None and has_ended(run, ending) and not any(has_unsent(spool) for spool in _spools(task)):
+        return run.info.run_id
     run_id = ensure_run(client, task.identity)
     deliver(client, run_id, task)
-    close_run(client, run_id, state, reason)
+    close_run(client, run_id, ending)
     return run_id
 
 
@@ -27,13 +33,6 @@ def deliver(client: MlflowClient, run_id: str, task: Task) -> None:
         if spool.exists():
             send_unsent(client, run_id, Spool(spool), lambda: False)
     send_artifacts(client, run_id, task.directory, ARTIFACTS)
-
-
-def is_settled(run: Run | None, task: Task, state: str) -> bool:
-    """Whether a training's run has its state, and nothing is left to send."""
-    if run is None or (run.info.status, run.data.tags.get(STATE_TAG)) != (RUN_STATUS[state], state):
-        return False
-    return not any(has_unsent(spool) for spool in _spools(task))
 
 
 def _spools(task: Task) -> tuple[Path, ...]:

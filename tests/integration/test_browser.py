@@ -12,10 +12,11 @@ from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
 
 from advseg.platform.base.keys import METRIC
-from advseg.platform.ledger.ledger import open_ledger
+from advseg.platform.ledger.opening import open_ledger
 from advseg.platform.ledger.origin import Origin
 from advseg.platform.pages.sweep_report import REPORT, write_report
 from advseg.platform.spec.spec_file import load_spec
+from advseg.platform.tracking.ending import Ending, State
 from advseg.platform.tracking.identity import sweep_identity, trial_identity
 from advseg.platform.tracking.runs import close_run, ensure_run
 from advseg.platform.workers.account import Account
@@ -121,10 +122,10 @@ def sweep(mlflow_client: MlflowClient, tmp_path_factory: pytest.TempPathFactory)
                 mlflow_client.log_batch(run_id, metrics=[Metric(METRIC, miou, 1_000 * step, step)])
             ledger.note(number, Account(attempts=1, device_seconds=60.0))
             ledger.finish(number, TrialState.COMPLETE)
-            close_run(mlflow_client, run_id, "COMPLETE")
+            close_run(mlflow_client, run_id, Ending(State.COMPLETE))
     write_report(storage, SWEEP, None, storage / REPORT)
     mlflow_client.log_artifact(parent, str(storage / REPORT))
-    close_run(mlflow_client, parent, "COMPLETE")
+    close_run(mlflow_client, parent, Ending(State.COMPLETE))
     return SWEEP
 
 

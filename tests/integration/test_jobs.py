@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 
 from advseg.models import load
 from advseg.platform.base.keys import METRIC
-from advseg.platform.ledger.ledger import read_rows
+from advseg.platform.ledger.reading import read_sweep
 from advseg.platform.ledger.rows import best_row
 from advseg.platform.pages.sweep_page import baseline_miou
 from advseg.platform.tracking.runs import KEY_TAG, REASON_TAG, RUN_STATUS, STATE_TAG
@@ -98,7 +98,7 @@ def finished(advseg, finished_spec, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def test_a_sweep_has_one_run_a_trial_whose_state_is_the_ledgers(finished, cluster, mlflow_client):
-    rows = read_rows(cluster / "runs", finished)
+    rows = read_sweep(cluster / "runs", finished).rows
     runs = runs_of(mlflow_client, finished)
 
     assert [row.number for row in rows] == [0, 1, 2]
@@ -115,7 +115,7 @@ def test_a_sweep_has_one_run_a_trial_whose_state_is_the_ledgers(finished, cluste
 
 
 def test_a_trial_that_diverged_says_so_and_keeps_its_log(finished, cluster, mlflow_client):
-    row = read_rows(cluster / "runs", finished)[1]
+    row = read_sweep(cluster / "runs", finished).rows[1]
     run = runs_of(mlflow_client, finished)[f"{finished}/1"]
     assert "became NaN or infinite at step" in row.reason
     assert (run.info.status, run.data.tags[REASON_TAG]) == ("FAILED", row.reason)
@@ -125,7 +125,7 @@ def test_a_trial_that_diverged_says_so_and_keeps_its_log(finished, cluster, mlfl
 
 def test_the_ledger_knows_what_each_trial_cost_and_where_it_is(finished, cluster, mlflow_client):
     runs = runs_of(mlflow_client, finished)
-    for row in read_rows(cluster / "runs", finished):
+    for row in read_sweep(cluster / "runs", finished).rows:
         assert (row.account.attempts, row.account.lost, row.account.lost_steps) == (1, 0, 0)
         assert row.account.device_seconds > 0
         assert row.account.run_id == runs[f"{finished}/{row.number}"].info.run_id
@@ -135,14 +135,14 @@ def test_the_ledger_knows_what_each_trial_cost_and_where_it_is(finished, cluster
 
 def test_metrics_arrive_once_a_step_and_equal_the_ledgers(finished, cluster, mlflow_client):
     runs = runs_of(mlflow_client, finished)
-    for row in read_rows(cluster / "runs", finished):
+    for row in read_sweep(cluster / "runs", finished).rows:
         history = mlflow_client.get_metric_history(runs[f"{finished}/{row.number}"].info.run_id, METRIC)
         assert {point.step: point.value for point in history} == row.curve
         assert len(history) == len(row.curve)
 
 
 def test_a_trial_tracks_losses_selection_rates_and_classes(finished, cluster, mlflow_client):
-    best = best_row(read_rows(cluster / "runs", finished))
+    best = best_row(read_sweep(cluster / "runs", finished).rows)
     assert best
     run = runs_of(mlflow_client, finished)[f"{finished}/{best.number}"]
     expected = {"loss/ce", "loss/adv", "loss/semi", "loss/semi_adv", "loss/d", "selected/share"}
@@ -174,7 +174,7 @@ def test_the_baseline_knows_no_discriminator(finished, mlflow_client):
 def test_the_best_trial_is_champion_exactly_if_it_beats_the_baseline(
     finished, cluster, mlflow_client, advseg, tmp_path
 ):
-    best, bar = best_row(read_rows(cluster / "runs", finished)), baseline_miou(cluster / "runs", finished)
+    best, bar = best_row(read_sweep(cluster / "runs", finished).rows), baseline_miou(cluster / "runs", finished)
     assert best and best.value and bar
     if best.value > bar:
         advseg("models", "pull", f"{finished}@champion", "--to", tmp_path / "champion")
@@ -193,11 +193,11 @@ def test_the_baselines_model_can_be_pulled_and_predicts(finished, advseg, tiny_s
 
 
 def test_submitting_a_finished_sweep_again_trains_nothing(finished, finished_spec, cluster, submit, mlflow_client):
-    rows, runs = read_rows(cluster / "runs", finished), runs_of(mlflow_client, finished)
+    rows, runs = read_sweep(cluster / "runs", finished).rows, runs_of(mlflow_client, finished)
 
     assert "job finished-2 ended: SUCCEEDED" in submit(finished_spec, "--follow")
 
-    assert read_rows(cluster / "runs", finished) == rows
+    assert read_sweep(cluster / "runs", finished).rows == rows
     again = runs_of(mlflow_client, finished)
     assert {key: run.info.run_id for key, run in again.items()} == {key: run.info.run_id for key, run in runs.items()}
     assert {run.info.status for run in again.values()} <= {"FINISHED", "KILLED", "FAILED"}
@@ -242,13 +242,13 @@ def test_a_sweep_detached_from_and_stopped_is_resumed(cluster, spec, submit, adv
     statuses = {key: run.info.status for key, run in runs_of(mlflow_client, "stopped").items()}
     assert statuses.pop("stopped/baseline") == "FINISHED"
     assert set(statuses.values()) == {"KILLED"}
-    assert {row.state for row in read_rows(cluster / "runs", "stopped")} == {TrialState.RUNNING}
+    assert {row.state for row in read_sweep(cluster / "runs", "stopped").rows} == {TrialState.RUNNING}
 
     assert "job stopped-2 submitted" in advseg("resume", "stopped").stdout
     again = submit(document, "--follow")
     assert "job stopped-2 runs already" in again
     assert "job stopped-2 ended: SUCCEEDED" in again
-    assert {row.state for row in read_rows(cluster / "runs", "stopped")} == {TrialState.COMPLETE}
+    assert {row.state for row in read_sweep(cluster / "runs", "stopped").rows} == {TrialState.COMPLETE}
     runs = runs_of(mlflow_client, "stopped")
     assert len(runs) == 4
     history = mlflow_client.get_metric_history(runs["stopped/0"].info.run_id, METRIC)
@@ -259,7 +259,7 @@ def test_trials_of_two_workers_run_on_ray_train_one_at_a_time(cluster, spec, sub
     document = spec("wide", resources={"workers": 2})
     document["sweep"] |= {"trials": 2, "pruner": {"name": "successive_halving", "min_resource": EVERY}}
     assert "2 trials, 1 at a time" in submit(document, "--follow")
-    rows, runs = read_rows(cluster / "runs", "wide"), runs_of(mlflow_client, "wide")
+    rows, runs = read_sweep(cluster / "runs", "wide").rows, runs_of(mlflow_client, "wide")
     assert rows[0].state is TrialState.COMPLETE
     for row in rows:
         assert row.state.is_finished()

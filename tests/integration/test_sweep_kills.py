@@ -22,7 +22,7 @@ from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
 
 from advseg.platform.base.keys import METRIC
-from advseg.platform.ledger.ledger import read_rows, read_spec
+from advseg.platform.ledger.reading import read_spec, read_sweep
 from advseg.platform.ledger.rows import best_row
 from advseg.platform.ledger.samplers import distributions_of, sampler_of
 from advseg.platform.services.connection import connect
@@ -87,7 +87,7 @@ class Sweep:
 
     def unfinished(self) -> bool:
         """Whether there is anything left to disturb."""
-        rows = read_rows(self.storage, self.name)
+        rows = read_sweep(self.storage, self.name).rows
         return len(rows) < self.trials or any(not row.state.is_finished() for row in rows)
 
 
@@ -189,7 +189,7 @@ def test_a_sweep_under_kills_ends_as_one_left_alone(
     wait_for(lambda: not sweep.unfinished(), 300)
     wait_for(lambda: sweep.driver() is None)
 
-    spec, rows = read_spec(sweep.storage, name), read_rows(sweep.storage, name)
+    spec, rows = read_spec(sweep.storage, name), read_sweep(sweep.storage, name).rows
     expected = [(params, undisturbed(spec, params)) for params in (point(spec, number) for number in range(TRIALS))]
     assert [row.number for row in rows] == list(range(TRIALS))
     assert {row.state for row in rows} == {TrialState.COMPLETE}
@@ -271,7 +271,7 @@ def test_an_orphaned_driver_that_wakes_up_writes_nothing_more(
             second.kill()
     assert second.returncode == 0, output
     wait_for(lambda: not psutil.pid_exists(orphan), 60)
-    rows = read_rows(sweep.storage, name)
+    rows = read_sweep(sweep.storage, name).rows
     assert {row.state for row in rows} == {TrialState.COMPLETE}
     spec = read_spec(sweep.storage, name)
     assert [row.params for row in rows] == [point(spec, number) for number in range(TRIALS)]
@@ -317,7 +317,7 @@ def test_a_worker_without_enough_memory_trains_on_with_half_the_micro_batch(
     psutil.Process(second.pid).rlimit(psutil.RLIMIT_DATA, (max(sizes) - 150 * 2**20, psutil.RLIM_INFINITY))
     wait_for(lambda: not sweep.unfinished() and sweep.driver() is None, 300)
 
-    (row,) = read_rows(sweep.storage, name)
+    (row,) = read_sweep(sweep.storage, name).rows
     assert row.state is TrialState.COMPLETE, row.reason
     assert (row.account.attempts, row.account.lost, row.account.halvings) == (3, 1, 1)
     assert list(row.curve) == [4, 8]

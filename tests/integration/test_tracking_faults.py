@@ -129,7 +129,7 @@ def test_what_is_reported_while_the_server_is_away_arrives_once_when_it_is_back(
     assert has_unsent(spool)
     proxy.away.clear()
     wait_for(lambda: not has_unsent(spool), seconds=60)
-    reporter.close("COMPLETE", "")
+    reporter.close()
 
     assert slowest < 1, "a report waited for the server"
     history = mlflow_client.get_metric_history(reporter.run_id or "", "val/miou")

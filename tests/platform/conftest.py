@@ -17,7 +17,8 @@ import yaml
 from mlflow.tracking import MlflowClient
 from sqlalchemy import Engine, create_engine, event, text
 
-from advseg.platform.ledger.ledger import Ledger, open_ledger
+from advseg.platform.ledger.ledger import Ledger
+from advseg.platform.ledger.opening import open_ledger
 from advseg.platform.ledger.origin import Origin
 from advseg.platform.ledger.ownership import Owner
 from advseg.platform.spec.spec import Spec

@@ -15,7 +15,8 @@ from sqlalchemy.exc import OperationalError
 
 from advseg.platform.ledger import database
 from advseg.platform.ledger.database import MIGRATIONS, SCHEMA, migrate, open_database, reading, schema_version
-from advseg.platform.ledger.ledger import Ledger, read_rows, read_spec
+from advseg.platform.ledger.ledger import Ledger
+from advseg.platform.ledger.reading import read_spec, read_sweep
 from advseg.platform.ledger.samplers import seed_of
 from advseg.platform.spec.ledger_address import database_url
 from advseg.platform.spec.spec import Spec
@@ -139,7 +140,7 @@ class TestVersion0:
 
     def test_is_read_as_it_is(self, make_spec: MakeSpec, tmp_path: Path) -> None:
         self.interrupted(tmp_path, make_spec(*OPTIONS))
-        assert [row.number for row in read_rows(tmp_path, "probe")] == [0, 1, 2, 3, 4]
+        assert [row.number for row in read_sweep(tmp_path, "probe").rows] == [0, 1, 2, 3, 4]
 
     @pytest.mark.parametrize(
         ("overrides", "digest"),
@@ -180,7 +181,7 @@ class TestSchema:
             f"the ledger has schema version 99, but this advseg knows {len(MIGRATIONS)} at most: "
             f"install the version of advseg that wrote it"
         )
-        for use in (lambda: opened(make_spec()), lambda: read_rows(tmp_path, "probe", ledger_address)):
+        for use in (lambda: opened(make_spec()), lambda: read_sweep(tmp_path, "probe", ledger_address).rows):
             with pytest.raises(UserError) as caught:
                 use()
             assert str(caught.value) == refusal
@@ -188,12 +189,12 @@ class TestSchema:
     def test_is_brought_forwards_step_by_step_and_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         steps: list[int] = []
         with reading(tmp_path, None) as new, new.engine.begin() as connection:
-            more = (*MIGRATIONS, lambda _: steps.append(2), lambda _: steps.append(3))
+            more = (*MIGRATIONS, lambda _: steps.append(1), lambda _: steps.append(2))
             monkeypatch.setattr(database, "MIGRATIONS", more)
             for _ in range(2):
                 migrate(connection)
-            assert schema_version(connection) == 3
-        assert steps == [2, 3]
+            assert schema_version(connection) == len(more)
+        assert steps == [1, 2]
 
     @pytest.mark.parametrize("statement", range(4))
     def test_is_completed_after_a_crash_in_the_middle(

@@ -10,8 +10,9 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from advseg.platform.ledger.database import reading
-from advseg.platform.ledger.ledger import Ledger, read_rows, read_spec, sweep_names
+from advseg.platform.ledger.ledger import Ledger
 from advseg.platform.ledger.ownership import Owner
+from advseg.platform.ledger.reading import read_spec, read_sweep, sweep_names
 from advseg.platform.ledger.rows import best_row
 from advseg.platform.spec.ledger_address import ledger_file
 from advseg.platform.spec.spec import Spec
@@ -124,7 +125,7 @@ class TestUnfinished:
         with reading(tmp_path, ledger_address) as database:
             study = optuna.load_study(study_name="probe", storage=database)
             study.ask({"trainer.lambda_adv": FloatDistribution(0.001, 1, log=True)})
-        assert list(read_rows(tmp_path, "probe", ledger_address)[0].params) == ["trainer.lambda_adv"]
+        assert list(read_sweep(tmp_path, "probe", ledger_address).rows[0].params) == ["trainer.lambda_adv"]
 
         anew = opened(make_spec(FIRST))
         assert anew.unfinished() == [0]
@@ -256,7 +257,9 @@ class TestAccount:
             for number in (ledger.propose(), ledger.propose()):
                 assert number is not None
         ledger.note(1, self.ACCOUNT)
-        accounts = [[row.account for row in read_rows(tmp_path, name, ledger_address)] for name in ("probe", "other")]
+        accounts = [
+            [row.account for row in read_sweep(tmp_path, name, ledger_address).rows] for name in ("probe", "other")
+        ]
         assert accounts == [[Account(), Account()], [Account(), self.ACCOUNT]]
 
 
@@ -275,7 +278,7 @@ class TestOpening:
 
     @pytest.mark.parametrize(
         "opens",
-        [lambda opened, spec, path: opened(spec), lambda opened, spec, path: read_rows(path, "probe")],
+        [lambda opened, spec, path: opened(spec), lambda opened, spec, path: read_sweep(path, "probe").rows],
         ids=["open", "read"],
     )
     def test_a_file_that_is_no_database_is_an_error_in_words(
@@ -291,7 +294,7 @@ class TestOpening:
         with pytest.raises(
             UserError, match=r"ledger postgresql://\.\.\.@/advseg cannot be read .*is the server up"
         ) as caught:
-            read_rows(tmp_path, "probe", address)
+            read_sweep(tmp_path, "probe", address)
         assert "\n" not in str(caught.value)
 
     @pytest.mark.parametrize(
@@ -331,21 +334,21 @@ class TestOpening:
 class TestReading:
     def test_an_unknown_sweep_names_the_known_ones(self, make_spec: MakeSpec, opened: Opened, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"there is no sweep other in .*; known sweeps: none yet"):
-            read_rows(tmp_path, "other")
+            read_sweep(tmp_path, "other")
         assert not ledger_file(tmp_path).exists()
         opened(make_spec())
         with pytest.raises(UserError, match="known sweeps: probe"):
-            read_rows(tmp_path, "other")
+            read_sweep(tmp_path, "other")
 
     @on_both
     def test_gives_the_ledgers_rows(
         self, make_spec: MakeSpec, opened: Opened, tmp_path: Path, ledger_address: str | None
     ) -> None:
         ledger = opened(make_spec(FIRST))
-        assert read_rows(tmp_path, "probe", ledger_address) == []
+        assert read_sweep(tmp_path, "probe", ledger_address).rows == []
         ledger.propose()
         ledger.report(0, 1, 5.0)
-        assert read_rows(tmp_path, "probe", ledger_address) == ledger.rows()
+        assert read_sweep(tmp_path, "probe", ledger_address).rows == ledger.rows()
 
     @on_both
     def test_gives_the_spec_that_was_run_last(

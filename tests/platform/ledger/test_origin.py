@@ -10,10 +10,12 @@ from optuna.study import Study
 from optuna.trial import TrialState
 
 from advseg.platform.ledger.database import reading
-from advseg.platform.ledger.ledger import Ledger, read_rows
-from advseg.platform.ledger.origin import FROM, Origin
+from advseg.platform.ledger.ledger import Ledger
+from advseg.platform.ledger.origin import Origin
+from advseg.platform.ledger.reading import read_sweep
 from advseg.platform.ledger.rows import best_row
 from advseg.platform.ledger.samplers import seed_of
+from advseg.platform.ledger.study import FROM
 from advseg.platform.spec.spec import Spec
 from advseg.trainers.errors import UserError
 
@@ -157,7 +159,7 @@ class TestFork:
         assert [ledger.propose() for _ in range(3)] == [4, 5, None]
         ledger.report(4, 8, 1.0)
         ledger.finish(4, TrialState.COMPLETE)
-        best = best_row(read_rows(tmp_path, "heir"))
+        best = best_row(read_sweep(tmp_path, "heir").rows)
         assert best
         assert best.number == 4
         assert [row.number for row in ledger.rows()] == [4, 5]

@@ -22,8 +22,9 @@ from sqlalchemy.exc import OperationalError
 from advseg.platform.base.keys import JOB
 from advseg.platform.ledger import ownership
 from advseg.platform.ledger.database import OWNERS, reading
-from advseg.platform.ledger.ledger import Ledger, read_rows
+from advseg.platform.ledger.ledger import Ledger
 from advseg.platform.ledger.ownership import PATIENCE_S, Owner, Ownership, claim, fence
+from advseg.platform.ledger.reading import read_sweep
 from advseg.platform.spec.spec import Spec
 from advseg.platform.workers.account import Account
 from advseg.trainers.errors import FencedError, UserError
@@ -348,6 +349,7 @@ LEDGER_WRITES: dict[str, Callable[[Ledger], object]] = {
     "complete": lambda ledger: ledger.finish(0, TrialState.COMPLETE),
     "fail": lambda ledger: ledger.finish(0, TrialState.FAIL, "broken"),
     "begin an account": lambda ledger: ledger.note(1, Account(attempts=9)),
+    "hold the baseline": lambda ledger: ledger.hold_baseline(ledger.baseline()),
     "change an account": lambda ledger: ledger.note(0, Account(attempts=9)),
 }
 HALVING = "sweep.pruner={name: successive_halving, min_resource: 1}"
@@ -366,8 +368,8 @@ class TestLedger:
 
     @pytest.mark.parametrize(
         "write",
-        [*LEDGER_WRITES.values(), lambda ledger: ledger.should_prune(0)],
-        ids=[*LEDGER_WRITES.keys(), "judge"],
+        LEDGER_WRITES.values(),
+        ids=LEDGER_WRITES.keys(),
     )
     def test_refuses_what_a_stale_owner_writes(
         self,
@@ -386,7 +388,7 @@ class TestLedger:
         monkeypatch.setattr(stale, "row", lambda number: rows[number])
         with pytest.raises(FencedError):
             write(stale)
-        assert read_rows(tmp_path, "probe", ledger_address) == rows
+        assert read_sweep(tmp_path, "probe", ledger_address).rows == rows
 
     @pytest.mark.parametrize("write", LEDGER_WRITES.values(), ids=LEDGER_WRITES.keys())
     def test_takes_what_the_new_owner_writes(
@@ -400,7 +402,7 @@ class TestLedger:
         spec = make_spec(HALVING)
         rows = self.begun(opened(spec)).rows()
         write(opened(spec))
-        assert read_rows(tmp_path, "probe", ledger_address) != rows
+        assert read_sweep(tmp_path, "probe", ledger_address).rows != rows
 
     def test_of_an_owner_that_is_alive_is_not_opened(
         self, make_spec: MakeSpec, opened: Opened, monkeypatch: pytest.MonkeyPatch

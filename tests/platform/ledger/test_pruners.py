@@ -37,8 +37,8 @@ def stops(ledgers: Iterator[Ledger], curves: Sequence[Curve]) -> dict[int, int]:
     for number, values in enumerate(curves):
         assert next(ledgers).propose() == number
         for step, value in values.items():
-            next(ledgers).report(number, step, value)
-            if next(ledgers).should_prune(number):
+            _, prunable = next(ledgers).report(number, step, value)
+            if prunable:
                 stopped[number] = step
                 next(ledgers).finish(number, TrialState.PRUNED)
                 break

@@ -3,7 +3,7 @@ import math
 import pytest
 from optuna.trial import TrialState
 
-from advseg.platform.ledger.rows import Row, beats, best_row
+from advseg.platform.ledger.rows import BASELINE_NUMBER, Row, best_row, verdict_of
 
 
 def row(number: int, state: TrialState = TrialState.COMPLETE, value: float | None = None) -> Row:
@@ -35,9 +35,27 @@ class TestBest:
         assert best_row([]) is None
 
 
-@pytest.mark.parametrize(
-    ("best", "baseline", "better"),
-    [(2.0, 1.0, True), (1.0, 1.0, False), (0.5, 1.0, False), (None, 1.0, False), (2.0, None, False)],
-)
-def test_only_a_higher_value_beats_a_baseline(best: float | None, baseline: float | None, better: bool) -> None:
-    assert beats(best, baseline) is better
+class TestVerdict:
+    @pytest.mark.parametrize(
+        ("best", "baseline", "gain", "is_won"),
+        [
+            (2.0, 1.0, 1.0, True),
+            (1.0, 1.0, 0.0, False),
+            (0.5, 1.0, -0.5, False),
+            (None, 1.0, None, False),
+            (2.0, None, None, False),
+            (math.nan, 1.0, math.nan, False),
+        ],
+    )
+    def test_is_won_by_a_higher_value_alone(
+        self, best: float | None, baseline: float | None, gain: float | None, is_won: bool
+    ) -> None:
+        rows = [] if best is None else [row(0, value=best)]
+        verdict = verdict_of(rows, row(BASELINE_NUMBER, value=baseline))
+        assert verdict.is_won is is_won
+        assert verdict.gain == gain or math.isnan(gain or 0.0)
+
+    @pytest.mark.parametrize("state", [TrialState.WAITING, TrialState.RUNNING, TrialState.FAIL])
+    def test_is_open_until_the_baseline_is_complete(self, state: TrialState) -> None:
+        verdict = verdict_of([row(0, value=2.0)], row(BASELINE_NUMBER, state, 1.0))
+        assert (verdict.baseline, verdict.gain, verdict.is_won) == (None, None, False)

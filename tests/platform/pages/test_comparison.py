@@ -11,6 +11,7 @@ from mlflow.tracking import MlflowClient
 from advseg.platform.pages.compared_runs import MOST, find_compared
 from advseg.platform.pages.comparison import ComparedRun, compare, comparison_url, pair_of
 from advseg.platform.pages.paired import MAX_PAIRS, paired_difference
+from advseg.platform.tracking.ending import Ending, State
 from advseg.platform.tracking.identity import RunIdentity
 from advseg.platform.tracking.runs import close_run, ensure_run
 from advseg.trainers.errors import UserError
@@ -107,7 +108,7 @@ class TestAddress:
 def track(client: MlflowClient, key: str, values: Mapping[int, float], state: str = "COMPLETE") -> str:
     run_id = ensure_run(client, RunIdentity(experiment=key.partition("/")[0], key=key, params={"trainer.steps": 8}))
     client.log_batch(run_id, metrics=[Metric(MIOU, value, 1, step) for step, value in values.items()])
-    close_run(client, run_id, state)
+    close_run(client, run_id, Ending(State(state)))
     return run_id
 
 

@@ -12,16 +12,18 @@ from rich.console import Console, RenderableType
 from typer.testing import CliRunner
 
 from advseg.jobs.cli.main import app
-from advseg.platform.base.events import TrialUpdate, Verdict
+from advseg.platform.base import events
+from advseg.platform.base.events import TrialUpdate
 from advseg.platform.base.exits import exit_status
 from advseg.platform.ledger.accounts import Account
 from advseg.platform.ledger.database import open_database
-from advseg.platform.ledger.ledger import open_ledger
+from advseg.platform.ledger.opening import open_ledger
 from advseg.platform.ledger.origin import Origin
-from advseg.platform.ledger.rows import Row, beats, best_first
+from advseg.platform.ledger.reading import SweepRecord
+from advseg.platform.ledger.rows import BASELINE_NUMBER, Row, Verdict, best_first
 from advseg.platform.pages.importance import importances
 from advseg.platform.pages.sparkline import BROKEN, scale_of, sparkline
-from advseg.platform.pages.sweep_page import SHOWN, baseline_miou, print_sweep, totals_line, verdict_line
+from advseg.platform.pages.sweep_page import SHOWN, print_sweep, totals_line, verdict_line
 from advseg.platform.pages.sweeps_page import print_sweeps
 from advseg.platform.pages.terminal import (
     console_for,
@@ -30,7 +32,7 @@ from advseg.platform.pages.terminal import (
     number,
     percent,
     progress_table,
-    short,
+    short_names,
     states,
     trials_table,
     update_line,
@@ -107,27 +109,21 @@ class TestOrder:
 
 
 class TestVerdict:
-    @pytest.mark.parametrize(
-        ("best", "baseline", "won"),
-        [(51.0, 50.0, True), (50.0, 50.0, False), (None, 50.0, False), (51.0, None, False), (math.nan, 50.0, False)],
-    )
-    def test_is_won_by_the_greater_value_alone(self, best: float | None, baseline: float | None, won: bool) -> None:
-        assert beats(best, baseline) is won
-
     def test_is_one_sentence(self) -> None:
         best = row(3, value=51.25)
-        assert verdict_line(None, 50.0) == "no trial is complete"
-        assert verdict_line(best, None) == "best trial 3: mIoU 51.2; no baseline yet"
+        assert verdict_line(Verdict(best=None, baseline=50.0)) == "no trial is complete"
+        assert verdict_line(Verdict(best=best, baseline=None)) == "best trial 3: mIoU 51.2; no complete baseline"
         beaten = "best trial 3 with mIoU 51.2 beats the supervised baseline with 50.0 (+1.2)"
-        assert verdict_line(best, 50.0) == beaten
-        assert "does not beat the supervised baseline with 52.0 (-0.8)" in verdict_line(best, 52.0)
+        assert verdict_line(Verdict(best=best, baseline=50.0)) == beaten
+        lost = verdict_line(Verdict(best=best, baseline=52.0))
+        assert "does not beat the supervised baseline with 52.0 (-0.8)" in lost
 
     def test_says_that_a_winner_was_not_to_be_registered(self) -> None:
-        won = Verdict(best="a/0", best_miou=51.0, baseline_miou=50.0, registered=None, url="http://x")
+        won = events.Verdict(best="a/0", best_miou=51.0, baseline_miou=50.0, won=True, registered=None, url="http://x")
         assert "none registered: the spec names no sweep.register_as" in verdict_text(won)
 
     def test_names_what_there_is_not(self) -> None:
-        none = Verdict(best=None, best_miou=None, baseline_miou=None, registered=None, url="http://x")
+        none = events.Verdict(best=None, best_miou=None, baseline_miou=None, won=False, registered=None, url="http://x")
         assert verdict_text(none).splitlines() == [
             "best      no trial is complete  mIoU -",
             "baseline  mIoU -",
@@ -181,8 +177,19 @@ class TestTables:
         assert "STOPPED stopped from outside" in printed(progress_table("stage", [stopped]))[4]
 
     def test_have_short_names_and_few_digits(self) -> None:
-        assert short("trainer.lambda_adv") == "lambda_adv"
-        assert [number(None), number(0.0123456), number(1234567)] == ["", "0.0123", "1.23e+06"]
+        assert short_names(["b.lambda_adv", "a.x.lr", "a.y.lr"]) == {
+            "a.x.lr": "x.lr",
+            "a.y.lr": "y.lr",
+            "b.lambda_adv": "lambda_adv",
+        }
+        assert short_names(["lr", "a.lr"]) == {"a.lr": "a.lr", "lr": "lr"}
+        assert [number(value) for value in (None, 0.0123456, 1234567.0, 1234567)] == [
+            "",
+            "0.0123",
+            "1.23e+06",
+            "1234567",
+        ]
+        assert [number(True), number("frozen")] == ["true", "frozen"]
         assert [percent(None), percent(0.0), percent(51.25)] == ["-", "0.0", "51.2"]
 
     @pytest.mark.parametrize(
@@ -284,10 +291,15 @@ class TestTotals:
             row(3, "R"),
         ]
         assert states(rows) == "1 RUNNING, 2 COMPLETE, 1 PRUNED"
-        assert totals_line(rows) == f"trials: {states(rows)}; device time: 1:01:01; lost steps: 12"
+        spent = Account(device_seconds=59.0, lost_steps=1)
+        baseline = row(BASELINE_NUMBER, account=spent)
+        assert totals_line(rows, baseline) == (
+            f"trials: {states(rows)}; device time: 1:01:01 and 59 s of the baseline; lost steps: 13"
+        )
 
     def test_of_no_trial(self) -> None:
-        assert totals_line([]) == "trials: none; device time: 0 s; lost steps: 0"
+        nothing = "trials: none; device time: 0 s and 0 s of the baseline; lost steps: 0"
+        assert totals_line([], row(BASELINE_NUMBER)) == nothing
 
 
 class TestSweepPage:
@@ -298,9 +310,8 @@ class TestSweepPage:
         print_sweep(tmp_path, "probe")
         out = capsys.readouterr().out
         assert out.startswith("sweep probe")
-        assert "best trial 3: mIoU 45.0; no baseline yet\nparameter importance" in out
-        assert out.endswith("trials: 4 COMPLETE; device time: 0 s; lost steps: 0\n")
-        assert baseline_miou(tmp_path, "probe") is None
+        assert "best trial 3: mIoU 45.0; no complete baseline\nparameter importance" in out
+        assert out.endswith("trials: 4 COMPLETE; device time: 0 s and 0 s of the baseline; lost steps: 0\n")
 
     def test_of_a_sweep_without_trials(
         self, make_spec: Callable[..., Spec], tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -315,7 +326,8 @@ class TestSweepPage:
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         rows = [row(i, value=float(i)) for i in range(SHOWN + 7)]
-        monkeypatch.setattr("advseg.platform.pages.sweep_page.read_rows", lambda *_: rows)
+        record = SweepRecord(name="probe", rows=rows, baseline=row(BASELINE_NUMBER, "R"), spec=None, dataset=None)
+        monkeypatch.setattr("advseg.platform.pages.sweep_page.read_sweep", lambda *_: record)
 
         def numbers(*, whole: bool) -> tuple[list[int], str]:
             print_sweep(tmp_path, "probe", whole=whole)

@@ -19,7 +19,8 @@ from advseg.jobs.sweep import keep_report
 from advseg.platform.base.keys import BASELINE
 from advseg.platform.cluster.driver import Job
 from advseg.platform.ledger.ledger import Ledger
-from advseg.platform.ledger.rows import Row
+from advseg.platform.ledger.reading import SweepRecord
+from advseg.platform.ledger.rows import BASELINE_NUMBER, Row
 from advseg.platform.pages import sweep_report
 from advseg.platform.pages.sweep_plots import CURVES, Plot, plots_of, study_of
 from advseg.platform.pages.sweep_report import BEST, FAILED, write_report
@@ -27,9 +28,8 @@ from advseg.platform.spec.spec import Spec
 from advseg.platform.tracking.identity import RunIdentity
 from advseg.platform.tracking.runs import ensure_run
 from advseg.platform.workers.account import Account
-from advseg.trainers.checkpoint import save_checkpoint
 from advseg.trainers.errors import FencedError, UserError
-from advseg.trainers.loop import CHECKPOINTS, CLASS_BARS, CONFUSION, PANELS
+from advseg.trainers.loop import CLASS_BARS, CONFUSION, PANELS
 
 PLOTS = ["curves", "history", "parallel", "slices", "importance"]
 COMPLETE, PRUNED, FAIL, RUNNING = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING
@@ -115,8 +115,9 @@ def page_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequen
     """The page of a sweep of these trials."""
 
     def page_of(rows: Sequence[Row]) -> Page:
-        monkeypatch.setattr(sweep_report, "read_rows", lambda *_: rows)
-        monkeypatch.setattr(sweep_report, "_spec", lambda *_: None)
+        baseline = row(BASELINE_NUMBER, state=TrialState.WAITING, params={}, account=Account())
+        record = SweepRecord(name="probe", rows=rows, baseline=baseline, spec=None, dataset=None)
+        monkeypatch.setattr(sweep_report, "read_sweep", lambda *_: record)
         write_report(tmp_path, "probe", None, tmp_path / "report.html")
         return Page((tmp_path / "report.html").read_text())
 
@@ -129,11 +130,17 @@ def five(ledger: Ledger) -> None:
     run(ledger, 41.0, PRUNED, "not among the best at step 8", Account(attempts=2, lost=1, lost_steps=7))
 
 
+def with_baseline(ledger: Ledger) -> None:
+    account = Account(attempts=1, device_seconds=30.0, lost_steps=1)
+    baseline = row(BASELINE_NUMBER, 43.5, params={}, account=account)
+    ledger.hold_baseline(baseline)
+
+
 class TestPage:
     def test_begins_with_dataset_verdict_and_the_best_trials(self, report: Callable[..., Page]) -> None:
         page = report(five)
         assert page.text.startswith("Sweep probe Sweep probe written on 2")
-        assert "dataset data best trial 3: mIoU 45.0; no baseline yet. Best trials" in page.text
+        assert "dataset data best trial 3: mIoU 45.0; no complete baseline. Best trials" in page.text
         assert "trial lambda_adv threshold mIoU, % step state attempts device time reason 3 " in page.text
         assert "45.0 8/8 COMPLETE 1 0:01:00 2 " in page.text
         assert "41.0 8/8 PRUNED 2 0 s not among the best at step 8" in page.text
@@ -150,9 +157,14 @@ class TestPage:
         assert {"link", "base", "iframe", "object"}.isdisjoint(tag for tag, _ in page.tags)
 
     def test_sums_up_what_was_spent_by_state(self, report: Callable[..., Page]) -> None:
-        page = report(five)
-        assert "trials: 4 COMPLETE, 1 PRUNED; device time: 0:04:00; lost steps: 7." in page.text
-        assert "COMPLETE 4 4 0 0 0:04:00 240 PRUNED 1 2 1 7 0 s 0 all 5 6 1 7 0:04:00 240" in page.text
+        page = report(lambda ledger: (five(ledger), with_baseline(ledger)))
+        assert (
+            "trials: 4 COMPLETE, 1 PRUNED; device time: 0:04:00 and 30 s of the baseline; lost steps: 8." in page.text
+        )
+        assert (
+            "COMPLETE 4 4 0 0 0:04:00 240 PRUNED 1 2 1 7 0 s 0 all trials 5 6 1 7 0:04:00 240 baseline 1 1 0 1 30 s 30"
+            in page.text
+        )
         assert page.text.endswith("Failed trials None.")
 
     def test_shows_what_users_wrote_as_they_wrote_it(self, report: Callable[..., Page]) -> None:
@@ -163,18 +175,11 @@ class TestPage:
         # One each of plotly and of every plot, whose element plotly's own script fills.
         assert len(page.of("script")) == 1 + len(page.plots)
 
-    def test_compares_with_the_baseline_and_names_its_data(self, report: Callable[..., Page], tmp_path: Path) -> None:
-        state = {
-            "identity": {"dataset": {"digest": "abc"}},
-            "step": 8,
-            "metrics": {"val/miou": 43.5},
-            "best_miou": 43.5,
-        }
-        save_checkpoint(tmp_path / "probe" / BASELINE / CHECKPOINTS, 8, state)
-        page = report(five)
+    def test_compares_with_the_baseline_and_names_its_data(self, report: Callable[..., Page]) -> None:
+        page = report(lambda ledger: (five(ledger), with_baseline(ledger)))
         assert "best trial 3 with mIoU 45.0 beats the supervised baseline with 43.5 (+1.5)." in page.text
         assert "Supervised baseline: mIoU 43.5." in page.text
-        assert "digest abc" in page.text
+        assert f"digest {'d' * 64}" in page.text
 
     def test_is_written_of_a_sweep_that_an_older_version_began(self, page_of: Callable[..., Page]) -> None:
         assert "dataset unknown best trial 4" in page_of(some(5)).text

@@ -12,9 +12,10 @@ from optuna.trial import TrialState
 
 from advseg.platform.base.events import TrialUpdate
 from advseg.platform.ledger.ledger import Ledger
+from advseg.platform.ledger.rows import Row
 from advseg.platform.sweep.settler import Settler
 from advseg.platform.tracking.identity import RunIdentity
-from advseg.platform.tracking.runs import close_run, ensure_run, find_run
+from advseg.platform.tracking.runs import ensure_run, find_run
 from advseg.platform.tracking.spool import Spool
 from advseg.platform.workers.task import Task
 
@@ -46,6 +47,16 @@ def task(storage: Path, number: int) -> Task:
     return Task(spec={}, storage=storage, tracking_uri="", identity=identity)
 
 
+class Tasks:
+    """Those of a sweep, without its spec."""
+
+    def __init__(self, storage: Path) -> None:
+        self.storage = storage
+
+    def of(self, row: Row) -> Task:
+        return task(self.storage, row.number)
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -54,9 +65,7 @@ def clock() -> Clock:
 @pytest.fixture
 def settler(client: MlflowClient, ledger: Ledger, tmp_path: Path, clock: Clock) -> Iterator[Settler]:
     ensure_run(client, SWEEP)
-    settler = Settler(
-        client, ledger, lambda row: task(tmp_path, row.number), every_s=0.01, left_alone_s=20, clock=clock
-    )
+    settler = Settler(client, ledger, Tasks(tmp_path), every_s=0.01, left_alone_s=20, clock=clock)
     yield settler
     settler.close()
 
@@ -86,13 +95,12 @@ def test_a_trial_whose_worker_was_killed_gets_its_run_and_metrics(settler, clien
     assert [metric.value for metric in client.get_metric_history(run_id, "val/miou")] == [50.0]
 
 
-def test_a_worker_has_time_to_end_its_run_by_itself(settler, client, clock, tmp_path) -> None:
+def test_a_worker_has_time_to_send_what_is_left_by_itself(settler, client, clock, tmp_path) -> None:
     run_id = ensure_run(client, task(tmp_path, 0).identity)
     settler.hear(ended(0, "PRUNED"))
     clock.now = 19.9
-    close_run(client, run_id, "STOPPED")
     settler.close()
-    assert client.get_run(run_id).data.tags["advseg.state"] == "STOPPED"
+    assert client.get_run(run_id).info.status == "RUNNING"
 
 
 def test_a_trial_that_runs_is_left_alone(settler, client, clock, tmp_path) -> None:

@@ -14,8 +14,9 @@ from optuna.trial import TrialState
 
 from advseg.jobs.sweep import reap_others
 from advseg.platform.cluster.driver import Job
-from advseg.platform.ledger.ledger import Ledger, abandoned_sweeps, read_rows
+from advseg.platform.ledger.ledger import Ledger
 from advseg.platform.ledger.ownership import Owner
+from advseg.platform.ledger.reading import abandoned_sweeps, read_sweep
 from advseg.platform.spec.spec import Spec
 from advseg.platform.sweep.sync import sync, sync_trainings
 from advseg.platform.tracking.identity import single_identity, sweep_identity, trial_identity
@@ -65,7 +66,7 @@ class TestSweep:
         assert said == ["sweep probe: its runs are as its ledger has them"]
         assert states(client) == {"probe": "KILLED", "probe/0": "FINISHED", "probe/1": "KILLED"}
         assert miou(client, "probe/0") == miou(client, "probe/1") == [50.0]
-        assert {row.number: row.account.run_id for row in read_rows(tmp_path, "probe")} == {
+        assert {row.number: row.account.run_id for row in read_sweep(tmp_path, "probe").rows} == {
             number: runs_by_key(client, "probe")[f"probe/{number}"].info.run_id for number in range(2)
         }
 

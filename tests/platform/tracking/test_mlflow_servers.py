@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from advseg.platform.services.ports import choose_port
+from advseg.platform.tracking.ending import Ending, State
 from advseg.platform.tracking.identity import RunIdentity
 from advseg.platform.tracking.reporter import MlflowReporter
 from advseg.platform.tracking.runs import KEY_TAG, STATE_TAG, close_run, ensure_run, experiment_id
@@ -133,7 +134,7 @@ def test_a_run_is_made_once_for_a_key_under_its_parent_and_reopened(server: Serv
     parent = ensure_run(client, RunIdentity(experiment="once", key="once"))
     trial = RunIdentity(experiment="once", key="once/0", parent="once", params={"trainer.lambda_adv": 0.5})
     run_id = ensure_run(client, trial)
-    close_run(client, run_id, "STOPPED")
+    close_run(client, run_id, Ending(State.STOPPED))
     assert ensure_run(client, trial) == run_id
     runs = client.search_runs([experiment_id(client, "once")])
     assert {run.data.tags[KEY_TAG]: run.info.status for run in runs} == {"once": "RUNNING", "once/0": "RUNNING"}
@@ -144,7 +145,8 @@ def test_a_run_is_made_once_for_a_key_under_its_parent_and_reopened(server: Serv
 
 def test_reports_arrive_once_a_step_with_pictures_and_the_end(server: Server, tmp_path: Path) -> None:
     identity = RunIdentity(experiment="reported", key="reported/0")
-    for steps, state in (((2, 4), "STOPPED"), ((4, 8), "COMPLETE")):
+    client = MlflowClient(server.uri)
+    for steps, state in (((2, 4), State.STOPPED), ((4, 8), State.COMPLETE)):
         reporter = MlflowReporter(server.uri, identity, tmp_path / "metrics.jsonl", ["panels", "log.txt"])
         for step in steps:
             panel = tmp_path / "panels" / f"step-{step}.png"
@@ -152,8 +154,8 @@ def test_reports_arrive_once_a_step_with_pictures_and_the_end(server: Server, tm
             panel.write_text(f"a picture of step {step}")
             reporter.report(report(step))
         (tmp_path / "log.txt").write_text(f"it is {state}")
-        reporter.close(state, "")
-    client = MlflowClient(server.uri)
+        reporter.close()
+        close_run(client, reporter.run_id or "", Ending(state))
     run = client.get_run(reporter.run_id or "")
     assert (run.info.status, run.data.tags[STATE_TAG]) == ("FINISHED", "COMPLETE")
     history = client.get_metric_history(run.info.run_id, "val/miou")
@@ -183,7 +185,7 @@ class TestAuthentication:
         reporter = MlflowReporter(authenticating.uri, identity, tmp_path / "metrics.jsonl", farewell_s=0.1)
         reporter.report(report(2))
         wait_until(lambda: "MLflow did not take metrics of wrong/0, trying again" in caplog.text)
-        reporter.close("COMPLETE", "")
+        reporter.close()
         assert has_unsent(tmp_path / "metrics.jsonl")
 
     def test_is_no_secret_in_the_servers_log(self, authenticating: Server) -> None:

@@ -10,12 +10,12 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from advseg.platform.tracking.ending import Ending, State
 from advseg.platform.tracking.identity import RunIdentity
 from advseg.platform.tracking.reporter import SYSTEM, MlflowReporter
 from advseg.platform.tracking.runs import (
     KEY_TAG,
     REASON_TAG,
-    RUN_STATUS,
     STATE_TAG,
     close_run,
     ensure_run,
@@ -60,9 +60,12 @@ class TestRun:
     def test_of_another_key_is_another(self, client: MlflowClient) -> None:
         assert ensure_run(client, SWEEP) != ensure_run(client, TRIAL)
 
-    @pytest.mark.parametrize(("state", "status"), RUN_STATUS.items())
+    @pytest.mark.parametrize(
+        ("state", "status"),
+        [("COMPLETE", "FINISHED"), ("PRUNED", "KILLED"), ("FAIL", "FAILED"), ("STOPPED", "KILLED")],
+    )
     def test_ends_with_its_trials_state(self, client: MlflowClient, state: str, status: str) -> None:
-        close_run(client, ensure_run(client, SWEEP), state, "because")
+        close_run(client, ensure_run(client, SWEEP), Ending(State(state), "because"))
         (run,) = runs(client)
         assert run.info.status == status
         assert (run.data.tags[STATE_TAG], run.data.tags[REASON_TAG]) == (state, "because")
@@ -70,9 +73,15 @@ class TestRun:
 
     def test_is_reopened_when_its_training_goes_on(self, client: MlflowClient) -> None:
         run_id = ensure_run(client, SWEEP)
-        close_run(client, run_id, "STOPPED")
+        close_run(client, run_id, Ending(State.STOPPED))
         assert ensure_run(client, SWEEP) == run_id
         assert client.get_run(run_id).info.status == "RUNNING"
+
+    def test_stays_ended_for_those_who_only_bring_what_is_left(self, client: MlflowClient) -> None:
+        run_id = ensure_run(client, SWEEP)
+        close_run(client, run_id, Ending(State.PRUNED))
+        assert ensure_run(client, SWEEP, reopen=False) == run_id
+        assert client.get_run(run_id).info.status == "KILLED"
 
     def test_gets_its_params_also_if_a_crash_came_before_them(self, client: MlflowClient) -> None:
         experiment = experiment_id(client, "probe")
@@ -86,7 +95,7 @@ class TestRun:
 
     def test_takes_a_reason_of_any_length(self, client: MlflowClient) -> None:
         run_id = ensure_run(client, SWEEP)
-        close_run(client, run_id, "FAIL", "x" * 20_000)
+        close_run(client, run_id, Ending(State.FAIL, "x" * 20_000))
         assert client.get_run(run_id).info.status == "FAILED"
 
     def test_has_the_tags_of_its_identity_also_if_they_come_later(self, client: MlflowClient) -> None:
@@ -149,18 +158,20 @@ class TestReporter:
         (run,) = [run for run in runs(client) if run.data.tags[KEY_TAG] == "probe"]
         return [(metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, key)]
 
-    def test_sends_every_report_the_artifacts_and_the_end(self, client: MlflowClient, tmp_path: Path) -> None:
+    def test_sends_every_report_and_the_artifacts_and_leaves_the_end_to_the_driver(
+        self, client: MlflowClient, tmp_path: Path
+    ) -> None:
         keep = ("log.txt", "no such file")
         reporter = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "metrics.jsonl", keep)
         for step in (2, 4, 8):
             reporter.report(report(step, **{"loss/ce": 1.0}))
         (tmp_path / "log.txt").write_text("hello")
-        reporter.close("COMPLETE", "")
+        reporter.close()
         assert self.history(client) == [(2, 20.0), (4, 40.0), (8, 80.0)]
         assert self.history(client, "loss/ce") == [(2, 1.0), (4, 1.0), (8, 1.0)]
         assert len(self.history(client, "system/cpu_utilization_percentage")) == 1
         (run,) = runs(client)
-        assert run.info.status == "FINISHED"
+        assert run.info.status == "RUNNING"
         assert [artifact.path for artifact in client.list_artifacts(run.info.run_id)] == ["log.txt"]
 
     def test_sends_what_is_in_folders_as_it_appears(self, client: MlflowClient, tmp_path: Path) -> None:
@@ -172,7 +183,7 @@ class TestReporter:
             reporter.report(report(step))
             wait_until(lambda path=f"panels/{panel.name}": path in self.artifacts(client, "panels"))
         assert "log.txt" not in self.artifacts(client)
-        reporter.close("COMPLETE", "")
+        reporter.close()
         assert self.artifacts(client, "panels") == ["panels/step-2.png", "panels/step-4.png"]
 
     @staticmethod
@@ -186,7 +197,7 @@ class TestReporter:
             )
             before = len(Spool(tmp_path / SYSTEM).records())
             wait_until(lambda before=before: len(Spool(tmp_path / SYSTEM).records()) >= before + 2)
-            reporter.close("COMPLETE", "")
+            reporter.close()
         steps = [step for step, _ in self.history(client, "system/system_memory_usage_percentage")]
         assert steps == list(range(len(Spool(tmp_path / SYSTEM).records())))
 
@@ -194,7 +205,7 @@ class TestReporter:
         reporter = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "metrics.jsonl")
         reporter.report(report(2))
         wait_until(lambda: reporter.run_id is not None)
-        reporter.close("COMPLETE", "")
+        reporter.close()
         assert reporter.run_id == find_run(client, "probe", "probe")
 
     def test_that_is_left_leaves_its_run_open_for_whoever_goes_on(self, client: MlflowClient, tmp_path: Path) -> None:
@@ -206,7 +217,7 @@ class TestReporter:
         assert (run.info.status, STATE_TAG in run.data.tags) == ("RUNNING", False)
         second = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "metrics.jsonl")
         second.report(report(4))
-        second.close("COMPLETE", "")
+        second.close()
         assert self.history(client) == [(2, 20.0), (4, 40.0)]
         assert len(runs(client)) == 1
 
@@ -214,12 +225,12 @@ class TestReporter:
         first = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "run" / "metrics.jsonl")
         for step in (2, 4):
             first.report(report(step))
-        first.close("STOPPED", "stopped from outside")
+        first.close()
         second = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "run" / "metrics.jsonl")
         # Killed between reporting and saving, it makes step 4 again.
         for step in (4, 6):
             second.report(report(step))
-        second.close("COMPLETE", "")
+        second.close()
         assert self.history(client) == [(2, 20.0), (4, 40.0), (6, 60.0)]
 
     def test_what_was_sent_but_not_marked_before_a_crash_arrives_once(
@@ -229,14 +240,14 @@ class TestReporter:
         spool.append({"step": 2, "timestamp": 1234, "metrics": {"val/miou": 20.0}})
         spool.append({"step": 4, "timestamp": 1235, "metrics": {"val/miou": 40.0}})
         client.log_batch(ensure_run(client, SWEEP), metrics=[Metric("val/miou", 20.0, 1234, 2)])
-        MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "run" / "metrics.jsonl").close("COMPLETE", "")
+        MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "run" / "metrics.jsonl").close()
         assert self.history(client) == [(2, 20.0), (4, 40.0)]
         assert Spool(tmp_path / "run" / "metrics.jsonl").unsent() == []
 
     def test_sends_more_metrics_than_one_request_takes(self, client: MlflowClient, tmp_path: Path) -> None:
         reporter = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "run" / "metrics.jsonl")
         reporter.report(Report(step=1, steps=8, metrics={f"m{i}": float(i) for i in range(1500)}))
-        reporter.close("COMPLETE", "")
+        reporter.close()
         (run,) = runs(client)
         assert len([name for name in run.data.metrics if not name.startswith("system/")]) == 1500
 
@@ -308,14 +319,14 @@ class TestWithoutServer:
         assert not server.called.wait(0.1)
         reporter.report(report(1))
         assert server.called.wait(10)
-        reporter.close("COMPLETE", "")
+        reporter.close()
         assert server.steps == [1]
 
     def test_a_training_that_is_long_to_report_has_a_run_all_the_same(self, server: FakeClient, tmp_path: Path) -> None:
         reporter = self.start(tmp_path, farewell_s=30, head_start_s=0.01)
         wait_until(lambda: "create_run" in server.calls)
-        reporter.close("COMPLETE", "")
-        assert server.calls[-1] == "set_terminated"
+        reporter.close()
+        assert "set_terminated" not in server.calls
 
     def test_reporting_returns_while_a_call_blocks(self, server: FakeClient, tmp_path: Path) -> None:
         server.release.clear()
@@ -327,7 +338,7 @@ class TestWithoutServer:
         assert time.monotonic() - started < 5
         assert server.calls == []
         server.release.set()
-        reporter.close("COMPLETE", "")
+        reporter.close()
         assert server.steps == list(range(1, 51))
 
     def test_closing_while_a_call_blocks_returns_in_time_and_keeps_the_spool(
@@ -337,7 +348,7 @@ class TestWithoutServer:
         reporter = self.start(tmp_path)
         reporter.report(report(1))
         started = time.monotonic()
-        reporter.close("COMPLETE", "")
+        reporter.close()
         assert time.monotonic() - started < 5
         assert "metrics of probe stay in its spool" in caplog.text
         assert [record["step"] for record in Spool(tmp_path / "metrics.jsonl").unsent()] == [1]
@@ -351,7 +362,7 @@ class TestWithoutServer:
         reporter = self.start(tmp_path)
         reporter.report(report(1))
         started = time.monotonic()
-        reporter.close("COMPLETE", "")
+        reporter.close()
         assert time.monotonic() - started < 5
         assert [record["step"] for record in Spool(tmp_path / "metrics.jsonl").unsent()] == [1]
 
@@ -364,9 +375,9 @@ class TestWithoutServer:
         assert server.called.wait(10)
         server.error = None
         reporter.report(report(3))
-        reporter.close("COMPLETE", "")
+        reporter.close()
         assert server.steps == [1, 2, 3]
-        assert server.calls[-1] == "set_terminated"
+        assert "set_terminated" not in server.calls
 
     def test_a_server_that_goes_away_at_the_very_end_delays_closing_no_longer(
         self, server: FakeClient, tmp_path: Path
@@ -376,7 +387,7 @@ class TestWithoutServer:
         wait_until(lambda: server.steps == [1])
         server.release.clear()
         started = time.monotonic()
-        reporter.close("COMPLETE", "")
+        reporter.close()
         assert time.monotonic() - started < 5
         server.release.set()
 
@@ -401,14 +412,14 @@ class TestWithoutServer:
         server.release.clear()
         given_up = self.start(tmp_path)
         given_up.report(report(1))
-        given_up.close("STOPPED", "")
+        given_up.close()
         server.release.set()
         given_up._thread.join(10)
         assert not given_up._thread.is_alive()
         assert "set_terminated" not in server.calls
         resumed = self.start(tmp_path, farewell_s=30)
         resumed.report(report(2))
-        resumed.close("COMPLETE", "")
+        resumed.close()
         assert server.steps[-2:] == [1, 2]
 
 

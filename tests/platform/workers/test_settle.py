@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 from advseg.platform.ledger.ledger import Ledger
 from advseg.platform.ledger.rows import Row
 from advseg.platform.sweep.settler import settle_trials
+from advseg.platform.tracking.ending import Ending, State
 from advseg.platform.tracking.identity import RunIdentity
 from advseg.platform.tracking.reporter import MlflowReporter
 from advseg.platform.tracking.runs import REASON_TAG, STATE_TAG, close_run, ensure_run, find_run
@@ -80,7 +81,7 @@ class TestRun:
     def test_that_does_not_exist_yet_is_made_with_all_that_was_reported(self, mlflow: Watched, tmp_path: Path) -> None:
         """MLflow was away while it trained."""
         spooled(task(tmp_path), 2, 4)
-        run_id = settle(mlflow, task(tmp_path), "FAIL", "its worker process died")
+        run_id = settle(mlflow, task(tmp_path), Ending(State.FAIL, "its worker process died"))
         assert run_of(mlflow).info.run_id == run_id
         assert state_of(mlflow) == ("FAILED", "FAIL", "its worker process died")
         assert history(mlflow) == [(2, 20.0), (4, 40.0)]
@@ -88,7 +89,7 @@ class TestRun:
         assert Spool(task(tmp_path).spool).unsent() == []
 
     def test_of_a_training_that_never_reported_is_made_too(self, mlflow: Watched, tmp_path: Path) -> None:
-        settle(mlflow, task(tmp_path), "STOPPED", "")
+        settle(mlflow, task(tmp_path), Ending(State.STOPPED, ""))
         assert state_of(mlflow) == ("KILLED", "STOPPED", "")
         assert not task(tmp_path).directory.exists()
 
@@ -96,7 +97,7 @@ class TestRun:
         run_id = ensure_run(mlflow, task(tmp_path).identity)
         mlflow.log_batch(run_id, metrics=[Metric("val/miou", 20.0, 1002, 2)])
         spooled(task(tmp_path), 2, 4, sent=1)
-        assert settle(mlflow, task(tmp_path), "COMPLETE", "") == run_id
+        assert settle(mlflow, task(tmp_path), Ending(State.COMPLETE, "")) == run_id
         assert state_of(mlflow) == ("FINISHED", "COMPLETE", "")
         assert history(mlflow) == [(2, 20.0), (4, 40.0)]
 
@@ -105,7 +106,7 @@ class TestRun:
         for name in ("confusion.png", LOG):
             (task(tmp_path).directory / name).write_text(name)
         for _ in range(2):
-            settle(mlflow, task(tmp_path), "COMPLETE", "")
+            settle(mlflow, task(tmp_path), Ending(State.COMPLETE, ""))
         assert mlflow.asked.count("log_artifact") == 2
         artifacts = mlflow.list_artifacts(run_of(mlflow).info.run_id)
         assert sorted(artifact.path for artifact in artifacts) == ["confusion.png", LOG]
@@ -114,9 +115,9 @@ class TestRun:
         reporter = MlflowReporter(mlflow.tracking_uri, task(tmp_path).identity, task(tmp_path).spool, ["confusion.png"])
         reporter.report(Report(step=2, steps=8, metrics={"val/miou": 20.0}))
         (task(tmp_path).directory / "confusion.png").write_text("a picture")
-        reporter.close("STOPPED", "")
+        reporter.close()
         (task(tmp_path).directory / LOG).write_text("a log")
-        settle(mlflow, task(tmp_path), "STOPPED", "")
+        settle(mlflow, task(tmp_path), Ending(State.STOPPED, ""))
         assert mlflow.asked.count("log_artifact") == 1
         assert history(mlflow) == [(2, 20.0)]
 
@@ -145,10 +146,12 @@ RIGHT = [
 class TestTrials:
     @staticmethod
     def settle(client: MlflowClient, ledger: Ledger, storage: Path) -> None:
-        def task_of(row: Row) -> Task:
-            return task(storage, row.number)
+        class Tasks:
+            @staticmethod
+            def of(row: Row) -> Task:
+                return task(storage, row.number)
 
-        settle_trials(client, "probe", ledger, task_of)
+        settle_trials(client, ledger, Tasks)
 
     def test_without_runs_get_them(self, mlflow: Watched, ledger: Ledger, tmp_path: Path) -> None:
         self.settle(mlflow, ledger, tmp_path)
@@ -162,7 +165,7 @@ class TestTrials:
         for number in range(4):
             run_id = ensure_run(mlflow, task(tmp_path, number).identity)
             if state:
-                close_run(mlflow, run_id, state)
+                close_run(mlflow, run_id, Ending(State(state)))
         self.settle(mlflow, ledger, tmp_path)
         assert [state_of(mlflow, number)[:2] for number in range(4)] == [right[:2] for right in RIGHT]
 
@@ -185,7 +188,7 @@ class TestTrials:
         self, mlflow: Watched, ledger: Ledger, tmp_path: Path
     ) -> None:
         run_id = ensure_run(mlflow, task(tmp_path).identity)
-        close_run(mlflow, run_id, "COMPLETE")
+        close_run(mlflow, run_id, Ending(State.COMPLETE))
         self.settle(mlflow, ledger, tmp_path)
         assert ledger.row(0).account.run_id == run_id
 

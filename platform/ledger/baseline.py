@@ -1,0 +1,37 @@
+"""The supervised baselines of sweeps, in a table of their own: they are no trials of a study."""
+
+import json
+from collections.abc import Mapping
+
+from optuna.trial import TrialState
+from sqlalchemy import Engine, select
+
+from ..workers.account import Account
+from .database import BASELINES
+from .ownership import require_epoch
+from .rows import BASELINE_NUMBER, Row
+
+
+def read_baseline(engine: Engine, study_id: int, accounts: Mapping[int, Account]) -> Row:
+    """A sweep's baseline; one that waits if it has not begun."""
+    with engine.connect() as connection:
+        found = connection.execute(select(BASELINES).where(BASELINES.c.study_id == study_id)).mappings().first()
+    curve = json.loads(found["curve"]) if found else {}
+    return Row(
+        number=BASELINE_NUMBER,
+        params={},
+        state=TrialState[found["state"]] if found else TrialState.WAITING,
+        reason=found["reason"] if found else "",
+        curve={int(step): value for step, value in curve.items()},
+        account=accounts.get(BASELINE_NUMBER, Account()),
+    )
+
+
+def write_baseline(engine: Engine, study_id: int, epoch: int, row: Row) -> None:
+    """Hold a baseline, apart from its account. Raises FencedError if the sweep has an owner of a newer epoch."""
+    values = {"state": row.state.name, "reason": row.reason, "curve": json.dumps(row.curve)}
+    with engine.begin() as connection:
+        mine = BASELINES.c.study_id == study_id
+        if not connection.execute(BASELINES.update().where(mine).values(**values)).rowcount:
+            connection.execute(BASELINES.insert().values(study_id=study_id, **values))
+        require_epoch(connection, study_id, epoch)

@@ -1,0 +1,108 @@
+"""Becoming the owner of a sweep: it is begun, or gone on with if it is still the same."""
+
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState
+
+from ...trainers.errors import UserError
+from ..spec.spec import Spec
+from .database import close_database, open_database, readable
+from .ledger import Ledger
+from .origin import Origin, inherit, refuse_changes
+from .ownership import Owner, Ownership, claim, fence
+from .pruners import pruner_of
+from .study import BASE, FROM, INHERITED, ORIGIN, SPEC, VERSION_0_DIGEST, load_study, place_of, spec_of
+
+
+def open_ledger(storage: Path, spec: Spec, origin: Origin, owner: Owner | None = None) -> Ledger:
+    """Become the owner of a sweep's study, or begin it.
+
+    Raises UserError if another process owns it, if it was begun with another spec, other data or other code, or if
+    the sweep that it is to learn from does not fit.
+    """
+    assert spec.sweep
+    with ExitStack() as undone:
+        database = open_database(storage, spec.ledger)
+        undone.callback(close_database, database)
+        with readable(storage, spec.ledger):
+            study = optuna.create_study(
+                study_name=spec.name,
+                storage=database,
+                direction="maximize",
+                pruner=pruner_of(spec.sweep.pruner, spec.trainer.steps),
+                load_if_exists=True,
+            )
+            ownership = _own(database, spec.name, owner or Owner.here())
+        undone.callback(ownership.release)
+        _begin_or_compare(study, database, place_of(storage, spec.ledger), spec, origin)
+        ledger = Ledger(study, database, ownership, spec)
+        undone.pop_all()
+    return ledger
+
+
+def reopen_ledger(storage: Path, sweep: str, ledger: str | None = None) -> Ledger:
+    """Become the owner of a sweep as it is, to say what became of its trials, whatever this machine has of its data.
+
+    Raises UserError if there is no such sweep, another process owns it, or its spec is another version's.
+    """
+    with ExitStack() as undone:
+        database = open_database(storage, ledger)
+        undone.callback(close_database, database)
+        with readable(storage, ledger):
+            study = load_study(database, sweep, place_of(storage, ledger))
+            spec = spec_of(study)
+            ownership = _own(database, sweep, Owner.here())
+        undone.callback(ownership.release)
+        reopened = Ledger(study, database, ownership, spec)
+        undone.pop_all()
+    return reopened
+
+
+def _own(database: RDBStorage, sweep: str, owner: Owner) -> Ownership:
+    """Take a sweep over, and fence out whoever had it before."""
+    study_id = database.get_study_id_from_name(sweep)
+    epoch = claim(database.engine, study_id, sweep, owner)
+    fence(database, study_id, epoch)
+    return Ownership(database.engine, study_id, epoch)
+
+
+def _begin_or_compare(study: optuna.Study, database: RDBStorage, place: str, spec: Spec, origin: Origin) -> None:
+    assert spec.sweep
+    attrs = study.user_attrs
+    if SPEC in attrs:
+        refuse_changes(spec, spec_of(study), origin, Origin(**attrs[ORIGIN]))
+    elif VERSION_0_DIGEST in attrs:
+        if attrs[VERSION_0_DIGEST] != spec.digest():
+            raise UserError(
+                f"sweep {spec.name} was begun with another spec, by a version of advseg that kept its digest only: "
+                f"submit the old one to go on with it, or choose another name, as in --set name={spec.name}-2"
+            )
+        study.set_user_attr(BASE, len(spec.sweep.first))
+        study.set_user_attr(INHERITED, 0)
+    else:
+        # A crash may have come after any of these lines: what is there already stays, and the rest follows it.
+        waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        if spec.sweep.fork and not waiting:
+            _fork(study, database, place, spec, origin)
+        for point in spec.sweep.first[len(waiting) :]:
+            study.enqueue_trial(dict(point))
+        trials = study.get_trials(deepcopy=False)
+        study.set_user_attr(BASE, len(trials))
+        study.set_user_attr(INHERITED, sum(FROM in t.user_attrs for t in trials))
+    study.set_user_attr(ORIGIN, asdict(origin))
+    # Last: a sweep that has it was begun wholly. Written again, so that a raised budget is the one that is resumed.
+    study.set_user_attr(SPEC, spec.model_dump(mode="json"))
+
+
+def _fork(study: optuna.Study, database: RDBStorage, place: str, spec: Spec, origin: Origin) -> None:
+    """Let the sampler of a new sweep learn from the finished trials of another."""
+    assert spec.sweep and spec.sweep.fork
+    source = load_study(database, spec.sweep.fork, place)
+    attrs = source.user_attrs
+    if SPEC not in attrs:
+        raise UserError(f"sweep.fork names {spec.sweep.fork}, which was never begun by this version of advseg: run it")
+    inherit(study, spec, source, spec_of(source), origin, Origin(**attrs[ORIGIN]))

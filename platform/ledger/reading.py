@@ -1,0 +1,103 @@
+"""Reading sweeps, without their right to write; a spec of another version is no obstacle."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+from optuna.storages import RDBStorage
+
+from ...trainers.errors import UserError
+from ..spec.spec import Spec
+from .accounts import read_accounts
+from .baseline import read_baseline
+from .database import exists, reading
+from .ownership import owner_of
+from .rows import Row, Verdict, verdict_of
+from .study import ORIGIN, load_study, place_of, rows_of, spec_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepRecord:
+    """All that the ledger holds of a sweep."""
+
+    name: str
+    rows: Sequence[Row]
+    """Its trials, by number."""
+    baseline: Row
+    spec: Spec | None
+    """As it was last run; None if an older version of advseg began it."""
+    dataset: str | None
+    """Digest of what it trains on; None of one that never began."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """Its best trial against its baseline."""
+        return verdict_of(self.rows, self.baseline)
+
+
+def read_sweep(storage: Path, sweep: str, ledger: str | None = None) -> SweepRecord:
+    """What the ledger holds of a sweep. Raises UserError if there is no such sweep."""
+    with _opened(storage, sweep, ledger) as (study, database):
+        return _record(study, database)
+
+
+def read_sweeps(storage: Path, ledger: str | None = None) -> list[SweepRecord]:
+    """What a ledger holds, in the order in which its sweeps began."""
+    if not exists(storage, ledger):
+        return []
+    with reading(storage, ledger) as database:
+        names = optuna.get_all_study_names(database)
+        return [_record(optuna.load_study(study_name=name, storage=database), database) for name in names]
+
+
+def read_spec(storage: Path, sweep: str, ledger: str | None = None) -> Spec:
+    """The spec that a sweep was last run with. Raises UserError if there is none, or one of another version."""
+    with _opened(storage, sweep, ledger) as (study, _):
+        return spec_of(study)
+
+
+def sweep_names(storage: Path, ledger: str | None = None) -> list[str]:
+    """All sweeps of a ledger, in the order of their beginning."""
+    if not exists(storage, ledger):
+        return []
+    with reading(storage, ledger) as database:
+        return optuna.get_all_study_names(database)
+
+
+def abandoned_sweeps(storage: Path, ledger: str | None = None) -> list[str]:
+    """Sweeps whose owner has ended without giving them up: on this machine, for of others nothing is known."""
+    if not exists(storage, ledger):
+        return []
+    with reading(storage, ledger) as database:
+        owners = {
+            name: owner_of(database.engine, database.get_study_id_from_name(name))
+            for name in optuna.get_all_study_names(database)
+        }
+    return [name for name, owner in owners.items() if owner is not None and owner.is_gone()]
+
+
+def _record(study: optuna.Study, database: RDBStorage) -> SweepRecord:
+    study_id = database.get_study_id_from_name(study.study_name)
+    accounts = read_accounts(database.engine, study_id)
+    try:
+        spec = spec_of(study)
+    except UserError:
+        spec = None
+    return SweepRecord(
+        name=study.study_name,
+        rows=rows_of(study, accounts),
+        baseline=read_baseline(database.engine, study_id, accounts),
+        spec=spec,
+        dataset=study.user_attrs.get(ORIGIN, {}).get("dataset"),
+    )
+
+
+@contextmanager
+def _opened(storage: Path, sweep: str, ledger: str | None) -> Iterator[tuple[optuna.Study, RDBStorage]]:
+    place = place_of(storage, ledger)
+    if not exists(storage, ledger):
+        raise UserError(f"there is no sweep {sweep} in {place}; known sweeps: none yet")
+    with reading(storage, ledger) as database:
+        yield load_study(database, sweep, place), database

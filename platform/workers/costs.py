@@ -1,0 +1,27 @@
+"""What an attempt has cost, as its heartbeat tells it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from ..spec.resources import Resources
+from .account import Account
+from .heartbeat import Beat
+
+
+def counted(
+    account: Account, beat: Beat | None, sealed: tuple[int, Path] | None, resources: Resources, again: bool
+) -> Account:
+    """An account with the newest attempt's cost in it, once, as its heartbeat tells it.
+
+    `sealed` is the newest checkpoint; if the trial is tried `again`, the steps after it were lost.
+    """
+    if beat is None or account.counted == beat.attempt:
+        return account
+    lost_steps = max(0, beat.step - (sealed[0] if sealed else 0)) if again else 0
+    return replace(
+        account,
+        counted=beat.attempt,
+        device_seconds=account.device_seconds + beat.seconds * resources.devices,
+        lost_steps=account.lost_steps + lost_steps,
+        run_id=beat.run_id or account.run_id,
+    )
