@@ -20,7 +20,7 @@ from ..models.architectures import Segmenter
 from ..models.discriminator import Discriminator
 from ..models.settings import Interval, Settings
 from .distributed import World
-from .losses import authenticity_sum, confident_pixels, cross_entropy_sum, likeliest, one_hot, self_taught_sum
+from .losses import adversarial_loss_sum, argmax, confident_pixels, cross_entropy_sum, one_hot, pseudo_label_loss_sum
 from .meter import Meter
 from .optimizers import AdamSettings, OptimizerSettings, SGDSettings, build_optimizer, poly, set_rate
 from .profiling import phase
@@ -221,15 +221,15 @@ class AdversarialTrainer:
         d_logits = self._judge(logits.softmax(1))
         if s.discriminator_sees_unlabelled:
             self._fake_phase(part, d_logits, valid)
-        adversarial = authenticity_sum(d_logits, True, valid) / self._total(valid.sum())
+        adversarial = adversarial_loss_sum(d_logits, True, valid) / self._total(valid.sum())
         self.meter.add_watched("loss/semi_adv", adversarial, step)
         terms = []
         if semi_adv_weight := s.semi_adv_weight(step):
             terms.append(semi_adv_weight * adversarial)
         if semi_weight := s.semi_weight(step):
-            own = likeliest(logits.detach())
+            own = argmax(logits.detach())
             selected = confident_pixels(d_logits, s.threshold, valid)
-            self_taught = self_taught_sum(logits, own, selected) / self._total(selected.sum())
+            self_taught = pseudo_label_loss_sum(logits, own, selected) / self._total(selected.sum())
             self.meter.add_watched("loss/semi", self_taught, step)
             terms.append(semi_weight * self_taught)
             self._measure_selection(own, selected, part.batch)
@@ -247,7 +247,7 @@ class AdversarialTrainer:
             d_logits = self._judge(logits.softmax(1))
             self._fake_phase(part, d_logits, known)
             if self.settings.lambda_adv > 0:
-                adversarial = authenticity_sum(d_logits, True, known) / pixels
+                adversarial = adversarial_loss_sum(d_logits, True, known) / pixels
                 self.meter.add_watched("loss/adv", adversarial, part.step)
                 terms.append(self.settings.lambda_adv * adversarial)
         return terms
@@ -255,7 +255,7 @@ class AdversarialTrainer:
     def _fake_phase(self, part: _Part, d_logits: Tensor, mask: Tensor) -> None:
         """Discriminator: call predictions, made before the update, fake."""
         assert part.fake_pixels is not None
-        loss = 0.5 * authenticity_sum(d_logits, False, mask) / part.fake_pixels
+        loss = 0.5 * adversarial_loss_sum(d_logits, False, mask) / part.fake_pixels
         # The segmenter goes on from the same logits: what leads to them is kept for it.
         self._discriminator_learns(part, loss, retain_graph=True)
 
@@ -266,7 +266,7 @@ class AdversarialTrainer:
         mask = labels != self._ignore_index
         truth = one_hot(labels, self.discriminator.classes, self._ignore_index, part.batch.images.dtype)
         d_logits = self._judge(truth)
-        self._discriminator_learns(part, 0.5 * authenticity_sum(d_logits, True, mask) / self._total(mask.sum()))
+        self._discriminator_learns(part, 0.5 * adversarial_loss_sum(d_logits, True, mask) / self._total(mask.sum()))
 
     def _segment(self, images: Tensor) -> Tensor:
         """Logits of images, in the precision of the weights."""

@@ -107,7 +107,7 @@ class Training:
         self._guard = guard or Unguarded()
         self._any_accumulation = any_accumulation
         settings, segmenting = recipe.trainer, recipe.segmenter
-        if settings.part_size < self.world.size:
+        if settings.micro_batch_size < self.world.size:
             raise UserError(
                 f"trainer.batch_size is {settings.batch_size} in {settings.accumulation} parts, but "
                 f"{self.world.size} workers need an image of each part: raise it or use fewer workers"
@@ -255,7 +255,7 @@ class Training:
 
     def _draw(self, step: int) -> list[_Drawn]:
         """This worker's share of each part of a step's batch."""
-        size = self.recipe.trainer.part_size
+        size = self.recipe.trainer.micro_batch_size
         starts = range(0, self.recipe.trainer.batch_size, size)
         return [self._drawn(step, [start + slot for slot in self.world.share(size)]) for start in starts]
 

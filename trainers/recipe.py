@@ -46,7 +46,7 @@ class TrainerSettings(MethodSettings):
             raise ValueError(f"speed.autocast needs precision float32, but precision is {self.precision}")
 
     @property
-    def part_size(self) -> int:
+    def micro_batch_size(self) -> int:
         """Labelled images, over all workers, that go through the networks at once."""
         return self.batch_size // self.accumulation
 

@@ -145,7 +145,7 @@ def _unfit_workers(spec: Spec) -> Iterable[Problem]:
     if spec.sweep:
         asked["sweep.baseline_workers"] = spec.sweep.baseline_workers
     for key, workers in asked.items():
-        if workers > (size := spec.trainer.part_size):
+        if workers > (size := spec.trainer.micro_batch_size):
             yield Problem(key, f"must be at most trainer.batch_size / accumulation, {size}, but is {workers}")
     synchronised = isinstance(spec.model, DeepLabSettings) and spec.model.batch_norm == "synchronised"
     if synchronised and max(asked.values()) > 1 and not spec.resources.gpus_per_worker:

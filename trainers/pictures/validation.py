@@ -11,7 +11,7 @@ from ...models.discriminator import Discriminator
 from ..data.dataset import Dataset
 from ..data.resize import resize_image, resize_mask
 from ..inference import Size
-from ..losses import confident_pixels, likeliest
+from ..losses import argmax, confident_pixels
 from ..speed import SpeedSettings
 from .panels import colour, compose, heat
 
@@ -55,7 +55,7 @@ def draw_validation(
         with speed.precision(device):
             probabilities = segmenter(pixels).softmax(1)
             d_logits = judge(probabilities).cpu() if judge else None
-        predicted = likeliest(probabilities)[0].cpu().numpy()
+        predicted = argmax(probabilities)[0].cpu().numpy()
         row = [image, painted(truth), painted(predicted)]
         if d_logits is not None:
             row.append(heat(d_logits.sigmoid()[0, 0].numpy()))
