@@ -33,7 +33,7 @@ from ..platform.workers.ray_train import follow_on_workers
 from ..platform.workers.task import Task
 from ..trainers.data.opening import open_dataset
 from ..trainers.errors import FencedError
-from ..trainers.loop import read_outcome
+from ..trainers.outcome import read_outcome
 
 log = logging.getLogger(__name__)
 

@@ -23,7 +23,9 @@ def adversarial_loss_sum(d_logits: Tensor, real: bool, mask: Tensor) -> Tensor:
     """Binary cross-entropy in nats of the discriminator's logits against real or fake, summed over a mask.
 
     With predictions and `real=True` this is L_adv (equation 5); the two halves of L_D, the discriminator's loss
-    (equation 1), are predictions with `real=False` and ground truth with `real=True`. d_logits [N, 1, H, W], mask bool [N, H, W].
+    (equation 1), are predictions with `real=False` and ground truth with `real=True`.
+
+    d_logits [N, 1, H, W], mask bool [N, H, W].
     """
     losses = F.softplus(-d_logits if real else d_logits)
     return (losses.squeeze(1) * mask).sum()

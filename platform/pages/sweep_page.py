@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ...trainers.loop import read_outcome
+from ...trainers.outcome import read_outcome
 from ..base.keys import BASELINE, METRIC, directory_of, key_of
 from ..ledger.ledger import read_rows
 from ..ledger.rows import Row, beats, best_first, best_row

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from optuna.trial import TrialState
 
-from ...trainers.checkpoint import load_scalars, newest_checkpoint
+from ...trainers.checkpoint import CHECKPOINTS, load_scalars, newest_checkpoint
 from ...trainers.errors import UserError
-from ...trainers.loop import CHECKPOINTS, CLASS_BARS, CONFUSION, PANELS
+from ...trainers.pictures.report import CLASS_BARS, CONFUSION, PANELS
 from ..base.keys import BASELINE, directory_of, key_of
 from ..ledger.ledger import read_rows, read_spec
 from ..ledger.rows import Row, best_first, best_row

@@ -9,7 +9,7 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from ...trainers.errors import UserError
-from ...trainers.loop import read_outcome
+from ...trainers.outcome import read_outcome
 from ..base.keys import key_of
 from ..ledger.ledger import reopen_ledger, sweep_names
 from ..ledger.ownership import PATIENCE_S
