@@ -4,14 +4,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advseg.trainers.adversarial import Batch, MethodSettings
+from advseg.trainers.methods.adversarial import AdversarialSettings
+from advseg.trainers.methods.method import Batch
+from advseg.trainers.optimizers import OptimizerSettings
 
 
 class PlainStep:
     """Both networks under AdamW and Adam, one image batch after the other, one loss after the other."""
 
-    def __init__(self, method: MethodSettings, segmenter: nn.Module, discriminator: nn.Module, *, ignored: int) -> None:
-        s, d = method.segmenter_optimizer, method.discriminator_optimizer
+    def __init__(
+        self,
+        method: AdversarialSettings,
+        optimizer: OptimizerSettings,
+        segmenter: nn.Module,
+        discriminator: nn.Module,
+        *,
+        ignored: int,
+    ) -> None:
+        """`optimizer` is the segmenter's."""
+        s, d = optimizer, method.discriminator_optimizer
         self.method, self.segmenter, self.discriminator, self.ignored = method, segmenter, discriminator, ignored
         self.optimizer = torch.optim.AdamW(segmenter.parameters(), lr=s.lr, weight_decay=s.weight_decay)
         self.optimizer_d = torch.optim.Adam(discriminator.parameters(), lr=d.lr, betas=(0.9, 0.99))

@@ -62,12 +62,11 @@ def alone(start, tmp_path_factory) -> Alone:
     with start(directory) as child:
         began = time.monotonic()
         *_, last = child.stdout
+        seconds = time.monotonic() - began
     reports = {line["step"]: line["metrics"] for line in lines_in(directory)}
     outcome = read_outcome(directory)
     assert outcome
-    return Alone(
-        last_checkpoint(directory), outcome, reports, time.monotonic() - began, int(last.removeprefix("changes "))
-    )
+    return Alone(last_checkpoint(directory), outcome, reports, seconds, int(last.removeprefix("changes ")))
 
 
 def lines_in(directory: Path) -> list[dict]:

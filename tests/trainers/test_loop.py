@@ -345,7 +345,8 @@ def test_a_checkpoint_of_before_the_methods_is_refused_in_a_line_that_says_what_
     method = state["identity"].pop("method")
     state["identity"]["discriminator"] = method.pop("discriminator")
     state["identity"]["trainer"] |= {name: value for name, value in method.items() if name != "name"}
-    save_checkpoint(path.parent, 3, {**state, "trainer": state.pop("method")})
+    state["trainer"] = state.pop("method")
+    save_checkpoint(path.parent, 3, state)
     before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
 
     message = refusal(Training(recipe, shapes, tmp_path))
@@ -509,9 +510,8 @@ def test_a_batch_of_the_loop_is_divided_into_its_micro_batches(program, shapes, 
 
     assert [len(micro_batch.images) for micro_batch in micro_batches] == [2, 2, 2]
     for field in vars(batch):
-        assert torch.equal(
-            torch.cat([getattr(micro_batch, field) for micro_batch in micro_batches]), getattr(batch, field)
-        )
+        pieces = [getattr(micro_batch, field) for micro_batch in micro_batches]
+        assert torch.equal(torch.cat(pieces), getattr(batch, field))
 
 
 def test_several_workers_share_each_micro_batch(program, shapes, tmp_path):

@@ -526,7 +526,8 @@ class TestWriting:
 import os, signal
 from pathlib import Path
 from advseg.trainers.data import packing
-from advseg.trainers.data.dataset import DatasetSettings, open_dataset
+from advseg.trainers.data.dataset import DatasetSettings
+from advseg.trainers.data.opening import open_dataset
 from advseg.trainers.data.samples import FileSample
 
 reads, read_image = iter(range(99)), FileSample.read_image
