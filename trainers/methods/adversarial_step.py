@@ -1,4 +1,4 @@
-"""The training step of Hung et al. (2018), one method a phase.
+"""The training step of Hung et al. (2018), phase by phase.
 
     L = L_ce + lambda_adv * L_adv + lambda_semi_adv * L_adv(unlabelled) + lambda_semi * L_semi
 
