@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from advseg.trainers.errors import CheckpointError, FencedError, NonFiniteLossEr
 from advseg.trainers.guard import Unguarded
 from advseg.trainers.loop import Training
 from advseg.trainers.optimizers import SGDSettings
-from advseg.trainers.outcome import Outcome, read_outcome
+from advseg.trainers.outcome import OUTCOME, Outcome, read_outcome
 from advseg.trainers.reporter import RecordingReporter, Report
 
 
@@ -121,6 +122,26 @@ class TestFenced:
             Training(program.recipe_of(), shapes, tmp_path, guard=Fenced()).run(RecordingReporter())
 
         assert contents(tmp_path) == before
+
+    def test_writes_no_outcome_of_a_training_that_is_finished(self, program, shapes, undisturbed, tmp_path):
+        _, alone, _ = undisturbed
+        shutil.copytree(alone, tmp_path, dirs_exist_ok=True)
+        (tmp_path / OUTCOME).unlink()
+
+        with pytest.raises(FencedError):
+            Training(program.recipe_of(), shapes, tmp_path, guard=Fenced()).run(RecordingReporter())
+
+        assert read_outcome(tmp_path) is None
+
+    def test_takes_no_outcome_away(self, program, shapes, undisturbed, tmp_path):
+        _, alone, outcome = undisturbed
+        shutil.copytree(alone, tmp_path, dirs_exist_ok=True)
+        shutil.rmtree(checkpoint(tmp_path, 12))
+
+        with pytest.raises(FencedError):
+            Training(program.recipe_of(), shapes, tmp_path, guard=Fenced()).run(RecordingReporter())
+
+        assert read_outcome(tmp_path) == outcome
 
     def test_saves_nothing_if_it_is_asked_to_stop_too(self, program, shapes, tmp_path):
         class Both(Fenced, AskedAfter):

@@ -16,6 +16,7 @@ from advseg.trainers.guard import Unguarded
 from advseg.trainers.loop import Training
 from advseg.trainers.methods.method import Batch, Method, Wants
 from advseg.trainers.methods.table import ABLATIONS, build_method
+from advseg.trainers.outcome import read_outcome
 from advseg.trainers.recipe import Recipe
 from advseg.trainers.reporter import RecordingReporter
 from advseg.trainers.settings import TrainerSettings
@@ -111,6 +112,7 @@ def test_two_workers_report_and_end_with_what_one_does(train, name):
     (alone,) = figures_in(directories[1])
     for worker in figures_in(directories[2]):
         assert worker == [pytest.approx(figures, rel=1e-9, abs=1e-9) for figures in alone]
+    assert read_outcome(directories[2]) is not None
     one, two = (load_checkpoint(folder / "checkpoints" / "step-00000008")["method"] for folder in directories.values())
     assert one.keys() == two.keys()
     for network in one:
