@@ -23,6 +23,7 @@ from advseg.trainers.data.opening import open_dataset
 from advseg.trainers.data.packing import write_pack
 from advseg.trainers.data.shapes import ShapesSettings, write_shapes
 from advseg.trainers.loop import Training
+from advseg.trainers.methods.adversarial_step import Adversarial
 from advseg.trainers.recipe import Recipe
 from advseg.trainers.speed import SpeedSettings
 
@@ -61,16 +62,22 @@ def main() -> None:
 def compare(recipe: Recipe, files: Dataset, packed: Dataset, folder: Path, rounds: int) -> None:
     """Print both tables."""
     plain_training = training_of(recipe, files, folder, SPEEDS["ours, every switch off"])
-    networks = plain_training.trainer.segmenter, plain_training.trainer.discriminator
-    assert networks[1]
-    plain = PlainStep(recipe.trainer, *networks, ignored=files.ignore_index)
+    method = plain_training.method
+    assert isinstance(method, Adversarial)
+    plain = PlainStep(
+        method.settings,
+        recipe.trainer.segmenter_optimizer,
+        method.segmenter,
+        method.discriminator,
+        ignored=files.ignore_index,
+    )
     trainings = {name: training_of(recipe, packed, folder, speed) for name, speed in SPEEDS.items()}
 
     batches = {name: training.batch(AFTER_WARMUP) for name, training in trainings.items()}
     (batch,) = plain_training.batch(AFTER_WARMUP)
 
     def step_of(name: str) -> Callable[[], object]:
-        return lambda: trainings[name].trainer.step(AFTER_WARMUP, batches[name])
+        return lambda: trainings[name].method.step(AFTER_WARMUP, batches[name])
 
     alone = {"plain": lambda: plain(batch), **{name: step_of(name) for name in trainings}}
     print("\nthe step alone")
@@ -78,7 +85,7 @@ def compare(recipe: Recipe, files: Dataset, packed: Dataset, folder: Path, round
 
     def drawn_step_of(name: str) -> Callable[[], object]:
         training = trainings[name]
-        return lambda: training.trainer.step(AFTER_WARMUP, training.batch(AFTER_WARMUP))
+        return lambda: training.method.step(AFTER_WARMUP, training.batch(AFTER_WARMUP))
 
     drawn = {
         "plain, files": lambda: plain(plain_training.batch(AFTER_WARMUP)[0]),

@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from advseg.trainers.data.opening import open_dataset
 from advseg.trainers.data.shapes import ShapesSettings, write_shapes
 from advseg.trainers.distributed import World
 from advseg.trainers.loop import Training
+from advseg.trainers.methods.method import Batch
 from advseg.trainers.reporter import Reporter
 
 SPEC = Path(__file__).parent.parent / "jobs" / "specs" / "demo.yaml"
@@ -25,7 +27,7 @@ def write_data(folder: Path) -> Path:
 
 def demo_spec(data: Path, *overrides: str) -> Spec:
     """The demo's spec on that data, with the method at work from step 0."""
-    return load_spec(SPEC, [f"dataset.root={data}", "trainer.semi_start=0", *overrides])
+    return load_spec(SPEC, [f"dataset.root={data}", "method.semi_start=0", *overrides])
 
 
 def timed_training(data: Path, folder: Path, steps: int, world: World, reporter: Reporter) -> float:
@@ -34,12 +36,12 @@ def timed_training(data: Path, folder: Path, steps: int, world: World, reporter:
     recipe = spec.recipe()
     recipe = replace(recipe, trainer=replace(recipe.trainer, steps=steps, evaluate_every=steps))
     training = Training(recipe, open_dataset(spec.dataset), folder, world=world)
-    step, ended = training.trainer.step, []
+    step, ended = training.method.step, []
 
-    def timed_step(number: int, parts: list) -> None:
-        step(number, parts)
+    def timed_step(number: int, micro_batches: Sequence[Batch]) -> None:
+        step(number, micro_batches)
         ended.append(time.perf_counter())
 
-    training.trainer.step = timed_step  # type: ignore[method-assign]
+    training.method.step = timed_step  # type: ignore[method-assign]
     training.run(reporter)
     return statistics.median(b - a for a, b in zip(ended[WARMUP:], ended[WARMUP + 1 :], strict=False))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from advseg.models.architectures import DeepLabSettings, build_segmenter
 from advseg.trainers.inference import EvaluationSettings, predict_probabilities, window_starts
-from advseg.trainers.losses import likeliest
+from advseg.trainers.losses import argmax
 from advseg.trainers.speed import SpeedSettings
 
 CLASSES, HEIGHT, WIDTH = 19, 1024, 2048
@@ -43,7 +43,7 @@ def ours(segmenter: nn.Module, pixels: Tensor, speed: SpeedSettings) -> Callable
         speed.arrange(segmenter)
         arranged = pixels.contiguous(memory_format=speed.memory_format)
         with speed.precision(pixels.device):
-            return likeliest(predict_probabilities(segmenter, arranged, SLIDING))  # type: ignore[arg-type]
+            return argmax(predict_probabilities(segmenter, arranged, SLIDING))  # type: ignore[arg-type]
 
     return classes
 

@@ -52,7 +52,7 @@ class PublishedStep:
             self.optimizer = torch.optim.SGD(groups, lr=2.5e-4, momentum=0.9, weight_decay=5e-4)
         self.optimizer_d = torch.optim.Adam(self.discriminator.parameters(), lr=1e-4, betas=(0.9, 0.99))
         self.cross_entropy = peer.loss.CrossEntropy2d()
-        self.authenticity = peer.loss.BCEWithLogitsLoss2d()
+        self.adversarial_loss = peer.loss.BCEWithLogitsLoss2d()
 
     def __call__(self, images: Tensor, labels: Tensor, labels_gt: Tensor, unlabelled: Tensor) -> None:
         """One iteration after the warm-up on batches as its loaders give them: float32 on the host."""
@@ -72,7 +72,7 @@ class PublishedStep:
         d_out = up(self.discriminator(F.softmax(predicted, dim=1)))
         confidence = torch.sigmoid(d_out).data.float().cpu().numpy().squeeze(axis=1)
         ignored_remain = np.zeros(confidence.shape, bool)
-        loss_semi_adv = 0.001 * self.authenticity(d_out, self._d_label(1, ignored_remain))
+        loss_semi_adv = 0.001 * self.adversarial_loss(d_out, self._d_label(1, ignored_remain))
         loss_semi_adv.item()
         untrusted = confidence < 0.2
         own = predicted.data.float().cpu().numpy().argmax(axis=1)
@@ -88,7 +88,7 @@ class PublishedStep:
         predicted = up(self.segmenter(images.to(self.device)))
         loss_seg = self.cross_entropy(predicted, labels.long().to(self.device))
         d_out = up(self.discriminator(F.softmax(predicted, dim=1)))
-        loss_adv = self.authenticity(d_out, self._d_label(1, ignored))
+        loss_adv = self.adversarial_loss(d_out, self._d_label(1, ignored))
         (loss_seg + 0.01 * loss_adv).backward()
         loss_seg.item(), loss_adv.item()
 
@@ -96,13 +96,13 @@ class PublishedStep:
             parameter.requires_grad = True
         fakes = torch.cat((predicted.detach(), predicted_remain), 0)
         d_out = up(self.discriminator(F.softmax(fakes, dim=1)))
-        loss_d = self.authenticity(d_out, self._d_label(0, np.concatenate((ignored, ignored_remain)))) / 2
+        loss_d = self.adversarial_loss(d_out, self._d_label(0, np.concatenate((ignored, ignored_remain)))) / 2
         loss_d.backward()
         loss_d.item()
         real = labels_gt.numpy()
         encoded = np.stack([real == k for k in range(self.classes)], axis=1)
         d_out = up(self.discriminator(torch.from_numpy(encoded).float().to(self.device)))
-        loss_d = self.authenticity(d_out, self._d_label(1, real == IGNORED)) / 2
+        loss_d = self.adversarial_loss(d_out, self._d_label(1, real == IGNORED)) / 2
         loss_d.backward()
         loss_d.item()
         self.optimizer.step()

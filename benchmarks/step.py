@@ -11,6 +11,7 @@ import argparse
 import resource
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import source  # noqa: F401
@@ -20,13 +21,17 @@ from timing import interleaved, machine
 from work import Work, copy_rate, counted, matmul_rate
 
 from advseg.models.architectures import DeepLabSettings, build_segmenter
-from advseg.models.discriminator import DiscriminatorSettings, build_discriminator
-from advseg.trainers.adversarial import AdversarialTrainer, Batch, MethodSettings
+from advseg.trainers.data.augment import AugmentationSettings
 from advseg.trainers.distributed import World
+from advseg.trainers.methods.adversarial import AdversarialSettings
+from advseg.trainers.methods.method import Batch
+from advseg.trainers.methods.table import build_method
+from advseg.trainers.settings import TrainerSettings
 from advseg.trainers.speed import SpeedSettings
 
 CLASSES, CROP, IGNORED = 21, 321, 255
-METHOD = MethodSettings(steps=20000, semi_start=0)
+METHOD = AdversarialSettings(semi_start=0)
+TRAINER = TrainerSettings(steps=20000, augmentation=AugmentationSettings(crop=(CROP, CROP)))
 NETWORK = DeepLabSettings(branches=2)
 SPEEDS = {
     "ours, every switch off": SpeedSettings(channels_last=False, fused_optimizers=False),
@@ -68,15 +73,9 @@ class Pixels:
 
 def our_step(pixels: Pixels, speed: SpeedSettings, device: torch.device) -> Callable[[], None]:
     """A program that makes one step; its batch is moved to the device each time, as the published one's is."""
-    trainer = AdversarialTrainer(
-        METHOD,
-        build_segmenter(NETWORK, CLASSES).to(device),
-        build_discriminator(DiscriminatorSettings(), CLASSES).to(device),
-        ignore_index=IGNORED,
-        world=World(),
-        speed=speed,
-    )
-    return lambda: trainer.step(0, [pixels.batch(device, speed.memory_format)])
+    trainer, segmenter = replace(TRAINER, speed=speed), build_segmenter(NETWORK, CLASSES).to(device)
+    method = build_method(METHOD, trainer, segmenter, classes=CLASSES, ignore_index=IGNORED, world=World())
+    return lambda: method.step(0, [pixels.batch(device, speed.memory_format)])
 
 
 def work_of_a_step(pixels: Pixels) -> Work:

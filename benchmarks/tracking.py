@@ -38,7 +38,7 @@ def compare(data: Path, folder: Path, tracking_uri: str, rounds: int) -> None:
 
     def steps() -> None:
         for _ in range(STEPS):
-            training.trainer.step(0, batch)
+            training.method.step(0, batch)
 
     def tracked_steps() -> None:
         nonlocal reports

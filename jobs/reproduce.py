@@ -22,7 +22,7 @@ from ..platform.spec.spec import Spec
 from ..platform.spec.spec_file import SpecError, load_spec
 from ..trainers.data.shapes import ShapesSettings, write_shapes
 from ..trainers.errors import UserError
-from ..trainers.loop import read_outcome
+from ..trainers.outcome import read_outcome
 from .paper_tables import PAPER, SPECS, Row, Table, fraction_of, tables
 from .train import train_beside_others
 

@@ -18,7 +18,8 @@ from ..platform.spec.spec import Spec
 from ..platform.spec.spec_file import load_spec
 from ..platform.storage.weights import start_weights
 from ..trainers.data.opening import open_dataset
-from ..trainers.loop import Outcome, Training
+from ..trainers.loop import Training
+from ..trainers.outcome import Outcome
 from ..trainers.profiling import PHASES, STEPS, TRACE
 from ..trainers.reporter import ConsoleReporter, JsonLinesReporter, PictureReporter, Reporter, Reporters
 

@@ -17,6 +17,8 @@ from .errors import CheckpointError
 
 log = logging.getLogger(__name__)
 
+CHECKPOINTS = "checkpoints"
+"""Folder of a run's directory in which its checkpoints lie."""
 TENSORS = "state.safetensors"
 SCALARS = "state.json"
 _REFERENCE = "$tensor"

@@ -30,6 +30,10 @@ class World:
             dist.all_reduce(tensor)
         return tensor
 
+    def denominator(self, count: Tensor) -> Tensor:
+        """A count over all workers, in place, at least 1: so an empty mean is 0 and never NaN."""
+        return self.total(count).clamp(min=1)
+
     def smallest(self, tensor: Tensor) -> Tensor:
         """The elementwise minimum of a tensor over all workers, in place."""
         if self.size > 1:

@@ -29,7 +29,7 @@ class NonFiniteLossError(DivergedError):
 
 
 class CollapseError(DivergedError):
-    """The discriminator has won, or the prediction is constant, for as many reports as the settings allow."""
+    """A symptom, such as a constant prediction, lasted for as many reports as the settings allow."""
 
 
 class CheckpointError(UserError):

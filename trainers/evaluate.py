@@ -13,7 +13,7 @@ from .data.dataset import Dataset
 from .data.samples import Sample
 from .distributed import World
 from .inference import PIXELS_AT_ONCE, EvaluationSettings, Size, predict_averaged, predict_probabilities
-from .losses import likeliest
+from .losses import argmax
 from .metrics import class_iou, confusion, mean, metrics_of
 from .speed import SpeedSettings
 
@@ -63,7 +63,7 @@ def evaluate(
         truth = torch.from_numpy(masks).to(device)
         for matrix, predict in zip(matrices, predictors, strict=True):
             with speed.precision(device):
-                predicted = likeliest(predict(segmenter, pixels, settings, resize=resize))
+                predicted = argmax(predict(segmenter, pixels, settings, resize=resize))
             matrix += confusion(predicted, truth, classes, ignored)
         images += len(pictures)
     segmenter.train(was_training)

@@ -7,6 +7,8 @@ from typing import Any
 from ..models.settings import Settings
 from .data.dataset import Dataset
 from .data.streams import DRAWS
+from .differences import differences
+from .moved import moves
 
 
 def identity_of(recipe: Settings, dataset: Dataset) -> dict[str, Any]:
@@ -17,3 +19,17 @@ def identity_of(recipe: Settings, dataset: Dataset) -> dict[str, Any]:
     del identity["trainer"]["collapse_patience"]
     del identity["trainer"]["speed"]["prefetch"]
     return identity
+
+
+def refusal(ours: dict[str, Any], theirs: dict[str, Any], *, any_accumulation: bool) -> str | None:
+    """Why a run of an identity cannot take up a checkpoint of another, and a remedy, in one line; None if it can.
+
+    With `any_accumulation` it may divide its batches otherwise.
+    """
+    if moved := moves(theirs):
+        return f"is of an older version of advseg: {', '.join(moved)}: go on with the version that wrote it"
+    if any_accumulation:
+        theirs = {**theirs, "trainer": {**theirs["trainer"], "accumulation": ours["trainer"]["accumulation"]}}
+    if differing := differences(ours, theirs):
+        return f"belongs to other settings or data than this run's: {differing}: restore them"
+    return None

@@ -19,11 +19,13 @@ def cross_entropy_sum(logits: Tensor, labels: Tensor, ignore_index: int) -> Tens
     return F.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="sum")
 
 
-def authenticity_sum(d_logits: Tensor, real: bool, mask: Tensor) -> Tensor:
+def adversarial_loss_sum(d_logits: Tensor, real: bool, mask: Tensor) -> Tensor:
     """Binary cross-entropy in nats of the discriminator's logits against real or fake, summed over a mask.
 
-    With predictions and `real=True` this is L_adv (equation 5); the two halves of L_D (equation 1) are
-    predictions with `real=False` and ground truth with `real=True`. d_logits [N, 1, H, W], mask bool [N, H, W].
+    With predictions and `real=True` this is L_adv (equation 5); the two halves of L_D, the discriminator's loss
+    (equation 1), are predictions with `real=False` and ground truth with `real=True`.
+
+    d_logits [N, 1, H, W], mask bool [N, H, W].
     """
     losses = F.softplus(-d_logits if real else d_logits)
     return (losses.squeeze(1) * mask).sum()
@@ -37,17 +39,17 @@ def confident_pixels(d_logits: Tensor, threshold: float, valid: Tensor) -> Tenso
     return (d_logits.detach().sigmoid().squeeze(1) >= threshold) & valid
 
 
-def self_taught_sum(logits: Tensor, own: Tensor, selected: Tensor) -> Tensor:
-    """L_semi: cross-entropy in nats against the prediction's own argmax, summed over selected pixels (equation 6).
+def pseudo_label_loss_sum(logits: Tensor, pseudo_labels: Tensor, selected: Tensor) -> Tensor:
+    """L_semi: cross-entropy in nats against pseudo-labels, summed over selected pixels (equation 6).
 
-    logits [N, K, H, W], own int64 [N, H, W] their argmax, selected bool [N, H, W]. None selected: 0.
+    logits [N, K, H, W], pseudo_labels int64 [N, H, W] their argmax, selected bool [N, H, W]. None selected: 0.
     """
-    return cross_entropy_sum(logits, own.masked_fill(~selected, _UNSELECTED), _UNSELECTED)
+    return cross_entropy_sum(logits, pseudo_labels.masked_fill(~selected, _UNSELECTED), _UNSELECTED)
 
 
-def likeliest(maps: Tensor) -> Tensor:
+def argmax(maps: Tensor) -> Tensor:
     """The class of the greatest value, of several the first: int64 [N, H, W] of maps [N, K, H, W]."""
-    return maps.max(1).indices  # as argmax, which is several times slower on CPUs
+    return maps.max(1).indices  # as torch.argmax, which is several times slower on CPUs
 
 
 def one_hot(labels: Tensor, classes: int, ignore_index: int, dtype: torch.dtype) -> Tensor:

@@ -19,7 +19,7 @@ class Meter:
     """
 
     def __init__(self, world: World) -> None:
-        self._world = world
+        self.world = world
         self._sums: dict[str, Tensor] = {}
         self._first_bad: dict[str, Tensor] = {}
 
@@ -33,7 +33,7 @@ class Meter:
 
     def add_watched(self, name: str, value: Tensor, step: int) -> None:
         """Count this worker's share of a loss or gradient norm of one step, which must be finite."""
-        self.add(name, value, 1 / self._world.size)
+        self.add(name, value, 1 / self.world.size)
         first = self._first_bad.get(name, torch.full_like(value, _NEVER, dtype=torch.int64))
         bad = ~value.detach().isfinite()
         self._first_bad[name] = torch.where(bad, first.clamp(max=step), first)
@@ -46,29 +46,29 @@ class Meter:
         if not self._sums:
             return {}
         names = list(self._sums)
-        sums = self._world.total(torch.stack([self._sums[name] for name in names])).tolist()
+        sums = self.world.total(torch.stack([self._sums[name] for name in names])).tolist()
         bad_names = list(self._first_bad)
-        bad = self._world.smallest(torch.stack([self._first_bad[name] for name in bad_names])).tolist()
+        bad = self.world.smallest(torch.stack([self._first_bad[name] for name in bad_names])).tolist()
         self._sums.clear()
         self._first_bad.clear()
         # Of those that broke in one step the first one counted: the others follow from it.
         step, name = min(zip(bad, bad_names, strict=True), key=lambda pair: pair[0])
         if step != _NEVER:
             raise NonFiniteLossError(
-                f"{name} became NaN or infinite at step {step}: lower the learning rates or the lambdas"
+                f"{name} became NaN or infinite at step {step}: lower the learning rates or the weights of the losses"
             )
         return {name: num / den for name, (num, den) in zip(names, sums, strict=True) if den > 0}
 
     def state_dict(self) -> dict[str, Any]:
         """The sums since the last `take`, over all workers, each of which must ask; empty right after it."""
         return {
-            "sums": {name: self._world.total(share.clone()) for name, share in self._sums.items()},
-            "first_bad": {name: self._world.smallest(first.clone()) for name, first in self._first_bad.items()},
+            "sums": {name: self.world.total(share.clone()) for name, share in self._sums.items()},
+            "first_bad": {name: self.world.smallest(first.clone()) for name, first in self._first_bad.items()},
         }
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         """Take up what `state_dict` gave."""
         # The sums of all are the leading worker's share of them.
-        weight = 1.0 if self._world.leads else 0.0
-        self._sums = {name: share.to(device) * weight for name, share in state.get("sums", {}).items()}
-        self._first_bad = {name: first.to(device) for name, first in state.get("first_bad", {}).items()}
+        weight = 1.0 if self.world.leads else 0.0
+        self._sums = {name: share.to(device) * weight for name, share in state["sums"].items()}
+        self._first_bad = {name: first.to(device) for name, first in state["first_bad"].items()}

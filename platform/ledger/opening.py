@@ -76,13 +76,10 @@ def _begin_or_compare(study: optuna.Study, database: RDBStorage, place: str, spe
     if SPEC in attrs:
         refuse_changes(spec, spec_of(study), origin, Origin(**attrs[ORIGIN]))
     elif VERSION_0_DIGEST in attrs:
-        if attrs[VERSION_0_DIGEST] != spec.digest():
-            raise UserError(
-                f"sweep {spec.name} was begun with another spec, by a version of advseg that kept its digest only: "
-                f"submit the old one to go on with it, or choose another name, as in --set name={spec.name}-2"
-            )
-        study.set_user_attr(BASE, len(spec.sweep.first))
-        study.set_user_attr(INHERITED, 0)
+        raise UserError(
+            f"sweep {spec.name} was begun by a version of advseg whose specs this one does not read: go on with that "
+            f"version, or choose another name, as in --set name={spec.name}-2"
+        )
     else:
         # A crash may have come after any of these lines: what is there already stays, and the rest follows it.
         waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from optuna.trial import TrialState
 
-from ...trainers.loop import CLASS_BARS, CONFUSION, PANELS
+from ...trainers.pictures.report import CLASS_BARS, CONFUSION, PANELS
 from ..base.keys import BASELINE, directory_of, key_of
 from ..ledger.reading import read_sweep
 from ..ledger.rows import Row, best_first

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ValidationError
 
+from ...trainers.moved import MOVED
+
 _RULES = {
     "int_parsing": "must be a whole number",
     "int_type": "must be a whole number",
@@ -51,7 +53,7 @@ class Problem:
     def unknown(cls, key: str, known: Iterable[str]) -> "Problem":
         """A key that does not exist, with the nearest one that does."""
         known = sorted(known)
-        # A known name may itself hold dots (`trainer.lambda_adv`), so compare with as many parts as it has.
+        # A known name may itself hold dots (`method.lambda_adv`), so compare with as many parts as it has.
         asked = key.rsplit(".", maxsplit=1)[-1]
         if any("." in name for name in known):
             asked = key.split(".", maxsplit=key.count(".") - 1)[-1]
@@ -67,6 +69,8 @@ def problems_of(error: ValidationError, model: type[BaseModel], document: Any) -
         location, context = detail["loc"], detail.get("ctx", {})
         key = ".".join(_keys(location, document, lacks_last=detail["type"] in _MISSING))
         match detail["type"]:
+            case "extra_forbidden" | "unexpected_keyword_argument" if key in MOVED:
+                problems.append(Problem("", f"{key} is {MOVED[key]} now"))
             case "extra_forbidden" | "unexpected_keyword_argument":
                 problems.append(Problem.unknown(key, _fields_at(model, location[:-1])))
             case kind if kind in _MISSING:

@@ -44,19 +44,19 @@ DEVIATIONS = (
         reason="each parameter of the body stands about three times in the code's optimizer, which steps it as often",
     ),
     Deviation(
-        key="trainer.discriminator_optimizer",
+        key="method.discriminator_optimizer",
         paper={"name": "adam", "lr": 1e-4, "betas": [0.9, 0.999], "weight_decay": 0.0},
         released={"name": "adam", "lr": 1e-4, "betas": [0.9, 0.99], "weight_decay": 0.0},
         reason="the paper names no betas, so Adam's own; the code sets the second to 0.99",
     ),
     Deviation(
-        key="trainer.discriminator_sees_unlabelled",
+        key="method.discriminator_sees_unlabelled",
         paper=False,
         released=True,
         reason="the paper trains the discriminator on labelled images alone; the code's D_remain is on",
     ),
     Deviation(
-        key="trainer.semi_adv_start",
+        key="method.semi_adv_start",
         paper=5000,
         released=0,
         reason="the paper starts all semi-supervised learning after 5000 steps; the code only its self-taught loss",
@@ -79,14 +79,18 @@ DEVIATIONS = (
 def apply_preset(document: dict[str, Any]) -> None:
     """Give a spec's document the values of the preset that it names, where it has none of its own.
 
-    An optimizer of another kind than the preset's is left as it is, and so is a model that is no DeepLab.
+    An optimizer of another kind than the preset's is left as it is, and so are a model that is no DeepLab and a
+    method that is not the paper's.
     """
     name = document.get("preset")
     if name not in ("paper", "released-code"):
         return
+    document.setdefault("method", {"name": "adversarial"})
     for deviation in DEVIATIONS:
         section, _, rest = deviation.key.partition(".")
         if section == "model" and not _is_deeplab(document.get("model")):
+            continue
+        if section == "method" and not _is_adversarial(document["method"]):
             continue
         value = deviation.paper if name == "paper" else deviation.released
         _fill(document, [section, *rest.split(".")], value)
@@ -94,6 +98,10 @@ def apply_preset(document: dict[str, Any]) -> None:
 
 def _is_deeplab(model: Any) -> bool:
     return isinstance(model, Mapping) and str(model.get("architecture")).startswith("deeplab")
+
+
+def _is_adversarial(method: Any) -> bool:
+    return isinstance(method, Mapping) and method.get("name") == "adversarial"
 
 
 def _fill(document: dict[str, Any], path: list[str], value: Any) -> None:

@@ -7,11 +7,12 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
+from ...trainers.moved import MOVED
 from .errors import Problem, members_of, problems_of
 from .spec import Spec, with_values
 from .sweep import Choices, Dimension, Range, Sweep, Value
 
-_SECTIONS = ("model", "discriminator", "trainer")
+_SECTIONS = ("model", "method", "trainer")
 _SAME_FOR_ALL = {
     "trainer.steps": "the trials of a sweep are compared step by step, so all make the same",
     "trainer.evaluate_every": "the trials of a sweep are compared step by step, so all report at the same",
@@ -35,7 +36,7 @@ def check_space(document: dict[str, Any], sweep: Sweep) -> tuple[Sweep, list[Pro
     """
     known, problems = searchable(document), []
     if not sweep.space:
-        problems.append(Problem("sweep.space", "is empty: name at least one key, such as trainer.lambda_adv"))
+        problems.append(Problem("sweep.space", "is empty: name at least one key, such as method.lambda_adv"))
     space: dict[str, Dimension] = {}
     for key, dimension in sweep.space.items():
         found = (
@@ -89,6 +90,8 @@ def _is_number(hint: Any) -> bool:
 
 def _unknown(key: str, document: Mapping[str, Any], known: Iterable[str]) -> Problem:
     where = f"sweep.space.{key}"
+    if key in MOVED:
+        return Problem("sweep.space", f"{key} is {MOVED[key]} now")
     if key in _SAME_FOR_ALL:
         return Problem(where, f"cannot be varied: {_SAME_FOR_ALL[key]}")
     section = key.partition(".")[0]
@@ -159,10 +162,12 @@ def _value(hint: Any, value: Value) -> Any:
 
 def _unfit(point: Mapping[str, Value], space: Mapping[str, Dimension], where: str) -> Iterator[Problem]:
     for key, value in point.items():
-        if key not in space:
+        if key in MOVED:
+            yield Problem(where, f"{key} is {MOVED[key]} now")
+        elif key not in space:
             yield Problem.unknown(f"{where}.{key}", space)
         elif value not in space[key]:
             rule = "be one of its choices" if isinstance(space[key], Choices) else "lie in the key's range"
             yield Problem(f"{where}.{key}", f"must {rule} in sweep.space, but is {value}")
-    for key in space.keys() - point.keys():
+    for key in space.keys() - point.keys() - {old for old, new in MOVED.items() if new in point or old in point}:
         yield Problem(where, f"lacks a value for {key}")

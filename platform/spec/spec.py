@@ -10,10 +10,13 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from ...models.architectures import SegmenterSettings
-from ...models.discriminator import DiscriminatorSettings
 from ...trainers.data.dataset import DatasetSettings
 from ...trainers.errors import UserError
-from ...trainers.recipe import Recipe, TrainerSettings
+from ...trainers.methods.adversarial import AdversarialSettings
+from ...trainers.methods.supervised import SupervisedSettings
+from ...trainers.methods.table import ABLATIONS, MethodSettings
+from ...trainers.recipe import Recipe
+from ...trainers.settings import TrainerSettings
 from .errors import problems_of
 from .ledger_address import LedgerUrl
 from .presets import Preset
@@ -21,15 +24,8 @@ from .resources import Resources
 from .section import Section
 from .sweep import Name, Sweep, Value
 
-Variant = Literal["supervised", "adversarial", "self-taught", "semi"]
-"""A spec itself (semi), or with some lambdas at 0: without L_semi (adversarial), L_adv (self-taught) or both."""
-
-_WITHOUT: dict[Variant, tuple[str, ...]] = {
-    "supervised": ("lambda_adv", "lambda_semi_adv", "lambda_semi"),
-    "adversarial": ("lambda_semi_adv", "lambda_semi"),
-    "self-taught": ("lambda_adv", "lambda_semi_adv"),
-    "semi": (),
-}
+Variant = Literal["supervised", "adversarial", "pseudo-label", "semi"]
+"""A spec itself (semi), or an ablation of its method; supervised is the same labels and steps without the method."""
 
 
 class Spec(Section):
@@ -40,7 +36,7 @@ class Spec(Section):
     """Identity of the job and first part of its trials' keys."""
     dataset: DatasetSettings
     model: SegmenterSettings
-    discriminator: DiscriminatorSettings = DiscriminatorSettings()
+    method: MethodSettings = AdversarialSettings()
     trainer: TrainerSettings
     resources: Resources = Resources()
     sweep: Sweep | None = None
@@ -66,19 +62,25 @@ class Spec(Section):
 
     def recipe(self) -> Recipe:
         """What the trainer needs of it. Raises ValueError if its parts do not go together."""
-        return Recipe(segmenter=self.model, discriminator=self.discriminator, trainer=self.trainer)
+        return Recipe(segmenter=self.model, method=self.method, trainer=self.trainer)
 
     def with_values(self, values: Mapping[str, Value]) -> "Spec":
-        """This spec with some keys, e.g. `trainer.lambda_adv`, set to other values."""
+        """This spec with some keys, e.g. `method.lambda_adv`, set to other values."""
         return Spec.model_validate(with_values(self.model_dump(mode="json"), values))
 
     def variant(self, name: Variant) -> "Spec":
-        """This spec with some lambdas at 0: the same labels and steps."""
-        return self.with_values({f"trainer.{knob}": 0 for knob in _WITHOUT[name]})
+        """An ablation of this spec: the same labels and steps. Raises ValueError if its method has none of the name."""
+        if name == "supervised":
+            return self.supervised()
+        ablations = ABLATIONS[self.method.name]
+        if name not in ablations:
+            known = ", ".join(("supervised", *ablations))
+            raise ValueError(f"method {self.method.name} has no ablation {name}: name one of {known}")
+        return self.with_values({f"method.{field}": value for field, value in ablations[name].items()})
 
     def supervised(self) -> "Spec":
-        """This spec without the method: every lambda at 0."""
-        return self.variant("supervised")
+        """This spec without its method."""
+        return self.model_copy(update={"method": SupervisedSettings()})
 
     def identity(self) -> dict[str, Any]:
         """All that determines a sweep's results, apart from how long it goes on and where, as JSON."""

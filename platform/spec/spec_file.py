@@ -37,7 +37,7 @@ def load_spec(path: Path, overrides: Iterable[str] = ()) -> Spec:
         key, equals, text = override.partition("=")
         names = [name.strip() for name in key.split(".")]
         if not equals or not all(names):
-            raise SpecError(f"--set {override} must have the form key=value, as in --set trainer.lambda_adv=0.02")
+            raise SpecError(f"--set {override} must have the form key=value, as in --set method.lambda_adv=0.02")
         try:
             _set(document, ".".join(names), _read_yaml(text))
         except yaml.YAMLError as error:
@@ -129,7 +129,7 @@ def _unfit_workers(spec: Spec) -> Iterable[Problem]:
     if spec.sweep:
         asked["sweep.baseline_workers"] = spec.sweep.baseline_workers
     for key, workers in asked.items():
-        if workers > (size := spec.trainer.part_size):
+        if workers > (size := spec.trainer.micro_batch_size):
             yield Problem(key, f"must be at most trainer.batch_size / accumulation, {size}, but is {workers}")
     synchronised = isinstance(spec.model, DeepLabSettings) and spec.model.batch_norm == "synchronised"
     if synchronised and max(asked.values()) > 1 and not spec.resources.gpus_per_worker:

@@ -185,7 +185,7 @@ class Sweep(Section):
     concurrency: Annotated[int, Field(ge=1)] = 2
     """Trials that run at the same time."""
     space: dict[str, Dimension]
-    """Ranges and choices by key, e.g. `trainer.lambda_adv`: of any number or choice that determines a result."""
+    """Ranges and choices by key, e.g. `method.lambda_adv`: of any number or choice that determines a result."""
     first: tuple[dict[str, Value], ...] = ()
     """Points to try before the sampler proposes any; the paper's, for example."""
     sampler: Sampler = Tpe()

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ...models.manifest import MANIFEST
+from ...trainers.checkpoint import CHECKPOINTS, newest_sealed
 from ...trainers.errors import UserError
-from ...trainers.loop import read_outcome
 from ..base.keys import S3
 
 CACHE = ".weights"
@@ -22,7 +22,7 @@ def start_weights(weights: str | None, run: Path, storage: Path) -> Path | None:
 
     A run that resumes takes everything from its checkpoint. Raises UserError for weights that cannot be fetched.
     """
-    if weights is None or read_outcome(run) is not None:
+    if weights is None or newest_sealed(run / CHECKPOINTS) is not None:
         return None
     return local_weights(weights, storage / CACHE)
 

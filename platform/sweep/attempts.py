@@ -8,8 +8,7 @@ from pathlib import Path
 
 from optuna.trial import TrialState
 
-from ...trainers.checkpoint import newest_sealed
-from ...trainers.loop import CHECKPOINTS
+from ...trainers.checkpoint import CHECKPOINTS, newest_sealed
 from ..base.events import TrialUpdate, emit
 from ..base.keys import BASELINE, directory_of, key_of
 from ..ledger.ledger import Ledger

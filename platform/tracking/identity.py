@@ -6,7 +6,7 @@ from typing import Any
 
 from ..base.keys import key_of
 
-_SECTIONS = ("dataset", "model", "discriminator", "trainer")
+_SECTIONS = ("dataset", "model", "method", "trainer")
 """What determines a training."""
 
 

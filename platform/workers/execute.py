@@ -14,7 +14,8 @@ from ...trainers.data.dataset import Dataset
 from ...trainers.data.opening import open_dataset
 from ...trainers.distributed import World
 from ...trainers.errors import FencedError, PreemptedError
-from ...trainers.loop import CLASS_BARS, CONFUSION, PANELS, Training
+from ...trainers.loop import Training
+from ...trainers.pictures.report import CLASS_BARS, CONFUSION, PANELS
 from ...trainers.profiling import PHASES, TRACE
 from ...trainers.reporter import PictureReporter, Report
 from ..spec.spec import spec_from

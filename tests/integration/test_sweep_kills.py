@@ -33,8 +33,7 @@ from advseg.platform.spec.spec import Spec
 from advseg.platform.tracking.runs import KEY_TAG
 from advseg.platform.workers.heartbeat import Beat, read_beat
 from advseg.platform.workers.task import ACCUMULATION_TAG
-from advseg.trainers.checkpoint import newest_sealed
-from advseg.trainers.loop import CHECKPOINTS
+from advseg.trainers.checkpoint import CHECKPOINTS, newest_sealed
 
 pytestmark = pytest.mark.cluster
 

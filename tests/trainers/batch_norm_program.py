@@ -49,19 +49,17 @@ def main(root: str, directory: str, rank: str, size: str) -> None:
     architectures.RESNET_BLOCKS["deeplab_v2_resnet50"] = (1, 1, 1, 1)
     recipe = replace(
         training_program.recipe_of(
+            "supervised",
             batch_size=3,
             steps=3,
             evaluate_every=2,
-            lambda_adv=0,
-            lambda_semi=0,
-            lambda_semi_adv=0,
             segmenter_optimizer=SGDSettings(lr=1e-6),
         ),
         segmenter=DeepLabSettings(architecture="deeplab_v2_resnet50"),
     )
     training = Training(recipe, training_program.open_shapes(Path(root)), folder, world=world)
     training.run(JsonLinesReporter(folder / f"{rank}.jsonl"))
-    torch.save({"calls": CALLS, "end": training.trainer.segmenter.state_dict()}, folder / f"{rank}.pt")
+    torch.save({"calls": CALLS, "end": training.method.segmenter.state_dict()}, folder / f"{rank}.pt")
     dist.destroy_process_group()
 
 

@@ -1,4 +1,9 @@
 import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 
@@ -31,3 +36,35 @@ def shapes_root(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def shapes(program, shapes_root) -> Dataset:
     return program.open_shapes(shapes_root)
+
+
+@pytest.fixture(scope="session")
+def train(program, shapes_root, tmp_path_factory) -> Callable[..., dict[int, Path]]:
+    """Trains a recipe by each of several numbers of workers, all at the same time; where each of them trained."""
+
+    def run(recipe: str, *sizes: int) -> dict[int, Path]:
+        directories = {size: tmp_path_factory.mktemp(f"{recipe}-{size}") for size in sizes}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+        with ExitStack() as stack:
+            programs = []
+            for size, directory in directories.items():
+                options = (f"--recipe={recipe}", f"--workers={size}")
+                command = [sys.executable, program.__file__, shapes_root, directory, *options]
+                running = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
+                stack.callback(running.wait)
+                stack.callback(running.terminate)
+                programs.append(running)
+            assert [running.wait(timeout=300) for running in programs] == [0] * len(programs)
+        return directories
+
+    return run
+
+
+@pytest.fixture
+def without_unlabelled_files(program, tmp_path) -> Dataset:
+    """A dataset whose unlabelled images vanish after it was opened."""
+    write_shapes(tmp_path / "data", ShapesSettings(labelled=3, unlabelled=3, val=1, test=1, size=32))
+    dataset = program.open_shapes(tmp_path / "data")
+    for sample in dataset.unlabelled:
+        sample.image.unlink()
+    return dataset

@@ -64,7 +64,7 @@ def test_all_workers_evaluate_and_end_with_the_network_that_is_saved(folder):
 
     assert found and found[1]["step"] == 3
     for end in ends:
-        torch.testing.assert_close(end, found[1]["trainer"]["segmenter"], rtol=0, atol=0)
+        torch.testing.assert_close(end, found[1]["method"]["segmenter"]["network"], rtol=0, atol=0)
     assert (folder / "0.jsonl").read_text() == (folder / "1.jsonl").read_text()
 
 
@@ -92,7 +92,7 @@ def synchronised(program) -> Recipe:
 
 
 def norms_of(training: Training) -> list[type]:
-    return [type(module) for module in training.trainer.segmenter.modules() if hasattr(module, "running_var")]
+    return [type(module) for module in training.method.segmenter.modules() if hasattr(module, "running_var")]
 
 
 def test_synchronised_batch_norm_of_one_worker_is_plain_batch_norm(synchronised, shapes, tmp_path):
@@ -106,7 +106,7 @@ def test_synchronised_batch_norm_of_several_workers_is_torchs_own(synchronised, 
     training = Training(synchronised, shapes, tmp_path, world=World(size=2), device=torch.device("meta"))
 
     assert norms_of(training) == [torch.nn.SyncBatchNorm] * 104
-    learning = {name for name, p in training.trainer.segmenter.named_parameters() if p.requires_grad}
+    learning = {name for name, p in training.method.segmenter.named_parameters() if p.requires_grad}
     assert not {name for name in learning if ".bn" in name or "downsample.1" in name}
 
 

@@ -321,7 +321,7 @@ def test_a_damaged_checkpoint_is_found_told_and_passed_over_for_the_one_before(s
 def state_at(step: int) -> dict:
     """A small state of a run: both networks' weights, and scalars."""
     weights = {name: torch.full((3, 5), float(step)) for name in ("segmenter", "discriminator")}
-    return {"step": step, "metrics": {"val/miou": step / 7}, "trainer": weights}
+    return {"step": step, "metrics": {"val/miou": step / 7}, "method": weights}
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,7 @@
 
 import itertools
 import json
-import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
 
@@ -17,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from advseg.models.compact import Compact
-from advseg.trainers.adversarial import Batch
 from advseg.trainers.checkpoint import load_checkpoint
 from advseg.trainers.distributed import World
 from advseg.trainers.loop import Training
+from advseg.trainers.methods.method import Batch
 from advseg.trainers.reporter import RecordingReporter
 
 EXACT = {"rel": 1e-9, "abs": 1e-9}
@@ -42,28 +37,6 @@ def test_alone_a_sum_is_the_tensor_itself():
     assert world.leads
     assert world.total(tensor) is tensor
     assert world.smallest(tensor) is tensor
-
-
-@pytest.fixture(scope="module")
-def train(program, shapes_root, tmp_path_factory) -> Callable[..., dict[int, Path]]:
-    """Trains a recipe by each of several numbers of workers, all at the same time; where each of them trained."""
-
-    def run(recipe: str, *sizes: int) -> dict[int, Path]:
-        directories = {size: tmp_path_factory.mktemp(f"{recipe}-{size}") for size in sizes}
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-        with ExitStack() as stack:
-            programs = []
-            for size, directory in directories.items():
-                options = (f"--recipe={recipe}", f"--workers={size}")
-                command = [sys.executable, program.__file__, shapes_root, directory, *options]
-                running = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
-                stack.callback(running.wait)
-                stack.callback(running.terminate)
-                programs.append(running)
-            assert [running.wait(timeout=300) for running in programs] == [0] * len(programs)
-        return directories
-
-    return run
 
 
 def reports_in(directory: Path) -> list[list[dict]]:
@@ -111,10 +84,10 @@ def test_more_workers_report_every_loss_of_one_worker_alone(train, recipe, size)
 
 @pytest.mark.parametrize("size", [2, 4])
 def test_several_workers_end_with_the_weights_of_one(compact, size):
-    one, several = (load_checkpoint(compact[n] / "checkpoints" / "step-00000050")["trainer"] for n in (1, size))
+    one, several = (load_checkpoint(compact[n] / "checkpoints" / "step-00000050")["method"] for n in (1, size))
 
-    for network in ("segmenter", "discriminator"):
-        torch.testing.assert_close(several[network], one[network], rtol=1e-9, atol=1e-9)
+    for name in ("segmenter", "discriminator"):
+        torch.testing.assert_close(several[name]["network"], one[name]["network"], rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
@@ -126,9 +99,9 @@ def test_workers_see_the_pixels_of_one_worker_alone(program, shapes, tmp_path, s
     shares = [Training(recipe, shapes, tmp_path, world=world).batch(7) for world in worlds]
 
     slots = [slot for world in worlds for slot in world.share(5)]
-    for part, field in itertools.product(range(2), fields(Batch)):
-        seen = torch.cat([getattr(share[part], field.name) for share in shares])
-        assert torch.equal(seen, getattr(whole[part], field.name)[slots])
+    for number, field in itertools.product(range(2), fields(Batch)):
+        seen = torch.cat([getattr(share[number], field.name) for share in shares])
+        assert torch.equal(seen, getattr(whole[number], field.name)[slots])
 
 
 def test_a_run_of_several_workers_is_finished_by_one(compact, program, shapes, tmp_path):
@@ -144,7 +117,7 @@ def test_a_run_of_several_workers_is_finished_by_one(compact, program, shapes, t
 
 
 def test_training_moves_the_weights(compact, program):
-    trained = load_checkpoint(compact[1] / "checkpoints" / "step-00000050")["trainer"]["segmenter"]
+    trained = load_checkpoint(compact[1] / "checkpoints" / "step-00000050")["method"]["segmenter"]["network"]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(program.compact_for_many_workers().trainer.seed)
         fresh = Compact(6, 8).double().state_dict()

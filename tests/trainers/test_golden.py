@@ -9,9 +9,13 @@ import torch
 
 from advseg.models.deeplab import DeepLabV2
 from advseg.models.discriminator import Discriminator
-from advseg.trainers.adversarial import AdversarialTrainer, Batch, MethodSettings
+from advseg.trainers.data.augment import AugmentationSettings
 from advseg.trainers.distributed import World
+from advseg.trainers.methods.adversarial import AdversarialSettings
+from advseg.trainers.methods.adversarial_step import Adversarial
+from advseg.trainers.methods.method import Batch
 from advseg.trainers.optimizers import AdamSettings, SGDSettings
+from advseg.trainers.settings import TrainerSettings
 from advseg.trainers.speed import SpeedSettings
 
 HERE = Path(__file__).parent
@@ -43,19 +47,21 @@ def batch_of(case: str, iteration: int, std: float) -> Batch:
     )
 
 
-def trainer_of(settings: dict, speed: SpeedSettings) -> AdversarialTrainer:
-    method = MethodSettings(
+def method_of(settings: dict, speed: SpeedSettings) -> Adversarial:
+    knobs = AdversarialSettings(
+        semi_start=SEMI_START, threshold=settings["T"], discriminator_optimizer=AdamSettings(lr=1e-4)
+    )
+    trainer = TrainerSettings(
         steps=STEPS,
-        semi_start=SEMI_START,
-        threshold=settings["T"],
         segmenter_optimizer=SGDSettings(lr=settings.get("lr", 2.5e-4)),
-        discriminator_optimizer=AdamSettings(lr=1e-4),
+        augmentation=AugmentationSettings(crop=(SIZE, SIZE)),
+        speed=speed,
     )
     segmenter = DeepLabV2(CLASSES, (1, 1, 1, 1), frozen_batch_norm=settings.get("bn") == "frozen").double()
     discriminator = Discriminator(CLASSES, (64, 128, 256, 512), "strided").double()
     fill(segmenter)
     fill(discriminator)
-    return AdversarialTrainer(method, segmenter, discriminator, ignore_index=255, world=World(), speed=speed)
+    return Adversarial(knobs, trainer, segmenter, discriminator, ignore_index=255, world=World())
 
 
 OFF = {"channels_last": False, "fused_optimizers": False}
@@ -72,11 +78,11 @@ FROZEN = [case for case in CASES if CASES[case]["settings"].get("bn") == "frozen
 def test_the_step_is_the_published_one(case, speed):
     settings, golden = CASES[case]["settings"], CASES[case]
     std = settings.get("img_std", 50.0)
-    trainer = trainer_of(settings, SpeedSettings(**speed))
+    method = method_of(settings, SpeedSettings(**speed))
 
     for iteration, expected in enumerate(golden["iterations"]):
-        trainer.step(iteration, [batch_of(case, iteration, std)])
-        got = trainer.meter.take()
+        method.step(iteration, [batch_of(case, iteration, std)])
+        got = method.meter.take()
         ours = {
             "loss_seg": got["loss/ce"],
             "loss_adv": got["loss/adv"],
@@ -92,11 +98,11 @@ def test_the_step_is_the_published_one(case, speed):
         assert {name: ours[name] for name in present} == pytest.approx(present, rel=1e-9)
 
     final = golden["final"]
-    assert norm_of(trainer.segmenter) == pytest.approx(final["param_norm_g"], rel=1e-9)
-    assert norm_of(trainer.discriminator) == pytest.approx(final["param_norm_d"], rel=1e-9)
-    assert trainer.segmenter.layer5.conv2d_list[0].bias.tolist() == pytest.approx(final["head_bias"], rel=1e-9)
-    assert trainer.discriminator.classifier.bias.tolist() == pytest.approx(final["d_bias"], rel=1e-9)
-    logits = trainer.segmenter.eval()(batch_of(case, 999, std).images).detach()
+    assert norm_of(method.segmenter) == pytest.approx(final["param_norm_g"], rel=1e-9)
+    assert norm_of(method.discriminator) == pytest.approx(final["param_norm_d"], rel=1e-9)
+    assert method.segmenter.layer5.conv2d_list[0].bias.tolist() == pytest.approx(final["head_bias"], rel=1e-9)
+    assert method.discriminator.classifier.bias.tolist() == pytest.approx(final["d_bias"], rel=1e-9)
+    logits = method.segmenter.eval()(batch_of(case, 999, std).images).detach()
     assert logits.sum().item() == pytest.approx(final["eval_logits_sum"], rel=1e-9)
     assert logits.abs().sum().item() == pytest.approx(final["eval_logits_abs"], rel=1e-9)
     assert logits[0, :, 0, 0].tolist() == pytest.approx(final["eval_logits_corner"], rel=1e-9)

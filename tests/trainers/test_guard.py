@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,11 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from advseg.trainers.checkpoint import load_checkpoint
+from advseg.trainers.checkpoint import load_checkpoint, newest_sealed
 from advseg.trainers.errors import CheckpointError, FencedError, NonFiniteLossError, PreemptedError
 from advseg.trainers.guard import Unguarded
-from advseg.trainers.loop import Outcome, Training, read_outcome
+from advseg.trainers.loop import Training
 from advseg.trainers.optimizers import SGDSettings
+from advseg.trainers.outcome import OUTCOME, Outcome, read_outcome
 from advseg.trainers.reporter import RecordingReporter, Report
 
 
@@ -69,9 +71,8 @@ def test_a_training_that_is_asked_to_stop_saves_and_goes_on_to_the_bits_of_one_t
         step += steps
         with pytest.raises(PreemptedError, match=rf"^asked to stop, and saved at step {step}$"):
             Training(program.recipe_of(), shapes, tmp_path, guard=AskedAfter(steps)).run(reporter)
-        resting = read_outcome(tmp_path)
-        assert resting
-        assert resting.step == step
+        assert newest_sealed(tmp_path / "checkpoints") == (step, checkpoint(tmp_path, step))
+        assert read_outcome(tmp_path) is None
 
     assert Training(program.recipe_of(), shapes, tmp_path).run(reporter) == outcome
     # Each loss is a mean over the steps since the report before, in however many attempts they were made.
@@ -105,22 +106,6 @@ def test_a_loss_that_broke_before_the_stop_is_raised_after_it(program, shapes, t
         Training(recipe, shapes, tmp_path).run(RecordingReporter())
 
 
-def test_a_checkpoint_of_a_version_that_saved_at_reports_only_is_taken_up(program, shapes, undisturbed, tmp_path):
-    """Its checkpoints held no sums, for these were empty."""
-    expected, _, _ = undisturbed
-    with pytest.raises(PreemptedError):
-        Training(program.recipe_of(), shapes, tmp_path, guard=AskedAfter(6)).run(RecordingReporter())
-    training = Training(program.recipe_of(), shapes, tmp_path)
-    whole = load_checkpoint(checkpoint(tmp_path, 6))
-    assert whole.pop("meter") == {"sums": {}, "first_bad": {}}
-    program.loop.save_checkpoint(tmp_path / "checkpoints", 6, whole)
-
-    reporter = RecordingReporter()
-    training.run(reporter)
-
-    assert reporter.reports == expected[2:]
-
-
 class TestFenced:
     def test_writes_nothing_into_an_empty_directory(self, program, shapes, tmp_path):
         with pytest.raises(FencedError):
@@ -137,6 +122,26 @@ class TestFenced:
             Training(program.recipe_of(), shapes, tmp_path, guard=Fenced()).run(RecordingReporter())
 
         assert contents(tmp_path) == before
+
+    def test_writes_no_outcome_of_a_training_that_is_finished(self, program, shapes, undisturbed, tmp_path):
+        _, alone, _ = undisturbed
+        shutil.copytree(alone, tmp_path, dirs_exist_ok=True)
+        (tmp_path / OUTCOME).unlink()
+
+        with pytest.raises(FencedError):
+            Training(program.recipe_of(), shapes, tmp_path, guard=Fenced()).run(RecordingReporter())
+
+        assert read_outcome(tmp_path) is None
+
+    def test_takes_no_outcome_away(self, program, shapes, undisturbed, tmp_path):
+        _, alone, outcome = undisturbed
+        shutil.copytree(alone, tmp_path, dirs_exist_ok=True)
+        shutil.rmtree(checkpoint(tmp_path, 12))
+
+        with pytest.raises(FencedError):
+            Training(program.recipe_of(), shapes, tmp_path, guard=Fenced()).run(RecordingReporter())
+
+        assert read_outcome(tmp_path) == outcome
 
     def test_saves_nothing_if_it_is_asked_to_stop_too(self, program, shapes, tmp_path):
         class Both(Fenced, AskedAfter):
@@ -214,7 +219,7 @@ def test_two_workers_of_which_one_is_asked_to_stop_save_at_the_same_step_and_go_
     assert [path.name for path in sorted((other / "checkpoints").iterdir())][-1] == "step-00000008"
     run(other)
 
-    states = [load_checkpoint(checkpoint(directory, 32))["trainer"] for directory in (one, other)]
+    states = [load_checkpoint(checkpoint(directory, 32))["method"] for directory in (one, other)]
     torch.testing.assert_close(states[1], states[0], rtol=0, atol=0)
     for rank in (0, 1):
         reports = [

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from advseg.trainers.checkpoint import KEPT, newest_checkpoint
+from advseg.trainers.outcome import Outcome, read_outcome
 
 SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.chaos) for seed in range(1, 10))]
 Start = Callable[..., subprocess.Popen]
@@ -27,11 +28,12 @@ class Alone:
 
     checkpoint: dict[str, bytes]
     """The files of its last checkpoint: weights, optimizers' states, step, figures."""
+    outcome: Outcome
     reports: dict[int, dict]
     seconds: float
     """From before its first step to its end."""
     disk_changes: int
-    """Flushes, renames and removals while it saved its checkpoints."""
+    """Flushes, renames and removals while it saved its checkpoints and its outcome."""
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +62,11 @@ def alone(start, tmp_path_factory) -> Alone:
     with start(directory) as child:
         began = time.monotonic()
         *_, last = child.stdout
+        seconds = time.monotonic() - began
     reports = {line["step"]: line["metrics"] for line in lines_in(directory)}
-    return Alone(last_checkpoint(directory), reports, time.monotonic() - began, int(last.removeprefix("changes ")))
+    outcome = read_outcome(directory)
+    assert outcome
+    return Alone(last_checkpoint(directory), outcome, reports, seconds, int(last.removeprefix("changes ")))
 
 
 def lines_in(directory: Path) -> list[dict]:
@@ -100,9 +105,11 @@ def kill_until_done(
         reported = max((line["step"] for line in lines_in(directory)), default=0)
         before, saved = saved, saved_step(directory, caplog)
         assert saved >= max(before, reported - every)
+        assert read_outcome(directory) in (None, alone.outcome)
         # One that was being written, and one that was being removed.
         assert len(list((directory / "checkpoints").glob("*"))) <= KEPT + 2
     assert last_checkpoint(directory) == alone.checkpoint
+    assert read_outcome(directory) == alone.outcome
     assert all(line["metrics"] == alone.reports[line["step"]] for line in lines_in(directory))
     assert {line["step"] for line in lines_in(directory)} == set(alone.reports)
     return kills

@@ -12,16 +12,18 @@ from hypothesis import strategies as st
 
 from advseg.models import load
 from advseg.models.architectures import CompactSettings, DeepLabSettings
+from advseg.trainers.checkpoint import load_checkpoint, newest_sealed, save_checkpoint
 from advseg.trainers.data.augment import AugmentationSettings
-from advseg.trainers.data.dataset import Dataset
 from advseg.trainers.data.images import ImageError, read_image
 from advseg.trainers.data.resize import resize_mask
 from advseg.trainers.data.shapes import ShapesSettings, write_shapes
 from advseg.trainers.distributed import World
 from advseg.trainers.errors import CheckpointError, CollapseError, NonFiniteLossError, UserError
 from advseg.trainers.evaluate import Evaluation
-from advseg.trainers.loop import Outcome, Training, read_outcome
+from advseg.trainers.loop import Training
+from advseg.trainers.moved import MOVED
 from advseg.trainers.optimizers import SGDSettings
+from advseg.trainers.outcome import OUTCOME, Outcome, read_outcome
 from advseg.trainers.pictures.class_bars import draw_class_bars
 from advseg.trainers.pictures.confusion import draw_confusion
 from advseg.trainers.pictures.panels import TILE
@@ -136,7 +138,7 @@ def test_a_run_stopped_by_its_reporter_and_resumed_ends_as_one_left_alone(progra
         training = Training(program.recipe_of(), shapes, Path(directory))
         outcome = training.run(reporter)
 
-    assert equal_states(training.trainer.state_dict(), alone.trainer.state_dict())
+    assert equal_states(training.method.state_dict(), alone.method.state_dict())
     # A report whose state was not saved comes twice, with the same content.
     assert [report.step for report in reporter.reports] == sorted([*REPORT_STEPS, *stops])
     by_step = {report.step: report for report in expected}
@@ -151,27 +153,27 @@ def test_a_run_that_fails_within_a_step_resumes_and_ends_as_one_left_alone(
     expected, alone, _ = undisturbed
     reporter = RecordingReporter()
     training = Training(program.recipe_of(), shapes, tmp_path)
-    do_step = training.trainer.step
+    do_step = training.method.step
 
     def failing(number, batch):
         if number == step:
             raise MemoryError
         do_step(number, batch)
 
-    monkeypatch.setattr(training.trainer, "step", failing)
+    monkeypatch.setattr(training.method, "step", failing)
     with pytest.raises(MemoryError):
         training.run(reporter)
     resumed = Training(program.recipe_of(), shapes, tmp_path)
     resumed.run(reporter)
 
     assert reporter.reports == expected
-    assert equal_states(resumed.trainer.state_dict(), alone.trainer.state_dict())
+    assert equal_states(resumed.method.state_dict(), alone.method.state_dict())
 
 
 def test_resuming_a_finished_run_reports_once_more_and_trains_nothing(program, shapes, undisturbed, monkeypatch):
     expected, alone, outcome = undisturbed
     again = Training(program.recipe_of(), shapes, alone.directory)
-    monkeypatch.setattr(again.trainer, "step", lambda *_: pytest.fail("it trained"))
+    monkeypatch.setattr(again.method, "step", lambda *_: pytest.fail("it trained"))
     reporter = RecordingReporter()
 
     assert again.run(reporter) == outcome
@@ -191,7 +193,7 @@ def test_a_damaged_newest_checkpoint_costs_only_the_steps_since_the_one_before(
     resumed.run(reporter)
 
     assert reporter.reports == expected[-1:]
-    assert equal_states(resumed.trainer.state_dict(), alone.trainer.state_dict())
+    assert equal_states(resumed.method.state_dict(), alone.method.state_dict())
     assert "damaged" in caplog.text
 
 
@@ -200,7 +202,8 @@ def test_a_damaged_newest_checkpoint_costs_only_the_steps_since_the_one_before(
     [
         ({"seed": 1}, "trainer.seed is 1, but the checkpoint has 0"),
         ({"steps": 24}, "trainer.steps is 24, but the checkpoint has 12"),
-        ({"lambda_adv": 0.5}, "trainer.lambda_adv is 0.5, but the checkpoint has 0.01"),
+        ({"lambda_adv": 0.5}, "method.lambda_adv is 0.5, but the checkpoint has 0.01"),
+        ({"method": "supervised"}, "method.name is supervised, but the checkpoint has adversarial"),
         ({"augmentation": AugmentationSettings(crop=(24, 32))}, "trainer.augmentation.crop is [24, 32], but"),
         ({"segmenter_optimizer": SGDSettings(lr=0.02)}, "trainer.segmenter_optimizer.lr is 0.02, but"),
     ],
@@ -282,20 +285,81 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_not_started_over(program, sh
     assert f"no checkpoint in {tmp_path / 'checkpoints'} is whole" in message
     assert "to start from step 0" in message
     assert sorted(path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()) == before
-    with pytest.raises(CheckpointError, match="is whole"):
-        read_outcome(tmp_path)
 
 
-def test_the_outcome_is_read_from_the_newest_checkpoint_without_its_tensors(undisturbed, tmp_path, monkeypatch):
+def test_a_finished_run_leaves_its_outcome(undisturbed):
     _, alone, outcome = undisturbed
-    monkeypatch.setattr("advseg.trainers.checkpoint.load_file", lambda path: pytest.fail("it read the tensors"))
 
     assert read_outcome(alone.directory) == outcome
+    assert outcome.dataset_digest == alone.dataset.digest
+
+
+def test_a_run_has_no_outcome_before_its_end(program, shapes, tmp_path):
+    with pytest.raises(StopError):
+        Training(program.recipe_of(), shapes, tmp_path).run(StoppingReporter({12}))
+
     assert read_outcome(tmp_path) is None
 
 
+@pytest.mark.parametrize("left", [None, "{"], ids=["killed before it was written", "damaged"])
+def test_a_finished_run_without_its_outcome_writes_it_when_it_is_resumed(
+    program, shapes, undisturbed, tmp_path, monkeypatch, left
+):
+    _, _, outcome = undisturbed
+    with monkeypatch.context() as patch:
+        patch.setattr("advseg.trainers.loop.write_outcome", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Training(program.recipe_of(), shapes, tmp_path).run(RecordingReporter())
+    if left:
+        (tmp_path / OUTCOME).write_text(left)
+    assert read_outcome(tmp_path) is None
+
+    Training(program.recipe_of(), shapes, tmp_path).run(RecordingReporter())
+
+    assert read_outcome(tmp_path) == outcome
+
+
+def killed(*_) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_run_that_has_to_make_its_last_steps_again_has_no_outcome_meanwhile(program, shapes, undisturbed, tmp_path):
+    _, alone, outcome = undisturbed
+    shutil.copytree(alone.directory, tmp_path, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / "checkpoints" / "step-00000012")
+
+    with pytest.raises(StopError):
+        Training(program.recipe_of(), shapes, tmp_path).run(StoppingReporter({12}))
+    meanwhile = read_outcome(tmp_path)
+    Training(program.recipe_of(), shapes, tmp_path).run(RecordingReporter())
+
+    assert meanwhile is None
+    assert read_outcome(tmp_path) == outcome
+
+
+def test_a_checkpoint_of_before_the_methods_is_refused_in_a_line_that_says_what_moved_where(program, shapes, tmp_path):
+    recipe = program.recipe_of(steps=3)
+    Training(recipe, shapes, tmp_path).run(RecordingReporter())
+    path = tmp_path / "checkpoints" / "step-00000003"
+    state = load_checkpoint(path)
+    method = state["identity"].pop("method")
+    state["identity"]["discriminator"] = method.pop("discriminator")
+    state["identity"]["trainer"] |= {name: value for name, value in method.items() if name != "name"}
+    state["trainer"] = state.pop("method")
+    save_checkpoint(path.parent, 3, state)
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+
+    message = refusal(Training(recipe, shapes, tmp_path))
+
+    assert f"{path} is of an older version of advseg: discriminator is method.discriminator now, " in message
+    assert "trainer.threshold is method.threshold now" in message
+    assert all(f"{old} is {new} now" in message for old, new in MOVED.items())
+    assert f"or train in another directory than {tmp_path}" in message
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
+
+
 def test_a_batch_has_an_image_for_every_worker(program, shapes, tmp_path):
-    with pytest.raises(UserError, match=r"trainer\.batch_size is 2 in 1 parts, but 3 workers"):
+    with pytest.raises(UserError, match=r"trainer\.batch_size is 2 in 1 micro-batches, but 3 workers"):
         Training(program.recipe_of(), shapes, tmp_path, world=World(rank=0, size=3))
 
 
@@ -308,16 +372,16 @@ def test_an_exported_model_predicts_as_the_network_that_was_trained(program, sha
     model = load(tmp_path / "model")
 
     image = read_image(shapes.validation[0].image)
-    network = training.trainer.segmenter.eval()
+    network = training.method.segmenter.eval()
     with torch.inference_mode():
         pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float()
         expected = network(model.card.normalisation(pixels)).softmax(1)
     # Weights in another order of memory are summed in another order.
     torch.testing.assert_close(model.probabilities(image), expected[0])
     assert (model.discriminator is None) == bool(trainer)
-    if model.discriminator and training.trainer.discriminator:
+    if model.discriminator:
         with torch.inference_mode():
-            confidence = training.trainer.discriminator(expected).sigmoid()[0, 0]
+            confidence = training.method.discriminator(expected).sigmoid()[0, 0]
         torch.testing.assert_close(model.confidence(expected[0]), confidence)
     assert model.card.classes == shapes.classes
     assert model.card.metrics == outcome.metrics
@@ -333,27 +397,8 @@ def test_a_model_trained_in_double_precision_is_exported_in_single(program, shap
     state = load(tmp_path / "model").segmenter.state_dict()
     assert {tensor.dtype for tensor in state.values()} == {torch.float32}
     torch.testing.assert_close(
-        state, {name: t.float() for name, t in training.trainer.segmenter.state_dict().items()}, rtol=0, atol=0
+        state, {name: t.float() for name, t in training.method.segmenter.state_dict().items()}, rtol=0, atol=0
     )
-
-
-@pytest.fixture
-def without_unlabelled_files(program, tmp_path) -> Dataset:
-    """A dataset whose unlabelled images vanish after it was opened."""
-    write_shapes(tmp_path / "data", ShapesSettings(labelled=3, unlabelled=3, val=1, test=1, size=32))
-    dataset = program.open_shapes(tmp_path / "data")
-    for sample in dataset.unlabelled:
-        sample.image.unlink()
-    return dataset
-
-
-def test_with_every_lambda_at_zero_no_unlabelled_image_is_read(program, without_unlabelled_files, tmp_path):
-    recipe = program.recipe_of(steps=2, **SUPERVISED)
-
-    outcome = Training(recipe, without_unlabelled_files, tmp_path / "run").run(RecordingReporter())
-
-    assert outcome.step == 2
-    assert not {"loss/d", "lr/discriminator", "loss/semi_adv"} & set(outcome.metrics)
 
 
 def test_with_a_lambda_above_zero_they_are_read(program, without_unlabelled_files, tmp_path):
@@ -365,13 +410,13 @@ def test_the_same_seed_gives_supervised_and_adversarial_runs_the_same_start(prog
     one = Training(program.recipe_of(), shapes, tmp_path)
     other = Training(program.recipe_of(**SUPERVISED), shapes, tmp_path)
 
-    assert equal_states(one.trainer.segmenter.state_dict(), other.trainer.segmenter.state_dict())
+    assert equal_states(one.method.segmenter.state_dict(), other.method.segmenter.state_dict())
 
 
 def test_another_seed_gives_another_start(program, shapes, tmp_path):
     one, other = (Training(program.recipe_of(seed=seed), shapes, tmp_path) for seed in (0, 1))
 
-    assert not equal_states(one.trainer.segmenter.state_dict(), other.trainer.segmenter.state_dict())
+    assert not equal_states(one.method.segmenter.state_dict(), other.method.segmenter.state_dict())
 
 
 def test_a_divergent_run_stops_at_its_next_report_and_saves_nothing(program, shapes, tmp_path):
@@ -380,6 +425,7 @@ def test_a_divergent_run_stops_at_its_next_report_and_saves_nothing(program, sha
     with pytest.raises(NonFiniteLossError, match="became NaN or infinite at step 1"):
         Training(recipe, shapes, tmp_path).run(RecordingReporter())
 
+    assert newest_sealed(tmp_path / "checkpoints") is None
     assert read_outcome(tmp_path) is None
 
 
@@ -410,7 +456,7 @@ def test_no_global_random_state_is_read_or_changed(program, shapes, undisturbed,
 
     assert before[:2] == (random.getstate(), np.random.get_state()[1].tobytes())
     assert torch.equal(before[2], torch.get_rng_state())
-    assert equal_states(training.trainer.state_dict(), alone.trainer.state_dict())
+    assert equal_states(training.method.state_dict(), alone.method.state_dict())
 
 
 @pytest.fixture
@@ -455,26 +501,27 @@ def test_a_run_that_recovers_goes_on(program, shapes, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("step", [3, 12])
-def test_a_batch_of_the_loop_is_divided_into_its_parts(program, shapes, tmp_path, step):
+def test_a_batch_of_the_loop_is_divided_into_its_micro_batches(program, shapes, tmp_path, step):
     whole = Training(program.recipe_of(batch_size=6), shapes, tmp_path)
     divided = Training(program.recipe_of(batch_size=6, accumulation=3), shapes, tmp_path)
 
     (batch,) = whole.batch(step)
-    parts = divided.batch(step)
+    micro_batches = divided.batch(step)
 
-    assert [len(part.images) for part in parts] == [2, 2, 2]
+    assert [len(micro_batch.images) for micro_batch in micro_batches] == [2, 2, 2]
     for field in vars(batch):
-        assert torch.equal(torch.cat([getattr(part, field) for part in parts]), getattr(batch, field))
+        pieces = [getattr(micro_batch, field) for micro_batch in micro_batches]
+        assert torch.equal(torch.cat(pieces), getattr(batch, field))
 
 
-def test_several_workers_share_each_part(program, shapes, tmp_path):
+def test_several_workers_share_each_micro_batch(program, shapes, tmp_path):
     recipe = program.recipe_of(batch_size=6, accumulation=2)
     alone = Training(recipe, shapes, tmp_path).batch(0)
     workers = [Training(recipe, shapes, tmp_path, world=World(rank=rank, size=2)).batch(0) for rank in (0, 1)]
 
-    for part, one, other in zip(alone, *workers, strict=True):
-        assert torch.equal(part.images[0::2], one.images)
-        assert torch.equal(part.images[1::2], other.images)
+    for whole, one, other in zip(alone, *workers, strict=True):
+        assert torch.equal(whole.images[0::2], one.images)
+        assert torch.equal(whole.images[1::2], other.images)
 
 
 def test_a_batch_is_divided_evenly(program):

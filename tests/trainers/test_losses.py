@@ -5,7 +5,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advseg.trainers.losses import authenticity_sum, confident_pixels, cross_entropy_sum, one_hot, self_taught_sum
+from advseg.trainers.losses import (
+    adversarial_loss_sum,
+    confident_pixels,
+    cross_entropy_sum,
+    one_hot,
+    pseudo_label_loss_sum,
+)
 
 IGNORE = 255
 
@@ -49,7 +55,7 @@ def test_cross_entropy_sums_over_the_pixels_that_are_not_ignored(scene):
 
 @settings(deadline=None, max_examples=50)
 @given(scenes(), st.booleans())
-def test_authenticity_is_binary_cross_entropy_over_the_mask(scene, real):
+def test_the_adversarial_loss_is_binary_cross_entropy_over_the_mask(scene, real):
     _, _, d_logits, mask = scene
 
     def loss(logit: float) -> float:
@@ -58,12 +64,12 @@ def test_authenticity_is_binary_cross_entropy_over_the_mask(scene, real):
 
     expected = sum(loss(d_logits[n, 0, y, x].item()) for n, y, x in pixels_of(mask) if mask[n, y, x])
 
-    assert authenticity_sum(d_logits, real, mask).item() == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    assert adversarial_loss_sum(d_logits, real, mask).item() == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
 @settings(deadline=None, max_examples=50)
 @given(scenes())
-def test_the_self_taught_loss_is_cross_entropy_against_the_likeliest_class(scene):
+def test_the_pseudo_label_loss_is_cross_entropy_against_the_argmax(scene):
     logits, _, _, mask = scene
 
     expected = 0.0
@@ -71,7 +77,7 @@ def test_the_self_taught_loss_is_cross_entropy_against_the_likeliest_class(scene
         values = logits[n, :, y, x].tolist()
         expected += negative_log_probability(values, values.index(max(values))) if mask[n, y, x] else 0
 
-    assert self_taught_sum(logits, logits.argmax(1), mask).item() == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    assert pseudo_label_loss_sum(logits, logits.argmax(1), mask).item() == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
 @settings(deadline=None, max_examples=50)
@@ -94,11 +100,11 @@ def test_a_pixel_exactly_at_the_threshold_is_trusted():
     "loss",
     [
         lambda logits: cross_entropy_sum(logits, torch.full((2, 3, 3), IGNORE), IGNORE),
-        lambda logits: authenticity_sum(logits[:, :1], True, torch.zeros(2, 3, 3, dtype=torch.bool)),
-        lambda logits: authenticity_sum(logits[:, :1], False, torch.zeros(2, 3, 3, dtype=torch.bool)),
-        lambda logits: self_taught_sum(logits, logits.argmax(1), torch.zeros(2, 3, 3, dtype=torch.bool)),
+        lambda logits: adversarial_loss_sum(logits[:, :1], True, torch.zeros(2, 3, 3, dtype=torch.bool)),
+        lambda logits: adversarial_loss_sum(logits[:, :1], False, torch.zeros(2, 3, 3, dtype=torch.bool)),
+        lambda logits: pseudo_label_loss_sum(logits, logits.argmax(1), torch.zeros(2, 3, 3, dtype=torch.bool)),
     ],
-    ids=["cross-entropy", "look real", "look fake", "self-taught"],
+    ids=["cross-entropy", "look real", "look fake", "pseudo-label"],
 )
 @pytest.mark.parametrize("scale", [1.0, 1e4])
 def test_without_a_pixel_that_counts_a_loss_and_its_gradient_are_zero(loss, scale):
@@ -112,10 +118,10 @@ def test_without_a_pixel_that_counts_a_loss_and_its_gradient_are_zero(loss, scal
 
 
 @pytest.mark.parametrize("real", [True, False])
-def test_authenticity_stays_finite_however_sure_the_discriminator_is(real):
+def test_the_adversarial_loss_stays_finite_however_sure_the_discriminator_is(real):
     d_logits = torch.tensor([-1e4, 1e4]).view(1, 1, 1, 2).requires_grad_()
 
-    value = authenticity_sum(d_logits, real, torch.ones(1, 1, 2, dtype=torch.bool))
+    value = adversarial_loss_sum(d_logits, real, torch.ones(1, 1, 2, dtype=torch.bool))
     value.backward()
 
     assert value.item() == 1e4

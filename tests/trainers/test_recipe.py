@@ -1,32 +1,50 @@
-"""What the parts of a recipe demand of each other."""
+"""What the parts of a recipe demand of each other, and some of themselves."""
 
 import pytest
 
-from advseg.models.architectures import CompactSettings
 from advseg.models.discriminator import DiscriminatorSettings
 from advseg.trainers.data.augment import AugmentationSettings
 from advseg.trainers.data.dataset import DatasetSettings
 from advseg.trainers.optimizers import AdamSettings
-from advseg.trainers.recipe import Recipe, TrainerSettings
+from advseg.trainers.settings import TrainerSettings
 
-
-def recipe(side: int, widths: tuple[int, ...], classifier: str, **trainer: float) -> Recipe:
-    return Recipe(
-        segmenter=CompactSettings(width=8),
-        discriminator=DiscriminatorSettings(widths=widths, classifier=classifier),
-        trainer=TrainerSettings(steps=1, augmentation=AugmentationSettings(crop=(side, side)), **trainer),
-    )
+SUPERVISED = {"lambda_adv": 0.0, "lambda_semi_adv": 0.0, "lambda_semi": 0.0}
 
 
 @pytest.mark.parametrize(("classifier", "side"), [("strided", 8), ("dense", 4)])
-def test_a_crop_must_leave_something_after_the_discriminators_last_stage(classifier, side):
-    assert recipe(side, (4, 4), classifier)
+def test_a_crop_must_leave_something_after_the_discriminators_last_stage(program, classifier, side):
+    discriminator = DiscriminatorSettings(widths=(4, 4), classifier=classifier)
+
+    def recipe(side: int, **knobs):
+        crop = AugmentationSettings(crop=(side, side))
+        return program.recipe_of(discriminator=discriminator, augmentation=crop, **knobs)
+
+    assert recipe(side)
+    assert recipe(side - 1, **SUPERVISED)
     with pytest.raises(ValueError, match=rf"crop is {side - 1} x {side - 1}, but .* needs {side} pixels"):
-        recipe(side - 1, (4, 4), classifier)
+        recipe(side - 1)
 
 
-def test_supervised_training_takes_any_crop():
-    assert recipe(3, (4, 4), "strided", lambda_adv=0, lambda_semi=0, lambda_semi_adv=0)
+def test_supervised_training_takes_any_crop(program):
+    assert program.recipe_of("supervised", augmentation=AugmentationSettings(crop=(1, 1)))
+
+
+@pytest.mark.parametrize("name", ["semi", "semi_adv"])
+@pytest.mark.parametrize("start", [12, 5000])
+def test_a_loss_that_would_never_start_is_refused_with_the_value_the_rule_and_the_remedy(program, name, start):
+    with pytest.raises(ValueError) as caught:
+        program.recipe_of(steps=12, **{f"{name}_start": start, f"lambda_{name}": 0.1})
+
+    assert str(caught.value) == (
+        f"method.{name}_start must be below trainer.steps, 12, as method.lambda_{name} is 0.1, but is {start}: "
+        f"lower it, raise trainer.steps or set method.lambda_{name} to 0"
+    )
+
+
+@pytest.mark.parametrize("name", ["semi", "semi_adv"])
+def test_a_loss_may_start_at_the_last_step_or_have_no_weight(program, name):
+    assert program.recipe_of(steps=12, **{f"{name}_start": 11})
+    assert program.recipe_of(steps=12, **{f"{name}_start": 12, f"lambda_{name}": 0.0})
 
 
 @pytest.mark.parametrize("classes", [("only",), ("a", "b", "a")])

@@ -12,25 +12,27 @@ from advseg.models.architectures import CompactSettings, DeepLabSettings
 from advseg.models.compact import Compact
 from advseg.models.deeplab import DeepLabV2
 from advseg.models.discriminator import Discriminator, DiscriminatorSettings
-from advseg.trainers.adversarial import AdversarialTrainer, Batch, MethodSettings
 from advseg.trainers.data.augment import AugmentationSettings
 from advseg.trainers.distributed import World
 from advseg.trainers.errors import UserError
+from advseg.trainers.methods.adversarial import AdversarialSettings
+from advseg.trainers.methods.adversarial_step import Adversarial
+from advseg.trainers.methods.method import Batch
+from advseg.trainers.methods.supervised import Supervised
 from advseg.trainers.optimizers import AdamSettings
-from advseg.trainers.recipe import Recipe, TrainerSettings
+from advseg.trainers.recipe import Recipe
+from advseg.trainers.settings import TrainerSettings
 from advseg.trainers.speed import SpeedSettings, compiled
 
 CLASSES, SIDE, IGNORE = 4, 24, 255
 PLAIN = SpeedSettings(channels_last=False, fused_optimizers=False)
-METHOD = MethodSettings(
+METHOD = AdversarialSettings(
+    lambda_adv=0.3, lambda_semi_adv=0.2, lambda_semi=0.4, threshold=0.5, semi_start=2, semi_adv_start=1
+)
+TRAINER = TrainerSettings(
     steps=10,
-    lambda_adv=0.3,
-    lambda_semi_adv=0.2,
-    lambda_semi=0.4,
-    threshold=0.5,
-    semi_start=2,
-    semi_adv_start=1,
     segmenter_optimizer=AdamSettings(name="adamw", weight_decay=0.01),
+    augmentation=AugmentationSettings(crop=(SIDE, SIDE)),
 )
 
 
@@ -54,19 +56,20 @@ def trained(
     network: str = "compact",
     dtype: torch.dtype = torch.float64,
     steps: int = 4,
-    method: MethodSettings = METHOD,
+    settings: AdversarialSettings = METHOD,
 ):
     """Weights, statistics and metrics after a few steps, each of which takes another way through the losses."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         segmenter = Compact(CLASSES, 8) if network == "compact" else DeepLabV2(CLASSES, (1, 1, 1, 1), False)
         discriminator = Discriminator(CLASSES, (4, 8), "dense")
-    trainer = AdversarialTrainer(
-        method, segmenter.to(dtype), discriminator.to(dtype), ignore_index=IGNORE, world=World(), speed=speed
+    trainer = replace(TRAINER, speed=speed)
+    method = Adversarial(
+        settings, trainer, segmenter.to(dtype), discriminator.to(dtype), ignore_index=IGNORE, world=World()
     )
     for step in range(steps):
-        trainer.step(step, [batch_of(step, dtype)])
-    return {**segmenter.state_dict(), **discriminator.state_dict()}, trainer.meter.take()
+        method.step(step, [batch_of(step, dtype)])
+    return {**segmenter.state_dict(), **discriminator.state_dict()}, method.meter.take()
 
 
 @pytest.fixture(scope="module")
@@ -94,19 +97,13 @@ def test_recomputing_computes_again():
     calls = {}
     for on in (False, True):
         network = Compact(CLASSES, 8)
-        trainer = AdversarialTrainer(
-            replace(METHOD, lambda_adv=0, lambda_semi=0, lambda_semi_adv=0),
-            network,
-            None,
-            ignore_index=IGNORE,
-            world=World(),
-            speed=SpeedSettings(recompute=on),
-        )
+        trainer = replace(TRAINER, speed=SpeedSettings(recompute=on))
+        method = Supervised(trainer, network, ignore_index=IGNORE, world=World())
         count = []
         for module in network.modules():
             if isinstance(module, nn.Conv2d):
                 module.register_forward_hook(lambda *_, count=count: count.append(1))
-        trainer.step(0, [batch_of(0, torch.float32)])
+        method.step(0, [batch_of(0, torch.float32)])
         calls[on] = len(count)
 
     assert calls[True] - calls[False] == 2 * len(Compact.body_dilations)
@@ -125,10 +122,10 @@ def test_bfloat16_is_near_and_not_the_same():
 def test_a_compiled_step_is_the_same_to_rounding():
     if not any(map(shutil.which, ("g++", "clang++"))):
         pytest.skip("there is no C++ compiler")
-    method = replace(METHOD, semi_start=0, semi_adv_start=0)
-    weights, metrics = trained(PLAIN, steps=2, method=method)
+    settings = replace(METHOD, semi_start=0, semi_adv_start=0)
+    weights, metrics = trained(PLAIN, steps=2, settings=settings)
 
-    fast_weights, fast_metrics = trained(replace(PLAIN, compile=True), steps=2, method=method)
+    fast_weights, fast_metrics = trained(replace(PLAIN, compile=True), steps=2, settings=settings)
 
     assert fast_metrics == pytest.approx(metrics, rel=1e-9)
     for name, value in weights.items():
@@ -150,9 +147,9 @@ def recipe_of(segmenter=CompactSettings(width=8), precision="float32", **speed) 
         precision=precision,
         speed=SpeedSettings(**speed),
     )
-    return Recipe(
-        segmenter=segmenter, discriminator=DiscriminatorSettings(widths=(4, 8), classifier="dense"), trainer=trainer
-    )
+    discriminator = DiscriminatorSettings(widths=(4, 8), classifier="dense")
+    method = AdversarialSettings(semi_start=0, discriminator=discriminator)
+    return Recipe(segmenter=segmenter, method=method, trainer=trainer)
 
 
 @pytest.mark.parametrize(

@@ -44,13 +44,13 @@ STILL = {"steps": 1, "segmenter_optimizer": SGDSettings(lr=1e-30)}
 
 
 def test_a_fresh_run_starts_from_the_weights_and_says_what_it_took(program, shapes, weights, tmp_path, caplog):
-    fresh = Training(recipe_with(program, None), shapes, tmp_path / "fresh").trainer.segmenter.state_dict()
+    fresh = Training(recipe_with(program, None), shapes, tmp_path / "fresh").method.segmenter.state_dict()
     training = Training(recipe_with(program, weights, **STILL), shapes, tmp_path / "run")
 
     with caplog.at_level(logging.INFO, "advseg"):
         training.run(RecordingReporter())
 
-    state, given = training.trainer.segmenter.state_dict(), load_file(weights)
+    state, given = training.method.segmenter.state_dict(), load_file(weights)
     for name, tensor in state.items():
         assert torch.equal(tensor, fresh[name] if name.startswith(HEAD) else given[name]), name
     assert [line for line in caplog.messages if "start.safetensors: 29 of 37 tensors matched" in line]
@@ -62,7 +62,7 @@ def test_weights_may_lie_elsewhere_on_this_machine_than_the_recipe_says(program,
 
     training.run(RecordingReporter())
 
-    assert torch.equal(training.trainer.segmenter.stem[0].weight, load_file(weights)["stem.0.weight"])
+    assert torch.equal(training.method.segmenter.stem[0].weight, load_file(weights)["stem.0.weight"])
 
 
 def test_a_run_that_resumes_needs_no_start_weights(program, shapes, weights, tmp_path):
@@ -77,7 +77,7 @@ def test_a_run_that_resumes_needs_no_start_weights(program, shapes, weights, tmp
     resumed.run(RecordingReporter())
 
     torch.testing.assert_close(
-        resumed.trainer.segmenter.state_dict(), whole.trainer.segmenter.state_dict(), rtol=0, atol=0
+        resumed.method.segmenter.state_dict(), whole.method.segmenter.state_dict(), rtol=0, atol=0
     )
 
 

@@ -7,11 +7,16 @@ import torch
 
 from advseg.models.deeplab import DeepLabV2
 from advseg.models.discriminator import Discriminator
-from advseg.trainers.adversarial import AdversarialTrainer, Batch, MethodSettings
+from advseg.trainers.data.augment import AugmentationSettings
 from advseg.trainers.distributed import World
+from advseg.trainers.methods.adversarial import AdversarialSettings
+from advseg.trainers.methods.adversarial_step import Adversarial
+from advseg.trainers.methods.method import Batch
 from advseg.trainers.optimizers import AdamSettings, SGDSettings
+from advseg.trainers.settings import TrainerSettings
 
-METHOD = MethodSettings(steps=3, semi_start=0, threshold=0.3)
+METHOD = AdversarialSettings(semi_start=0, threshold=0.3)
+TRAINER = TrainerSettings(steps=3, augmentation=AugmentationSettings(crop=(33, 33)))
 
 
 def batch_of(seed: int) -> Batch:
@@ -33,16 +38,16 @@ def test_the_step_neither_moves_nor_decays_the_branches_that_are_not_summed(opti
         segmenter = DeepLabV2(3, (1, 1, 1, 1), frozen_batch_norm=False, branches=2).double()
         discriminator = Discriminator(3, (4,), "dense").double()
     before = {name: weight.clone() for name, weight in segmenter.layer5.named_parameters()}
-    settings = replace(METHOD, segmenter_optimizer=optimizer)
-    trainer = AdversarialTrainer(settings, segmenter, discriminator, ignore_index=255, world=World())
+    trainer = replace(TRAINER, segmenter_optimizer=optimizer)
+    method = Adversarial(METHOD, trainer, segmenter, discriminator, ignore_index=255, world=World())
 
     for step in range(3):
-        trainer.step(step, [batch_of(step)])
+        method.step(step, [batch_of(step)])
 
     moved = {name for name, weight in segmenter.layer5.named_parameters() if not torch.equal(weight, before[name])}
     assert moved == {f"conv2d_list.{number}.{part}" for number in (0, 1) for part in ("weight", "bias")}
 
-    again = AdversarialTrainer(settings, segmenter, discriminator, ignore_index=255, world=World())
-    again.load_state_dict(trainer.state_dict())
+    again = Adversarial(METHOD, trainer, segmenter, discriminator, ignore_index=255, world=World())
+    again.load_state_dict(method.state_dict())
     again.step(2, [batch_of(2)])
     assert torch.equal(segmenter.layer5.conv2d_list[3].weight, before["conv2d_list.3.weight"])

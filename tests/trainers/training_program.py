@@ -3,7 +3,7 @@
     python training_program.py DATASET DIRECTORY [--recipe NAME] [--workers N] [--die-at N] [--ask-at N]
 
 With `--ask-at` the last worker asks to stop from that step on. It prints `ready` before the first step, the step at
-each report, and how many changes to the disk its checkpoints took.
+each report, and how many changes to the disk its checkpoints and its outcome took.
 """
 
 import argparse
@@ -13,7 +13,8 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -32,31 +33,45 @@ from advseg.trainers.data.shapes import CLASSES
 from advseg.trainers.distributed import World
 from advseg.trainers.errors import PreemptedError
 from advseg.trainers.loop import Training
+from advseg.trainers.methods.adversarial import AdversarialSettings
+from advseg.trainers.methods.supervised import SupervisedSettings
+from advseg.trainers.methods.table import MethodSettings
 from advseg.trainers.optimizers import AdamSettings, SGDSettings
-from advseg.trainers.recipe import Recipe, TrainerSettings
+from advseg.trainers.recipe import Recipe
 from advseg.trainers.reporter import JsonLinesReporter, Report, Reporters
+from advseg.trainers.settings import TrainerSettings
 
 STEPS, EVALUATE_EVERY = 12, 3
-DISK_CHANGES = ("mkdir", "fsync", "rename", "unlink", "rmdir")
+DISK_CHANGES = ("mkdir", "fsync", "rename", "replace", "unlink", "rmdir")
+KNOBS = {field.name for field in fields(AdversarialSettings)}
 
 
-def recipe_of(**trainer) -> Recipe:
-    """Twelve steps that use every loss."""
-    settings = TrainerSettings(
+METHODS: dict[str, MethodSettings] = {
+    "adversarial": AdversarialSettings(
+        threshold=0.4,
+        semi_start=4,
+        discriminator=DiscriminatorSettings(widths=(4, 8), classifier="dense"),
+        discriminator_optimizer=AdamSettings(lr=0.001),
+    ),
+    "supervised": SupervisedSettings(),
+}
+"""Settings of every method with which it does all that it can within twelve steps."""
+
+
+def recipe_of(method: str = "adversarial", **settings) -> Recipe:
+    """Twelve steps; settings are of the method or of the trainer."""
+    knobs = {name: settings.pop(name) for name in KNOBS & settings.keys()}
+    trainer = TrainerSettings(
         steps=STEPS,
         evaluate_every=EVALUATE_EVERY,
         batch_size=2,
-        threshold=0.4,
-        semi_start=4,
         segmenter_optimizer=SGDSettings(lr=0.01),
-        discriminator_optimizer=AdamSettings(lr=0.001),
         augmentation=AugmentationSettings(crop=(24, 24)),
     )
-    return Recipe(
-        segmenter=CompactSettings(width=8),
-        discriminator=DiscriminatorSettings(widths=(4, 8), classifier="dense"),
-        trainer=replace(settings, **trainer),
-    )
+    trainer = replace(trainer, **settings)
+    if method == "adversarial":
+        knobs = {"semi_start": min(4, trainer.steps - 1), **knobs}
+    return Recipe(segmenter=CompactSettings(width=8), method=replace(METHODS[method], **knobs), trainer=trainer)
 
 
 def compact_for_many_workers() -> Recipe:
@@ -76,11 +91,18 @@ def deeplab_for_many_workers() -> Recipe:
 
 def seldom_reported() -> Recipe:
     """Thirty-two steps in double precision with two reports."""
-    recipe = compact_for_many_workers()
-    return replace(recipe, trainer=replace(recipe.trainer, steps=32, evaluate_every=16, batch_size=4, semi_start=2))
+    return recipe_of(
+        precision="float64", batch_size=4, steps=32, evaluate_every=16, semi_start=2, collapse_patience=None
+    )
+
+
+def of_method(name: str) -> Recipe:
+    """Eight steps of a method in double precision, with a batch of which workers' shares differ."""
+    return recipe_of(name, precision="float64", batch_size=5, steps=8, evaluate_every=2, collapse_patience=None)
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
+    **{name: partial(of_method, name) for name in METHODS},
     "short": recipe_of,
     "compact": compact_for_many_workers,
     "deeplab": deeplab_for_many_workers,
@@ -131,7 +153,7 @@ class Asking:
 
 @contextmanager
 def counted(die_at: int | None) -> Iterator[list[str]]:
-    """Collects the changes to the disk made while checkpoints are saved, and dies before the one numbered `die_at`."""
+    """Collects the changes to the disk made while the training saves, and dies before the one numbered `die_at`."""
     changes: list[str] = []
 
     def watched(name: str, change: Callable) -> Callable:
@@ -143,13 +165,15 @@ def counted(die_at: int | None) -> Iterator[list[str]]:
 
         return run
 
-    save = loop.save_checkpoint
+    def watching(save: Callable) -> Callable:
+        def run(*args, **kwargs):
+            with mock.patch.multiple(os, **{name: watched(name, getattr(os, name)) for name in DISK_CHANGES}):
+                return save(*args, **kwargs)
 
-    def watched_save(*args, **kwargs) -> Path:
-        with mock.patch.multiple(os, **{name: watched(name, getattr(os, name)) for name in DISK_CHANGES}):
-            return save(*args, **kwargs)
+        return run
 
-    with mock.patch.object(loop, "save_checkpoint", watched_save):
+    saves = (loop.save_checkpoint, loop.write_outcome)
+    with mock.patch.multiple(loop, **{save.__name__: watching(save) for save in saves}):
         yield changes
 
 

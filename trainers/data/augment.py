@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from ...models.settings import Interval, Settings
-from .jitter import JitterSettings, Tint, draw_tint, tint
+from .jitter import ColourJitter, JitterSettings, draw_colour_jitter, jitter_colours
 from .resize import Size, resize_image, resize_mask
 
 _Factor = Annotated[float, Interval(0, 10, open_low=True)]
@@ -47,7 +47,7 @@ class View:
     """Swap left and right of the padded crop."""
     turns: int
     """By how many right angles the padded crop is then turned, counter-clockwise."""
-    tint: Tint
+    colour_jitter: ColourJitter
 
 
 def draw_view(size: Size, settings: AugmentationSettings, rng: np.random.Generator) -> View:
@@ -66,7 +66,7 @@ def draw_view(size: Size, settings: AugmentationSettings, rng: np.random.Generat
         size=(height, width),
         mirror=settings.mirror and rng.random() < 0.5,
         turns=int(rng.integers(4)) if settings.rotate else 0,
-        tint=draw_tint(settings.jitter, rng),
+        colour_jitter=draw_colour_jitter(settings.jitter, rng),
     )
 
 
@@ -79,7 +79,7 @@ def _window(side: int, scaled: int, crop: int, rng: np.random.Generator) -> tupl
 
 def show_image(image: np.ndarray, view: View, out: np.ndarray) -> None:
     """Put what a view shows of an image uint8 [H, W, 3] into a crop [h, w, 3], which is black."""
-    _put(tint(resize_image(image[view.rows, view.columns], view.size), view.tint), view, out)
+    _put(jitter_colours(resize_image(image[view.rows, view.columns], view.size), view.colour_jitter), view, out)
 
 
 def show_mask(mask: np.ndarray, view: View, out: np.ndarray) -> None:

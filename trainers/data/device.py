@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .augment import View
-from .jitter import LUMA, Tint
+from .jitter import LUMA, ColourJitter
 from .resize import resize_mask
 
 
@@ -15,7 +15,7 @@ def show_image_there(image: np.ndarray, view: View, out: Tensor) -> None:
     pixels = _window(image, view, out.device).permute(2, 0, 1).float()
     if pixels.shape[1:] != view.size:
         pixels = F.interpolate(pixels[None], view.size, mode="bilinear", align_corners=False)[0].round()
-    _put(tint_there(pixels, view.tint).to(torch.uint8), view, out)
+    _put(jitter_colours_there(pixels, view.colour_jitter).to(torch.uint8), view, out)
 
 
 def show_mask_there(mask: np.ndarray, view: View, out: Tensor) -> None:
@@ -32,9 +32,9 @@ def show_validity_there(view: View, out: Tensor) -> None:
     _put(torch.ones(view.size, dtype=torch.bool, device=out.device), view, out)
 
 
-def tint_there(pixels: Tensor, drawn: Tint) -> Tensor:
-    """RGB pixels float32 [3, h, w] in other colours, whole numbers in 0...255, as `tint` has them."""
-    if drawn == Tint():
+def jitter_colours_there(pixels: Tensor, drawn: ColourJitter) -> Tensor:
+    """RGB pixels float32 [3, h, w] in other colours, whole numbers in 0...255, as `jitter_colours` has them."""
+    if drawn == ColourJitter():
         return pixels
     pixels = _blend(pixels, torch.zeros_like(pixels), drawn.brightness)
     pixels = _blend(pixels, _grey(pixels).mean(), drawn.contrast)

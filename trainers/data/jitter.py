@@ -27,7 +27,7 @@ class JitterSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tint:
+class ColourJitter:
     """What one draw does to colours; by default nothing."""
 
     brightness: float = 1.0
@@ -40,13 +40,13 @@ class Tint:
     """Shift of the hue in turns of the colour circle."""
 
 
-def draw_tint(settings: JitterSettings, rng: np.random.Generator) -> Tint:
+def draw_colour_jitter(settings: JitterSettings, rng: np.random.Generator) -> ColourJitter:
     """Draw what is on."""
 
     def around(centre: float, reach: float) -> float:
         return rng.uniform(centre - reach, centre + reach) if reach else centre
 
-    return Tint(
+    return ColourJitter(
         brightness=around(1, settings.brightness),
         contrast=around(1, settings.contrast),
         saturation=around(1, settings.saturation),
@@ -54,9 +54,9 @@ def draw_tint(settings: JitterSettings, rng: np.random.Generator) -> Tint:
     )
 
 
-def tint(image: np.ndarray, drawn: Tint) -> np.ndarray:
+def jitter_colours(image: np.ndarray, drawn: ColourJitter) -> np.ndarray:
     """RGB pixels uint8 [h, w, 3], one at least, in other colours; each step is cut off to 0...255."""
-    if drawn == Tint():
+    if drawn == ColourJitter():
         return image
     colours = image.reshape(1, -1, 3).astype(np.float32)
     if drawn.brightness != 1:

@@ -1,4 +1,4 @@
-"""A picture of what a network makes of the first validation images."""
+"""A picture of what a method's network makes of the first validation images."""
 
 from functools import partial
 
@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ...models.architectures import Normalisation, Segmenter
-from ...models.discriminator import Discriminator
+from ...models.architectures import Normalisation
 from ..data.dataset import Dataset
 from ..data.resize import resize_image, resize_mask
 from ..inference import Size
-from ..losses import confident_pixels, likeliest
+from ..losses import argmax
+from ..methods.method import Method
 from ..speed import SpeedSettings
 from .panels import colour, compose, heat
 
@@ -21,47 +21,38 @@ ROWS = 4
 @torch.inference_mode()
 def draw_validation(
     dataset: Dataset,
-    segmenter: Segmenter,
-    discriminator: Discriminator | None,
+    method: Method,
     normalisation: Normalisation,
     *,
-    threshold: float | None,
     resize: Size | None,
     device: torch.device,
     dtype: torch.dtype,
     speed: SpeedSettings,
 ) -> Image.Image:
-    """Image, truth and prediction, and what the discriminator makes of it if the images are large enough for one.
+    """Image, truth and prediction, and those of the method's maps that it has of all the images.
 
-    That is its confidence and, with a threshold, the prediction where it would be learnt from were the image
-    unlabelled, grey elsewhere. All are shown as the network reads them: at the size `resize`, or else their own.
+    A degree is shown as heat, and what the method would learn from as the prediction there, grey elsewhere. All are
+    shown as the network reads them: at the size `resize`, or else their own.
     """
-    scenes = []
+    painted = partial(colour, palette=dataset.palette, ignore_index=dataset.ignore_index)
+    rows: list[dict[str, np.ndarray]] = []
+    method.segmenter.eval()
     for sample in dataset.validation[:ROWS]:
         image, truth = sample.read_image(), sample.read_mask()
         assert truth is not None
-        scenes.append((resize_image(image, resize), resize_mask(truth, resize)) if resize else (image, truth))
-    large_enough = discriminator and all(min(truth.shape) >= discriminator.smallest_side for _, truth in scenes)
-    judge = discriminator if large_enough else None
-    titles = ["image", "truth", "prediction"]
-    if judge:
-        titles += ["confidence"] if threshold is None else ["confidence", "selected"]
-    painted = partial(colour, palette=dataset.palette, ignore_index=dataset.ignore_index)
-    rows = []
-    segmenter.eval()
-    for image, truth in scenes:
+        if resize:
+            image, truth = resize_image(image, resize), resize_mask(truth, resize)
         pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(device)
         pixels = normalisation(pixels, dtype).contiguous(memory_format=speed.memory_format)
         with speed.precision(device):
-            probabilities = segmenter(pixels).softmax(1)
-            d_logits = judge(probabilities).cpu() if judge else None
-        predicted = likeliest(probabilities)[0].cpu().numpy()
-        row = [image, painted(truth), painted(predicted)]
-        if d_logits is not None:
-            row.append(heat(d_logits.sigmoid()[0, 0].numpy()))
-            if threshold is not None:
-                selected = confident_pixels(d_logits, threshold, torch.ones(1, *truth.shape, dtype=torch.bool))
-                row.append(painted(np.where(selected[0].numpy(), predicted, dataset.ignore_index)))
+            probabilities = method.segmenter(pixels).softmax(1)
+        predicted = argmax(probabilities)[0].cpu().numpy()
+        row = {"image": image, "truth": painted(truth), "prediction": painted(predicted)}
+        for name, found in method.maps(probabilities).items():
+            values = found[0].cpu().numpy()
+            chosen = values.dtype == bool
+            row[name] = painted(np.where(values, predicted, dataset.ignore_index)) if chosen else heat(values)
         rows.append(row)
-    segmenter.train()
-    return compose(titles, rows)
+    method.segmenter.train()
+    titles = [title for title in rows[0] if all(title in row for row in rows)]
+    return compose(titles, [[row[title] for title in titles] for row in rows])

@@ -29,7 +29,7 @@ from advseg.platform.tracking.identity import RunIdentity
 from advseg.platform.tracking.runs import ensure_run
 from advseg.platform.workers.account import Account
 from advseg.trainers.errors import FencedError, UserError
-from advseg.trainers.loop import CLASS_BARS, CONFUSION, PANELS
+from advseg.trainers.pictures.report import CLASS_BARS, CONFUSION, PANELS
 
 PLOTS = ["curves", "history", "parallel", "slices", "importance"]
 COMPLETE, PRUNED, FAIL, RUNNING = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING

@@ -24,12 +24,13 @@ from advseg.platform.workers.heartbeat import Beat, read_beat
 from advseg.platform.workers.lease import Attempt, Lease, holder_of
 from advseg.platform.workers.retry import Kind
 from advseg.platform.workers.task import ACCUMULATION_TAG, Task
-from advseg.trainers.checkpoint import newest_sealed
+from advseg.trainers.checkpoint import CHECKPOINTS, newest_sealed
 from advseg.trainers.data.shapes import CLASSES, ShapesSettings, write_shapes
 from advseg.trainers.distributed import World
 from advseg.trainers.errors import CheckpointError, FencedError, NonFiniteLossError, PreemptedError, UserError
 from advseg.trainers.evaluate import Evaluation
-from advseg.trainers.loop import CHECKPOINTS, CLASS_BARS, CONFUSION, PANELS, Training
+from advseg.trainers.loop import Training
+from advseg.trainers.pictures.report import CLASS_BARS, CONFUSION, PANELS
 from advseg.trainers.profiling import PHASES, STEPS, TRACE, WAIT
 from advseg.trainers.reporter import Report
 

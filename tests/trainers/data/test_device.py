@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advseg.trainers.data.augment import AugmentationSettings, draw_view, show_image, show_mask, show_validity
-from advseg.trainers.data.device import show_image_there, show_mask_there, show_validity_there, tint_there
-from advseg.trainers.data.jitter import JitterSettings, draw_tint, tint
+from advseg.trainers.data.device import jitter_colours_there, show_image_there, show_mask_there, show_validity_there
+from advseg.trainers.data.jitter import JitterSettings, draw_colour_jitter, jitter_colours
 
 IGNORE = 255
 sizes = st.tuples(st.integers(1, 40), st.integers(1, 40))
@@ -59,9 +59,9 @@ def test_scaling_differs_by_rounding_and_masks_not_at_all(size, crop, seed, fact
 def test_colours_differ_by_rounding(seed):
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 256, (9, 7, 3), np.uint8)
-    drawn = draw_tint(JitterSettings(brightness=0.5, contrast=0.5, saturation=0.5, hue=0.5), rng)
+    drawn = draw_colour_jitter(JitterSettings(brightness=0.5, contrast=0.5, saturation=0.5, hue=0.5), rng)
 
-    there = tint_there(torch.from_numpy(image).permute(2, 0, 1).float(), drawn).permute(1, 2, 0).numpy()
+    there = jitter_colours_there(torch.from_numpy(image).permute(2, 0, 1).float(), drawn).permute(1, 2, 0).numpy()
 
-    assert abs(tint(image, drawn).astype(int) - there).max() <= 1
+    assert abs(jitter_colours(image, drawn).astype(int) - there).max() <= 1
     assert np.array_equal(there, there.round())

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advseg.trainers.data.jitter import JitterSettings, draw_tint, tint
+from advseg.trainers.data.jitter import JitterSettings, draw_colour_jitter, jitter_colours
 
 KINDS = ("brightness", "contrast", "saturation", "hue")
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -17,7 +17,7 @@ def noise(count: int = 500, low: int = 0, high: int = 256) -> np.ndarray:
 
 
 def jitter(pixels: np.ndarray, settings: JitterSettings, rng: np.random.Generator) -> np.ndarray:
-    return tint(pixels[None], draw_tint(settings, rng))[0]
+    return jitter_colours(pixels[None], draw_colour_jitter(settings, rng))[0]
 
 
 def jittered(pixels: np.ndarray, seed: int = 0, **reach: float) -> np.ndarray:

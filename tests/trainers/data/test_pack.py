@@ -20,7 +20,7 @@ from PIL import ExifTags, Image
 
 from advseg.models import manifest
 from advseg.models.manifest import MANIFEST, write_directory
-from advseg.trainers.checkpoint import newest_checkpoint
+from advseg.trainers.checkpoint import CHECKPOINTS, newest_checkpoint
 from advseg.trainers.data import pack, packing
 from advseg.trainers.data.augment import AugmentationSettings
 from advseg.trainers.data.dataset import Dataset, DatasetError, DatasetSettings
@@ -31,7 +31,7 @@ from advseg.trainers.data.packing import write_pack
 from advseg.trainers.data.shapes import CLASSES
 from advseg.trainers.data.streams import Stream
 from advseg.trainers.errors import UserError
-from advseg.trainers.loop import CHECKPOINTS, Training
+from advseg.trainers.loop import Training
 from advseg.trainers.reporter import Report, Reporters
 
 PARTS = ("labelled", "unlabelled", "validation")

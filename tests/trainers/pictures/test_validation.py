@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from advseg.models.architectures import IMAGENET
 from advseg.trainers.data.dataset import Dataset
 from advseg.trainers.data.resize import resize_image, resize_mask
+from advseg.trainers.data.shapes import ShapesSettings, write_shapes
 from advseg.trainers.pictures.panels import IGNORED, colour, compose, heat
 from advseg.trainers.pictures.validation import draw_validation
 from advseg.trainers.speed import SpeedSettings
@@ -25,14 +26,20 @@ class Brightness(nn.Module):
         return torch.stack([torch.full_like(red, -9), -red, red, *[torch.full_like(red, -9)] * 3], 1)
 
 
-class Slope(nn.Module):
-    """A discriminator whose logits grow from -2 at the left to 2 at the right."""
+class Sloped:
+    """A method whose confidence rises from left to right, in images large enough for it."""
 
-    smallest_side = 16
+    def __init__(self, threshold: float | None = 0.3, least_side: int = 16) -> None:
+        self.segmenter = Brightness()
+        self._threshold, self._least_side = threshold, least_side
 
-    def forward(self, probabilities: Tensor) -> Tensor:
-        height, width = probabilities.shape[-2:]
-        return torch.linspace(-2, 2, width).expand(len(probabilities), 1, height, width)
+    def maps(self, probabilities: Tensor) -> dict[str, Tensor]:
+        count, _, height, width = probabilities.shape
+        if min(height, width) < self._least_side:
+            return {}
+        confidence = torch.linspace(-2, 2, width).sigmoid().expand(count, height, width)
+        found = {"confidence": confidence}
+        return found if self._threshold is None else {**found, "selected": confidence >= self._threshold}
 
 
 @pytest.fixture
@@ -40,9 +47,9 @@ def draw(shapes: Dataset) -> Callable[..., Image.Image]:
     """The panel of the shapes, with every column unless told otherwise."""
 
     def drawn(**options) -> Image.Image:
-        usual = {"dataset": shapes, "segmenter": Brightness(), "discriminator": Slope(), "threshold": 0.3}
+        usual = {"dataset": shapes, "method": Sloped(), "resize": None}
         return draw_validation(
-            **{**usual, "resize": None, **options},
+            **{**usual, **options},
             normalisation=IMAGENET,
             device=torch.device("cpu"),
             dtype=torch.float32,
@@ -69,31 +76,25 @@ def rows_of(dataset: Dataset, threshold: float, resize: tuple[int, int] | None =
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.3, 0.7, 1.0])
-def test_selected_pixels_keep_their_predicted_colours_and_all_others_are_grey(shapes, draw, threshold):
-    assert draw(threshold=threshold) == compose(COLUMNS, rows_of(shapes, threshold))
+def test_chosen_pixels_keep_their_predicted_colours_and_all_others_are_grey(shapes, draw, threshold):
+    assert draw(method=Sloped(threshold)) == compose(COLUMNS, rows_of(shapes, threshold))
 
 
-def test_a_pixel_exactly_at_the_threshold_is_selected(shapes, draw):
-    class Undecided(Slope):
-        def forward(self, probabilities: Tensor) -> Tensor:
-            return torch.zeros_like(probabilities[:, :1])
-
-    rows = [[*row[:3], heat(np.full(row[0].shape[:2], 0.5)), row[2]] for row in rows_of(shapes, 0)]
-    assert draw(discriminator=Undecided(), threshold=0.5) == compose(COLUMNS, rows)
+def test_a_method_that_chooses_nothing_has_no_column_for_it(shapes, draw):
+    assert draw(method=Sloped(None)) == compose(COLUMNS[:4], [row[:4] for row in rows_of(shapes, 0)])
 
 
-def test_without_a_threshold_nothing_is_said_of_selection(shapes, draw):
-    assert draw(threshold=None) == compose(COLUMNS[:4], [row[:4] for row in rows_of(shapes, 0)])
+def test_a_method_without_maps_has_the_prediction_alone(shapes, draw):
+    assert draw(method=Sloped(least_side=33)) == compose(COLUMNS[:3], [row[:3] for row in rows_of(shapes, 0)])
 
 
-@pytest.mark.parametrize("side", [None, 33], ids=["without a discriminator", "that is too large for the images"])
-def test_without_confidence_there_is_neither_its_column_nor_that_of_selection(shapes, draw, side):
-    discriminator = None
-    if side:
-        discriminator = Slope()
-        discriminator.smallest_side = side
+def test_a_map_of_some_of_the_images_only_is_not_shown(tmp_path, program, shapes, draw):
+    write_shapes(tmp_path, ShapesSettings(labelled=2, unlabelled=1, val=1, test=1, size=64))
+    larger = program.open_shapes(tmp_path).validation
+    mixed = replace(shapes, validation=(*shapes.validation[:1], *larger))
 
-    assert draw(discriminator=discriminator) == compose(COLUMNS[:3], [row[:3] for row in rows_of(shapes, 0)])
+    rows = [row[:3] for row in rows_of(mixed, 0)]
+    assert draw(dataset=mixed, method=Sloped(least_side=33)) == compose(COLUMNS[:3], rows)
 
 
 def test_all_is_shown_at_the_size_at_which_the_network_reads(shapes, draw):
@@ -109,8 +110,8 @@ def test_the_images_are_always_the_first_of_the_validation_list(shapes, draw):
 
 
 def test_drawing_leaves_a_segmenter_in_training(draw):
-    segmenter = Brightness()
+    method = Sloped()
 
-    draw(segmenter=segmenter)
+    draw(method=method)
 
-    assert segmenter.training
+    assert method.segmenter.training

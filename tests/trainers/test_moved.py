@@ -1,0 +1,26 @@
+from dataclasses import fields
+
+import pytest
+
+from advseg.trainers.methods.adversarial import AdversarialSettings
+from advseg.trainers.moved import MOVED, moves
+from advseg.trainers.settings import TrainerSettings
+
+BEFORE = {"discriminator": {"widths": [4]}, "trainer": {"steps": 12, "threshold": 0.2}}
+
+
+def test_each_key_of_before_that_is_there_is_told_with_its_place_now():
+    assert moves(BEFORE) == [
+        "discriminator is method.discriminator now",
+        "trainer.threshold is method.threshold now",
+    ]
+
+
+@pytest.mark.parametrize("document", [{}, {"trainer": {"steps": 12}, "method": BEFORE}, {"trainer": "threshold"}])
+def test_of_a_document_of_today_nothing_is_told(document):
+    assert moves(document) == []
+
+
+def test_a_place_of_now_is_a_setting_of_the_method_and_no_place_of_before_is_one_of_the_trainer():
+    assert set(MOVED.values()) == {f"method.{field.name}" for field in fields(AdversarialSettings)} - {"method.name"}
+    assert not set(MOVED) & {f"trainer.{field.name}" for field in fields(TrainerSettings)}

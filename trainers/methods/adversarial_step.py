@@ -1,0 +1,231 @@
+"""The training step of Hung et al. (2018), phase by phase.
+
+    L = L_ce + lambda_adv * L_adv + lambda_semi_adv * L_adv(unlabelled) + lambda_semi * L_semi
+
+Each phase says which network learns from it, and may change no other. The discriminator sees each
+prediction once: what it says of it serves its own loss and the segmenter's. Every mean is over the *global*
+batch: a worker divides its own sum by the count of all workers, and gradients are summed. A batch that is
+accumulated in micro-batches has the mean of their means, as published. Nothing here waits for the device.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...models.architectures import Segmenter
+from ...models.bundle import Card
+from ...models.discriminator import Discriminator
+from ..distributed import World
+from ..export import export
+from ..learner import Learner, segmenter_learner
+from ..losses import adversarial_loss_sum, argmax, confident_pixels, cross_entropy_sum, one_hot, pseudo_label_loss_sum
+from ..meter import Meter
+from ..profiling import phase
+from ..settings import TrainerSettings
+from .adversarial import AdversarialSettings
+from .method import Batch, Wants
+
+WON_BELOW = 0.02
+"""Loss of the discriminator in nats, below which it has won: 0.69 is guessing, 0.2 to 0.5 is usual."""
+
+
+@dataclass(kw_only=True)
+class _MicroBatch:
+    """A micro-batch on its way through the networks."""
+
+    batch: Batch
+    step: int
+    weight: float
+    """Of its losses in those of the step."""
+    fake_pixels: Tensor
+    """How many pixels the discriminator is to call fake, over all workers."""
+    d_losses: list[Tensor] = field(default_factory=list)
+    """The terms of L_D so far."""
+
+
+class Adversarial:
+    """A segmenter and a discriminator, and the step that changes them. The settings use a discriminator."""
+
+    def __init__(
+        self,
+        settings: AdversarialSettings,
+        trainer: TrainerSettings,
+        segmenter: Segmenter,
+        discriminator: Discriminator,
+        *,
+        ignore_index: int,
+        world: World,
+    ) -> None:
+        assert settings.uses_discriminator
+        self.settings = settings
+        self.meter = Meter(world)
+        self._segment = segmenter_learner(segmenter, trainer, self.meter)
+        self._judge = Learner(
+            "discriminator",
+            discriminator,
+            [{"params": list(discriminator.parameters()), "scale": 1.0}],
+            settings.discriminator_optimizer,
+            trainer,
+            self.meter,
+        )
+        self.segmenter, self.discriminator = self._segment.network, self._judge.network
+        self._learners = (self._segment, self._judge)
+        self._joint_forward = trainer.speed.joint_forward
+        self._ignore_index = ignore_index
+        self._world = world
+
+    def wants(self, step: int) -> Wants:
+        """Ground truth for the discriminator, and unlabelled images once any loss looks at them."""
+        return Wants(real=True, unlabelled=self.settings.uses_unlabelled_at(step))
+
+    def step(self, step: int, micro_batches: Sequence[Batch]) -> None:
+        """Train both networks on one batch. Both gradients are complete before either network changes."""
+        for learner in self._learners:
+            learner.optimizer.zero_grad()
+        for batch in micro_batches:
+            fakes = self._fake_pixels(step, batch)
+            self._learn_from(_MicroBatch(batch=batch, step=step, weight=1 / len(micro_batches), fake_pixels=fakes))
+        with phase("optimizers"):
+            for learner in self._learners:
+                learner.update(step)
+
+    def _learn_from(self, micro: _MicroBatch) -> None:
+        """Gather both networks' gradients of one micro-batch."""
+        batch, looks = micro.batch, self.settings.uses_unlabelled_at(micro.step)
+        if looks and self._joint_forward:
+            assert batch.unlabelled is not None
+            both = self._segment(torch.cat([batch.unlabelled, batch.images]))
+            unlabelled, labelled = both.split([len(batch.unlabelled), len(batch.images)])
+            terms = self._unlabelled_phase(micro, unlabelled) + self._labelled_phase(micro, labelled)
+            self._segmenter_learns(micro, terms)
+        else:
+            if looks:
+                assert batch.unlabelled is not None
+                with torch.set_grad_enabled(self.settings.learns_from_unlabelled_at(micro.step)):
+                    unlabelled = self._segment(batch.unlabelled)
+                self._segmenter_learns(micro, self._unlabelled_phase(micro, unlabelled))
+                del unlabelled
+            self._segmenter_learns(micro, self._labelled_phase(micro, self._segment(batch.images)))
+        self._real_phase(micro)
+        self.meter.add_watched("loss/d", torch.stack(micro.d_losses).sum(), micro.step)
+
+    def _unlabelled_phase(self, micro: _MicroBatch, logits: Tensor) -> list[Tensor]:
+        """Segmenter: look real on unlabelled images, and match pseudo-labels where the discriminator trusts them."""
+        s, step, valid = self.settings, micro.step, micro.batch.unlabelled_valid
+        assert valid is not None
+        d_logits = self._judge(logits.softmax(1))
+        if s.discriminator_sees_unlabelled:
+            self._fake_phase(micro, d_logits, valid)
+        adversarial = adversarial_loss_sum(d_logits, True, valid) / self._world.denominator(valid.sum())
+        self.meter.add_watched("loss/semi_adv", adversarial, step)
+        terms = []
+        if semi_adv_weight := s.semi_adv_weight(step):
+            terms.append(semi_adv_weight * adversarial)
+        if semi_weight := s.semi_weight(step):
+            pseudo_labels = argmax(logits.detach())
+            selected = confident_pixels(d_logits, s.threshold, valid)
+            semi = pseudo_label_loss_sum(logits, pseudo_labels, selected) / self._world.denominator(selected.sum())
+            self.meter.add_watched("loss/semi", semi, step)
+            terms.append(semi_weight * semi)
+            self._measure_selection(pseudo_labels, selected, micro.batch)
+        return terms
+
+    def _labelled_phase(self, micro: _MicroBatch, logits: Tensor) -> list[Tensor]:
+        """Segmenter: match the masks, and look real on labelled images."""
+        labels = micro.batch.labels
+        known = labels != self._ignore_index
+        pixels = self._world.denominator(known.sum())
+        loss = cross_entropy_sum(logits, labels, self._ignore_index) / pixels
+        self.meter.add_watched("loss/ce", loss, micro.step)
+        terms = [loss]
+        d_logits = self._judge(logits.softmax(1))
+        self._fake_phase(micro, d_logits, known)
+        if self.settings.lambda_adv > 0:
+            adversarial = adversarial_loss_sum(d_logits, True, known) / pixels
+            self.meter.add_watched("loss/adv", adversarial, micro.step)
+            terms.append(self.settings.lambda_adv * adversarial)
+        return terms
+
+    def _fake_phase(self, micro: _MicroBatch, d_logits: Tensor, mask: Tensor) -> None:
+        """Discriminator: call predictions, made before the update, fake."""
+        loss = 0.5 * adversarial_loss_sum(d_logits, False, mask) / micro.fake_pixels
+        # The segmenter goes on from the same logits: what leads to them is kept for it.
+        self._discriminator_learns(micro, loss, retain_graph=True)
+
+    def _real_phase(self, micro: _MicroBatch) -> None:
+        """Discriminator: call one-hot ground truth real."""
+        labels = micro.batch.real_labels
+        assert labels is not None
+        mask = labels != self._ignore_index
+        truth = one_hot(labels, self.discriminator.classes, self._ignore_index, micro.batch.images.dtype)
+        loss = 0.5 * adversarial_loss_sum(self._judge(truth), True, mask) / self._world.denominator(mask.sum())
+        self._discriminator_learns(micro, loss)
+
+    def _segmenter_learns(self, micro: _MicroBatch, terms: list[Tensor]) -> None:
+        if terms:
+            self._segment.learn_from(micro.weight * torch.stack(terms).sum())
+
+    def _discriminator_learns(self, micro: _MicroBatch, loss: Tensor, *, retain_graph: bool = False) -> None:
+        micro.d_losses.append(loss.detach())
+        self._judge.learn_from(micro.weight * loss, retain_graph=retain_graph)
+
+    def _fake_pixels(self, step: int, batch: Batch) -> Tensor:
+        """How many pixels of a micro-batch the discriminator is to call fake in a step, over all workers."""
+        pixels = (batch.labels != self._ignore_index).sum()
+        if self.settings.discriminator_sees_unlabelled and self.settings.uses_unlabelled_at(step):
+            assert batch.unlabelled_valid is not None
+            pixels = pixels + batch.unlabelled_valid.sum()
+        return self._world.denominator(pixels)
+
+    def _measure_selection(self, pseudo_labels: Tensor, selected: Tensor, batch: Batch) -> None:
+        truth, valid = batch.unlabelled_labels, batch.unlabelled_valid
+        assert truth is not None and valid is not None
+        self.meter.add("selected/share", selected.sum(), valid.sum())
+        judged = selected & (truth != self._ignore_index)
+        correct = judged & (pseudo_labels == truth)
+        self.meter.add("selected/accuracy", correct.sum(), judged.sum())
+
+    def rates(self, step: int) -> dict[str, float]:
+        """Of both networks."""
+        return {learner.name: learner.rate(step) for learner in self._learners}
+
+    def maps(self, probabilities: Tensor) -> dict[str, Tensor]:
+        """The discriminator's `confidence`, and the pixels `selected` were they unlabelled.
+
+        Empty for images too small for the discriminator.
+        """
+        if min(probabilities.shape[-2:]) < self.discriminator.smallest_side:
+            return {}
+        d_logits = self._judge(probabilities)
+        maps = {"confidence": d_logits.sigmoid().squeeze(1)}
+        if self.settings.lambda_semi > 0:
+            everywhere = torch.ones_like(maps["confidence"], dtype=torch.bool)
+            maps["selected"] = confident_pixels(d_logits, self.settings.threshold, everywhere)
+        return maps
+
+    def symptoms(self, metrics: Mapping[str, float]) -> tuple[str, ...]:
+        """A discriminator that has won."""
+        loss = metrics.get("loss/d")
+        if loss is None or loss >= WON_BELOW:
+            return ()
+        return (
+            f"the discriminator has won: its loss is {loss:.4f}, below {WON_BELOW}, so it teaches nothing: "
+            f"lower method.discriminator_optimizer.lr or raise method.lambda_adv",
+        )
+
+    def export(self, path: Path, card: Card) -> None:
+        """Write both networks."""
+        export(path, replace(card, discriminator=self.settings.discriminator), self.segmenter, self.discriminator)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Both networks and both optimizers."""
+        return {learner.name: learner.state_dict() for learner in self._learners}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up a state that `state_dict` gave."""
+        for learner in self._learners:
+            learner.load_state_dict(state[learner.name])

@@ -1,0 +1,84 @@
+"""Learning from labelled images alone: what every other method is compared with."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+from ...models.architectures import Segmenter
+from ...models.bundle import Card
+from ...models.settings import Settings
+from ..data.dataset import Dataset
+from ..distributed import World
+from ..export import export
+from ..learner import segmenter_learner
+from ..losses import cross_entropy_sum
+from ..meter import Meter
+from ..profiling import phase
+from ..settings import TrainerSettings
+from .method import Batch, Wants
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupervisedSettings(Settings):
+    """Cross-entropy on labelled images, which has no knobs."""
+
+    name: Literal["supervised"] = "supervised"
+
+    def check(self, trainer: TrainerSettings) -> None:
+        """Nothing: it goes with any trainer."""
+
+    def check_dataset(self, dataset: Dataset) -> None:
+        """Nothing: every dataset has labelled images."""
+
+
+class Supervised:
+    """A segmenter that learns from labelled images."""
+
+    def __init__(self, trainer: TrainerSettings, segmenter: Segmenter, *, ignore_index: int, world: World) -> None:
+        self.meter = Meter(world)
+        self._learner = segmenter_learner(segmenter, trainer, self.meter)
+        self.segmenter = self._learner.network
+        self._ignore_index = ignore_index
+        self._world = world
+
+    def wants(self, step: int) -> Wants:
+        """Labelled images alone."""
+        return Wants()
+
+    def step(self, step: int, micro_batches: Sequence[Batch]) -> None:
+        """Match the masks."""
+        self._learner.optimizer.zero_grad()
+        for batch in micro_batches:
+            pixels = self._world.denominator((batch.labels != self._ignore_index).sum())
+            loss = cross_entropy_sum(self._learner(batch.images), batch.labels, self._ignore_index) / pixels
+            self.meter.add_watched("loss/ce", loss, step)
+            self._learner.learn_from(loss / len(micro_batches))
+        with phase("optimizers"):
+            self._learner.update(step)
+
+    def rates(self, step: int) -> dict[str, float]:
+        """The segmenter's."""
+        return {self._learner.name: self._learner.rate(step)}
+
+    def maps(self, probabilities: Tensor) -> dict[str, Tensor]:
+        """None: nothing judges predictions."""
+        return {}
+
+    def symptoms(self, metrics: Mapping[str, float]) -> tuple[str, ...]:
+        """None of its own."""
+        return ()
+
+    def export(self, path: Path, card: Card) -> None:
+        """Write the segmenter."""
+        export(path, card, self.segmenter)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The segmenter and its optimizer."""
+        return {"segmenter": self._learner.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up a state that `state_dict` gave."""
+        self._learner.load_state_dict(state["segmenter"])

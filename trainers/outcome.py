@@ -1,0 +1,52 @@
+"""What a finished training came to, in a small file beside its checkpoints."""
+
+import json
+import logging
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+OUTCOME = "outcome.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """Where a run stands."""
+
+    step: int
+    metrics: dict[str, float]
+    best_miou: float
+    """In percent, of all evaluations."""
+    dataset_digest: str
+
+
+def write_outcome(directory: Path, outcome: Outcome) -> None:
+    """Put an outcome in the place of the one in a run's directory, at once and to last."""
+    partial = directory / f".{OUTCOME}.partial"
+    with partial.open("w") as file:
+        json.dump(asdict(outcome), file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(directory / OUTCOME)
+
+
+def read_outcome(directory: Path) -> Outcome | None:
+    """What the training in a directory came to, None if it has not finished.
+
+    A damaged file counts as none, with a warning: the training writes it anew when it is resumed.
+    """
+    path = directory / OUTCOME
+    try:
+        return Outcome(**json.loads(path.read_text()))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        log.warning("%s is damaged (%s): it counts as absent until the training is resumed", path, error)
+        return None
+
+
+def drop_outcome(directory: Path) -> None:
+    """Take an outcome away, if there is one: the training is not finished any more."""
+    (directory / OUTCOME).unlink(missing_ok=True)

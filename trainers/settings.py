@@ -1,0 +1,60 @@
+"""Settings of a run of training that are the same for every method."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+
+from ..models.settings import Interval, Settings
+from .data.augment import AugmentationSettings
+from .inference import EvaluationSettings, Size
+from .optimizers import OptimizerSettings, SGDSettings
+from .speed import SpeedSettings
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerSettings(Settings):
+    """A whole run of training: its length, its batches, the segmenter's optimizer and the rhythm of evaluation."""
+
+    steps: Annotated[int, Interval(1)]
+    batch_size: Annotated[int, Interval(1)] = 10
+    """Labelled images a step, over all workers; as many unlabelled ones go with them."""
+    accumulation: Annotated[int, Interval(1)] = 1
+    """Micro-batches that a batch is divided into, to save memory. Each has means of its own, and the step their
+    mean."""
+    segmenter_optimizer: OptimizerSettings = SGDSettings()
+    body_lr_factor: Annotated[float, Interval(0, open_low=True)] = 1.0
+    """Learning rate of the segmenter's body, as a multiple of the optimizer's."""
+    head_lr_factor: Annotated[float, Interval(0, open_low=True)] = 10.0
+    """Learning rate of the segmenter's classifier, as a multiple of the optimizer's."""
+    power: Annotated[float, Interval(0)] = 0.9
+    """Exponent of the poly schedule of every network's rate."""
+    max_gradient_norm: Annotated[float, Interval(0, open_low=True)] | None = None
+    """Greatest 2-norm of each network's gradient, which is scaled down to it; none by default, as published."""
+    seed: Annotated[int, Interval(0, 2**63, open_high=True)] = 0
+    augmentation: AugmentationSettings
+    evaluate_every: Annotated[int, Interval(1)] = 1000
+    """Steps between two evaluations, each with a report and a checkpoint."""
+    evaluation: EvaluationSettings = EvaluationSettings()
+    resize: Size | None = None
+    """Height and width at which the network reads whole images, in training before augmentation; None is their own."""
+    precision: Literal["float32", "float64"] = "float32"
+    speed: SpeedSettings = SpeedSettings()
+    collapse_patience: Annotated[int, Interval(1)] | None = 10
+    """Reports in a row that tell of a collapse, such as a constant prediction, after which the run stops."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.batch_size % self.accumulation:
+            raise ValueError(
+                f"accumulation must divide batch_size, but is {self.accumulation} and batch_size {self.batch_size}"
+            )
+        if self.speed.autocast and self.precision != "float32":
+            raise ValueError(f"speed.autocast needs precision float32, but precision is {self.precision}")
+
+    @property
+    def micro_batch_size(self) -> int:
+        """Labelled images, over all workers, that go through the networks at once."""
+        return self.batch_size // self.accumulation
