@@ -31,7 +31,7 @@ _RULES = {
     "greater_than_equal": "must be at least {ge}",
     "greater_than": "must be above {gt}",
     "too_long": "must have at most {max_length} values",
-    "too_short": "must have at least {min_length} values",
+    "too_short": "must have at least {min_length} value",
     "literal_error": "must be {expected}",
 }
 

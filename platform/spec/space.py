@@ -99,8 +99,11 @@ def _unknown(key: str, document: Mapping[str, Any], known: Iterable[str]) -> Pro
         return Problem(where, f"cannot be varied: {_ELSEWHERE[section]}")
     if section in Spec.model_fields and section not in _SECTIONS:
         return Problem(where, f"cannot be varied: {section} does not determine a training's result")
-    if key in _leaves(document):
+    leaves = _leaves(document)
+    if key in leaves:
         return Problem(where, "cannot be varied: it is neither a number nor a choice")
+    if own := [leaf for leaf in leaves if leaf.startswith(f"{key}.")]:
+        return Problem(where, f"cannot be varied: it holds keys of its own, such as {own[0]}")
     return Problem.unknown(where, known)
 
 
@@ -114,6 +117,8 @@ def _refused(document: dict[str, Any], key: str, dimension: Dimension, hint: Any
     before = set(_problems(without))
     told: set[str] = set()
     for end, value in _tried(dimension):
+        if told and not end:
+            break
         for problem in _problems(with_values(without, {key: value})):
             if problem not in before and problem.text not in told:
                 told.add(problem.text)
@@ -152,7 +157,7 @@ def _typed(dimension: Dimension, hint: Any) -> Dimension:
 def _value(hint: Any, value: Value) -> Any:
     """A value in the type of a key: 1 becomes 1.0 where any number may stand, and 1e-3, a text to YAML, a number."""
     kind = next((member for member in members_of(hint) if member in (int, float)), None)
-    if kind is None or value is None:
+    if kind is None or value is None or isinstance(value, bool):
         return value
     try:
         return TypeAdapter(kind).validate_python(value)

@@ -79,15 +79,18 @@ def sweep_document(tiny_shapes: Path) -> Callable[..., dict[str, Any]]:
                 "classes": ["background", "circle", "square", "triangle", "ring", "flower"],
             },
             "model": {"architecture": "compact", "width": 8},
-            "discriminator": {"widths": [8, 8], "classifier": "dense"},
+            "method": {
+                "name": "adversarial",
+                "semi_start": 4,
+                "discriminator": {"widths": [8, 8], "classifier": "dense"},
+            },
             "trainer": {
                 "batch_size": 4,
-                "semi_start": 4,
                 "segmenter_optimizer": {"name": "adamw", "lr": 0.003},
                 "augmentation": {"crop": [32, 32], "rotate": True},
                 **trainer,
             },
-            "sweep": {"space": {"trainer.lambda_adv": {"low": 0.001, "high": 1, "log": True}}, **sweep},
+            "sweep": {"space": {"method.lambda_adv": {"low": 0.001, "high": 1, "log": True}}, **sweep},
             **sections,
         }
 

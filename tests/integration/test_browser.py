@@ -92,7 +92,11 @@ def sweep(mlflow_client: MlflowClient, tmp_path_factory: pytest.TempPathFactory)
         "name": SWEEP,
         "dataset": {"root": "data", "classes": ["background", "thing"]},
         "model": {"architecture": "compact", "width": 8},
-        "discriminator": {"widths": [4], "classifier": "dense"},
+        "method": {
+            "name": "adversarial",
+            "semi_start": 0,
+            "discriminator": {"widths": [4], "classifier": "dense"},
+        },
         "trainer": {
             "steps": STEPS,
             "batch_size": 4,
@@ -102,10 +106,10 @@ def sweep(mlflow_client: MlflowClient, tmp_path_factory: pytest.TempPathFactory)
         "sweep": {
             "trials": TRIALS,
             "space": {
-                "trainer.lambda_adv": {"low": 0.001, "high": 1, "log": True},
-                "trainer.threshold": {"low": 0, "high": 0.9},
+                "method.lambda_adv": {"low": 0.001, "high": 1, "log": True},
+                "method.threshold": {"low": 0, "high": 0.9},
             },
-            "first": [{"trainer.lambda_adv": 0.01 * (n + 1), "trainer.threshold": n / 10} for n in range(TRIALS)],
+            "first": [{"method.lambda_adv": 0.01 * (n + 1), "method.threshold": n / 10} for n in range(TRIALS)],
         },
     }
     path.write_text(yaml.safe_dump(document))

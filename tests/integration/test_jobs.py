@@ -37,7 +37,7 @@ def spec(sweep_document) -> Callable[..., dict[str, Any]]:
             trainer={"steps": STEPS, "evaluate_every": EVERY},
             sweep={
                 "trials": 3,
-                "first": [{"trainer.lambda_adv": 0.01}],
+                "first": [{"method.lambda_adv": 0.01}],
                 "baseline_workers": 2,
                 "register_as": name,
             },
@@ -79,8 +79,8 @@ def finished_spec(spec) -> dict[str, Any]:
     """A sweep with successive halving, and a trial that diverges."""
     document = spec("finished")
     document["sweep"] |= {
-        "space": {"trainer.lambda_adv": {"low": 1e-3, "high": 1e38, "log": True}},
-        "first": [{"trainer.lambda_adv": value} for value in (0.01, 1e38, 0.1)],
+        "space": {"method.lambda_adv": {"low": 1e-3, "high": 1e38, "log": True}},
+        "first": [{"method.lambda_adv": value} for value in (0.01, 1e38, 0.1)],
         "pruner": {"name": "successive_halving", "min_resource": EVERY},
     }
     return document
@@ -103,14 +103,14 @@ def test_a_sweep_has_one_run_a_trial_whose_state_is_the_ledgers(finished, cluste
 
     assert [row.number for row in rows] == [0, 1, 2]
     assert runs.keys() == {finished, *(f"{finished}/{trial}" for trial in ("baseline", 0, 1, 2))}
-    assert rows[0].params == {"trainer.lambda_adv": 0.01}
+    assert rows[0].params == {"method.lambda_adv": 0.01}
     for row in rows:
         run = runs[f"{finished}/{row.number}"]
         assert row.state in ((TrialState.FAIL,) if row.number == 1 else (TrialState.COMPLETE, TrialState.PRUNED))
         assert run.data.tags[STATE_TAG] == row.state.name
         assert run.info.status == RUN_STATUS[row.state.name]
         assert run.data.tags["mlflow.parentRunId"] == runs[finished].info.run_id
-        assert float(run.data.params["trainer.lambda_adv"]) == row.params["trainer.lambda_adv"]
+        assert float(run.data.params["method.lambda_adv"]) == row.params["method.lambda_adv"]
     assert runs[finished].info.status == runs[f"{finished}/baseline"].info.status == "FINISHED"
 
 
@@ -157,7 +157,7 @@ def test_a_sweep_says_what_it_ran_and_a_trial_on_what(finished, cluster, mlflow_
     assert {"spec.yaml", "packages.txt"} <= artifacts_of(mlflow_client, sweep)
     logged = yaml.safe_load(Path(mlflow_client.download_artifacts(sweep.info.run_id, "spec.yaml")).read_text())
     assert logged["sweep"]["trials"] == finished_spec["sweep"]["trials"]
-    assert "threshold" in logged["trainer"], "settings that the spec does not name are there, too"
+    assert "threshold" in logged["method"], "settings that the spec does not name are there, too"
     (given,) = trial.inputs.dataset_inputs
     assert trial.data.tags["advseg.dataset"].startswith(given.dataset.digest)
     assert trial.data.tags["advseg.cpu"]
@@ -168,7 +168,7 @@ def test_the_baseline_knows_no_discriminator(finished, mlflow_client):
     run = runs_of(mlflow_client, finished)[f"{finished}/baseline"]
     assert {"loss/ce", "lr/segmenter"} <= run.data.metrics.keys()
     assert not {"loss/adv", "loss/d", "loss/semi", "selected/share", "lr/discriminator"} & run.data.metrics.keys()
-    assert run.data.params["trainer.lambda_adv"] == "0.0"
+    assert run.data.params["method.lambda_adv"] == "0.0"
 
 
 def test_the_best_trial_is_champion_exactly_if_it_beats_the_baseline(

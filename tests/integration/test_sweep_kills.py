@@ -297,13 +297,13 @@ def test_a_worker_without_enough_memory_trains_on_with_half_the_micro_batch(
             "steps": 8,
             "batch_size": 16,
             "evaluate_every": 4,
-            "semi_start": 0,
             "augmentation": {"crop": [side, side]},
         },
         sweep={"trials": 1},
         model={"architecture": "compact", "width": 16},
     )
     document["dataset"]["root"] = str(root)
+    document["method"]["semi_start"] = 0
     path = tmp_path / "spec.yaml"
     path.write_text(yaml.safe_dump(document))
     advseg("submit", path)

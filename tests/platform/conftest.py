@@ -38,7 +38,11 @@ def document(tmp_path: Path) -> dict[str, Any]:
         "name": "probe",
         "dataset": {"root": "data", "classes": ["background", "thing"]},
         "model": {"architecture": "compact", "width": 8},
-        "discriminator": {"widths": [4], "classifier": "dense"},
+        "method": {
+            "name": "adversarial",
+            "semi_start": 0,
+            "discriminator": {"widths": [4], "classifier": "dense"},
+        },
         "trainer": {
             "steps": 8,
             "batch_size": 4,
@@ -48,8 +52,8 @@ def document(tmp_path: Path) -> dict[str, Any]:
         "sweep": {
             "trials": 5,
             "space": {
-                "trainer.lambda_adv": {"low": 0.001, "high": 1, "log": True},
-                "trainer.threshold": {"low": 0, "high": 0.9},
+                "method.lambda_adv": {"low": 0.001, "high": 1, "log": True},
+                "method.threshold": {"low": 0, "high": 0.9},
             },
         },
     }

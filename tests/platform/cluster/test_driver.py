@@ -22,7 +22,7 @@ def test_the_driver_of_a_training_imports_nothing_that_its_workers_would_wait_fo
 
 @pytest.mark.parametrize("override", ["trainer.steps=3", "preset=paper", "model.weights=null"])
 def test_a_job_reads_the_spec_that_was_submitted(make_spec, tmp_path: Path, override: str) -> None:
-    spec: Spec = make_spec(f"storage={tmp_path / 'runs'}", override)
+    spec: Spec = make_spec(f"storage={tmp_path / 'runs'}", "method.semi_adv_start=0", override)
     path = tmp_path / "submitted.yaml"
     path.write_text(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False))
 

@@ -1,7 +1,6 @@
 import gc
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ on_both = pytest.mark.parametrize("ledger_address", ["sqlite", "postgresql"], in
 OPTIONS = (
     "sweep.trials=8",
     "sweep.sampler={name: tpe, startup_trials: 3}",
-    "sweep.first=[{trainer.lambda_adv: 0.5, trainer.threshold: 0.25}]",
+    "sweep.first=[{method.lambda_adv: 0.5, method.threshold: 0.25}]",
 )
 
 
@@ -83,85 +82,48 @@ class TestVersion0:
                 old.complete(number, value_of(number))
         return old
 
-    def test_goes_on_with_the_points_that_it_would_have_tried(
-        self, make_spec: MakeSpec, opened: Opened, tmp_path: Path
-    ) -> None:
-        spec = make_spec(*OPTIONS)
-        old = self.interrupted(tmp_path / "old", spec)
-        points = [trial.params for trial in old.study.trials]
-        for number in range(5, 8):
-            points.append(old.propose())
-            old.complete(number, value_of(number))
-        self.interrupted(tmp_path / "new", spec)
-
-        ledger = opened(spec, tmp_path / "new")
-        assert ledger.unfinished() == [4]
-        for number in range(5, 8):
-            assert ledger.propose() == number
-            ledger.report(number, 8, value_of(number))
-            ledger.finish(number, TrialState.COMPLETE)
-        assert ledger.propose() is None
-        assert [row.params for row in ledger.rows()] == points
-
-    def test_keeps_states_values_and_reasons_and_has_empty_accounts(
-        self, make_spec: MakeSpec, opened: Opened, tmp_path: Path
-    ) -> None:
-        spec = make_spec(*OPTIONS)
-        self.interrupted(tmp_path, spec)
-        rows = opened(spec).rows()
-        assert [(row.state.name, row.value, row.reason) for row in rows] == [
-            ("COMPLETE", value_of(0), ""),
-            ("COMPLETE", value_of(1), ""),
-            ("FAIL", None, "diverged: loss/ce"),
-            ("COMPLETE", value_of(3), ""),
-            ("RUNNING", None, ""),
-        ]
-        assert {row.account for row in rows} == {Account()}
-
-    def test_holds_the_spec_once_it_was_opened(self, make_spec: MakeSpec, opened: Opened, tmp_path: Path) -> None:
-        spec = make_spec(*OPTIONS)
-        self.interrupted(tmp_path, spec)
-        with pytest.raises(UserError, match="sweep probe was begun by an older version of advseg: submit its spec"):
+    def test_is_refused_and_left_as_it_is(self, make_spec: MakeSpec, opened: Opened, tmp_path: Path) -> None:
+        self.interrupted(tmp_path, make_spec(*OPTIONS))
+        before = read_sweep(tmp_path, "probe").rows
+        with pytest.raises(UserError, match=r"begun by a version of advseg whose specs .* --set name=probe-2"):
+            opened(make_spec(*OPTIONS))
+        with pytest.raises(UserError, match="sweep probe was begun by an older version of advseg"):
             read_spec(tmp_path, "probe")
-        opened(spec)
-        assert read_spec(tmp_path, "probe") == spec
-        assert opened(spec).unfinished() == [4]
-
-    def test_may_be_given_more_trials(self, make_spec: MakeSpec, opened: Opened, tmp_path: Path) -> None:
-        self.interrupted(tmp_path, make_spec(*OPTIONS))
-        ledger = opened(make_spec(*OPTIONS, "sweep.trials=6"))
-        assert [ledger.propose(), ledger.propose()] == [5, None]
-
-    def test_is_refused_with_another_spec(self, make_spec: MakeSpec, opened: Opened, tmp_path: Path) -> None:
-        self.interrupted(tmp_path, make_spec(*OPTIONS))
-        with pytest.raises(UserError, match=r"was begun with another spec, by a version .*--set name=probe-2"):
-            opened(make_spec(*OPTIONS, "trainer.seed=1"))
-        opened(make_spec(*OPTIONS))
+        assert read_sweep(tmp_path, "probe").rows == before
 
     def test_is_read_as_it_is(self, make_spec: MakeSpec, tmp_path: Path) -> None:
         self.interrupted(tmp_path, make_spec(*OPTIONS))
         assert [row.number for row in read_sweep(tmp_path, "probe").rows] == [0, 1, 2, 3, 4]
 
-    @pytest.mark.parametrize(
-        ("overrides", "digest"),
-        [
-            ([], "dbf10bc082c805542c83c1a5e73fc205106a80914f8340918a9544f9128b30bc"),
-            (
-                [
-                    "sweep.pruner={name: successive_halving, min_resource: 2}",
-                    "sweep.sampler={name: tpe, startup_trials: 3}",
-                    "sweep.first=[{trainer.lambda_adv: 0.5, trainer.threshold: 0}]",
-                ],
-                "c32e93d50cbf362410725c635a0d64f98378c95e2a76fcd0b947ebd388a86ab9",
-            ),
-        ],
-    )
-    def test_gave_a_spec_the_digest_that_it_has_today(
-        self, make_spec: MakeSpec, overrides: list[str], digest: str
-    ) -> None:
-        spec = make_spec(*overrides)
-        elsewhere = spec.model_copy(update={"dataset": replace(spec.dataset, root=Path("/data"))})
-        assert elsewhere.digest() == digest
+
+class TestSpecOfAnOlderVersion:
+    """Whose keys have moved since."""
+
+    @pytest.fixture
+    def left(self, make_spec: MakeSpec, opened: Opened, tmp_path: Path) -> Spec:
+        spec = make_spec()
+        ledger = opened(spec)
+        ledger.propose()
+        ledger.close()
+        with reading(tmp_path, None) as database:
+            study = optuna.load_study(study_name="probe", storage=database)
+            document = study.user_attrs["advseg.spec"]
+            method = document.pop("method")
+            document["discriminator"] = method["discriminator"]
+            document["trainer"]["threshold"] = method["threshold"]
+            study.set_user_attr("advseg.spec", document)
+        return spec
+
+    def test_is_told_by_where_its_keys_are_now_and_stays(self, left: Spec, opened: Opened, tmp_path: Path) -> None:
+        for use in (lambda: opened(left), lambda: read_spec(tmp_path, "probe")):
+            with pytest.raises(UserError) as caught:
+                use()
+            assert "discriminator is method.discriminator now" in str(caught.value)
+            assert "trainer.threshold is method.threshold now" in str(caught.value)
+            assert "go on with the version that wrote it" in str(caught.value)
+            assert "\n" not in str(caught.value)
+        record = read_sweep(tmp_path, "probe")
+        assert (len(record.rows), record.spec) == (1, None)
 
 
 class TestSchema:

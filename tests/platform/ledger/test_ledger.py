@@ -23,9 +23,7 @@ MakeSpec = Callable[..., Spec]
 Opened = Callable[..., Ledger]
 
 on_both = pytest.mark.parametrize("ledger_address", ["sqlite", "postgresql"], indirect=True)
-FIRST = (
-    "sweep.first=[{trainer.lambda_adv: 0.5, trainer.threshold: 0.25}, {trainer.lambda_adv: 1, trainer.threshold: 0}]"
-)
+FIRST = "sweep.first=[{method.lambda_adv: 0.5, method.threshold: 0.25}, {method.lambda_adv: 1, method.threshold: 0}]"
 
 
 def ask(ledger: Ledger) -> dict[str, float]:
@@ -46,18 +44,18 @@ class TestProposals:
     @on_both
     def test_begin_with_the_first_points_as_trial_0_and_on(self, make_spec: MakeSpec, opened: Opened) -> None:
         ledger = opened(make_spec(FIRST))
-        assert ask(ledger) == {"trainer.lambda_adv": 0.5, "trainer.threshold": 0.25}
-        assert ask(ledger) == {"trainer.lambda_adv": 1, "trainer.threshold": 0}
-        assert ask(ledger)["trainer.lambda_adv"] not in (0.5, 1)
+        assert ask(ledger) == {"method.lambda_adv": 0.5, "method.threshold": 0.25}
+        assert ask(ledger) == {"method.lambda_adv": 1, "method.threshold": 0}
+        assert ask(ledger)["method.lambda_adv"] not in (0.5, 1)
         assert [row.number for row in ledger.rows()] == [0, 1, 2]
 
     def test_lie_in_the_space(self, make_spec: MakeSpec, opened: Opened) -> None:
         ledger = opened(make_spec("sweep.trials=30"))
         points = [ask(ledger) for _ in range(30)]
-        assert all(0.001 <= point["trainer.lambda_adv"] <= 1 for point in points)
-        assert all(0 <= point["trainer.threshold"] <= 0.9 for point in points)
+        assert all(0.001 <= point["method.lambda_adv"] <= 1 for point in points)
+        assert all(0 <= point["method.threshold"] <= 0.9 for point in points)
         # A logarithmic range is drawn in its logarithm: below the square root of its ends' product in half the cases.
-        assert 5 < sum(point["trainer.lambda_adv"] < 0.0316 for point in points) < 25
+        assert 5 < sum(point["method.lambda_adv"] < 0.0316 for point in points) < 25
 
     def test_of_a_ledger_that_is_opened_anew_are_those_of_one_kept_open(
         self, make_spec: MakeSpec, opened: Opened, tmp_path: Path
@@ -78,7 +76,7 @@ class TestProposals:
         self, make_spec: MakeSpec, opened: Opened, tmp_path: Path
     ) -> None:
         turned = (
-            "sweep.space={trainer.threshold: {low: 0, high: 0.9}, trainer.lambda_adv: {low: 0.001, high: 1, log: true}}"
+            "sweep.space={method.threshold: {low: 0, high: 0.9}, method.lambda_adv: {low: 0.001, high: 1, log: true}}"
         )
         assert ask(opened(make_spec(turned), tmp_path / "a")) == ask(opened(make_spec(), tmp_path / "b"))
 
@@ -124,12 +122,12 @@ class TestUnfinished:
         # Optuna writes one value of a point after the other.
         with reading(tmp_path, ledger_address) as database:
             study = optuna.load_study(study_name="probe", storage=database)
-            study.ask({"trainer.lambda_adv": FloatDistribution(0.001, 1, log=True)})
-        assert list(read_sweep(tmp_path, "probe", ledger_address).rows[0].params) == ["trainer.lambda_adv"]
+            study.ask({"method.lambda_adv": FloatDistribution(0.001, 1, log=True)})
+        assert list(read_sweep(tmp_path, "probe", ledger_address).rows[0].params) == ["method.lambda_adv"]
 
         anew = opened(make_spec(FIRST))
         assert anew.unfinished() == [0]
-        assert anew.row(0).params == {"trainer.lambda_adv": 0.5, "trainer.threshold": 0.25}
+        assert anew.row(0).params == {"method.lambda_adv": 0.5, "method.threshold": 0.25}
 
 
 @on_both
@@ -274,7 +272,7 @@ class TestOpening:
     def test_twice_before_the_first_trial_adds_no_point(self, make_spec: MakeSpec, opened: Opened) -> None:
         for _ in range(2):
             ledger = opened(make_spec(FIRST, "sweep.trials=9"))
-        assert [ask(ledger)["trainer.lambda_adv"] in (0.5, 1) for _ in range(4)] == [True, True, False, False]
+        assert [ask(ledger)["method.lambda_adv"] in (0.5, 1) for _ in range(4)] == [True, True, False, False]
 
     @pytest.mark.parametrize(
         "opens",

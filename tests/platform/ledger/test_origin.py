@@ -45,8 +45,8 @@ class TestGoingOn:
         [
             ("trainer.seed=1", "trainer.seed is 1, but the sweep has 0"),
             (
-                "sweep.space.trainer.threshold.high=0.8",
-                "sweep.space.trainer.threshold.high is 0.8, but the sweep has 0.9",
+                "sweep.space.method.threshold.high=0.8",
+                "sweep.space.method.threshold.high is 0.8, but the sweep has 0.9",
             ),
             ("sweep.sampler={name: random}", "sweep.sampler.name is random, but the sweep has tpe"),
             ("sweep.pruner={name: median}", "sweep.pruner is {"),
@@ -174,7 +174,7 @@ class TestFork:
         self, source: Ledger, make_spec: MakeSpec, opened: Opened
     ) -> None:
         tried = source.row(1).params
-        points = [{"trainer.lambda_adv": 0.5, "trainer.threshold": 0.25}, tried]
+        points = [{"method.lambda_adv": 0.5, "method.threshold": 0.25}, tried]
         ledger = opened(make_spec(TPE, *HEIR, f"sweep.first={points}"))
         assert [ledger.propose() for _ in range(3)] == [4, 5, 6]
         assert [row.params for row in ledger.rows()[:2]] == points
@@ -187,16 +187,16 @@ class TestFork:
     def test_leaves_points_outside_of_its_ranges_behind(
         self, source: Ledger, make_spec: MakeSpec, opened: Opened, tmp_path: Path
     ) -> None:
-        values = {row.number: row.params["trainer.threshold"] for row in source.rows() if row.number in (0, 1, 2, 4)}
+        values = {row.number: row.params["method.threshold"] for row in source.rows() if row.number in (0, 1, 2, 4)}
         *lower, _ = sorted(values.values())
-        opened(make_spec(TPE, *HEIR, f"sweep.space.trainer.threshold.high={lower[-1]!r}"))
+        opened(make_spec(TPE, *HEIR, f"sweep.space.method.threshold.high={lower[-1]!r}"))
         assert inherited(tmp_path, "heir") == [f"probe/{n}" for n, value in values.items() if value <= lower[-1]]
         assert len(inherited(tmp_path, "heir")) == 3
 
     def test_may_have_wider_ranges_and_other_code(
         self, source: Ledger, make_spec: MakeSpec, opened: Opened, tmp_path: Path
     ) -> None:
-        wider = "sweep.space.trainer.threshold.high=1"
+        wider = "sweep.space.method.threshold.high=1"
         ledger = opened(make_spec(TPE, *HEIR, wider, "trainer.seed=3"), origin=OTHER_CODE)
         assert inherited(tmp_path, "heir") == INHERITED
         assert ledger.propose() == 4
@@ -232,7 +232,7 @@ class TestFork:
         writes: int,
     ) -> None:
         """Four trials are added and two points enqueued, which Optuna adds too; then four attributes are set."""
-        points = [{"trainer.lambda_adv": value, "trainer.threshold": value} for value in (0.5, 0.25)]
+        points = [{"method.lambda_adv": value, "method.threshold": value} for value in (0.5, 0.25)]
         spec = make_spec(TPE, *HEIR, f"sweep.first={points}")
         left = iter(range(writes))
 
@@ -257,7 +257,7 @@ class TestFork:
     def test_that_a_crash_cut_short_is_begun_though_the_other_sweep_has_gone_on(
         self, source: Ledger, make_spec: MakeSpec, opened: Opened, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        points = [{"trainer.lambda_adv": 0.5, "trainer.threshold": 0.25}]
+        points = [{"method.lambda_adv": 0.5, "method.threshold": 0.25}]
         spec = make_spec(TPE, *HEIR, f"sweep.first={points}")
         with monkeypatch.context() as patch:
             patch.setattr(Study, "set_user_attr", lambda *_: pytest.exit("crash"))
@@ -270,10 +270,10 @@ class TestFork:
         assert ledger.row(4).params == points[0]
 
     def test_that_searches_other_keys_is_refused(self, source: Ledger, make_spec: MakeSpec, opened: Opened) -> None:
-        other = "sweep.space={trainer.lambda_semi: {low: 0, high: 1}, trainer.threshold: {low: 0, high: 0.9}}"
+        other = "sweep.space={method.lambda_semi: {low: 0, high: 1}, method.threshold: {low: 0, high: 0.9}}"
         assert refusal(lambda: opened(make_spec(TPE, *HEIR, other))) == (
-            "sweep.fork names probe, which searched trainer.lambda_adv, trainer.threshold, but this spec's space has "
-            "trainer.lambda_semi, trainer.threshold: search the same keys, or remove sweep.fork"
+            "sweep.fork names probe, which searched method.lambda_adv, method.threshold, but this spec's space has "
+            "method.lambda_semi, method.threshold: search the same keys, or remove sweep.fork"
         )
 
     def test_of_a_sweep_on_other_data_is_refused(self, source: Ledger, make_spec: MakeSpec, opened: Opened) -> None:

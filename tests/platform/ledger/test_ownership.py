@@ -25,6 +25,7 @@ from advseg.platform.ledger.database import OWNERS, reading
 from advseg.platform.ledger.ledger import Ledger
 from advseg.platform.ledger.ownership import PATIENCE_S, Owner, Ownership, claim, fence
 from advseg.platform.ledger.reading import read_sweep
+from advseg.platform.ledger.rows import BASELINE_NUMBER, Row
 from advseg.platform.spec.spec import Spec
 from advseg.platform.workers.account import Account
 from advseg.trainers.errors import FencedError, UserError
@@ -349,9 +350,10 @@ LEDGER_WRITES: dict[str, Callable[[Ledger], object]] = {
     "complete": lambda ledger: ledger.finish(0, TrialState.COMPLETE),
     "fail": lambda ledger: ledger.finish(0, TrialState.FAIL, "broken"),
     "begin an account": lambda ledger: ledger.note(1, Account(attempts=9)),
-    "hold the baseline": lambda ledger: ledger.hold_baseline(ledger.baseline()),
+    "begin the baseline": lambda ledger: ledger.hold_baseline(BASELINE),
     "change an account": lambda ledger: ledger.note(0, Account(attempts=9)),
 }
+BASELINE = Row(number=BASELINE_NUMBER, params={}, state=TrialState.RUNNING, reason="", curve={2: 40.0})
 HALVING = "sweep.pruner={name: successive_halving, min_resource: 1}"
 
 
@@ -388,7 +390,8 @@ class TestLedger:
         monkeypatch.setattr(stale, "row", lambda number: rows[number])
         with pytest.raises(FencedError):
             write(stale)
-        assert read_sweep(tmp_path, "probe", ledger_address).rows == rows
+        record = read_sweep(tmp_path, "probe", ledger_address)
+        assert (record.rows, record.baseline.state) == (rows, TrialState.WAITING)
 
     @pytest.mark.parametrize("write", LEDGER_WRITES.values(), ids=LEDGER_WRITES.keys())
     def test_takes_what_the_new_owner_writes(
@@ -400,14 +403,16 @@ class TestLedger:
         write: Callable[[Ledger], object],
     ) -> None:
         spec = make_spec(HALVING)
-        rows = self.begun(opened(spec)).rows()
+        self.begun(opened(spec))
+        before = read_sweep(tmp_path, "probe", ledger_address)
         write(opened(spec))
-        assert read_sweep(tmp_path, "probe", ledger_address).rows != rows
+        after = read_sweep(tmp_path, "probe", ledger_address)
+        assert (after.rows, after.baseline) != (before.rows, before.baseline)
 
     def test_of_an_owner_that_is_alive_is_not_opened(
         self, make_spec: MakeSpec, opened: Opened, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("advseg.platform.ledger.ledger.Ownership", partial(Ownership, beat_s=0.01))
+        monkeypatch.setattr("advseg.platform.ledger.opening.Ownership", partial(Ownership, beat_s=0.01))
         ledger = self.begun(opened(make_spec(), owner=HERE))
         with pytest.raises(UserError, match=r"sweep probe is owned by process \d+ on "):
             opened(make_spec(), owner=HERE)

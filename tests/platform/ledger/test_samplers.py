@@ -12,13 +12,15 @@ from optuna.trial import TrialState
 from advseg.platform.ledger.ledger import Ledger
 from advseg.platform.ledger.samplers import grid_point, quasi_random_point, scaled, seed_of
 from advseg.platform.spec.spec import Spec
-from advseg.platform.spec.sweep import Range
+from advseg.platform.spec.sweep import Choices, Dimension, Range
 
 MakeSpec = Callable[..., Spec]
 Opened = Callable[..., Ledger]
 
+WHOLE, STEPPED = Range(low=4, high=16, step=4), Range(low=0.0, high=1.0, step=0.25)
+NORM = Choices(choices=("frozen", "batch", None))
 LINEAR, LOG = Range(low=0, high=0.9), Range(low=0.001, high=1, log=True)
-SPACE = {"trainer.lambda_adv": LOG, "trainer.threshold": LINEAR}
+SPACE = {"method.lambda_adv": LOG, "method.threshold": LINEAR}
 RANDOM, QUASI_RANDOM, TPE = (f"sweep.sampler={{name: {name}}}" for name in ("random", "quasi_random", "tpe"))
 
 
@@ -47,6 +49,65 @@ class TestSeeds:
 
     def test_are_those_of_every_version(self) -> None:
         assert [seed_of(0, 0), seed_of(7, 12)] == [3940750165, 1352796973]
+
+
+MIXED = (
+    "sweep.space={trainer.batch_size: {low: 4, high: 16, step: 4}, trainer.precision: {choices: [float32, float64]}, "
+    "trainer.segmenter_optimizer.lr: {low: 1e-5, high: 1e-2, log: true}, trainer.seed: {low: 1, high: 100, log: true}}"
+)
+
+
+class TestMixedSpace:
+    """A rate, whole numbers and a choice."""
+
+    @pytest.mark.parametrize("sampler", [RANDOM, QUASI_RANDOM, TPE, grid(3)])
+    def test_points_lie_in_it_and_are_of_its_types(self, make_spec: MakeSpec, opened: Opened, sampler: str) -> None:
+        spec = make_spec("sweep.trials=24", sampler, MIXED)
+        ledger = opened(spec)
+        assert spec.sweep
+        for number in range(24):
+            assert ledger.propose() == number
+            row = ledger.row(number)
+            assert all(row.params[key] in dimension for key, dimension in spec.sweep.space.items())
+            assert {key: type(value) for key, value in row.params.items()} == {
+                "trainer.batch_size": int,
+                "trainer.precision": str,
+                "trainer.segmenter_optimizer.lr": float,
+                "trainer.seed": int,
+            }
+            ledger.report(number, 8, float(number))
+            ledger.finish(number, TrialState.COMPLETE)
+        seen = {(row.params["trainer.batch_size"], row.params["trainer.precision"]) for row in ledger.rows()}
+        assert len(seen) > 5
+
+    def test_a_grid_has_each_value_once(self, make_spec: MakeSpec) -> None:
+        space: dict[str, Dimension] = {"a": WHOLE, "b": NORM, "c": Range(low=1, high=3)}
+        points = [grid_point(space, 5, 0, index) for index in range(4 * 3 * 3)]
+        assert len({tuple(point.values()) for point in points if point}) == 36
+        assert grid_point(space, 5, 0, 36) is None
+        assert [grid_point({"a": WHOLE}, 2, 0, index) for index in (0, 1)] in (
+            [{"a": 4}, {"a": 16}],
+            [{"a": 16}, {"a": 4}],
+        )
+
+    @pytest.mark.parametrize("dimension", [WHOLE, STEPPED, NORM, Range(low=0, high=9)])
+    def test_quasi_random_points_give_each_value_its_share(self, dimension: Dimension) -> None:
+        points = [quasi_random_point({"a": dimension}, 0, index)["a"] for index in range(400)]
+        count = len(dimension.choices) if isinstance(dimension, Choices) else dimension.count
+        assert count
+        assert len(set(points)) == count
+        assert all(abs(points.count(value) - 400 / count) < 5 for value in set(points))
+
+    def test_a_value_that_a_crash_cut_off_is_drawn_again(self, make_spec: MakeSpec, opened: Opened) -> None:
+        spec = make_spec(RANDOM, MIXED)
+        whole = opened(spec)
+        whole.propose()
+        cut = opened(make_spec(RANDOM, MIXED, "name=cut"))
+        # Of a point, whose values are written one after another, none is there yet.
+        cut._study.ask()
+        cut.close()
+        again = opened(make_spec(RANDOM, MIXED, "name=cut"))
+        assert again.row(0).params == whole.row(0).params
 
 
 class TestScale:
@@ -102,7 +163,7 @@ class TestGrid:
         assert opened(spec, tmp_path / "anew").propose() is None
 
     def test_comes_whole_after_the_first_points(self, make_spec: MakeSpec, opened: Opened) -> None:
-        first = "sweep.first=[{trainer.lambda_adv: 0.5, trainer.threshold: 0.25}]"
+        first = "sweep.first=[{method.lambda_adv: 0.5, method.threshold: 0.25}]"
         points = drawn(opened(make_spec(grid(2), first, "sweep.trials=50")), 9)
         assert points[0] == (0.5, 0.25)
         assert sorted(points[1:]) == [(0.001, 0), (0.001, 0.9), (1, 0), (1, 0.9)]
@@ -192,7 +253,7 @@ class TestTpe:
         self, make_spec: MakeSpec, opened: Opened, tmp_path: Path
     ) -> None:
         def value(point: dict[str, float]) -> float:
-            return -abs(point["trainer.threshold"] - 0.6)
+            return -abs(point["method.threshold"] - 0.6)
 
         ledgers = [opened(make_spec(*self.SPEC), tmp_path / name) for name in "ab"]
         for ledger in ledgers:
@@ -203,7 +264,7 @@ class TestTpe:
         ends = []
         for name, sign in (("low", -1), ("high", 1)):
             ledger = opened(make_spec(*self.SPEC, "sweep.trials=30"), tmp_path / name)
-            self.run(ledger, 30, lambda point, sign=sign: sign * point["trainer.threshold"])
-            ends.append(np.mean([row.params["trainer.threshold"] for row in ledger.rows()[15:]]))
+            self.run(ledger, 30, lambda point, sign=sign: sign * point["method.threshold"])
+            ends.append(np.mean([row.params["method.threshold"] for row in ledger.rows()[15:]]))
         assert ends[0] < 0.4
         assert ends[1] > 0.5

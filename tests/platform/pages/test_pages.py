@@ -56,7 +56,7 @@ def row(
 ) -> Row:
     return Row(
         number=number,
-        params={"trainer.lambda_adv": 0.012345} if params is None else params,
+        params={"method.lambda_adv": 0.012345} if params is None else params,
         state=STATES[state],
         reason=reason,
         curve={} if value is None else {8: value},
@@ -278,7 +278,7 @@ class TestImportance:
         assert importances(rows) == {"a": 1.0}
 
     def test_is_drawn_as_bars(self) -> None:
-        lines = printed(importance_table({"trainer.lambda_semi": 0.75, "trainer.threshold": 0.25}))
+        lines = printed(importance_table({"method.lambda_semi": 0.75, "method.threshold": 0.25}))
         assert lines == ["parameter importance", f"lambda_semi 75% {'█' * 30}", f"threshold 25% {'█' * 10}"]
 
 
@@ -444,7 +444,7 @@ class TestRuns:
         assert params["trainer.augmentation.crop"] == [16, 16]
         assert params["dataset.classes"] == ["background", "thing"]
         assert not [key for key, value in params.items() if isinstance(value, dict)]
-        assert {key.partition(".")[0] for key in params} == {"dataset", "model", "discriminator", "trainer"}
+        assert {key.partition(".")[0] for key in params} == {"dataset", "model", "method", "trainer"}
         # MLflow takes no more in one request.
         assert len(params) <= 100
 

@@ -72,7 +72,7 @@ def row(
     params: dict[str, float] | None = None,
     account: Account | None = None,
 ) -> Row:
-    tried = {"trainer.lambda_adv": 0.01 * (number + 1), "trainer.threshold": (number * 7 % 10) / 10}
+    tried = {"method.lambda_adv": 0.01 * (number + 1), "method.threshold": (number * 7 % 10) / 10}
     return Row(
         number=number,
         params=tried if params is None else params,
@@ -140,7 +140,9 @@ class TestPage:
     def test_begins_with_dataset_verdict_and_the_best_trials(self, report: Callable[..., Page]) -> None:
         page = report(five)
         assert page.text.startswith("Sweep probe Sweep probe written on 2")
-        assert "dataset data best trial 3: mIoU 45.0; no complete baseline. Best trials" in page.text
+        assert (
+            f"dataset data, digest {'d' * 64} best trial 3: mIoU 45.0; no complete baseline. Best trials" in page.text
+        )
         assert "trial lambda_adv threshold mIoU, % step state attempts device time reason 3 " in page.text
         assert "45.0 8/8 COMPLETE 1 0:01:00 2 " in page.text
         assert "41.0 8/8 PRUNED 2 0 s not among the best at step 8" in page.text
@@ -217,7 +219,7 @@ class TestFewOrStrangeTrials:
         assert page.text.count("Complete trials only; not drawn: 1 RUNNING, 2 FAIL.") == 3
 
     def test_a_single_parameter_has_no_parallel_coordinates(self, page_of: Callable[..., Page]) -> None:
-        rows = [row(i, 40.0 + i, params={"trainer.threshold": i / 10}) for i in range(5)]
+        rows = [row(i, 40.0 + i, params={"method.threshold": i / 10}) for i in range(5)]
         page = page_of(rows)
         assert page.plots == ["curves", "history", "slices", "importance"]
         assert "Fewer than two parameters vary among complete trials: threshold." in page.text
@@ -227,7 +229,7 @@ class TestFewOrStrangeTrials:
         assert page.plots == ["curves", "history", "parallel", "slices"]
 
     def test_one_point_tried_again_and_again(self, page_of: Callable[..., Page]) -> None:
-        page = page_of([row(i, 40.0, params={"trainer.lambda_adv": 0.1, "trainer.threshold": 0.2}) for i in range(5)])
+        page = page_of([row(i, 40.0, params={"method.lambda_adv": 0.1, "method.threshold": 0.2}) for i in range(5)])
         assert page.plots == ["curves", "history", "slices"]
         assert "Fewer than two parameters vary among complete trials: none." in page.text
 
@@ -269,7 +271,7 @@ class TestPlots:
         assert [trace.name for trace in curves.data if trace.line.width == 3] == ["Trial2"]
 
     def test_have_the_axes_of_the_spec(self) -> None:
-        slices = self.figures(some(5), ["trainer.lambda_adv"])["slices"]
+        slices = self.figures(some(5), ["method.lambda_adv"])["slices"]
         assert (slices.layout.xaxis.type, slices.layout.xaxis2.type) == ("log", None)
         assert (slices.layout.xaxis.title.text, slices.layout.xaxis2.title.text) == ("lambda_adv", "threshold")
 

@@ -43,11 +43,11 @@ def test_each_deviation_is_a_field_of_the_spec_that_a_preset_sets(deviation, dee
 
 
 def test_presets_agree_on_what_paper_and_code_agree_on(deeplab):
-    paper, released = (parsed(deeplab, preset).trainer for preset in ("paper", "released-code"))
+    specs = [parsed(deeplab, preset) for preset in ("paper", "released-code")]
 
-    for trainer in (paper, released):
-        assert (trainer.lambda_adv, trainer.lambda_semi_adv, trainer.lambda_semi) == (0.01, 0.001, 0.1)
-        assert (trainer.threshold, trainer.semi_start, trainer.power, trainer.batch_size) == (0.2, 5000, 0.9, 10)
+    for trainer, method in ((spec.trainer, spec.method) for spec in specs):
+        assert (method.lambda_adv, method.lambda_semi_adv, method.lambda_semi) == (0.01, 0.001, 0.1)
+        assert (method.threshold, method.semi_start, trainer.power, trainer.batch_size) == (0.2, 5000, 0.9, 10)
 
 
 def test_what_the_spec_says_itself_stands(deeplab):
@@ -55,8 +55,8 @@ def test_what_the_spec_says_itself_stands(deeplab):
     deeplab["trainer"] |= {
         "head_lr_factor": 5,
         "segmenter_optimizer": {"lr": 1e-3},
-        "discriminator_optimizer": {"name": "sgd", "lr": 1e-2},
     }
+    deeplab["method"] = {"name": "adversarial", "discriminator_optimizer": {"name": "sgd", "lr": 1e-2}}
 
     spec = parsed(deeplab, "paper")
 
@@ -64,7 +64,7 @@ def test_what_the_spec_says_itself_stands(deeplab):
     assert spec.trainer.head_lr_factor == 5
     # The rest of an optimizer of the same kind is the preset's; one of another kind keeps defaults of its own.
     assert spec.trainer.segmenter_optimizer == SGDSettings(lr=1e-3, nesterov=True, weight_decay=1e-4)
-    assert spec.trainer.discriminator_optimizer == SGDSettings(lr=1e-2)
+    assert spec.method.discriminator_optimizer == SGDSettings(lr=1e-2)
 
 
 def test_a_network_that_is_no_deeplab_keeps_its_fields(deeplab):
@@ -73,7 +73,16 @@ def test_a_network_that_is_no_deeplab_keeps_its_fields(deeplab):
     spec = parsed(deeplab, "released-code")
 
     assert at(spec, "model.architecture") == "compact"
-    assert spec.trainer.discriminator_optimizer == AdamSettings(betas=(0.9, 0.99))
+    assert spec.method.discriminator_optimizer == AdamSettings(betas=(0.9, 0.99))
+
+
+def test_another_method_than_the_papers_keeps_its_fields(deeplab):
+    deeplab["method"] = {"name": "supervised"}
+
+    spec = parsed(deeplab, "paper")
+
+    assert at(spec, "method") == {"name": "supervised"}
+    assert spec.trainer.segmenter_optimizer == SGDSettings(nesterov=True, weight_decay=1e-4)
 
 
 def test_an_unknown_preset_is_told_with_those_there_are(deeplab):

@@ -12,6 +12,7 @@ from advseg.models.architectures import CompactSettings, DeepLabSettings
 from advseg.platform.spec.spec import Spec
 from advseg.platform.spec.spec_file import SpecError, load_spec, parse_spec
 from advseg.trainers.data.layouts import TREES
+from advseg.trainers.methods.supervised import SupervisedSettings
 from advseg.trainers.optimizers import AdamSettings, SGDSettings
 
 DEMO = Path(__file__).parents[3] / "jobs" / "specs" / "demo.yaml"
@@ -94,13 +95,11 @@ class TestFile:
     def test_may_replace_what_it_merges_in(self, document: dict[str, Any], tmp_path: Path) -> None:
         path = tmp_path / "spec.yaml"
         del document["trainer"]["segmenter_optimizer"]
-        optimizers = """
-  segmenter_optimizer: &adam {name: adam, lr: 0.1, weight_decay: 0.5}
-  discriminator_optimizer: {<<: *adam, lr: 0.2}
-"""
-        trainer = yaml.safe_dump({"trainer": document.pop("trainer")}).rstrip("\n")
-        path.write_text(yaml.safe_dump(document) + trainer + optimizers)
-        assert load_spec(path).trainer.discriminator_optimizer == AdamSettings(lr=0.2, weight_decay=0.5)
+        trainer, method = (yaml.safe_dump({name: document.pop(name)}) for name in ("trainer", "method"))
+        trainer += "  segmenter_optimizer: &adam {name: adam, lr: 0.1, weight_decay: 0.5}\n"
+        method += "  discriminator_optimizer: {<<: *adam, lr: 0.2}\n"
+        path.write_text(yaml.safe_dump(document) + trainer + method)
+        assert load_spec(path).method.discriminator_optimizer == AdamSettings(lr=0.2, weight_decay=0.5)
 
     @pytest.mark.parametrize("text", ["a: &a [*a]", "dataset: &d {root: *d}", "1: 2", "null: 3", "[1, 2]: 3"])
     def test_may_be_odd_but_is_answered_in_words(self, tmp_path: Path, text: str) -> None:
@@ -114,23 +113,42 @@ class TestProblems:
     def test_are_told_all_at_once_with_key_rule_value_and_nearest_name(
         self, document: dict[str, Any], write_spec: WriteSpec
     ) -> None:
-        document["trainer"] |= {"stepz": 3, "batch_size": 0, "threshold": 1.5}
+        document["trainer"] |= {"stepz": 3, "batch_size": 0}
+        document["method"]["threshold"] = 1.5
         del document["trainer"]["steps"]
         document["dataset"]["root"] = "nowhere"
         document["model"]["width"] = "wide"
         document["name"] = "A Name"
-        document["sweep"]["space"]["trainer.lambda_sem"] = {"low": 0, "high": 1}
+        document["sweep"]["space"]["method.lambda_sem"] = {"low": 0, "high": 1}
         path = write_spec(document)
         assert sorted(problems(path)) == [
             f"dataset.root: folder {path.parent}/nowhere does not exist: "
             f"put {TREES['voc']} there, or name where it lies",
+            "method.threshold: must be in [0, 1], but is 1.5",
             "model.width: must be a whole number, but is 'wide'",
             "name: must be 2 to 63 lower-case letters, digits and hyphens, starting with no hyphen, but is 'A Name'",
-            "sweep.space.trainer.lambda_sem: unknown key; did you mean trainer.lambda_semi?",
+            "sweep.space.method.lambda_sem: unknown key; did you mean method.lambda_semi?",
             "trainer.batch_size: must be at least 1, but is 0",
             "trainer.steps: is missing: add it",
             "trainer.stepz: unknown key; did you mean steps?",
-            "trainer.threshold: must be in [0, 1], but is 1.5",
+        ]
+
+    def test_of_a_spec_of_an_older_version_say_where_its_keys_are_now(
+        self, document: dict[str, Any], write_spec: WriteSpec
+    ) -> None:
+        knobs = document.pop("method")
+        document["discriminator"] = knobs["discriminator"]
+        document["trainer"] |= {"lambda_adv": 0.1, "threshold": 0.3}
+        document["sweep"] |= {
+            "space": {"trainer.lambda_semi": {"low": 0, "high": 1}},
+            "first": [{"trainer.lambda_semi": 0.5}],
+        }
+        assert sorted(problems(write_spec(document))) == [
+            "discriminator is method.discriminator now",
+            "sweep.first.0: trainer.lambda_semi is method.lambda_semi now",
+            "sweep.space: trainer.lambda_semi is method.lambda_semi now",
+            "trainer.lambda_adv is method.lambda_adv now",
+            "trainer.threshold is method.threshold now",
         ]
 
     def test_name_the_known_keys_where_none_is_near(self, document: dict[str, Any], write_spec: WriteSpec) -> None:
@@ -153,12 +171,12 @@ class TestProblems:
             ("trainer.segmenter_optimizer.momentum=0.9", "trainer.segmenter_optimizer.momentum: unknown key; known"),
             ("trainer.segmenter_optimizer.betas=[0.9, 2]", "trainer.segmenter_optimizer.betas.1: must be in [0, 1"),
             ("trainer.segmenter_optimizer={lr: 1}", "trainer.segmenter_optimizer.name: is missing: add it"),
-            ("trainer.discriminator_optimizer={name: adam, lr: 0}", "must be above 0, but is 0"),
+            ("method.discriminator_optimizer={name: adam, lr: 0}", "must be above 0, but is 0"),
             ("trainer.augmentation.crop=[16]", "trainer.augmentation.crop.1: is missing: add it"),
             ("trainer.augmentation.crop=[1, 2, 3]", "trainer.augmentation.crop: must have at most 2 values"),
             ("trainer.augmentation={crop: [8, 9], rotate: true}", "trainer.augmentation: rotate needs a square crop"),
-            ("trainer.lambda_adv=.nan", "trainer.lambda_adv: must be at least 0, but is nan"),
-            ("trainer.lambda_adv=.inf", "trainer.lambda_adv: must be at least 0, but is inf"),
+            ("method.lambda_adv=.nan", "method.lambda_adv: must be at least 0, but is nan"),
+            ("method.lambda_adv=.inf", "method.lambda_adv: must be at least 0, but is inf"),
             ("trainer.steps=1.5", "trainer.steps: must be a whole number, but is 1.5"),
             ("trainer.steps=", "trainer.steps: must be a whole number, but is None"),
             ("trainer.precision=float16", "trainer.precision: must be 'float32' or 'float64', but is 'float16'"),
@@ -203,26 +221,40 @@ class TestProblems:
             ("ledger=runs/ledger.db", "ledger: must be postgresql://user@host/database, but is runs/ledger.db"),
             ("sweep.trials=0", "sweep.trials: must be at least 1, but is 0"),
             ("sweep.trails=3", "sweep.trails: unknown key; did you mean trials?"),
-            ("sweep.space={}", "sweep.space: is empty: name at least one key, such as trainer.lambda_adv"),
-            ("sweep.space={trainer.steps: {low: 1, high: 2}}", "sweep.space.trainer.steps: unknown key"),
-            ("sweep.space.trainer.threshold.low=0.95", "low must be below high, but low is 0.95 and high is 0.9"),
-            ("sweep.space.trainer.threshold.high=1.5", "sweep.space.trainer.threshold.high: must be in [0, 1]"),
-            ("sweep.space.trainer.lambda_adv.low=0", "a logarithmic range must lie above 0, but low is 0.0"),
+            ("sweep.space={}", "sweep.space: is empty: name at least one key, such as method.lambda_adv"),
             (
-                "sweep.space.trainer.lambda_adv.lo=0",
-                "sweep.space.trainer.lambda_adv.lo: unknown key; did you mean low?",
+                "sweep.space={trainer.steps: {low: 1, high: 2}}",
+                "sweep.space.trainer.steps: cannot be varied: the trials of a sweep are compared step by step",
+            ),
+            ("sweep.space.method.threshold.low=0.95", "low must be below high, but low is 0.95 and high is 0.9"),
+            ("sweep.space.method.threshold.high=1.5", "sweep.space.method.threshold.high: must be in [0, 1]"),
+            ("sweep.space.method.lambda_adv.low=0", "a logarithmic range must lie above 0, but low is 0"),
+            (
+                "sweep.space.method.lambda_adv.lo=0",
+                "sweep.space.method.lambda_adv.lo: unknown key; did you mean low?",
             ),
             (
-                "sweep.first=[{trainer.lambda_adv: 2, trainer.threshold: 0}]",
-                "sweep.first.0.trainer.lambda_adv: must lie",
+                "sweep.first=[{method.lambda_adv: 2, method.threshold: 0}]",
+                "sweep.first.0.method.lambda_adv: must lie",
             ),
-            ("sweep.first=[{trainer.lambda_adv: 1}]", "sweep.first.0: lacks a value for trainer.threshold"),
-            ("sweep.first=[{trainer.treshold: 1}]", "unknown key; did you mean trainer.threshold?"),
+            ("sweep.first=[{method.lambda_adv: 1}]", "sweep.first.0: lacks a value for method.threshold"),
+            ("sweep.first=[{method.treshold: 1}]", "unknown key; did you mean method.threshold?"),
             ("sweep.first=[3]", "sweep.first.0: must be a mapping of keys to values, but is 3"),
-            ("discriminator={}", "a discriminator of 4 strided stages needs 32 pixels each way"),
+            ("method.discriminator={}", "a discriminator of 4 strided stages needs 32 pixels each way"),
             ("job=train", "job is train, but there is a section sweep: remove it or set job to sweep"),
             ("sweep=", "job is sweep, but there is no section sweep: add one or set job to train"),
             ("job=tune", "job: must be 'train' or 'sweep', but is 'tune'"),
+            (
+                "method.name=advesarial",
+                "must be one of 'adversarial', 'supervised', but is 'advesarial'; did you",
+            ),
+            ("method={lambda_adv: 1}", "method.name: is missing: add it"),
+            ("method={name: supervised, lambda_adv: 1}", "method.lambda_adv: unknown key"),
+            (
+                "method.semi_start=8",
+                "method.semi_start must be below trainer.steps, 8, as method.lambda_semi is 0.1, but is 8: lower it",
+            ),
+            ("method.semi_adv_start=9", "method.semi_adv_start must be below trainer.steps, 8"),
         ],
     )
     def test_of_one_value_name_its_key_and_rule(
@@ -246,45 +278,45 @@ class TestProblems:
         assert isinstance(make_spec(override).model, kind)
 
     def test_do_not_arise_from_either_kind_of_optimizer(self, make_spec: MakeSpec) -> None:
-        spec = make_spec("trainer.segmenter_optimizer={name: sgd}", "trainer.discriminator_optimizer={name: adamw}")
+        spec = make_spec("trainer.segmenter_optimizer={name: sgd}", "method.discriminator_optimizer={name: adamw}")
         assert isinstance(spec.trainer.segmenter_optimizer, SGDSettings)
-        assert isinstance(spec.trainer.discriminator_optimizer, AdamSettings)
+        assert isinstance(spec.method.discriminator_optimizer, AdamSettings)
 
 
 class TestOverrides:
     @pytest.mark.parametrize(
         ("override", "value"),
         [
-            ("trainer.lambda_adv=0.02", 0.02),
-            ("trainer.lambda_adv=1e-4", 1e-4),
-            (" trainer.lambda_adv = 0.5 ", 0.5),
-            ("trainer.lambda_adv='0.25'", 0.25),
+            ("method.lambda_adv=0.02", 0.02),
+            ("method.lambda_adv=1e-4", 1e-4),
+            (" method.lambda_adv = 0.5 ", 0.5),
+            ("method.lambda_adv='0.25'", 0.25),
         ],
     )
     def test_set_a_value(self, make_spec: MakeSpec, override: str, value: float) -> None:
-        assert make_spec(override).trainer.lambda_adv == value
+        assert make_spec(override).method.lambda_adv == value
 
     def test_set_a_key_of_a_section_that_the_file_lacks(self, make_spec: MakeSpec) -> None:
         assert make_spec("resources.workers=2").resources.workers == 2
 
     def test_meet_keys_that_hold_dots(self, make_spec: MakeSpec) -> None:
-        spec = make_spec("sweep.space.trainer.lambda_adv.low=0.5", "sweep.space.trainer.lambda_semi={low: 1, high: 2}")
+        spec = make_spec("sweep.space.method.lambda_adv.low=0.5", "sweep.space.method.lambda_semi={low: 1, high: 2}")
         assert spec.sweep
-        assert spec.sweep.space["trainer.lambda_adv"].low == 0.5
-        assert spec.sweep.space["trainer.lambda_adv"].high == 1
-        assert spec.sweep.space["trainer.lambda_semi"].low == 1
+        assert spec.sweep.space["method.lambda_adv"].low == 0.5
+        assert spec.sweep.space["method.lambda_adv"].high == 1
+        assert spec.sweep.space["method.lambda_semi"].low == 1
 
     def test_make_a_key_that_holds_dots(self, document: dict[str, Any], write_spec: WriteSpec) -> None:
         del document["sweep"]["space"]
-        set_ = [f"sweep.space.trainer.lambda_adv.{end}" for end in ("low=1", "high=2")]
+        set_ = [f"sweep.space.method.lambda_adv.{end}" for end in ("low=1", "high=2")]
         spec = load_spec(write_spec(document), set_)
         assert spec.sweep
-        assert list(spec.sweep.space) == ["trainer.lambda_adv"]
+        assert list(spec.sweep.space) == ["method.lambda_adv"]
 
     def test_replace_a_whole_section(self, make_spec: MakeSpec) -> None:
-        spec = make_spec("sweep.space={trainer.lambda_semi: {low: 1, high: 2}}")
+        spec = make_spec("sweep.space={method.lambda_semi: {low: 1, high: 2}}")
         assert spec.sweep
-        assert list(spec.sweep.space) == ["trainer.lambda_semi"]
+        assert list(spec.sweep.space) == ["method.lambda_semi"]
 
     def test_the_last_of_equals_wins(self, make_spec: MakeSpec) -> None:
         assert make_spec("trainer.steps=1", "trainer.steps=2").trainer.steps == 2
@@ -294,7 +326,7 @@ class TestOverrides:
 
     @pytest.mark.parametrize("override", ["trainer.steps", "=3", "trainer.=3", "trainer..steps=3", ".=1", ""])
     def test_of_another_form_are_refused(self, document: dict[str, Any], write_spec: WriteSpec, override: str) -> None:
-        expected = f"--set {override} must have the form key=value, as in --set trainer.lambda_adv=0.02"
+        expected = f"--set {override} must have the form key=value, as in --set method.lambda_adv=0.02"
         assert refusal(write_spec(document), override) == expected
 
     @pytest.mark.parametrize("value", ["[1", "{a: b", "2026-02-30", "{a: 1, a: 2}", "!!python/name:os.getcwd x"])
@@ -414,7 +446,7 @@ class TestDigest:
             "resources.workers=2",
             "resources.gpus_per_worker=1",
             # The same points, whatever the order of the keys.
-            "sweep.space={trainer.threshold: {low: 0, high: 0.9}, trainer.lambda_adv: {low: 1e-3, high: 1, log: true}}",
+            "sweep.space={method.threshold: {low: 0, high: 0.9}, method.lambda_adv: {low: 1e-3, high: 1, log: true}}",
         ],
     )
     def test_ignores_how_long_and_where_a_sweep_runs(self, make_spec: MakeSpec, override: str) -> None:
@@ -427,14 +459,14 @@ class TestDigest:
             "dataset.ignore_index=0",
             "dataset.classes=[a, b]",
             "model.width=16",
-            "discriminator.widths=[8]",
+            "method.discriminator.widths=[8]",
             "trainer.seed=1",
             "trainer.steps=9",
             "trainer.precision=float64",
             "trainer.augmentation.mirror=false",
             "trainer.segmenter_optimizer.lr=0.5",
-            "sweep.space.trainer.threshold.high=0.8",
-            "sweep.first=[{trainer.lambda_adv: 0.1, trainer.threshold: 0.1}]",
+            "sweep.space.method.threshold.high=0.8",
+            "sweep.first=[{method.lambda_adv: 0.1, method.threshold: 0.1}]",
             "sweep.sampler={name: tpe, startup_trials: 3}",
             "sweep.sampler={name: quasi_random}",
             "sweep.pruner={name: median}",
@@ -451,20 +483,30 @@ class TestDigest:
 class TestSpec:
     def test_with_values_sets_them_and_nothing_else(self, make_spec: MakeSpec) -> None:
         spec = make_spec()
-        changed = spec.with_values({"trainer.lambda_adv": 0.5, "trainer.threshold": 0.75})
-        assert (changed.trainer.lambda_adv, changed.trainer.threshold) == (0.5, 0.75)
-        assert changed.with_values({"trainer.lambda_adv": 0.01, "trainer.threshold": 0.2}) == spec
+        changed = spec.with_values({"method.lambda_adv": 0.5, "method.threshold": 0.75})
+        assert (changed.method.lambda_adv, changed.method.threshold) == (0.5, 0.75)
+        assert changed.with_values({"method.lambda_adv": 0.01, "method.threshold": 0.2}) == spec
 
-    def test_supervised_uses_neither_discriminator_nor_unlabelled_images(self, make_spec: MakeSpec) -> None:
-        trainer = make_spec().supervised().trainer
-        assert not trainer.uses_discriminator
-        assert not trainer.uses_unlabelled
-        assert trainer.steps == make_spec().trainer.steps
+    def test_supervised_is_the_same_training_without_the_method(self, make_spec: MakeSpec) -> None:
+        spec = make_spec()
+        assert spec.supervised().method == SupervisedSettings()
+        assert spec.supervised().trainer == spec.trainer
+        assert spec.variant("supervised") == spec.supervised()
+
+    def test_variants_set_what_the_ablations_of_the_method_say(self, make_spec: MakeSpec) -> None:
+        spec = make_spec()
+        lambdas = {name: vars(spec.variant(name).method) for name in ("adversarial", "pseudo-label")}
+        assert (lambdas["adversarial"]["lambda_semi"], lambdas["adversarial"]["lambda_adv"]) == (0, 0.01)
+        assert (lambdas["pseudo-label"]["lambda_semi"], lambdas["pseudo-label"]["lambda_adv"]) == (0.1, 0)
+        assert spec.variant("semi") == spec
+        with pytest.raises(ValueError, match="method supervised has no ablation semi: name one of supervised"):
+            spec.supervised().variant("semi")
 
     def test_recipe_holds_what_the_trainer_needs(self, make_spec: MakeSpec) -> None:
-        spec = make_spec("discriminator.widths=[8, 16]")
+        spec = make_spec("method.discriminator.widths=[8, 16]")
         assert spec.recipe().trainer == spec.trainer
-        assert spec.recipe().discriminator.widths == (8, 16)
+        assert spec.recipe().method == spec.method
+        assert spec.method.discriminator.widths == (8, 16)
 
     # The fixture is read only.
     @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -489,7 +531,8 @@ class TestSpec:
     ) -> None:
         drawn = copy.deepcopy(document)
         drawn["dataset"] = {"root": str(tmp_path / "data"), "classes": classes}
-        drawn["trainer"] |= {"steps": steps, "lambda_adv": lambda_adv, "seed": seed}
+        drawn["trainer"] |= {"steps": steps, "seed": seed}
+        drawn["method"]["lambda_adv"] = lambda_adv
         drawn["trainer"]["augmentation"] = {"crop": list(crop)}
         drawn["trainer"]["segmenter_optimizer"] = {"name": "adam", "lr": lr}
         spec = parse_spec(drawn, source="here")

@@ -132,7 +132,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 def test_a_run_is_made_once_for_a_key_under_its_parent_and_reopened(server: Server) -> None:
     client = MlflowClient(server.uri)
     parent = ensure_run(client, RunIdentity(experiment="once", key="once"))
-    trial = RunIdentity(experiment="once", key="once/0", parent="once", params={"trainer.lambda_adv": 0.5})
+    trial = RunIdentity(experiment="once", key="once/0", parent="once", params={"method.lambda_adv": 0.5})
     run_id = ensure_run(client, trial)
     close_run(client, run_id, Ending(State.STOPPED))
     assert ensure_run(client, trial) == run_id
@@ -140,7 +140,7 @@ def test_a_run_is_made_once_for_a_key_under_its_parent_and_reopened(server: Serv
     assert {run.data.tags[KEY_TAG]: run.info.status for run in runs} == {"once": "RUNNING", "once/0": "RUNNING"}
     run = client.get_run(run_id)
     assert run.data.tags["mlflow.parentRunId"] == parent
-    assert run.data.params == {"trainer.lambda_adv": "0.5"}
+    assert run.data.params == {"method.lambda_adv": "0.5"}
 
 
 def test_reports_arrive_once_a_step_with_pictures_and_the_end(server: Server, tmp_path: Path) -> None:

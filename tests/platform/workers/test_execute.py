@@ -16,7 +16,7 @@ from mlflow.tracking import MlflowClient
 from advseg.models.architectures import CompactSettings, build_segmenter
 from advseg.platform.spec.spec import Spec
 from advseg.platform.tracking.identity import sweep_identity, trial_identity
-from advseg.platform.tracking.runs import REASON_TAG, STATE_TAG, ensure_run, find_run
+from advseg.platform.tracking.runs import STATE_TAG, ensure_run, find_run
 from advseg.platform.tracking.spool import Spool
 from advseg.platform.workers import preemption
 from advseg.platform.workers.execute import LOG, run_task
@@ -84,9 +84,10 @@ def run_of(client: MlflowClient, task: Task) -> Run:
     return client.get_run(run_id)
 
 
-def state_of(client: MlflowClient, task: Task) -> tuple[str, str | None, str | None]:
+def is_open(client: MlflowClient, task: Task) -> bool:
+    """Whether its run has not ended: its driver does that."""
     run = run_of(client, task)
-    return run.info.status, run.data.tags.get(STATE_TAG), run.data.tags.get(REASON_TAG)
+    return (run.info.status, STATE_TAG in run.data.tags) == ("RUNNING", False)
 
 
 def history(client: MlflowClient, task: Task) -> list[int]:
@@ -138,40 +139,47 @@ def test_weights_that_do_not_fit_are_the_users_to_mend(task: Task, client: Mlflo
     with pytest.raises(UserError, match="do not fit the body of compact"):
         run(wider)
 
-    status, state, reason = state_of(client, task)
-    assert (status, state) == ("FAILED", "FAIL")
-    assert reason
-    assert "do not fit the body of compact" in reason
+    failure = beat_of(wider).failure
+    assert failure and "do not fit the body of compact" in str(failure)
+    assert is_open(client, wider)
 
 
 class TestRun:
-    def test_is_complete_after_the_last_report(self, long: Task, client: MlflowClient) -> None:
+    def test_holds_all_that_was_reported_and_is_left_to_the_driver(self, long: Task, client: MlflowClient) -> None:
         assert run(long) == [1, 2, 3, 4]
-        assert state_of(client, long) == ("FINISHED", "COMPLETE", "")
+        assert is_open(client, long)
         assert history(client, long) == [1, 2, 3, 4]
 
-    def test_is_stopped_if_it_is_asked_for_no_more_reports(self, long: Task, client: MlflowClient) -> None:
+    def test_is_left_to_the_driver_also_if_it_is_asked_for_no_more_reports(
+        self, long: Task, client: MlflowClient
+    ) -> None:
         with closing(running(long)) as reports:
             next(reports)
-        assert state_of(client, long) == ("KILLED", "STOPPED", "stopped from outside")
+        assert is_open(client, long)
         assert history(client, long) == [1]
+        assert beat_of(long).failure is None
 
-    def test_has_failed_of_what_it_raised(self, long: Task, client: MlflowClient) -> None:
+    def test_whose_training_broke_has_its_log(self, long: Task, client: MlflowClient) -> None:
+        diverging = with_trainer(long, evaluate_every=4, segmenter_optimizer={"name": "sgd", "lr": 1e30})
         with pytest.raises(NonFiniteLossError):
-            run(with_trainer(long, evaluate_every=4, segmenter_optimizer={"name": "sgd", "lr": 1e30}))
-        status, state, reason = state_of(client, long)
-        assert (status, state) == ("FAILED", "FAIL")
-        assert reason
-        assert reason.startswith("diverged: ")
+            run(diverging)
+        failure = beat_of(long).failure
+        assert failure and failure.kind is Kind.DIVERGED
+        assert is_open(client, long)
         assert "NonFiniteLossError" in (long.directory / LOG).read_text()
+        artifacts = client.list_artifacts(run_of(client, long).info.run_id)
+        assert LOG in {artifact.path for artifact in artifacts}
 
     def test_goes_on_where_it_was_stopped(self, long: Task, client: MlflowClient) -> None:
         with closing(running(long)) as reports:
             # A step is saved when the next report is asked for.
             assert [next(reports).step for _ in range(2)] == [1, 2]
         assert run(replace(long, attempt=Attempt(number=2))) == [2, 3, 4]
-        assert state_of(client, long) == ("FINISHED", "COMPLETE", "")
         assert history(client, long) == [1, 2, 3, 4]
+
+    def test_of_a_point_that_makes_no_spec_says_what_is_wrong(self, long: Task) -> None:
+        with pytest.raises(UserError, match="accumulation must divide batch_size, but is 3 and batch_size 4"):
+            run(with_trainer(long, accumulation=3))
 
 
 class TestHeartbeat:
@@ -255,7 +263,7 @@ class TestLease:
                 next(reports)
             assert run_of(client, long).info.status == "RUNNING"
             assert [report.step for report in other] == [2, 3, 4]
-        assert state_of(client, long) == ("FINISHED", "COMPLETE", "")
+        assert history(client, long) == [1, 2, 3, 4]
         assert holder_of(long.directory) == Attempt(number=2)
 
 
@@ -276,13 +284,12 @@ class TestPreemption:
         assert saved_step(rare) == 4
         failure = beat_of(rare).failure
         assert failure and (failure.kind, beat_of(rare).step) == (Kind.PREEMPTED, 4)
-        assert state_of(client, rare) == ("RUNNING", None, None)
+        assert is_open(client, rare)
 
     def test_is_no_end(self, rare: Task, client: MlflowClient) -> None:
         with pytest.raises(PreemptedError):
             run(rare)
         assert run(replace(rare, attempt=Attempt(number=2))) == [6]
-        assert state_of(client, rare) == ("FINISHED", "COMPLETE", "")
         assert history(client, rare) == [3, 6]
         assert beat_of(rare).failure is None
 

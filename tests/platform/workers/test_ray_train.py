@@ -16,6 +16,7 @@ from advseg.platform.tracking.identity import RunIdentity
 from advseg.platform.tracking.runs import REASON_TAG, STATE_TAG, ensure_run, find_run
 from advseg.platform.tracking.spool import Spool
 from advseg.platform.workers import ray_train as workers
+from advseg.platform.workers.account import Account
 from advseg.platform.workers.heartbeat import Heart
 from advseg.platform.workers.lease import Attempt, Lease
 from advseg.platform.workers.ray_train import follow_on_workers
@@ -71,14 +72,26 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Stage | TrialUpdate]]
 
 
 @pytest.fixture
-def follow(task: Task, told: list[Stage | TrialUpdate], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Script]:
+def follow(
+    task: Task, told: list[Stage | TrialUpdate], costs: list[Account], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Script]:
     def run(*ends: Exception | Callable[[Task], None] | None) -> Script:
         script = Script(*ends)
         monkeypatch.setattr(workers, "run_on_workers", script)
-        follow_on_workers(task, Resources(), Retry(max_attempts=2))
+        follow_on_workers(task, Resources(), Retry(max_attempts=2), Account(), tell)
         return script
 
+    def tell(update: TrialUpdate, account: Account) -> None:
+        told.append(update)
+        costs.append(account)
+
     return run
+
+
+@pytest.fixture
+def costs() -> list[Account]:
+    """What the training had cost whenever followers heard of it."""
+    return []
 
 
 def state_of(client: MlflowClient) -> tuple[str, str, str]:
@@ -99,6 +112,35 @@ def test_a_training_is_followed_to_its_end(
         ("COMPLETE", 8, 80.0),
     ]
     assert state_of(client) == ("FINISHED", "COMPLETE", "")
+
+
+def test_what_it_has_cost_is_told_with_every_report_and_at_the_end(
+    follow: Callable[..., Script], costs: list[Account]
+) -> None:
+    def beaten(step: int, run_id: str) -> Callable[[Task], None]:
+        def run(task: Task) -> None:
+            reports(step)(task)
+            Heart(task.directory, task.attempt, lambda: step, lambda: run_id, "").stop()
+            if step < 8:
+                raise WorkerGroupError("", {0: LOST})
+
+        return run
+
+    follow(beaten(4, "r"), beaten(8, "r"))
+    assert [account.attempts for account in costs] == [1, 1, 2, 2, 2, 2]
+    last = costs[-1]
+    assert (last.lost, last.counted, last.run_id, last.lost_steps) == (1, 2, "r", 4)
+    assert last.device_seconds > 0
+
+
+def test_losses_of_a_driver_before_do_not_count_against_this_one(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = Script(LOST, reports(8))
+    monkeypatch.setattr(workers, "run_on_workers", script)
+    told: list[Account] = []
+    follow_on_workers(
+        task, Resources(), Retry(max_attempts=2), Account(lost=5), lambda update, account: told.append(account)
+    )
+    assert told[-1].lost == 6
 
 
 def test_a_lost_worker_is_replaced_by_a_newer_attempt(
