@@ -13,14 +13,14 @@ ROOMS = {
     "base": (),
     "spec": ("base",),
     "storage": ("base",),
-    "services": ("storage", "base"),
-    "tracking": ("storage", "base"),
+    "services": ("base",),
+    "tracking": ("base",),
     "workers": ("tracking", "storage", "spec", "base"),
     "ledger": ("workers", "spec", "base"),
     "cluster": ("services", "tracking", "spec", "base"),
     "registry": ("ledger", "tracking", "spec", "base"),
     "sweep": ("ledger", "workers", "tracking", "spec", "base"),
-    "pages": ("ledger", "tracking", "services", "storage", "spec", "base"),
+    "pages": ("ledger", "tracking", "services", "spec", "base"),
 }
 """What each room of platform/ may import. None comes before one that it imports, so there is no circle."""
 OF_WORKERS = {"ledger": {"account"}}

@@ -2,9 +2,10 @@
 
 import json
 import logging
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from .whole_file import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -24,12 +25,7 @@ class Outcome:
 
 def write_outcome(directory: Path, outcome: Outcome) -> None:
     """Put an outcome in the place of the one in a run's directory, at once and to last."""
-    partial = directory / f".{OUTCOME}.partial"
-    with partial.open("w") as file:
-        json.dump(asdict(outcome), file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(directory / OUTCOME)
+    write_whole(directory / OUTCOME, json.dumps(asdict(outcome), indent=1), durable=True)
 
 
 def read_outcome(directory: Path) -> Outcome | None:

@@ -3,10 +3,13 @@
 import json
 import os
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from PIL import Image
+
+from .whole_file import replace_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,12 +74,10 @@ class PictureReporter:
 
     def report(self, report: Report) -> None:
         """Put each picture in the place of the one of its name, at once: others may be reading that."""
-        partial = self._directory / f"picture.{os.getpid()}"
         for name, picture in report.pictures.items():
             path = self._directory / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            picture.save(partial, format="PNG")
-            partial.replace(path)
+            replace_whole(path, partial(picture.save, format="PNG"))
 
 
 class RecordingReporter:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...trainers.errors import UserError
-from ..storage.whole_file import write_whole
+from ...trainers.whole_file import write_whole
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -1,12 +1,12 @@
 """What is noted about the local services between two commands: `services.json` in the home folder."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ...trainers.errors import UserError
+from ...trainers.whole_file import write_whole
 from ..base.processes import ProcessIdentity
 
 FORMAT = 1
@@ -57,9 +57,4 @@ def write_records(home: Path, records: Mapping[str, ServiceRecord]) -> None:
         path.unlink(missing_ok=True)
         return
     content = {"format": FORMAT, "services": {name: asdict(record) for name, record in records.items()}}
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w") as file:
-        json.dump(content, file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_whole(path, json.dumps(content, indent=2), durable=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mlflow.tracking import MlflowClient
 
-from ..storage.whole_file import write_whole
+from ...trainers.whole_file import write_whole
 
 SENT = "artifacts.json"
 """Beside them: size and time of change of each file that was sent."""

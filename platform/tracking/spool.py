@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ...trainers.reporter import drop_torn_line
-from ..storage.whole_file import write_whole
+from ...trainers.whole_file import write_whole
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:

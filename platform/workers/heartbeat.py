@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..storage.whole_file import write_whole
+from ...trainers.whole_file import write_whole
 from .lease import Attempt
 from .retry import Failure, Kind
 

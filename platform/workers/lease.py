@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ...trainers.errors import FencedError
-from ..storage.whole_file import write_whole
+from ...trainers.whole_file import write_whole
 
 FILE = "lease.json"
 
