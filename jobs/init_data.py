@@ -1,17 +1,14 @@
 """A first spec for a user's own images, with the lists and class names that it needs beside them.
 
-`advseg data init` runs it as `python -m advseg.jobs.init_data FOLDER [--seed N]`. What is there already is kept.
+What is there already is kept.
 """
 
-import argparse
 import re
 import shlex
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import median_low
 
-from ..platform.base.exits import exit_status
 from ..trainers.data.survey import FoundClasses, Survey, draw_validation, find_classes, survey
 from ..trainers.errors import UserError
 
@@ -48,7 +45,8 @@ def init_data(folder: Path, seed: int) -> list[str]:
         with (folder / name).open("x", encoding="utf-8") as file:
             file.write(text)
     said += [f"{'written' if name in missing else 'kept   '}  {folder / name}" for name in contents]
-    return said
+    spec = shlex.quote(str(folder / SPEC))
+    return [*said, "next:", f"  advseg data check {spec}", f"  advseg train {spec}"]
 
 
 def _refuse_half_a_draw(folder: Path) -> None:
@@ -139,18 +137,3 @@ def _name(folder: Path) -> str:
     """The folder's name as the name of a job."""
     slug = re.sub("[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-")[:63]
     return slug if len(slug) > 1 else "my-images"
-
-
-def main(arguments: Sequence[str]) -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(prog="advseg data init", description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args(arguments)
-    print("\n".join(init_data(asked.folder, asked.seed)))
-    spec = shlex.quote(str(asked.folder / SPEC))
-    print(f"next:\n  advseg data check {spec}\n  advseg train {spec}")
-
-
-if __name__ == "__main__":
-    sys.exit(exit_status(lambda: main(sys.argv[1:])))

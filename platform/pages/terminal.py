@@ -1,5 +1,6 @@
 """Tables and lines for the terminal."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -12,37 +13,41 @@ from rich.text import Text
 
 from ..base.events import TrialUpdate, Verdict
 from ..ledger.rows import Row, beats
+from .shortened import Shortened
 from .sparkline import Scale, sparkline
 
 _STYLES = {"RUNNING": "cyan", "COMPLETE": "green", "PRUNED": "yellow", "FAIL": "red"}
+_HEADING = 8
+"""Characters of a line of a parameter's heading, where its name can be parted."""
 
 
 def progress_table(stage: str, updates: Sequence[TrialUpdate]) -> Table:
-    """Trials in the order in which they were heard of."""
+    """Trials in the order in which they were heard of, each on one line."""
     table, names = _trial_table(stage, [update.params for update in updates], justify="left")
     table.add_column("state")
     for update in updates:
         table.add_row(
-            update.key,
+            short(update.key, "/"),
             *(number(update.params.get(name)) for name in names),
             f"{update.step}/{update.steps}",
             percent(update.miou),
-            _state(update.state, update.reason),
+            _one_line(update.state, update.reason),
         )
     return table
 
 
-def trials_table(sweep: str, rows: Sequence[Row], scale: Scale) -> Table:
-    """Trials of a sweep in the order given, their curves on the sweep's scale."""
+def trials_table(sweep: str, rows: Sequence[Row], scale: Scale, *, whole: bool = False) -> Table:
+    """Trials of a sweep in the order given, their curves on the sweep's scale.
+
+    Each has one line, for which its reason is cut off, unless they are asked for whole.
+    """
     table, names = _trial_table(f"sweep {sweep}", [row.params for row in rows], justify="right")
     tried_again = any(row.account.attempts > 1 for row in rows)
-    table.add_column("curve")
+    table.add_column("curve", no_wrap=True)
     for heading in (*(["attempts"] if tried_again else []), "device\ntime"):
-        table.add_column(heading, justify="right")
-    table.box, table.padding = None, (0, 1, 0, 0)
-    for column in table.columns:
-        column.no_wrap = True
+        table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("state")
+    state = _state if whole else _one_line
     for row in rows:
         table.add_row(
             str(row.number),
@@ -52,7 +57,7 @@ def trials_table(sweep: str, rows: Sequence[Row], scale: Scale) -> Table:
             sparkline(row.curve, scale),
             *([str(row.account.attempts)] if tried_again else []),
             duration(row.account.device_seconds),
-            _state(row.state.name, row.reason),
+            state(row.state.name, row.reason),
         )
     return table
 
@@ -76,11 +81,11 @@ def _trial_table(
     title: str, params: Sequence[dict[str, float]], *, justify: Literal["left", "right"]
 ) -> tuple[Table, list[str]]:
     """An empty table of trials, whose own column is justified as asked, and the parameters that have columns."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
     names = sorted({name for each in params for name in each})
-    table.add_column("trial", justify=justify)
-    for heading in (*(short(name) for name in names), "step", "mIoU"):
-        table.add_column(heading, justify="right")
+    table.add_column("trial", justify=justify, no_wrap=True)
+    for heading in (*(folded(short(name)) for name in names), "step", "mIoU"):
+        table.add_column(heading, justify="right", no_wrap=True)
     return table, names
 
 
@@ -111,9 +116,19 @@ def verdict_text(verdict: Verdict) -> str:
     return "\n".join(lines)
 
 
-def short(name: str) -> str:
-    """The last part of a dotted key."""
-    return name.rpartition(".")[2]
+def short(name: str, mark: str = ".") -> str:
+    """The last part of a key whose parts a mark separates."""
+    return name.rpartition(mark)[2]
+
+
+def folded(name: str) -> str:
+    """A name on several lines, parted after underscores."""
+    lines = [""]
+    for part in re.findall("[^_]*_*", name)[:-1]:
+        if lines[-1] and len(lines[-1] + part) > _HEADING:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def number(value: float | None) -> str:
@@ -132,12 +147,21 @@ def duration(seconds: float) -> str:
     return f"{whole} s" if whole < 60 else f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
-def states(rows: Sequence[Row]) -> str:
+def state_counts(rows: Sequence[Row]) -> dict[str, int]:
     """How many trials are in which state."""
-    counts = sorted(Counter(row.state for row in rows).items())
-    return ", ".join(f"{count} {state.name}" for state, count in counts) or "none"
+    return {state.name: count for state, count in sorted(Counter(row.state for row in rows).items())}
+
+
+def states(rows: Sequence[Row]) -> str:
+    """The same in words."""
+    return ", ".join(f"{count} {state}" for state, count in state_counts(rows).items()) or "none"
 
 
 def _state(state: str, reason: str) -> Text:
     """A state in its colour. A reason is an error's own words, in which brackets are no markup."""
-    return Text.assemble((state, _STYLES.get(state, "")), f" {reason}")
+    return Text.assemble((state, _STYLES.get(state, "")), f" {reason}" if reason else "")
+
+
+def _one_line(state: str, reason: str) -> Shortened:
+    """The same, of whose reason no more is shown than a line has room for."""
+    return Shortened(_state(state, " ".join(reason.split())), least=len(state) + 1)

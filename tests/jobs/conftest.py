@@ -53,10 +53,12 @@ def spec(document: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="session")
 def model(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model of that training."""
-    from advseg.jobs.train import main
+    from advseg.jobs.train import train
+    from advseg.platform.spec.spec_file import load_spec
+    from advseg.trainers.reporter import Reporters
 
     folder = tmp_path_factory.mktemp("run")
-    main([str(spec), "--to", str(folder)])
+    train(load_spec(spec), folder, Reporters())
     return folder / "model"
 
 
@@ -72,9 +74,6 @@ def advseg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str | Path) -> tuple[int, str, str]:
-        # runpy warns of a module that is imported already; in a process of its own it is not.
-        for name in [name for name in sys.modules if name.startswith("advseg.jobs.")]:
-            monkeypatch.delitem(sys.modules, name)
         monkeypatch.setattr(sys, "argv", ["advseg", *map(str, arguments)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as caught:

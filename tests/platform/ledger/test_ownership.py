@@ -20,8 +20,9 @@ from sqlalchemy import Engine, event
 from sqlalchemy.exc import OperationalError
 
 from advseg.platform.base.keys import JOB
+from advseg.platform.ledger import ownership
 from advseg.platform.ledger.database import OWNERS, reading
-from advseg.platform.ledger.ledger import Ledger, ownership, read_rows
+from advseg.platform.ledger.ledger import Ledger, read_rows
 from advseg.platform.ledger.ownership import PATIENCE_S, Owner, Ownership, claim, fence
 from advseg.platform.spec.spec import Spec
 from advseg.platform.workers.account import Account
@@ -119,7 +120,7 @@ class TestClaim:
             claim(engine, study_id, "probe", HERE, poll_s=0.02)
         assert str(caught.value) == (
             f"sweep probe is owned by job probe-7, process {os.getpid()} on {socket.gethostname()}, which is alive: "
-            f"follow it, or stop it by `advseg stop probe-7`"
+            f"follow it, or stop it by `advseg job stop probe-7`"
         )
 
     def test_is_refused_also_by_an_owner_on_another_machine_and_outside_of_a_job(

@@ -67,7 +67,7 @@ def test_a_failed_job_shows_the_end_of_its_log() -> None:
 
 
 def test_an_unknown_job_is_refused() -> None:
-    with pytest.raises(UserError, match="there is no job unknown; `advseg status` lists the jobs"):
+    with pytest.raises(UserError, match="there is no job unknown; `advseg job list` lists the jobs"):
         followed(FakeJobs("", JobStatus.FAILED), "unknown")
 
 
