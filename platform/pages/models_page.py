@@ -54,10 +54,10 @@ def print_card(description: str, card: Card) -> None:
         "discriminator": "yes" if card.discriminator else "none",
         "classes": ", ".join(card.classes),
     }
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for name, value in (lines | {name: f"{value:.4g}" for name, value in card.metrics.items()}).items():
-        table.add_row(name, Text(str(value), overflow="fold"))
-    Console().print(table)
+    lines |= {name: f"{value:.4g}" for name, value in card.metrics.items()}
+    width = max(map(len, lines))
+    for name, value in lines.items():
+        Console().print(f"{name:<{width}}  {value}", soft_wrap=True, markup=False, highlight=False)
 
 
 def card_json(description: str, card: Card) -> dict[str, Any]:

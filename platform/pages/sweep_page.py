@@ -24,16 +24,19 @@ _WIDE, _NARROW, _AMPLE = 16, 8, 100
 def print_sweep(storage: Path, sweep: str, ledger: str | None = None, *, whole: bool = False) -> None:
     """Trials best first, the best against the supervised baseline, what decides the mean IoU, and totals.
 
-    `whole` prints all trials with all that is known of why they ended. Raises UserError if there is no such sweep.
+    `whole` prints all trials, and why they ended in full. Raises UserError if there is no such sweep.
     """
     console = Console()
     rows = best_first(read_rows(storage, sweep, ledger))
     shown = rows if whole else rows[:SHOWN]
     scale = scale_of((row.curve for row in rows), _WIDE if console.width >= _AMPLE else _NARROW)
-    table = trials_table(sweep, shown, scale, whole=whole)
+    table = trials_table(sweep, shown, scale)
     console_for(table).print(table)
     if len(shown) < len(rows):
         console.print(f"and {len(rows) - len(shown)} more trials: --all prints them too")
+    for row in rows if whole else ():
+        if row.reason:
+            console.print(reason_line(row), soft_wrap=True, markup=False, highlight=False)
     console.print(verdict_line(best_row(rows), baseline_miou(storage, sweep)), soft_wrap=True)
     console.print(importance_table(shares) if (shares := importances(rows)) else NO_IMPORTANCE)
     console.print(totals_line(rows), soft_wrap=True)
@@ -90,6 +93,11 @@ def verdict_line(best: Row | None, baseline: float | None) -> str:
         f"best trial {best.number} with mIoU {best.value:.1f} {word} the supervised baseline "
         f"with {baseline:.1f} ({best.value - baseline:+.1f})"
     )
+
+
+def reason_line(row: Row) -> str:
+    """Why a trial ended, in a line."""
+    return f"trial {row.number}: {row.state.name}, {' '.join(row.reason.split())}"
 
 
 def totals_line(rows: Sequence[Row]) -> str:

@@ -31,23 +31,19 @@ def progress_table(stage: str, updates: Sequence[TrialUpdate]) -> Table:
             *(number(update.params.get(name)) for name in names),
             f"{update.step}/{update.steps}",
             percent(update.miou),
-            _one_line(update.state, update.reason),
+            _state(update.state, update.reason),
         )
     return table
 
 
-def trials_table(sweep: str, rows: Sequence[Row], scale: Scale, *, whole: bool = False) -> Table:
-    """Trials of a sweep in the order given, their curves on the sweep's scale.
-
-    Each has one line, for which its reason is cut off, unless they are asked for whole.
-    """
+def trials_table(sweep: str, rows: Sequence[Row], scale: Scale) -> Table:
+    """Trials of a sweep in the order given, each on one line, their curves on the sweep's scale."""
     table, names = _trial_table(f"sweep {sweep}", [row.params for row in rows], justify="right")
     tried_again = any(row.account.attempts > 1 for row in rows)
     table.add_column("curve", no_wrap=True)
     for heading in (*(["attempts"] if tried_again else []), "device\ntime"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("state")
-    state = _state if whole else _one_line
     for row in rows:
         table.add_row(
             str(row.number),
@@ -57,7 +53,7 @@ def trials_table(sweep: str, rows: Sequence[Row], scale: Scale, *, whole: bool =
             sparkline(row.curve, scale),
             *([str(row.account.attempts)] if tried_again else []),
             duration(row.account.device_seconds),
-            state(row.state.name, row.reason),
+            _state(row.state.name, row.reason),
         )
     return table
 
@@ -157,11 +153,7 @@ def states(rows: Sequence[Row]) -> str:
     return ", ".join(f"{count} {state}" for state, count in state_counts(rows).items()) or "none"
 
 
-def _state(state: str, reason: str) -> Text:
-    """A state in its colour. A reason is an error's own words, in which brackets are no markup."""
-    return Text.assemble((state, _STYLES.get(state, "")), f" {reason}" if reason else "")
-
-
-def _one_line(state: str, reason: str) -> Shortened:
-    """The same, of whose reason no more is shown than a line has room for."""
-    return Shortened(_state(state, " ".join(reason.split())), least=len(state) + 1)
+def _state(state: str, reason: str) -> Shortened:
+    """A state in its colour, and as much of the reason as a line has room for, in which brackets are no markup."""
+    words = Text(" ").join([Text(state, _STYLES.get(state, "")), *map(Text, reason.split())])
+    return Shortened(words, least=len(state) + 1)

@@ -7,7 +7,7 @@ import pytest
 
 from advseg.platform.cluster.package import PACKAGES, copy_package
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
