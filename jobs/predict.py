@@ -55,6 +55,8 @@ def read_scene(path: Path) -> np.ndarray:
 
 def load_model(path: Path) -> Model:
     """The model in a directory. Raises UserError for what is no model."""
+    if not path.exists():
+        raise UserError(f"model {path} does not exist: name a folder, or a registered model, as in shapes@champion")
     try:
         return load(path)
     except ValueError as error:

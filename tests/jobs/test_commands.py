@@ -228,7 +228,8 @@ class TestShapes:
 
 class TestPredict:
     def test_with_what_is_no_model(self, advseg: Command, shapes: Path, tmp_path: Path) -> None:
-        assert "MANIFEST.json" in mistake(advseg("predict", "nowhere", shapes / "JPEGImages", "--to", "to"))
+        missing = mistake(advseg("predict", "nowhere", shapes / "JPEGImages", "--to", "to"))
+        assert missing.startswith("model nowhere does not exist: name a folder, or a registered model")
         (tmp_path / "file").touch()
         assert "MANIFEST.json" in mistake(advseg("predict", "file", shapes / "JPEGImages", "--to", "to"))
 

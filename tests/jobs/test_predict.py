@@ -99,7 +99,7 @@ class TestModel:
     def test_that_is_none_is_refused(self, tmp_path: Path, model: Path) -> None:
         file = tmp_path / "file"
         file.touch()
-        for path in (tmp_path / "nowhere", tmp_path, file, model.parent / "checkpoints" / "step-00000004"):
+        for path in (tmp_path, file, model.parent / "checkpoints" / "step-00000004"):
             with pytest.raises(UserError, match="pull or train the model again"):
                 load_model(path)
 
