@@ -51,12 +51,12 @@ def first_step(spec: Path, name: str, home: Path) -> dict[str, float]:
     metrics = home / "runs" / name / "0" / "metrics.jsonl"
     while not (metrics.exists() and metrics.read_text().endswith("\n")):
         if time.time() - begun > PATIENCE_S:
-            sys.exit(f"error: job {name} made no step in {PATIENCE_S} s: see `advseg follow` and {home}")
+            sys.exit(f"error: job {name} made no step in {PATIENCE_S} s: see `advseg job follow` and {home}")
         time.sleep(0.1)
     seconds |= births(begun, home)
     reported = json.loads(metrics.read_text().splitlines()[0])["timestamp"] / 1e3
     # What a job does at its end would slow the start of the next.
-    advseg("stop", f"{name}-1")
+    advseg("job", "stop", f"{name}-1")
     return {**seconds, "the first step and its report are done": reported - begun}
 
 

@@ -1,12 +1,10 @@
 """A model's figures on the validation images of a dataset: a table, one JSON of results, a confusion matrix picture.
 
-`advseg evaluate` runs it as `python -m advseg.jobs.evaluate MODEL SPEC [--set KEY=VALUE] [--to DIR]`. The spec says
-where the dataset lies and, in `trainer.evaluation`, how images are read; model and normalisation are the folder's own.
+The spec says where the dataset lies and, in `trainer.evaluation`, how images are read; model and normalisation are the
+folder's own.
 """
 
-import argparse
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,10 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..models.bundle import Card
-from ..platform.base.exits import exit_status
-from ..platform.base.home import find_home
 from ..platform.spec.spec import Spec
-from ..platform.spec.spec_file import load_spec
 from ..trainers.data.dataset import Dataset
 from ..trainers.data.opening import open_dataset
 from ..trainers.distributed import World
@@ -134,20 +129,7 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
 
 
-def main(arguments: Sequence[str]) -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(prog="advseg evaluate", description=__doc__)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("spec", type=Path)
-    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--to", type=Path, metavar="DIR")
-    asked = parser.parse_args(arguments)
-    spec = load_spec(asked.spec, asked.overrides)
-    folder = asked.to or find_home() / "evaluations" / spec.name / asked.model.resolve().name
-    results = evaluate_model(asked.model, spec, folder)
+def print_results(results: dict[str, Any], folder: Path) -> None:
+    """The figures of each class, the headline, and where the results lie."""
     Console().print(results_table(results))
     print(f"{headline(results)}; {RESULTS} and {PICTURE} in {folder}")
-
-
-if __name__ == "__main__":
-    sys.exit(exit_status(lambda: main(sys.argv[1:])))

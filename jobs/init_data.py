@@ -1,17 +1,14 @@
 """A first spec for a user's own images, with the lists and class names that it needs beside them.
 
-`advseg data init` runs it as `python -m advseg.jobs.init_data FOLDER [--seed N]`. What is there already is kept.
+What is there already is kept.
 """
 
-import argparse
 import re
 import shlex
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import median_low
 
-from ..platform.base.exits import exit_status
 from ..trainers.data.survey import FoundClasses, Survey, draw_validation, find_classes, survey
 from ..trainers.errors import UserError
 
@@ -48,7 +45,8 @@ def init_data(folder: Path, seed: int) -> list[str]:
         with (folder / name).open("x", encoding="utf-8") as file:
             file.write(text)
     said += [f"{'written' if name in missing else 'kept   '}  {folder / name}" for name in contents]
-    return said
+    spec = shlex.quote(str(folder / SPEC))
+    return [*said, "next:", f"  advseg data check {spec}", f"  advseg train {spec}"]
 
 
 def _refuse_half_a_draw(folder: Path) -> None:
@@ -79,8 +77,8 @@ def _list_text(ids: Iterable[str]) -> str:
 def _spec_text(folder: Path, found: Survey) -> str:
     if found.unlabelled or (folder / "unlabelled.txt").exists():
         unlabelled = "unlabelled # unlabelled.txt: images without masks"
-        knobs = f"""\
-  # The method's weights and threshold, here the paper's. A job `sweep` finds better ones for your images.
+        method = f"""\
+  # The weights and threshold, here the paper's. A job `sweep` finds better ones for your images.
   lambda_adv: 0.01
   lambda_semi_adv: 0.001
   lambda_semi: 0.1
@@ -88,8 +86,8 @@ def _spec_text(folder: Path, found: Survey) -> str:
   semi_start: {_STEPS // 4} # until then nothing is learnt from unlabelled pixels"""
     else:
         unlabelled = "null # there were no images without masks"
-        knobs = """\
-  # The method's weights. Two need unlabelled images and are 0, as there are none: with as many as you can get,
+        method = """\
+  # The weights. Two need unlabelled images and are 0, as there are none: with as many as you can get,
   # name their list above and take the paper's 0.001 and 0.1.
   lambda_adv: 0.01
   lambda_semi_adv: 0
@@ -116,16 +114,19 @@ dataset:
   validation: val # val.txt: a fifth of the images with masks
 
 model: {{architecture: compact, width: 32}} # trains on a CPU; deeplab_v2_resnet101 wants a GPU
-discriminator: {{widths: [16, 32, 64], classifier: dense}}
+
+method:
+  name: adversarial
+{method}
+  discriminator: {{widths: [16, 32, 64], classifier: dense}}
+  discriminator_optimizer: {{name: adam, lr: 2e-4}}
 
 trainer:
   steps: {_STEPS}
   batch_size: 8
   evaluate_every: {_STEPS // 10}{resize}
-{knobs}
   segmenter_optimizer: {{name: adamw, lr: 3e-3, betas: [0.9, 0.999], weight_decay: 0.01}}
   head_lr_factor: 1
-  discriminator_optimizer: {{name: adam, lr: 2e-4}}
   augmentation:
     crop: {crop} # height and width; larger sees more at once and takes longer
     scale: [0.75, 1.5]
@@ -139,18 +140,3 @@ def _name(folder: Path) -> str:
     """The folder's name as the name of a job."""
     slug = re.sub("[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-")[:63]
     return slug if len(slug) > 1 else "my-images"
-
-
-def main(arguments: Sequence[str]) -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(prog="advseg data init", description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args(arguments)
-    print("\n".join(init_data(asked.folder, asked.seed)))
-    spec = shlex.quote(str(asked.folder / SPEC))
-    print(f"next:\n  advseg data check {spec}\n  advseg train {spec}")
-
-
-if __name__ == "__main__":
-    sys.exit(exit_status(lambda: main(sys.argv[1:])))

@@ -1,15 +1,9 @@
-"""A spec's dataset decoded once into a folder that `dataset.pack` names, for trainings to read without decoding.
+"""A spec's dataset decoded once into a folder that `dataset.pack` names, for trainings to read without decoding."""
 
-`advseg data pack` runs it as `python -m advseg.jobs.pack_data SPEC DIR [--set KEY=VALUE]`.
-"""
-
-import argparse
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..platform.base.exits import exit_status
 from ..platform.spec.spec_file import load_spec
 from ..trainers.data.dataset import Dataset, DatasetError, DatasetSettings
 from ..trainers.data.opening import open_dataset
@@ -18,6 +12,14 @@ from ..trainers.data.packing import gigabytes, write_pack
 from ..trainers.errors import UserError
 
 _REMEDY = "name another folder, or remove it"
+
+
+def pack_data(path: Path, overrides: Sequence[str], folder: Path) -> list[str]:
+    """Pack the dataset of a spec file into a folder; return what there is to say. Raises UserError as `pack` does."""
+    # The spec may name the pack that is to be written.
+    spec = load_spec(path, [*overrides, "dataset.pack=null"])
+    folder = folder.resolve()
+    return [pack(spec.dataset, folder), "read them by", f"  --set dataset.pack={shlex.quote(str(folder))}"]
 
 
 def pack(settings: DatasetSettings, folder: Path) -> str:
@@ -59,21 +61,3 @@ def _is_whole(folder: Path) -> bool:
 
 def _images(dataset: Dataset) -> int:
     return sum(map(len, dataset.parts.values()))
-
-
-def main(arguments: Sequence[str]) -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(prog="advseg data pack", description=__doc__)
-    parser.add_argument("spec", type=Path)
-    parser.add_argument("folder", type=Path, metavar="DIR")
-    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
-    asked = parser.parse_args(arguments)
-    # The spec may name the pack that is to be written.
-    spec = load_spec(asked.spec, [*asked.overrides, "dataset.pack=null"])
-    folder = asked.folder.resolve()
-    print(pack(spec.dataset, folder))
-    print(f"read them by\n  --set dataset.pack={shlex.quote(str(folder))}")
-
-
-if __name__ == "__main__":
-    sys.exit(exit_status(lambda: main(sys.argv[1:])))

@@ -88,14 +88,14 @@ def tables() -> Mapping[str, Table]:
         ),
         "lambda-adv": Table(
             title="weight of the adversarial loss, PASCAL VOC 2012 val, all labels",
-            rows=tuple(_sweep("voc_full", "adversarial", "trainer.lambda_adv", LAMBDA_ADV)),
+            rows=tuple(_sweep("voc_full", "adversarial", "method.lambda_adv", LAMBDA_ADV)),
         ),
         "lambda-semi": Table(
-            title="weight of the self-taught loss, PASCAL VOC 2012 val, 1/8 of the labels",
-            rows=tuple(_sweep("voc_1_8", "semi", "trainer.lambda_semi", LAMBDA_SEMI)),
+            title="weight of the pseudo-label loss, PASCAL VOC 2012 val, 1/8 of the labels",
+            rows=tuple(_sweep("voc_1_8", "semi", "method.lambda_semi", LAMBDA_SEMI)),
         ),
         "threshold": Table(
             title="confidence threshold, PASCAL VOC 2012 val, 1/8 of the labels",
-            rows=tuple(_sweep("voc_1_8", "semi", "trainer.threshold", THRESHOLD)),
+            rows=tuple(_sweep("voc_1_8", "semi", "method.threshold", THRESHOLD)),
         ),
     }

@@ -1,14 +1,8 @@
-"""One picture to look at: images, their truth, the predictions of several models, and a discriminator's confidence.
+"""One picture to look at: images, their truth, the predictions of several models, and a discriminator's confidence."""
 
-`advseg picture` runs it as `python -m advseg.jobs.picture OUT --images DIR --truth DIR --model NAME=DIR ...`.
-"""
-
-import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..platform.base.exits import exit_status
 from ..trainers.data.images import read_mask
 from ..trainers.errors import UserError
 from ..trainers.pictures.panels import colour, compose, heat
@@ -40,25 +34,14 @@ def picture(out: Path, images: Sequence[Path], truth: Path, models: Mapping[str,
     compose(titles, rows).save(out, format="PNG")
 
 
-def main(arguments: Sequence[str]) -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(prog="advseg picture", description=__doc__)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--images", type=Path, action="append", required=True)
-    parser.add_argument("--truth", type=Path, required=True)
-    parser.add_argument("--model", dest="models", action="append", required=True, metavar="NAME=DIR")
-    asked = parser.parse_args(arguments)
-    models = {}
-    for model in asked.models:
+def named_models(models: Sequence[str]) -> dict[str, Path]:
+    """Folders of models by the names that they have in a picture, of words of the form NAME=DIR. Raises UserError."""
+    named: dict[str, Path] = {}
+    for model in models:
         name, equals, path = model.partition("=")
         if not (name and equals and path):
             raise UserError(f"--model {model} must have the form NAME=DIR")
-        if name in models:
+        if name in named:
             raise UserError(f"--model {model} names a second model {name}: give each its own name")
-        models[name] = Path(path)
-    picture(asked.out, asked.images, asked.truth, models)
-    print(f"picture written to {asked.out}")
-
-
-if __name__ == "__main__":
-    sys.exit(exit_status(lambda: main(sys.argv[1:])))
+        named[name] = Path(path)
+    return named

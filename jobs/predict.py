@@ -1,17 +1,11 @@
-"""Predictions of a model on images, as palette PNGs of class ids.
+"""Predictions of a model on images, as palette PNGs of class ids."""
 
-`advseg predict` runs it as `python -m advseg.jobs.predict MODEL IMAGE... --to DIR`.
-"""
-
-import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ..models.bundle import Model, load
-from ..platform.base.exits import exit_status
 from ..trainers.data.images import read_image, write_mask
 from ..trainers.data.lists import has_image_suffix
 from ..trainers.errors import UserError
@@ -61,6 +55,8 @@ def read_scene(path: Path) -> np.ndarray:
 
 def load_model(path: Path) -> Model:
     """The model in a directory. Raises UserError for what is no model."""
+    if not path.exists():
+        raise UserError(f"model {path} does not exist: name a folder, or a registered model, as in shapes@champion")
     try:
         return load(path)
     except ValueError as error:
@@ -80,18 +76,3 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     if not files:
         raise UserError(f"no PNG or JPEG images in {', '.join(map(str, paths))}: name images or a folder of them")
     return list(dict.fromkeys(files))
-
-
-def main(arguments: Sequence[str]) -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(prog="advseg predict", description=__doc__)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("images", type=Path, nargs="+")
-    parser.add_argument("--to", type=Path, required=True)
-    asked = parser.parse_args(arguments)
-    written = predict(asked.model, asked.images, asked.to)
-    print(f"{len(written)} masks written to {asked.to}")
-
-
-if __name__ == "__main__":
-    sys.exit(exit_status(lambda: main(sys.argv[1:])))

@@ -1,23 +1,21 @@
-"""A table of the paper: trains its rows, several seeds each, and prints our figures beside the published ones.
+"""A table of the paper: trains its rows, several seeds each, and gives our figures beside the published ones.
 
-`advseg reproduce` runs it as `python -m advseg.jobs.reproduce TABLE [ROW...]`. The same command again goes on where it
-stopped.
+Asked again it goes on where it stopped.
 """
 
-import argparse
-import sys
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table as Page
 
-from ..platform.base.exits import exit_status
 from ..platform.base.home import find_home
-from ..platform.pages.paired import MAX_PAIRS, paired_difference
+from ..platform.pages.paired import MAX_PAIRS, Difference, paired_difference
 from ..platform.spec.spec import Spec
 from ..platform.spec.spec_file import SpecError, load_spec
 from ..trainers.data.shapes import ShapesSettings, write_shapes
@@ -42,8 +40,60 @@ class Run:
     folder: Path
 
 
-def reproduce(table: Table, runs: Sequence[Run], processes: int, console: Console) -> None:
-    """Train what is not trained yet, and print the table."""
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A row of the table with so many labels: our mean IoU in percent beside the published one."""
+
+    labels: str
+    row: Row
+    miou: tuple[float, ...]
+    """Of each seed."""
+    mean: Difference
+    gain: Difference | None
+    """Over the supervised row of the same labels, paired by seed; None for that row itself, and without one."""
+    published_gain: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproduction:
+    """A table that was trained."""
+
+    title: str
+    lines: Sequence[Line]
+
+
+def reproduce(
+    name: str,
+    rows: Sequence[str],
+    *,
+    on: Literal["paper", "shapes"],
+    seeds: int | None,
+    processes: int,
+    overrides: Sequence[str],
+    console: Console,
+) -> Reproduction:
+    """Train what is not trained yet of a table, or of some of its rows, and say so on a console.
+
+    Raises UserError, before anything is trained, for what there is not and for what is missing.
+    """
+    table = _chosen(name, rows)
+    if seeds is None:
+        seeds = 3 if on == "shapes" else 1
+    for option, value, most in (("--seeds", seeds, MAX_PAIRS), ("--processes", processes, 64)):
+        if not 1 <= value <= most:
+            raise UserError(f"{option} must be in [1, {most}], but is {value}")
+    if on == "shapes":
+        runs = list(shapes_runs(table, name, seeds, overrides, find_home()))
+        title = f"{table.title}: ours on shapes"
+    else:
+        runs = list(paper_runs(table, name, seeds, overrides, find_home()))
+        title = table.title
+    train_missing(runs, processes, console)
+    return Reproduction(title=title, lines=lines_of(runs, {run.folder: _miou(run) or 0.0 for run in runs}))
+
+
+def train_missing(runs: Sequence[Run], processes: int, console: Console) -> None:
+    """Train what is not trained yet, several at a time."""
     missing = [run for run in runs if _miou(run) is None]
     console.print(f"{len(runs)} trainings, of which {len(runs) - len(missing)} are done")
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
@@ -52,7 +102,6 @@ def reproduce(table: Table, runs: Sequence[Run], processes: int, console: Consol
             done.result()
             run = waiting[done]
             console.print(f"{run.labels}  {run.row.name}  seed {run.seed}: mIoU {_miou(run):.1f}", soft_wrap=True)
-    console.print(page(table.title, runs, {run.folder: _miou(run) or 0.0 for run in runs}))
 
 
 def _miou(run: Run) -> float | None:
@@ -61,32 +110,67 @@ def _miou(run: Run) -> float | None:
     return outcome.metrics["val/miou"] if outcome and outcome.step == run.spec.trainer.steps else None
 
 
-def page(title: str, runs: Sequence[Run], miou: Mapping[Path, float]) -> Page:
-    """The table for the terminal: a line for each row and number of labels. Gains are over the supervised row."""
-    lines: dict[tuple[str, Row], list[float]] = {}
+def lines_of(runs: Sequence[Run], miou: Mapping[Path, float]) -> list[Line]:
+    """A line for each row and number of labels."""
+    found: dict[tuple[str, Row], list[float]] = {}
     for run in runs:
-        lines.setdefault((run.labels, run.row), []).append(miou[run.folder])
-    supervised = {(labels, row.spec): row for labels, row in lines if row.variant == "supervised"}
-    table = Page("labels", title=title, title_justify="left")
-    table.add_column("row", no_wrap=True)
-    for heading in ("mIoU", "gain", "published", "published gain"):
-        table.add_column(heading, justify="right")
-    for (labels, row), ours in lines.items():
-        gain = published_gain = ""
+        found.setdefault((run.labels, run.row), []).append(miou[run.folder])
+    supervised = {(labels, row.spec): row for labels, row in found if row.variant == "supervised"}
+    lines = []
+    for (labels, row), ours in found.items():
         base = supervised.get((labels, row.spec), row)
-        if base is not row:
-            gain = _interval(ours, lines[labels, base], sign="+")
-            published_gain = f"{row.published - base.published:+.1f}"
-        mean = _interval(ours, [0.0] * len(ours), sign="")
-        table.add_row(labels, row.name, mean, gain, f"{row.published:.1f}", published_gain)
+        compared = base is not row
+        lines.append(
+            Line(
+                labels=labels,
+                row=row,
+                miou=tuple(ours),
+                mean=_difference(ours, [0.0] * len(ours)),
+                gain=_difference(ours, found[labels, base]) if compared else None,
+                published_gain=row.published - base.published if compared else None,
+            )
+        )
+    return lines
+
+
+def _difference(ours: Sequence[float], theirs: Sequence[float]) -> Difference:
+    """The mean difference of pairs with its 95 % confidence interval, which of a single pair is not known."""
+    return paired_difference(ours, theirs) if len(ours) > 1 else Difference(ours[0] - theirs[0], math.nan)
+
+
+def page(reproduction: Reproduction) -> Page:
+    """The table for the terminal."""
+    table = Page(title=reproduction.title, title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for heading in ("labels", "row"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("mIoU", "gain", "published", "published\ngain"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for line in reproduction.lines:
+        gain = "" if line.gain is None else _interval(line.gain, sign="+")
+        published_gain = "" if line.published_gain is None else f"{line.published_gain:+.1f}"
+        mean = _interval(line.mean, sign="")
+        table.add_row(line.labels, line.row.name, mean, gain, f"{line.row.published:.1f}", published_gain)
     return table
 
 
-def _interval(ours: Sequence[float], theirs: Sequence[float], *, sign: str) -> str:
-    """The mean difference of pairs with its 95 % confidence interval, which a single pair has not."""
-    if len(ours) == 1:
-        return f"{ours[0] - theirs[0]:{sign}.1f}"
-    difference = paired_difference(ours, theirs)
+def line_json(line: Line) -> dict[str, Any]:
+    """A line of the table; mean IoU is in percent, a gain in points of it, an interval half the width of 95 %."""
+    return {
+        "labels": line.labels,
+        "row": line.row.name,
+        "miou": line.miou,
+        "mean_miou": line.mean.mean,
+        "miou_half_width": line.mean.half_width,
+        "gain": line.gain.mean if line.gain else None,
+        "gain_half_width": line.gain.half_width if line.gain else None,
+        "published_miou": line.row.published,
+        "published_gain": line.published_gain,
+    }
+
+
+def _interval(difference: Difference, *, sign: str) -> str:
+    if math.isnan(difference.half_width):
+        return f"{difference.mean:{sign}.1f}"
     return f"{difference.mean:{sign}.1f} ± {difference.half_width:.1f}"
 
 
@@ -113,7 +197,7 @@ def shapes_runs(table: Table, name: str, seeds: int, overrides: Sequence[str], h
     for row in table.rows:
         fractions = [count / POOL.labelled for count in table.label_counts] or [fraction_of(row.spec)]
         for fraction in fractions:
-            if fraction == 1 and row.variant in ("semi", "self-taught"):
+            if fraction == 1 and row.variant in ("semi", "pseudo-label"):
                 continue
             for seed in range(seeds):
                 settings = [f"dataset.root={root}", f"dataset.fraction={fraction}", *overrides, *_seeded(seed)]
@@ -134,29 +218,6 @@ def _run(row: Row, spec: Spec, table: str, labels: str, seed: int, home: Path) -
     return Run(row=row, labels=labels, seed=seed, spec=spec, folder=folder)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(prog="advseg reproduce", description=__doc__)
-    parser.add_argument("table")
-    parser.add_argument("rows", nargs="*")
-    parser.add_argument("--on", choices=["paper", "shapes"], default="paper")
-    parser.add_argument("--seeds", type=int)
-    parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
-    asked = parser.parse_args(arguments)
-    table = _chosen(asked.table, asked.rows)
-    in_small = asked.on == "shapes"
-    seeds = (3 if in_small else 1) if asked.seeds is None else asked.seeds
-    for option, value, most in (("--seeds", seeds, MAX_PAIRS), ("--processes", asked.processes, 64)):
-        if not 1 <= value <= most:
-            raise UserError(f"{option} must be in [1, {most}], but is {value}")
-    runs_of = shapes_runs if in_small else paper_runs
-    runs = list(runs_of(table, asked.table, seeds, asked.overrides, find_home()))
-    if in_small:
-        table = replace(table, title=f"{table.title}: ours on shapes")
-    reproduce(table, runs, asked.processes, Console(highlight=False))
-
-
 def _chosen(name: str, rows: Sequence[str]) -> Table:
     """A table with the rows that were asked for, and the supervised ones that they are compared with."""
     if name not in tables():
@@ -169,7 +230,3 @@ def _chosen(name: str, rows: Sequence[str]) -> Table:
     specs = {known[row].spec for row in rows}
     compared = {row.name for row in table.rows if row.spec in specs and row.variant == "supervised"}
     return replace(table, rows=tuple(row for row in table.rows if not rows or row.name in {*rows, *compared}))
-
-
-if __name__ == "__main__":
-    sys.exit(exit_status(lambda: main(sys.argv[1:])))

@@ -1,21 +1,13 @@
-"""One training in this process, without Ray.
+"""One training in this process, without Ray. Running it again resumes."""
 
-`advseg train` runs it as `python -m advseg.jobs.train SPEC [--to DIR]`. Running it again resumes.
-"""
-
-import argparse
 import logging
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from ..platform.base.exits import exit_status
 from ..platform.base.home import find_home
 from ..platform.base.keys import directory_of, key_of
 from ..platform.spec.spec import Spec
-from ..platform.spec.spec_file import load_spec
 from ..platform.storage.weights import start_weights
 from ..trainers.data.opening import open_dataset
 from ..trainers.loop import Training
@@ -43,22 +35,12 @@ def train_beside_others(spec: Spec, folder: Path) -> None:
     train(spec, folder, Reporters())
 
 
-def main(arguments: Sequence[str]) -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(prog="advseg train", description=__doc__)
-    parser.add_argument("spec", type=Path)
-    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--to", type=Path, metavar="DIR")
-    asked = parser.parse_args(arguments)
+def train_and_tell(spec: Spec, folder: Path | None) -> None:
+    """`train` with its progress in the terminal; by default into the storage, as `<name>/local`."""
     logging.basicConfig(format="%(message)s")
     logging.getLogger("advseg").setLevel(logging.INFO)
-    spec = load_spec(asked.spec, asked.overrides)
-    folder = asked.to or directory_of(spec.storage or find_home() / "runs", key_of(spec.name, "local"))
+    folder = folder or directory_of(spec.storage or find_home() / "runs", key_of(spec.name, "local"))
     outcome = train(spec, folder, ConsoleReporter())
     if spec.profile and (folder / PHASES).exists():
         print(f"{(folder / PHASES).read_text()}trace of {STEPS} steps in {folder / TRACE}")
     print(f"mIoU {outcome.metrics['val/miou']:.1f} after {outcome.step} steps; model in {folder / 'model'}")
-
-
-if __name__ == "__main__":
-    sys.exit(exit_status(lambda: main(sys.argv[1:])))

@@ -100,12 +100,12 @@ def load(path: str | Path) -> Model:
     return Model(card=card, segmenter=segmenter.eval(), discriminator=discriminator)
 
 
-def read_card(path: Path) -> Card:
-    """The card of a model directory, all of whose files are verified.
+def read_card(path: Path, *, alone: bool = False) -> Card:
+    """The card of a model directory, all of whose files are verified, or if it is `alone` with its manifest, itself.
 
     Raises BrokenDirectoryError for a directory that is incomplete, was changed or is no model.
     """
-    verify_directory(path)
+    verify_directory(path, only=[CARD] if alone else None)
     if not (path / CARD).is_file():
         raise BrokenDirectoryError(f"{path} has no {CARD}: it holds something else than a model")
     return _card_from_json(json.loads((path / CARD).read_text()))

@@ -1,10 +1,15 @@
 import importlib.util
+import shutil
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
 
 # Tests are no package: their helper modules are loaded by path.
 _spec = importlib.util.spec_from_file_location("trees", Path(__file__).parent / "trees.py")
@@ -44,3 +49,28 @@ def voc_tree(tmp_path: Path) -> Path:
 def cityscapes_tree(tmp_path: Path) -> Path:
     """A Cityscapes folder of a few small images, of the splits train and val."""
     return trees.write_cityscapes(tmp_path / "cityscapes")
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database whose migrations, which take seconds, have run."""
+    from mlflow.tracking import MlflowClient
+
+    path = tmp_path_factory.mktemp("mlflow") / "template.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def client(migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "MlflowClient":
+    """An MLflow client with a database and artifacts of its own."""
+    import mlflow
+    from mlflow.tracking import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # Without a server, new experiments put their artifacts in the working folder.
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(migrated, tmp_path / "mlflow.db")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    mlflow.set_tracking_uri(uri)
+    return MlflowClient(uri)

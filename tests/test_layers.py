@@ -20,7 +20,7 @@ ROOMS = {
     "cluster": ("services", "tracking", "spec", "base"),
     "registry": ("ledger", "tracking", "spec", "base"),
     "sweep": ("ledger", "workers", "tracking", "spec", "base"),
-    "pages": ("ledger", "tracking", "services", "spec", "base"),
+    "pages": ("registry", "ledger", "tracking", "services", "spec", "base"),
 }
 """What each room of platform/ may import. None comes before one that it imports, so there is no circle."""
 OF_WORKERS = {"ledger": {"account"}}

@@ -10,9 +10,13 @@ EXTRA = ("boto3", "detect_secrets", "mlflow", "optuna", "plotly", "psutil", "ray
 
 
 def exit_status(work: Callable[[], object]) -> int:
-    """Run a command: 0 when it is done, 2 for a user's mistake, 130 when interrupted.
+    """Run a command and return its exit status, on which scripts can rely.
 
-    1 for a run that diverged or that another process took over.
+    - 0: it is done.
+    - 1: the job failed: a run that diverged or that another process took over; a job on the cluster, for who follows it
+      or waits for it, that failed or was stopped. A bug ends with 1, too, and a traceback.
+    - 2: a mistake of the user's, in the command line, a spec, a dataset, or what cannot be reached.
+    - 130: it was interrupted.
 
     What went wrong is one line on stderr. A file that cannot be read or written is the user's to mend.
     """

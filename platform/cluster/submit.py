@@ -3,20 +3,20 @@
 import hashlib
 import json
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 from ray.exceptions import AuthenticationError
-from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
+from ray.job_submission import JobDetails, JobSubmissionClient
 
 from ...trainers.errors import UserError
 from ..base.keys import JOB
 from ..services.connection import Services
 from ..spec.spec import Spec
 from ..tracking.git_state import git_state, write_git_state
+from .jobs import numbers_of
 from .package import CODE, code_digest, copy_package, package_folders
 
 SPEC_FILE = "spec.yaml"
@@ -32,7 +32,6 @@ RAY_TRAIN = {
 """How Ray Train is run."""
 _STOP_WAIT_S = 30
 """Seconds that a job has to end in order before it is killed."""
-_POLL_S = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,45 +103,27 @@ def submit(client: JobSubmissionClient, spec: Spec, services: Services, home: Pa
     return Submitted(id=id, is_new=True)
 
 
-def stop_job(client: JobSubmissionClient, id: str) -> None:
-    """Ask a job to stop and wait until it has. Raises UserError if it does not run."""
-    try:
-        if not is_active(client.get_job_status(id)):
-            raise UserError(f"job {id} has ended already")
-        client.stop_job(id)
-    except RuntimeError:
-        raise UserError(f"there is no job {id}; `advseg status` lists the jobs") from None
-    while is_active(client.get_job_status(id)):
-        time.sleep(_POLL_S)
-
-
 def choose_id(name: str, digest: str, known: Sequence[KnownJob]) -> tuple[str, bool]:
     """The submission id for a job, and whether it is a new one.
 
-    Ids are `<name>-<n>`, for Ray refuses one that was used. A running job of the same name and spec is
-    that job; one of the same name and another spec raises UserError.
+    A running job of the same name and spec is that job; one of the same name and another spec raises UserError.
     """
-    mine = [job for job in known if job.id.rpartition("-")[0] == name]
-    for job in mine:
-        if job.active and job.digest == digest:
-            return job.id, False
-        if job.active:
+    numbers = numbers_of(name, (job.id for job in known))
+    mine = {f"{name}-{number}" for number in numbers}
+    for job in known:
+        if job.id in mine and job.active:
+            if job.digest == digest:
+                return job.id, False
             raise UserError(
-                f"job {job.id} of this name runs with another spec: stop it by `advseg stop {job.id}` "
+                f"job {job.id} of this name runs with another spec: stop it by `advseg job stop {job.id}` "
                 f"or submit under another name, as in --set name={name}-2"
             )
-    numbers = [int(number) for job in mine if (number := job.id.rpartition("-")[2]).isdigit()]
-    return f"{name}-{max(numbers, default=0) + 1}", True
-
-
-def is_active(status: JobStatus) -> bool:
-    """Whether a job is still going on."""
-    return not status.is_terminal()
+    return f"{name}-{numbers[-1] + 1 if numbers else 1}", True
 
 
 def _known(job: JobDetails) -> KnownJob:
     return KnownJob(
         id=job.submission_id or "",
-        active=is_active(job.status),
+        active=not job.status.is_terminal(),
         digest=(job.metadata or {}).get(_SPEC_KEY, ""),
     )

@@ -175,7 +175,7 @@ def fenced(epoch: int) -> FencedError:
 
 
 def _owned(sweep: str, holder: Owner) -> str:
-    stop = f"`advseg stop {holder.job}`" if holder.job else "ending that process"
+    stop = f"`advseg job stop {holder.job}`" if holder.job else "ending that process"
     return f"sweep {sweep} is owned by {holder}, which is alive: follow it, or stop it by {stop}"
 
 

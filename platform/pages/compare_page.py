@@ -1,8 +1,9 @@
 """What `advseg compare` prints, and the page that it writes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -10,13 +11,15 @@ from rich.text import Text
 
 from .comparison import Comparison, Pair
 from .html_page import heading, link, note, page, paragraph, plot, table, write_page
-from .terminal import console_for
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 SHOWN = 8
-"""Runs that have columns in the terminal."""
+"""Runs that have columns in the terminal, if it is wide enough."""
+_KINDS = ("parameter", "metric")
+_FEWEST, _GAP, _NAMES = 2, 2, 40
+"""Runs that have columns however narrow the terminal is, what is between columns, and the width of their names."""
 CAVEAT = (
     "The interval is 95 % by Student's t over common steps, which depend on each other: it says how steady the "
     "difference was in these runs, not what another seed would give."
@@ -26,15 +29,17 @@ CAVEAT = (
 def print_comparison(comparison: Comparison, url: str | None) -> None:
     """Parameters that differ, metrics side by side, differences, and where the MLflow UI compares the same runs."""
     console = Console()
-    names = [run.name for run in comparison.runs][:SHOWN]
-    if comparison.params:
-        params = {name: [_text(value) for value in values] for name, values in comparison.params.items()}
-        _print("parameters that differ", ["parameter", *names], params)
-    console.print(equal_line(comparison), soft_wrap=True)
+    params = {name: [_text(value) for value in values] for name, values in comparison.params.items()}
     metrics = {name: [_number(value) for value in values] for name, values in comparison.metrics.items()}
-    _print("newest values", ["metric", *names], metrics)
-    if len(comparison.runs) > SHOWN:
-        console.print(f"and {len(comparison.runs) - SHOWN} more runs, which --html FILE shows", soft_wrap=True)
+    headings = [run.name for run in comparison.runs]
+    first, widths = column_widths(headings, {**params, **metrics}, console.width)
+    if params:
+        console.print(_table("parameters that differ", _KINDS[0], headings, params, first, widths))
+    console.print(equal_line(comparison), soft_wrap=True)
+    console.print(_table("newest values", _KINDS[1], headings, metrics, first, widths))
+    if len(comparison.runs) > len(widths):
+        more = len(comparison.runs) - len(widths)
+        console.print(f"and {more} more runs, which --html FILE and --json show", soft_wrap=True)
     for pair in comparison.pairs:
         console.print(pair_line(pair, comparison), soft_wrap=True, markup=False, highlight=False)
     console.print(CAVEAT, soft_wrap=True)
@@ -92,16 +97,84 @@ def pair_line(pair: Pair, comparison: Comparison) -> str:
     return f"{head} {pair.difference.mean:+.3g} ± {pair.difference.half_width:.2g} over {steps}; {ends}"
 
 
-def _print(title: str, headings: Sequence[str], rows: dict[str, list[str]]) -> None:
-    """A table of runs; cells of those that have no column are left out."""
-    shown = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for name in headings:
-        justify = "left" if name == headings[0] else "right"
-        shown.add_column(Text(name), justify=justify, overflow="fold", max_width=40)
+def column_widths(headings: Sequence[str], rows: Mapping[str, Sequence[str]], width: int) -> tuple[int, Sequence[int]]:
+    """The width of the names of rows, and of the column of each run that has one in so wide a terminal.
+
+    Columns are as wide as what they hold; where even the first two have no room, these share what there is.
+    """
+    first = min(max(map(len, (*_KINDS, *rows))), _NAMES)
+    room = width - first
+    natural = [
+        max(len(heading), *(len(cells[place]) for cells in rows.values())) for place, heading in enumerate(headings)
+    ]
+    count = 0
+    while count < min(len(natural), SHOWN) and sum(natural[: count + 1]) + _GAP * (count + 1) <= room:
+        count += 1
+    if count >= _FEWEST:
+        return first, natural[:count]
+    return first, [max(room // _FEWEST - _GAP, 1)] * _FEWEST
+
+
+def cut(text: str, width: int) -> str:
+    """A text without its middle if it is wider than that: values that differ often do so at their ends."""
+    if len(text) <= width:
+        return text
+    tail = (width - 1) // 2
+    return f"{text[: width - 1 - tail]}…{text[len(text) - tail :]}"
+
+
+def comparison_json(comparison: Comparison, url: str | None) -> dict[str, Any]:
+    """All that is printed of a comparison, and the runs whole. Values are in the metrics' own units."""
+    names = [run.name for run in comparison.runs]
+    return {
+        "metric": comparison.metric,
+        "runs": [
+            {
+                "name": run.name,
+                "mlflow_run": run.run_id,
+                "params": dict(run.params),
+                "metrics": dict(run.metrics),
+                "curve": [{"step": step, "value": run.curve[step]} for step in sorted(run.curve)],
+            }
+            for run in comparison.runs
+        ],
+        "differing_params": {name: dict(zip(names, values, strict=True)) for name, values in comparison.params.items()},
+        "equal_params": comparison.equal,
+        "differences": [
+            {
+                "name": pair.name,
+                "from": names[0],
+                "common_steps": pair.common,
+                "used_steps": pair.used,
+                "first": pair.first,
+                "last": pair.last,
+                **(asdict(pair.difference) if pair.difference else {"mean": None, "half_width": None}),
+            }
+            for pair in comparison.pairs
+        ],
+        "mlflow_url": url,
+    }
+
+
+def _table(
+    title: str,
+    kind: str,
+    headings: Sequence[str],
+    rows: Mapping[str, Sequence[str]],
+    first: int,
+    widths: Sequence[int],
+) -> Table:
+    """A table of runs, each row on one line; those that have no width have no column."""
+    shown = Table(title=title, title_justify="left", box=None, padding=(0, _GAP, 0, 0), pad_edge=False)
+    # A value is a user's own, in which brackets are no markup.
+    shown.add_column(kind, no_wrap=True, width=first)
+    for name, width in zip(headings, widths, strict=False):
+        shown.add_column(Text(cut(name, width)), justify="right", no_wrap=True, width=width)
     for name, cells in rows.items():
-        # A value is a user's own, in which brackets are no markup.
-        shown.add_row(*map(Text, (name, *cells[: len(headings) - 1])))
-    console_for(shown).print(shown)
+        shown.add_row(
+            Text(cut(name, first)), *(Text(cut(cell, width)) for cell, width in zip(cells, widths, strict=False))
+        )
+    return shown
 
 
 def _figure(comparison: Comparison) -> "Figure":

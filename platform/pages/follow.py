@@ -63,6 +63,11 @@ class Progress:
         return news
 
 
+def log_text(log: str) -> str:
+    """What a job printed, without the lines by which it tells those who follow it."""
+    return "".join(line for line in log.splitlines(keepends=True) if parse(line) is None)
+
+
 def follow(client: JobSubmissionClient, id: str, console: Console) -> JobStatus:
     """Show a job until it ends, and return how. KeyboardInterrupt leaves the job running."""
     progress = Progress()
@@ -101,7 +106,7 @@ async def _listen(client: JobSubmissionClient, id: str, progress: Progress, show
                     show(event)
         except RuntimeError as error:
             if "does not exist" in str(error):
-                raise UserError(f"there is no job {id}; `advseg status` lists the jobs") from None
+                raise UserError(f"there is no job {id}; `advseg job list` lists the jobs") from None
         status = client.get_job_status(id)
         if status.is_terminal():
             # What the stream may have missed.

@@ -1,14 +1,15 @@
-"""What `advseg status` prints."""
+"""What `advseg status` and `advseg job list` print."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from ..services.state import ServiceState, ServiceStatus
+from .shortened import Shortened
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails
@@ -28,11 +29,46 @@ def print_services(home: Path, services: Sequence[ServiceStatus]) -> None:
 
 
 def print_jobs(jobs: "Sequence[JobDetails]") -> None:
-    """The jobs of the cluster, newest first."""
+    """The jobs of the cluster, newest first, each on one line."""
     table = Table("job", "state", "detail", box=None)
-    for job in sorted(jobs, key=lambda job: job.start_time or 0, reverse=True):
-        if job.submission_id:
-            # A message can quote the job's log, in which brackets are no markup.
-            message = Text(" ".join((job.message or "").split())[:80])
-            table.add_row(job.submission_id, job.status.value, message)
+    for job in newest_first(jobs):
+        # A message can quote the job's log, in which brackets are no markup.
+        message = Text(" ".join((job.message or "").split()))
+        table.add_row(job.submission_id, job.status.value, Shortened(message))
     Console().print(table if table.rows else "no jobs yet")
+
+
+def newest_first(jobs: "Sequence[JobDetails]") -> "list[JobDetails]":
+    """The jobs that were submitted, by when they began."""
+    submitted = [job for job in jobs if job.submission_id]
+    return sorted(submitted, key=lambda job: job.start_time or 0, reverse=True)
+
+
+def services_json(home: Path, services: Sequence[ServiceStatus], jobs: "Sequence[JobDetails] | None") -> dict[str, Any]:
+    """What is printed of the services and of the jobs, which are None where the cluster does not run."""
+    return {
+        "home": str(home),
+        "services": [
+            {
+                "name": service.name,
+                "state": service.state.value,
+                "url": service.url,
+                "pid": service.pid,
+                "log": str(service.log),
+            }
+            for service in services
+        ],
+        "jobs": None if jobs is None else [job_json(job) for job in newest_first(jobs)],
+    }
+
+
+def job_json(job: "JobDetails") -> dict[str, Any]:
+    """What is known of a job; times are seconds since 1970."""
+    return {
+        "id": job.submission_id,
+        "name": (job.metadata or {}).get("name"),
+        "state": job.status.value,
+        "message": job.message,
+        "start_time": None if job.start_time is None else job.start_time / 1000,
+        "end_time": None if job.end_time is None else job.end_time / 1000,
+    }

@@ -2,36 +2,80 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from ..ledger.reading import read_sweep
+from ..base.keys import BASELINE, key_of
+from ..ledger.reading import SweepRecord, read_sweep
 from ..ledger.rows import Row, Verdict, best_first
 from .importance import ENOUGH, importances
 from .sparkline import scale_of
-from .terminal import console_for, duration, importance_table, percent, states, trials_table
+from .terminal import console_for, duration, importance_table, percent, state_counts, states, trials_table
 
 NO_IMPORTANCE = f"parameter importance: known from {ENOUGH} complete trials on, if mIoU and parameters vary"
 SHOWN = 50
 """Trials that are printed unless all are asked for."""
+_WIDE, _NARROW, _AMPLE = 16, 8, 100
+"""Columns of a learning curve in an ample terminal and in another, and the columns of the narrowest ample one."""
 
 
 def print_sweep(storage: Path, sweep: str, ledger: str | None = None, *, whole: bool = False) -> None:
     """Trials best first, the best against the supervised baseline, what decides the mean IoU, and totals.
 
-    Raises UserError if there is no such sweep.
+    `whole` prints all trials, and why they ended in full. Raises UserError if there is no such sweep.
     """
     console = Console()
     record = read_sweep(storage, sweep, ledger)
     rows = best_first(record.rows)
     shown = rows if whole else rows[:SHOWN]
-    table = trials_table(sweep, shown, scale_of(row.curve for row in rows))
+    scale = scale_of((row.curve for row in rows), _WIDE if console.width >= _AMPLE else _NARROW)
+    table = trials_table(sweep, shown, scale)
     console_for(table).print(table)
     if len(shown) < len(rows):
         console.print(f"and {len(rows) - len(shown)} more trials: --all prints them too")
+    for row in rows if whole else ():
+        if row.reason:
+            console.print(reason_line(row), soft_wrap=True, markup=False, highlight=False)
     console.print(verdict_line(record.verdict), soft_wrap=True)
     console.print(importance_table(shares) if (shares := importances(rows)) else NO_IMPORTANCE)
     console.print(totals_line(rows, record.baseline), soft_wrap=True)
+
+
+def sweep_json(record: SweepRecord) -> dict[str, Any]:
+    """All that is printed of a sweep, and all of its trials, best first; mean IoU is in percent."""
+    verdict, rows = record.verdict, best_first(record.rows)
+    return {
+        "name": record.name,
+        "best_trial": verdict.best.number if verdict.best else None,
+        "best_miou": verdict.best.value if verdict.best else None,
+        "baseline_miou": verdict.baseline,
+        "gain": verdict.gain,
+        "states": state_counts(rows),
+        "device_seconds": sum(row.account.device_seconds for row in rows),
+        "lost_steps": sum(row.account.lost_steps for row in rows),
+        "importance": importances(rows),
+        "baseline": {"key": key_of(record.name, BASELINE), **_row_json(record.baseline)},
+        "trials": [
+            {"number": row.number, "key": key_of(record.name, row.number), "params": row.params, **_row_json(row)}
+            for row in rows
+        ],
+    }
+
+
+def _row_json(row: Row) -> dict[str, Any]:
+    return {
+        "state": row.state.name,
+        "reason": row.reason,
+        "step": row.step,
+        "miou": row.value,
+        "curve": [{"step": step, "miou": miou} for step, miou in row.curve.items()],
+        "attempts": row.account.attempts,
+        "device_seconds": row.account.device_seconds,
+        "lost_steps": row.account.lost_steps,
+        "mlflow_run": row.account.run_id,
+        "checkpoint": row.account.checkpoint,
+    }
 
 
 def verdict_line(verdict: Verdict) -> str:
@@ -46,6 +90,11 @@ def verdict_line(verdict: Verdict) -> str:
         f"best trial {best.number} with mIoU {best.value:.1f} {word} the supervised baseline "
         f"with {verdict.baseline:.1f} ({verdict.gain:+.1f})"
     )
+
+
+def reason_line(row: Row) -> str:
+    """Why a trial ended, in a line."""
+    return f"trial {row.number}: {row.state.name}, {' '.join(row.reason.split())}"
 
 
 def totals_line(rows: Sequence[Row], baseline: Row) -> str:

@@ -1,39 +1,48 @@
-"""What `advseg sweeps` prints."""
+"""What `advseg sweep list` prints."""
 
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Any
 
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from ..ledger.reading import SweepRecord, read_sweeps
-from ..spec.ledger_address import shown
-from .terminal import percent, states
+from ..ledger.reading import SweepRecord
+from .shortened import Shortened
+from .terminal import console_for, percent, state_counts, states
 
 
-def print_sweeps(storage: Path, ledger: str | None = None) -> None:
-    """A line for each sweep of a ledger, in the order of their beginning."""
-    records = read_sweeps(storage, ledger)
-    if not records:
-        place = storage if ledger is None else shown(ledger)
+def print_sweeps(sweeps: Sequence[SweepRecord], place: str) -> None:
+    """A line for each sweep; without any, how to begin one."""
+    if not sweeps:
         print(f"no sweep in {place} yet: `advseg submit SPEC` begins one")
         return
-    table = Table("sweep")
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column("sweep", no_wrap=True)
     for heading in ("trials", "best mIoU", "best trial"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("states")
-    for record in records:
-        table.add_row(record.name, *_cells(record))
-    Console().print(table)
+    for sweep in sweeps:
+        said = listed_sweep_json(sweep)
+        # How many an older version's sweep may make is not known.
+        planned = "?" if said["planned_trials"] is None else said["planned_trials"]
+        table.add_row(
+            sweep.name,
+            f"{said['finished_trials']}/{planned}",
+            percent(said["best_miou"]),
+            "-" if said["best_trial"] is None else str(said["best_trial"]),
+            Shortened(Text(states(sweep.rows))),
+        )
+    console_for(table).print(table)
 
 
-def _cells(record: SweepRecord) -> tuple[str, ...]:
-    done = sum(row.state.is_finished() for row in record.rows)
-    # How many an older version's sweep may make is not known.
-    planned = record.spec.sweep.trials if record.spec and record.spec.sweep else "?"
-    best = record.verdict.best
-    return (
-        f"{done}/{planned}",
-        percent(best.value if best else None),
-        str(best.number) if best else "-",
-        states(record.rows),
-    )
+def listed_sweep_json(sweep: SweepRecord) -> dict[str, Any]:
+    """What is printed of a sweep; mean IoU is in percent."""
+    best = sweep.verdict.best
+    return {
+        "name": sweep.name,
+        "planned_trials": sweep.spec.sweep.trials if sweep.spec and sweep.spec.sweep else None,
+        "finished_trials": sum(row.state.is_finished() for row in sweep.rows),
+        "states": state_counts(sweep.rows),
+        "best_trial": best.number if best else None,
+        "best_miou": best.value if best else None,
+    }

@@ -1,5 +1,6 @@
 """Tables and lines for the terminal."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
@@ -13,18 +14,21 @@ from rich.text import Text
 from ..base.events import TrialUpdate, Verdict
 from ..ledger.rows import Row
 from ..spec.sweep import Value
+from .shortened import Shortened
 from .sparkline import Scale, sparkline
 
 _STYLES = {"RUNNING": "cyan", "COMPLETE": "green", "PRUNED": "yellow", "FAIL": "red"}
+_HEADING = 8
+"""Characters of a line of a parameter's heading, where its name can be parted."""
 
 
 def progress_table(stage: str, updates: Sequence[TrialUpdate]) -> Table:
-    """Trials in the order in which they were heard of."""
+    """Trials in the order in which they were heard of, each on one line."""
     table, names = _trial_table(stage, [update.params for update in updates], justify="left")
     table.add_column("state")
     for update in updates:
         table.add_row(
-            update.key,
+            update.key.rpartition("/")[2],
             *(number(update.params.get(name)) for name in names),
             f"{update.step}/{update.steps}",
             percent(update.miou),
@@ -34,15 +38,12 @@ def progress_table(stage: str, updates: Sequence[TrialUpdate]) -> Table:
 
 
 def trials_table(sweep: str, rows: Sequence[Row], scale: Scale) -> Table:
-    """Trials of a sweep in the order given, their curves on the sweep's scale."""
+    """Trials of a sweep in the order given, each on one line, their curves on the sweep's scale."""
     table, names = _trial_table(f"sweep {sweep}", [row.params for row in rows], justify="right")
     tried_again = any(row.account.attempts > 1 for row in rows)
-    table.add_column("curve")
+    table.add_column("curve", no_wrap=True)
     for heading in (*(["attempts"] if tried_again else []), "device\ntime"):
-        table.add_column(heading, justify="right")
-    table.box, table.padding = None, (0, 1, 0, 0)
-    for column in table.columns:
-        column.no_wrap = True
+        table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("state")
     for row in rows:
         table.add_row(
@@ -78,11 +79,11 @@ def _trial_table(
     title: str, params: Sequence[Mapping[str, Value]], *, justify: Literal["left", "right"]
 ) -> tuple[Table, list[str]]:
     """An empty table of trials, whose own column is justified as asked, and the parameters that have columns."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
     names = sorted({name for each in params for name in each})
-    table.add_column("trial", justify=justify)
-    for heading in (*short_names(names).values(), "step", "mIoU"):
-        table.add_column(heading, justify="right")
+    table.add_column("trial", justify=justify, no_wrap=True)
+    for heading in (*map(folded, short_names(names).values()), "step", "mIoU"):
+        table.add_column(heading, justify="right", no_wrap=True)
     return table, names
 
 
@@ -128,6 +129,16 @@ def short_names(names: Iterable[str]) -> dict[str, str]:
     }
 
 
+def folded(name: str) -> str:
+    """A name on several lines, parted after underscores."""
+    lines = [""]
+    for part in re.findall("[^_]*_*", name)[:-1]:
+        if lines[-1] and len(lines[-1] + part) > _HEADING:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
+
+
 def number(value: Value) -> str:
     """Three significant digits of a number, whole numbers in full; anything else as it is written in a spec."""
     match value:
@@ -152,12 +163,17 @@ def duration(seconds: float) -> str:
     return f"{whole} s" if whole < 60 else f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
-def states(rows: Sequence[Row]) -> str:
+def state_counts(rows: Sequence[Row]) -> dict[str, int]:
     """How many trials are in which state."""
-    counts = sorted(Counter(row.state for row in rows).items())
-    return ", ".join(f"{count} {state.name}" for state, count in counts) or "none"
+    return {state.name: count for state, count in sorted(Counter(row.state for row in rows).items())}
 
 
-def _state(state: str, reason: str) -> Text:
-    """A state in its colour. A reason is an error's own words, in which brackets are no markup."""
-    return Text.assemble((state, _STYLES.get(state, "")), f" {reason}")
+def states(rows: Sequence[Row]) -> str:
+    """The same in words."""
+    return ", ".join(f"{count} {state}" for state, count in state_counts(rows).items()) or "none"
+
+
+def _state(state: str, reason: str) -> Shortened:
+    """A state in its colour, and as much of the reason as a line has room for, in which brackets are no markup."""
+    words = Text(" ").join([Text(state, _STYLES.get(state, "")), *map(Text, reason.split())])
+    return Shortened(words, least=len(state) + 1)

@@ -2,13 +2,17 @@
 
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from ...models.manifest import BrokenDirectoryError, verify_directory
+from ...models.bundle import CARD, Card, read_card
+from ...models.manifest import MANIFEST, BrokenDirectoryError, verify_directory
 from ...trainers.errors import UserError
 from ..tracking.runs import KEY_TAG
 
@@ -51,10 +55,6 @@ def pull(client: MlflowClient, reference: str, destination: Path) -> str:
     """
     if destination.exists():
         raise UserError(f"{destination} exists already: remove it or name another folder with --to")
-    if not _REFERENCE.fullmatch(reference):
-        raise UserError(
-            f"model {reference!r} must be <name>@<alias>, <name>@<version> or <sweep>/<trial>, as in shapes@champion"
-        )
     partial = destination.with_name(f".{destination.name}.partial")
     try:
         source, description = _source(client, reference)
@@ -70,8 +70,33 @@ def pull(client: MlflowClient, reference: str, destination: Path) -> str:
     return description
 
 
+@contextmanager
+def pulled(client: MlflowClient, reference: str) -> Iterator[Path]:
+    """The folder of a model while it is needed. Raises UserError as `pull` does."""
+    with TemporaryDirectory(prefix="advseg-") as folder:
+        model = Path(folder) / "model"
+        pull(client, reference, model)
+        yield model
+
+
+def pull_card(client: MlflowClient, reference: str) -> tuple[str, Card]:
+    """What the model of a reference is, and its card, without its weights. Raises UserError as `pull` does."""
+    try:
+        source, description = _source(client, reference)
+        with TemporaryDirectory(prefix="advseg-") as folder:
+            for file in (MANIFEST, CARD):
+                download_artifacts(f"{source}/{file}", dst_path=folder, tracking_uri=client.tracking_uri)
+            return description, read_card(Path(folder), alone=True)
+    except (MlflowException, ValueError, OSError) as error:
+        raise UserError(f"the card of {reference} cannot be read: {' '.join(str(error).split())}") from None
+
+
 def _source(client: MlflowClient, reference: str) -> tuple[str, str]:
-    """Where the model of a reference lies, and what it is."""
+    """Where the model of a reference lies, and what it is. Raises UserError for one that leads nowhere."""
+    if not _REFERENCE.fullmatch(reference):
+        raise UserError(
+            f"model {reference!r} must be <name>@<alias>, <name>@<version> or <sweep>/<trial>, as in shapes@champion"
+        )
     name, at, version = reference.partition("@")
     if at:
         return _version_source(client, name, version)

@@ -59,7 +59,7 @@ DEVIATIONS = (
         key="method.semi_adv_start",
         paper=5000,
         released=0,
-        reason="the paper starts all semi-supervised learning after 5000 steps; the code only its self-taught loss",
+        reason="the paper starts all semi-supervised learning after 5000 steps; the code only its pseudo-label loss",
     ),
     Deviation(
         key="trainer.augmentation.scale",

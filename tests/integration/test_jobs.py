@@ -236,15 +236,17 @@ def test_a_sweep_detached_from_and_stopped_is_resumed(cluster, spec, submit, adv
     line = f"{'stopped/0':<20}  step    20/240"
     status, output = follow_until(cluster, document, tmp_path / "stopped.yaml", line)
     assert status == 0
-    assert "detached; job stopped-1 goes on: `advseg follow stopped-1` shows it, `advseg stop stopped-1`" in output
-    advseg("stop", "stopped-1")
+    assert (
+        "detached; job stopped-1 goes on: `advseg job follow stopped-1` shows it, `advseg job stop stopped-1`" in output
+    )
+    advseg("sweep", "stop", "stopped")
 
     statuses = {key: run.info.status for key, run in runs_of(mlflow_client, "stopped").items()}
     assert statuses.pop("stopped/baseline") == "FINISHED"
     assert set(statuses.values()) == {"KILLED"}
     assert {row.state for row in read_sweep(cluster / "runs", "stopped").rows} == {TrialState.RUNNING}
 
-    assert "job stopped-2 submitted" in advseg("resume", "stopped").stdout
+    assert "job stopped-2 submitted" in advseg("sweep", "resume", "stopped").stdout
     again = submit(document, "--follow")
     assert "job stopped-2 runs already" in again
     assert "job stopped-2 ended: SUCCEEDED" in again

@@ -128,7 +128,7 @@ def resume(advseg) -> Callable[[str], None]:
     """Resume a sweep whose driver was killed, as soon as Ray has noticed."""
 
     def run(name: str) -> None:
-        wait_for(lambda: "submitted" in advseg("resume", name).stdout)
+        wait_for(lambda: "submitted" in advseg("sweep", "resume", name).stdout)
 
     return run
 
@@ -275,7 +275,7 @@ def test_an_orphaned_driver_that_wakes_up_writes_nothing_more(
     spec = read_spec(sweep.storage, name)
     assert [row.params for row in rows] == [point(spec, number) for number in range(TRIALS)]
     assert [row.curve for row in rows] == [undisturbed(spec, row.params) for row in rows]
-    assert "another process has taken this sweep over" in advseg("follow", f"{name}-1", status=1).stdout
+    assert "another process has taken this sweep over" in advseg("job", "follow", f"{name}-1", status=1).stdout
     experiment = mlflow_client.get_experiment_by_name(name)
     assert experiment
     runs = mlflow_client.search_runs([experiment.experiment_id])

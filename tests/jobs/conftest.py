@@ -1,14 +1,18 @@
 """A tiny dataset, a model that was trained on it, and the program as a user would call it, in this process."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
 from advseg.trainers.data.shapes import CLASSES, ShapesSettings, write_shapes
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -31,12 +35,15 @@ def document(shapes: Path) -> dict[str, Any]:
         "name": "tiny",
         "dataset": {"root": str(shapes), "classes": list(CLASSES)},
         "model": {"architecture": "compact", "width": 8},
-        "discriminator": {"widths": [8], "classifier": "dense"},
+        "method": {
+            "name": "adversarial",
+            "semi_start": 1,
+            "discriminator": {"widths": [8], "classifier": "dense"},
+        },
         "trainer": {
             "steps": 4,
             "batch_size": 2,
             "evaluate_every": 2,
-            "semi_start": 1,
             "augmentation": {"crop": [SIZE, SIZE]},
         },
     }
@@ -53,10 +60,12 @@ def spec(document: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="session")
 def model(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model of that training."""
-    from advseg.jobs.train import main
+    from advseg.jobs.train import train
+    from advseg.platform.spec.spec_file import load_spec
+    from advseg.trainers.reporter import Reporters
 
     folder = tmp_path_factory.mktemp("run")
-    main([str(spec), "--to", str(folder)])
+    train(load_spec(spec), folder, Reporters())
     return folder / "model"
 
 
@@ -72,9 +81,6 @@ def advseg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str | Path) -> tuple[int, str, str]:
-        # runpy warns of a module that is imported already; in a process of its own it is not.
-        for name in [name for name in sys.modules if name.startswith("advseg.jobs.")]:
-            monkeypatch.delitem(sys.modules, name)
         monkeypatch.setattr(sys, "argv", ["advseg", *map(str, arguments)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as caught:
@@ -83,3 +89,59 @@ def advseg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         return int(caught.value.code or 0), out, err
 
     return run
+
+
+class FakeJobs:
+    """Ray's Jobs API for jobs by id, of each of which the state and the log are given. Stopping one takes a look."""
+
+    def __init__(self) -> None:
+        self.states: dict[str, str] = {}
+        self.logs: dict[str, str] = {}
+
+    def add(self, id: str, state: str = "RUNNING", log: str = "") -> None:
+        self.states[id], self.logs[id] = state, log
+
+    def list_jobs(self) -> list[Any]:
+        return [
+            SimpleNamespace(
+                submission_id=id,
+                status=self.get_job_status(id),
+                message=f"in [/tmp/{id}]",
+                start_time=1000 * place,
+                end_time=None,
+                metadata={"name": id.rpartition("-")[0]},
+            )
+            for place, id in enumerate(self.states)
+        ]
+
+    def get_job_status(self, id: str) -> Any:
+        from ray.job_submission import JobStatus
+
+        return JobStatus(self.states[id])
+
+    def get_job_logs(self, id: str) -> str:
+        return self.logs[id]
+
+    async def tail_job_logs(self, id: str) -> AsyncIterator[str]:
+        yield self.logs[id]
+
+    def stop_job(self, id: str) -> None:
+        self.states[id] = "STOPPED"
+
+
+@pytest.fixture
+def jobs(advseg: Command, monkeypatch: pytest.MonkeyPatch) -> FakeJobs:
+    """The jobs of the cluster that the program then finds."""
+    fake = FakeJobs()
+    services = SimpleNamespace(tracking_uri="http://mlflow", dashboard_url="http://ray", environment=dict)
+    monkeypatch.setattr("advseg.platform.services.connection.connect", lambda _: services)
+    monkeypatch.setattr("advseg.platform.cluster.submit.connect_jobs", lambda _: fake)
+    return fake
+
+
+@pytest.fixture
+def tracking(client: "MlflowClient", advseg: Command, monkeypatch: pytest.MonkeyPatch) -> "MlflowClient":
+    """A client of the MLflow that the program then finds."""
+    services = SimpleNamespace(tracking_uri=client.tracking_uri)
+    monkeypatch.setattr("advseg.platform.services.connection.connect", lambda _: services)
+    return client

@@ -1,3 +1,4 @@
+import io
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -7,11 +8,16 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from rich.console import Console
 
+from advseg.jobs.check_data import census_table
 from advseg.trainers.data.images import read_mask, voc_palette, write_mask
+from advseg.trainers.data.readings import PartCensus
 from advseg.trainers.data.shapes import CLASSES
 
 Command = Callable[..., tuple[int, str, str]]
+
+PARTS = ("labelled", "unlabelled", "validation")
 
 
 @pytest.fixture
@@ -162,3 +168,21 @@ def test_a_spec_that_is_wrong_is_refused_before_a_file_is_read(check: Command) -
 
     assert (status, out) == (2, "")
     assert "trainer.augmentation.jitter.hue: must be in [0, 0.5], but is 2.0" in err
+
+
+def test_no_row_of_the_table_takes_two_lines_in_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    names = ("traffic light", "a class whose name is longer than any column", "road")
+    pixels = np.array([6_238_976_000, 12_345_678, 0])
+    parts = {name: PartCensus(images=2975, masks=2975, pixels=pixels, ignored=9_999_999) for name in PARTS}
+    console = Console(file=io.StringIO())
+
+    with console.capture() as capture:
+        console.print(census_table(parts, names, ((0, 0, 0),) * 3))
+
+    lines = capture.get().splitlines()
+    cells = rows(capture.get())
+    assert all(len(line) <= 80 for line in lines)
+    assert list(cells)[2:] == ["traffic light", "a class whose n…", "road", "ignored"]
+    assert cells["traffic light"] == ["6,239.0 M  99.80"] * 3
+    assert cells["ignored"] == ["9,999,999   0.16"] * 3

@@ -1,9 +1,12 @@
 """The program as a user types it: its help, and what it says to mistakes."""
 
+import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +19,72 @@ from advseg.jobs.cli.main import app
 Command = Callable[..., tuple[int, str, str]]
 
 
-def verbs(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    yield path
+def verbs(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    yield path, command
     for name, child in getattr(command, "commands", {}).items():
         yield from verbs(child, (*path, name))
 
 
-VERBS = list(verbs(typer.main.get_command(app)))
+VERBS = dict(verbs(typer.main.get_command(app)))
+
+
+def said(text: str) -> str:
+    """What was printed, without frames and line ends."""
+    return " ".join(re.sub("[╭─╮│╰╯]", " ", text).split())
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)
-def test_every_command_has_help(advseg: Command, verb: tuple[str, ...]) -> None:
+def test_every_command_has_help_and_says_all_that_is_written_of_it(
+    advseg: Command, verb: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")  # no word is parted
+
     status, out, err = advseg(*verb, "--help")
+
     assert (status, err) == (0, "")
-    assert out.startswith("Usage: ")
-    assert f"{' '.join(verb)} [OPTIONS]" in out.splitlines()[0]
+    assert said(out).startswith(f"Usage: {' '.join(('advseg', *verb))} [OPTIONS]")
+    command = VERBS[verb]
+    assert " ".join(command.help.split()) in said(out)
+    for option in command.params:
+        assert option.help, option.name
+        assert option.help in said(out)
 
 
-def test_all_commands_are_known() -> None:
-    assert {" ".join(verb) for verb in VERBS} >= {"up", "train", "submit", "data shapes", "models pull", "sweep show"}
+@pytest.mark.parametrize("verb", [verb for verb, command in VERBS.items() if not hasattr(command, "commands")])
+def test_every_verb_has_an_example_of_itself(verb: tuple[str, ...]) -> None:
+    assert f"Example: `advseg {' '.join(verb)}" in VERBS[verb].help
+
+
+def test_help_is_in_groups(advseg: Command) -> None:
+    _, out, _ = advseg("--help")
+    assert re.findall(r"╭─ (\w+) ", out) == ["Options", "Services", "Data", "Train", "Sweeps", "Models"]
+
+
+def test_says_its_version(advseg: Command) -> None:
+    assert advseg("--version")[:2] == (0, f"advseg {version('advseg')}\n")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completes_verbs_in_a_shell(shell: str) -> None:
+    typed = "advseg sweep s"
+    environment = {
+        **os.environ,
+        "_ADVSEG_COMPLETE": f"complete_{shell}",
+        "COMP_WORDS": typed,
+        "COMP_CWORD": "2",
+        "_TYPER_COMPLETE_ARGS": typed,
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }
+    done = subprocess.run([sys.executable, "-m", "advseg.jobs.cli"], capture_output=True, text=True, env=environment)
+    assert {"show", "stop"} <= set(re.findall(r"\w+", done.stdout))
+    assert "report" not in done.stdout
+
+
+@pytest.mark.parametrize("verb", [(), ("sweep",), ("models",)], ids=" ".join)
+def test_without_a_verb_there_is_help(advseg: Command, verb: tuple[str, ...]) -> None:
+    status, out, err = advseg(*verb)
+    assert (status, err) == (2, "")
+    assert "Usage: " in out
 
 
 def test_help_imports_nothing_slow() -> None:
@@ -74,7 +124,17 @@ class TestWithoutServices:
         assert "trainer.steps: must be at least 1, but is 0" in mistake(advseg("submit", spec, "--set=trainer.steps=0"))
 
     @pytest.mark.parametrize(
-        "command", [("follow", "x"), ("stop", "x"), ("models", "pull", "a@b", "--to", "q")], ids=str
+        "command",
+        [
+            *(("job", verb, "x") for verb in ("logs", "follow", "stop", "wait")),
+            ("job", "list"),
+            ("sweep", "stop", "x"),
+            ("models", "list"),
+            ("models", "show", "a@b"),
+            ("models", "pull", "a@b", "--to", "q"),
+            ("predict", "a@b", ".", "--to", "q"),
+        ],
+        ids=" ".join,
     )
     def test_what_needs_them_asks_for_them(self, advseg: Command, command: tuple[str, ...]) -> None:
         assert mistake(advseg(*command)).startswith(DOWN)
@@ -168,7 +228,8 @@ class TestShapes:
 
 class TestPredict:
     def test_with_what_is_no_model(self, advseg: Command, shapes: Path, tmp_path: Path) -> None:
-        assert "MANIFEST.json" in mistake(advseg("predict", "nowhere", shapes / "JPEGImages", "--to", "to"))
+        missing = mistake(advseg("predict", "nowhere", shapes / "JPEGImages", "--to", "to"))
+        assert missing.startswith("model nowhere does not exist: name a folder, or a registered model")
         (tmp_path / "file").touch()
         assert "MANIFEST.json" in mistake(advseg("predict", "file", shapes / "JPEGImages", "--to", "to"))
 
@@ -217,9 +278,28 @@ class TestPicture:
         assert ask(f"a={model}")[:2] == (0, "picture written to out.png\n")
 
 
-@pytest.mark.parametrize("arguments", [("foo",), ("train",), ("train", "a.yaml", "--set"), ("predict", "m")], ids=str)
-def test_a_command_line_that_is_wrong_is_answered_with_its_usage(advseg: Command, arguments: tuple[str, ...]) -> None:
-    status, _, err = advseg(*arguments)
-    assert status == 2
-    assert "Error: " in err
-    assert "Traceback" not in err
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("foo",), "No such command 'foo'"),
+        (("sweeps",), "No such command 'sweeps'"),
+        (("train",), "Missing argument 'SPEC'"),
+        (("train", "a.yaml", "--set"), "Option '--set' requires an argument"),
+        (("predict", "m"), "Missing argument 'IMAGE...'"),
+        (
+            ("up", "--cpus", "[/many]"),
+            "Invalid value for '--cpus': Input should be a valid integer, "
+            "unable to parse string as an integer, but is '[/many]'",
+        ),
+        (("reproduce", "voc", "--on=moon"), "Invalid value for '--on': 'moon' is not one of 'paper', 'shapes'"),
+        (("[/bold]",), "No such command '[/bold]'"),
+    ],
+    ids=str,
+)
+def test_a_command_line_that_is_wrong_is_answered_in_one_line(
+    advseg: Command, arguments: tuple[str, ...], reason: str
+) -> None:
+    line = mistake(advseg(*arguments))
+    assert line.startswith(reason)
+    assert line.endswith(": --help says what the command takes")
+    assert "\n" not in line

@@ -198,7 +198,7 @@ class TestMistakes:
         assert not (tmp_path / "to").exists()
 
     def test_what_is_no_model_is_refused(self, advseg: Command, spec: Path) -> None:
-        assert "pull or train the model again" in self.mistake(advseg("evaluate", "nowhere", spec))
+        assert self.mistake(advseg("evaluate", "nowhere", spec)).startswith("model nowhere does not exist: ")
 
     def test_a_damaged_model_is_refused(self, advseg: Command, spec: Path, model: Path, tmp_path: Path) -> None:
         shutil.copytree(model, tmp_path / "model")

@@ -77,7 +77,7 @@ class TestTheWay:
         assert (status, err) == (0, "")
         assert (tmp_path / "home/checks/my-leaves.png").is_file()
 
-        fast = ["--set=trainer.steps=2", "--set=trainer.semi_start=1", "--set=trainer.batch_size=2"]
+        fast = ["--set=trainer.steps=2", "--set=method.semi_start=1", "--set=trainer.batch_size=2"]
         status, out, _ = advseg("train", folder / "advseg.yaml", "--to", "run", *fast)
 
         assert status == 0
@@ -92,8 +92,8 @@ class TestTheWay:
         assert not (folder / "unlabelled.txt").exists()
         assert "Two need unlabelled images and are 0, as there are none" in (folder / "advseg.yaml").read_text()
         trainer = load_spec(folder / "advseg.yaml").trainer
-        assert (trainer.lambda_semi, trainer.lambda_semi_adv) == (0, 0)
-        assert trainer.lambda_adv > 0
+        assert (method.lambda_semi, method.lambda_semi_adv) == (0, 0)
+        assert method.lambda_adv > 0
         assert advseg("train", folder / "advseg.yaml", "--to", "run", "--set=trainer.steps=1")[0] == 0
 
 

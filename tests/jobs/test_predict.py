@@ -7,8 +7,11 @@ from PIL import Image
 
 from advseg.jobs.picture import picture
 from advseg.jobs.predict import find_images, load_model, predict
+from advseg.jobs.train import train
 from advseg.models import load
+from advseg.platform.spec.spec_file import load_spec
 from advseg.trainers.errors import UserError
+from advseg.trainers.reporter import Reporters
 
 TILE, GAP = 144, 4
 
@@ -96,7 +99,7 @@ class TestModel:
     def test_that_is_none_is_refused(self, tmp_path: Path, model: Path) -> None:
         file = tmp_path / "file"
         file.touch()
-        for path in (tmp_path / "nowhere", tmp_path, file, model.parent / "checkpoints" / "step-00000004"):
+        for path in (tmp_path, file, model.parent / "checkpoints" / "step-00000004"):
             with pytest.raises(UserError, match="pull or train the model again"):
                 load_model(path)
 
@@ -123,10 +126,8 @@ class TestPicture:
     def test_has_no_confidence_without_a_discriminator(
         self, spec: Path, images: list[Path], shapes: Path, tmp_path: Path
     ) -> None:
-        from advseg.jobs.train import main
-
-        lambdas = [f"--set=trainer.{name}=0" for name in ("lambda_adv", "lambda_semi", "lambda_semi_adv")]
-        main([str(spec), "--to", str(tmp_path / "run"), "--set=trainer.steps=1", *lambdas])
+        lambdas = [f"trainer.{name}=0" for name in ("lambda_adv", "lambda_semi", "lambda_semi_adv")]
+        train(load_spec(spec, ["trainer.steps=1", *lambdas]), tmp_path / "run", Reporters())
         picture(tmp_path / "out.png", images, shapes / "SegmentationClass", {"plain": tmp_path / "run" / "model"})
         with Image.open(tmp_path / "out.png") as drawn:
             assert drawn.width == 3 * (TILE + GAP) + GAP

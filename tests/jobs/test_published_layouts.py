@@ -17,7 +17,7 @@ SMALL = [
     "trainer.evaluate_every=1",
     "trainer.batch_size=2",
 ]
-SMALL += ["trainer.semi_start=1", "trainer.semi_adv_start=1"]
+SMALL += ["method.semi_start=1", "method.semi_adv_start=1"]
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from advseg.jobs.train import main
+from advseg.jobs.train import train_and_tell
 from advseg.models import load
 from advseg.platform.spec.spec_file import load_spec
 from advseg.trainers.data.opening import open_dataset
@@ -14,6 +14,10 @@ from advseg.trainers.errors import CheckpointError
 from advseg.trainers.profiling import PHASES, STEPS, TRACE, WAIT
 
 Command = Callable[..., tuple[int, str, str]]
+
+
+def train(spec: Path, folder: Path | None, *overrides: str) -> None:
+    train_and_tell(load_spec(spec, overrides), folder)
 
 
 class TestTraining:
@@ -45,9 +49,9 @@ class TestTraining:
 
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(Training, "_save", save_and_die)
-            main([str(spec), "--to", str(tmp_path / "run")])
+            train(spec, tmp_path / "run")
         assert not (tmp_path / "run" / "model").exists()
-        main([str(spec), "--to", str(tmp_path / "run")])
+        train(spec, tmp_path / "run")
         weights = [path / "segmenter.safetensors" for path in (model, tmp_path / "run" / "model")]
         assert weights[0].read_bytes() == weights[1].read_bytes()
 
@@ -55,33 +59,33 @@ class TestTraining:
         self, spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         run = tmp_path / "run"
-        main([str(spec), "--to", str(run)])
+        train(spec, run)
         capsys.readouterr()
-        main([str(spec), "--to", str(run)])
+        train(spec, run)
         lines = capsys.readouterr().out.splitlines()
         assert [line.split()[:2] for line in lines[:-1]] == [["step", "4/4"]]
         assert lines[-1].endswith(f"after 4 steps; model in {run / 'model'}")
 
     def test_takes_overrides(self, spec: Path, tmp_path: Path) -> None:
-        main([str(spec), "--to", str(tmp_path / "run"), "--set=trainer.steps=1", "--set", "trainer.lambda_adv=0.5"])
+        train(spec, tmp_path / "run", "trainer.steps=1", "method.lambda_adv=0.5")
         card = load(tmp_path / "run" / "model").card
         assert card.lineage["step"] == 1
-        assert card.lineage["spec"]["trainer"]["lambda_adv"] == 0.5
+        assert card.lineage["spec"]["method"]["lambda_adv"] == 0.5
 
     def test_of_other_settings_into_the_same_folder_is_refused(self, spec: Path, model: Path) -> None:
         with pytest.raises(CheckpointError, match="belongs to other settings or data"):
-            main([str(spec), "--to", str(model.parent), "--set=trainer.steps=6"])
+            train(spec, model.parent, "trainer.steps=6")
 
     def test_without_the_method_exports_no_discriminator(self, spec: Path, tmp_path: Path) -> None:
-        lambdas = [f"--set=trainer.{name}=0" for name in ("lambda_adv", "lambda_semi", "lambda_semi_adv")]
-        main([str(spec), "--to", str(tmp_path / "run"), "--set=trainer.steps=1", *lambdas])
+        lambdas = [f"trainer.{name}=0" for name in ("lambda_adv", "lambda_semi", "lambda_semi_adv")]
+        train(spec, tmp_path / "run", "trainer.steps=1", *lambdas)
         assert load(tmp_path / "run" / "model").discriminator is None
 
     def test_leaves_a_trace_if_it_is_profiled(
         self, spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         run, steps = tmp_path / "run", WAIT + STEPS
-        main([str(spec), "--set", "profile=true", "--set", f"trainer.steps={steps}", "--to", str(run)])
+        train(spec, run, "profile=true", f"trainer.steps={steps}")
 
         assert (run / TRACE).stat().st_size > 0
         table = (run / PHASES).read_text()
@@ -89,5 +93,5 @@ class TestTraining:
         assert table in capsys.readouterr().out
 
     def test_goes_to_the_storage_by_default(self, spec: Path, tmp_path: Path) -> None:
-        main([str(spec), "--set=trainer.steps=1", f"--set=storage={tmp_path}"])
+        train(spec, None, "trainer.steps=1", f"storage={tmp_path}")
         assert load(tmp_path / "tiny" / "local" / "model").card.lineage["step"] == 1

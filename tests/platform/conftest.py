@@ -1,8 +1,7 @@
-"""A spec over an empty dataset folder, ledgers in SQLite or PostgreSQL, and MLflow in an SQLite file: no cluster."""
+"""A spec over an empty dataset folder, ledgers in SQLite or PostgreSQL: no cluster."""
 
 import itertools
 import os
-import shutil
 import socket
 import sqlite3
 import tempfile
@@ -11,10 +10,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pytest
 import yaml
-from mlflow.tracking import MlflowClient
 from sqlalchemy import Engine, create_engine, event, text
 
 from advseg.platform.ledger.ledger import Ledger
@@ -75,26 +72,6 @@ def write_spec(tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
 def make_spec(document: dict[str, Any], write_spec: Callable[[dict[str, Any]], Path]) -> Callable[..., Spec]:
     """The valid spec with overrides."""
     return lambda *overrides: load_spec(write_spec(document), overrides)
-
-
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database whose migrations, which take seconds, have run."""
-    path = tmp_path_factory.mktemp("mlflow") / "template.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
-
-
-@pytest.fixture
-def client(migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
-    """An MLflow client with a database and artifacts of its own."""
-    monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    # Without a server, new experiments put their artifacts in the working folder.
-    monkeypatch.chdir(tmp_path)
-    shutil.copy(migrated, tmp_path / "mlflow.db")
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    mlflow.set_tracking_uri(uri)
-    return MlflowClient(uri)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -20,7 +20,7 @@ def advseg(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", PROGRAM, *map(str, arguments)], capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("command", ["up", "status", "follow x", "sweep show x", "models pull a@b --to c"])
+@pytest.mark.parametrize("command", ["up", "status", "job follow x", "sweep show x", "models pull a@b --to c"])
 def test_a_command_that_needs_the_extra_says_how_to_get_it(command):
     done = advseg(*command.split())
     assert done.returncode == 2

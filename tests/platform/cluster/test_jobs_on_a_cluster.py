@@ -74,7 +74,7 @@ class TestSubmissionId:
 
     def test_is_refused_while_another_job_of_the_name_runs(self) -> None:
         with pytest.raises(
-            UserError, match=r"job probe-3 .* another spec: stop it by `advseg stop probe-3` .*probe-2$"
+            UserError, match=r"job probe-3 .* another spec: stop it by `advseg job stop probe-3` .*probe-2$"
         ):
             choose_id("probe", "d", [job("probe-3", "other", active=True)])
 

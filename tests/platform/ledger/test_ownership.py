@@ -122,7 +122,7 @@ class TestClaim:
             claim(engine, study_id, "probe", HERE, poll_s=0.02)
         assert str(caught.value) == (
             f"sweep probe is owned by job probe-7, process {os.getpid()} on {socket.gethostname()}, which is alive: "
-            f"follow it, or stop it by `advseg stop probe-7`"
+            f"follow it, or stop it by `advseg job stop probe-7`"
         )
 
     def test_is_refused_also_by_an_owner_on_another_machine_and_outside_of_a_job(

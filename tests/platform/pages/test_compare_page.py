@@ -12,7 +12,15 @@ from mlflow.tracking import MlflowClient
 from typer.testing import CliRunner
 
 from advseg.jobs.cli.main import app
-from advseg.platform.pages.compare_page import CAVEAT, SHOWN, equal_line, print_comparison, write_comparison
+from advseg.platform.pages.compare_page import (
+    CAVEAT,
+    SHOWN,
+    column_widths,
+    cut,
+    equal_line,
+    print_comparison,
+    write_comparison,
+)
 from advseg.platform.pages.comparison import ComparedRun, Comparison, compare
 from advseg.platform.tracking.identity import RunIdentity
 from advseg.platform.tracking.runs import ensure_run
@@ -84,13 +92,35 @@ class TestPrinting:
         out = capsys.readouterr().out
         assert lines(out)[1] == " ".join(["parameter", *(f"r/{number}" for number in range(SHOWN))])
         assert lines(out)[2] == " ".join(["p", *map(str, range(SHOWN))])
-        assert "and 2 more runs, which --html FILE shows" in out
+        assert "and 2 more runs, which --html FILE and --json show" in out
         assert f"r/{SHOWN + 1} - r/0: " in out
 
-    def test_shows_brackets_and_cuts_nothing_off(self, capsys: pytest.CaptureFixture[str]) -> None:
-        path = "/data/[red]/" + "x" * 60
-        print_comparison(two(root=("/a", path)), None)
-        assert path in "".join(capsys.readouterr().out.split())
+    def test_shows_brackets_as_they_are(self, capsys: pytest.CaptureFixture[str]) -> None:
+        print_comparison(two(root=("/a", "/data/[red]/[/]")), None)
+        assert "/data/[red]/[/]" in capsys.readouterr().out
+
+    def test_keeps_the_ends_of_values_for_which_there_is_no_room(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("COLUMNS", "80")
+        paths = [f"/data/{'x' * 60}/{end}" for end in ("train", "val")]
+        print_comparison(two(**{"dataset.root": paths}), None)
+        (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("dataset.root")]
+        assert re.findall(r"/data/x+…x+/(train|val)", row) == ["train", "val"]
+        assert len(row.rstrip()) <= 80
+
+    @pytest.mark.parametrize(("width", "runs"), [(80, 2), (100, 3), (300, SHOWN)])
+    def test_has_as_many_columns_as_there_is_room_for(self, width: int, runs: int) -> None:
+        names = [f"shapes-demo/{number}-{'x' * 10}" for number in range(10)]
+        first, widths = column_widths(names, {"trainer.lambda_adv": ["0.0123"] * 10}, width)
+        assert (first, widths) == (len("trainer.lambda_adv"), [len(names[0])] * runs)
+
+    def test_gives_two_runs_columns_in_the_narrowest_terminal(self) -> None:
+        assert column_widths(["a" * 30, "b" * 30, "c"], {"metric": ["1"] * 3}, 40) == (9, [13, 13])
+
+    @pytest.mark.parametrize(("width", "text"), [(7, "abcdefg"), (6, "abc…fg"), (3, "a…g"), (1, "…")])
+    def test_cuts_the_middle_out(self, width: int, text: str) -> None:
+        assert cut("abcdefg", width) == text
 
 
 class Page(HTMLParser):

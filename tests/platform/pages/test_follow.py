@@ -9,7 +9,7 @@ import pytest
 from ray.job_submission import JobStatus
 from rich.console import Console
 
-from advseg.platform.pages.follow import follow
+from advseg.platform.pages.follow import follow, log_text
 from advseg.platform.pages.state_page import print_jobs, print_services
 from advseg.platform.services.state import ServiceState, ServiceStatus
 from advseg.trainers.errors import UserError
@@ -66,8 +66,12 @@ def test_a_failed_job_shows_the_end_of_its_log() -> None:
     assert "line 20 " not in out
 
 
+def test_a_log_is_what_a_job_printed_without_its_events() -> None:
+    assert log_text(f"a\n{STAGE}\n@advseg no event\n{TRIAL}[b]") == "a\n\n@advseg no event\n[b]"
+
+
 def test_an_unknown_job_is_refused() -> None:
-    with pytest.raises(UserError, match="there is no job unknown; `advseg status` lists the jobs"):
+    with pytest.raises(UserError, match="there is no job unknown; `advseg job list` lists the jobs"):
         followed(FakeJobs("", JobStatus.FAILED), "unknown")
 
 

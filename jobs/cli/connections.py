@@ -1,0 +1,70 @@
+"""The services that verbs talk to. What does not answer is told in one line."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ...platform.base.home import find_home
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+    from ray.job_submission import JobSubmissionClient
+
+    from ...platform.services.connection import Services
+
+
+@contextmanager
+def cluster() -> "Iterator[tuple[Services, JobSubmissionClient]]":
+    """The services and a client of the Ray cluster's Jobs API. Raises UserError if it does not answer."""
+    from ...platform.services.connection import connect
+
+    running = connect(find_home())
+    # Ray reads how to authenticate when it is first imported.
+    os.environ.update(running.environment())
+    from requests.exceptions import RequestException
+
+    from ...platform.cluster.submit import connect_jobs
+    from ...trainers.errors import UserError
+
+    # Ray's clients tell of every upload and every closed stream.
+    logging.disable(logging.INFO)
+    try:
+        yield running, connect_jobs(running)
+    except RequestException as error:
+        raise UserError(
+            f"the Ray cluster at {running.dashboard_url} does not answer any more ({error}): `advseg status` says "
+            "whether it runs"
+        ) from None
+
+
+@contextmanager
+def mlflow(tracking_uri: str | None = None) -> "Iterator[MlflowClient]":
+    """A client that prints nothing of its own; by default of the services' server.
+
+    Raises UserError if the server does not answer.
+    """
+    os.environ |= {
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    }
+    # A user at a terminal does not wait for minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    if tracking_uri is None:
+        from ...platform.services.connection import connect
+
+        tracking_uri = connect(find_home()).tracking_uri
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracking import MlflowClient
+
+    from ...platform.tracking.patience import is_away
+    from ...trainers.errors import UserError
+
+    try:
+        yield MlflowClient(tracking_uri)
+    except MlflowException as error:
+        if not is_away(error):
+            raise
+        reason = " ".join(str(error).split())
+        raise UserError(f"the MLflow server at {tracking_uri} does not answer ({reason})") from None

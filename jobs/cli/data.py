@@ -1,0 +1,94 @@
+"""Datasets."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ...platform.base.home import find_home
+from .options import AsJson, Overrides, SpecPath, overrides
+
+PANEL = "Data"
+data = typer.Typer(help="Begin with your own images, check and pack a dataset, write a synthetic one.")
+
+
+@data.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="A folder with images/ and, of the same names, PNGs in masks/.")],
+    seed: Annotated[int, typer.Option(metavar="N", help="Another seed, other validation images.")] = 0,
+) -> None:
+    """Write a first spec for your own images, with class names and lists. What is there already is kept.
+
+    Example: `advseg data init leaves`
+    """
+    from ..init_data import init_data
+
+    typer.echo("\n".join(init_data(folder, seed)))
+
+
+@data.command()
+def check(
+    spec: SpecPath,
+    set_: Overrides = None,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The PNG to write; by default .advseg/checks/<name>.png.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read every file of a spec's dataset, list all that is wrong, count pixels by class, and draw samples.
+
+    Example: `advseg data check leaves/advseg.yaml`
+    """
+    from ...platform.spec.spec_file import load_spec
+    from .. import check_data
+
+    read = load_spec(spec, overrides(set_))
+    checked = check_data.check(read, picture or find_home() / "checks" / f"{read.name}.png")
+    if as_json:
+        from ...platform.pages.json_line import json_line
+
+        typer.echo(json_line(check_data.check_json(checked)))
+        check_data.refuse_problems(checked)
+    else:
+        check_data.print_check(checked)
+
+
+@data.command()
+def pack(
+    spec: SpecPath,
+    folder: Annotated[Path, typer.Argument(help="Folder to write.")],
+    set_: Overrides = None,
+) -> None:
+    """Decode a spec's dataset once; `dataset.pack` reads it from there.
+
+    Example: `advseg data pack voc.yaml packs/voc`
+    """
+    from ..pack_data import pack_data
+
+    typer.echo("\n".join(pack_data(spec, overrides(set_), folder)))
+
+
+@data.command()
+def shapes(
+    folder: Annotated[Path, typer.Argument(help="Folder to write.")],
+    labelled: Annotated[int, typer.Option(metavar="N", help="Training images with masks.")] = 50,
+    unlabelled: Annotated[int, typer.Option(metavar="N", help="Training images whose masks are not trained on.")] = 750,
+    val: Annotated[int, typer.Option(metavar="N", help="Validation images.")] = 200,
+    test: Annotated[int, typer.Option(metavar="N", help="Test images.")] = 6,
+    size: Annotated[int, typer.Option(metavar="N", help="Height and width in pixels.")] = 48,
+    seed: Annotated[int, typer.Option(metavar="N", help="Another seed, other scenes.")] = 0,
+) -> None:
+    """Write the synthetic dataset `shapes` in the PASCAL VOC layout.
+
+    Example: `advseg data shapes .advseg/data/shapes --labelled 100`
+    """
+    from ...trainers.data.shapes import ShapesSettings, write_shapes
+    from ...trainers.errors import UserError
+
+    try:
+        settings = ShapesSettings(labelled=labelled, unlabelled=unlabelled, val=val, test=test, size=size, seed=seed)
+    except ValueError as error:
+        raise UserError(f"--{error}") from None
+    written = write_shapes(folder, settings)
+    count = labelled + unlabelled + val + test
+    typer.echo(f"{count} images of {size} x {size} {'written to' if written else 'lie already in'} {folder}")

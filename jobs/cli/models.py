@@ -1,0 +1,150 @@
+"""Models: what is registered, and what a model makes of images."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ...platform.base.home import find_home
+from .connections import mlflow
+from .options import AsJson, AsJsonLines, ModelOrReference, Overrides, Reference, SpecPath, overrides
+
+PANEL = "Models"
+models = typer.Typer(help="List, show and download models.")
+verbs = typer.Typer()
+
+
+@models.command("list")
+def list_(as_json: AsJsonLines = False) -> None:
+    """List the registered models: versions, aliases, mIoU, and the trial that each comes from.
+
+    Example: `advseg models list`
+    """
+    from ...platform.pages.json_line import json_line
+    from ...platform.pages.models_page import print_versions, version_json
+
+    with mlflow() as client:
+        from ...platform.registry.versions import list_versions
+
+        versions = list_versions(client)
+    if as_json:
+        for version in versions:
+            typer.echo(json_line(version_json(version)))
+    else:
+        print_versions(versions)
+
+
+@models.command()
+def show(reference: Reference, as_json: AsJson = False) -> None:
+    """Show the card of a model: figures, where it comes from, architecture and classes.
+
+    Example: `advseg models show shapes@champion`
+    """
+    from ...platform.pages.models_page import card_json, print_card
+
+    with mlflow() as client:
+        from ...platform.registry.registry import pull_card
+
+        description, card = pull_card(client, reference)
+    if as_json:
+        from ...platform.pages.json_line import json_line
+
+        typer.echo(json_line(card_json(description, card)))
+    else:
+        print_card(description, card)
+
+
+@models.command()
+def pull(
+    reference: Reference,
+    to: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.")],
+) -> None:
+    """Download a model: safetensors and JSON, checked against its manifest.
+
+    Example: `advseg models pull shapes@champion --to champion`
+    """
+    with mlflow() as client:
+        from ...platform.registry.registry import pull as pull_model
+
+        typer.echo(f"{pull_model(client, reference, to)} pulled to {to}")
+
+
+@verbs.command(rich_help_panel=PANEL)
+def evaluate(
+    model: ModelOrReference,
+    spec: SpecPath,
+    set_: Overrides = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of results; by default .advseg/evaluations/<name>/<model>."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge a model by the validation images of a spec's dataset: mean IoU, each class's, a confusion matrix.
+
+    Example: `advseg evaluate shapes@champion jobs/specs/demo.yaml`
+    """
+    from ...platform.spec.spec_file import load_spec
+    from .. import evaluate as job
+
+    read = load_spec(spec, overrides(set_))
+    folder = to or find_home() / "evaluations" / read.name / Path(model).resolve().name
+    with _model_folder(model) as path:
+        results = job.evaluate_model(path, read, folder)
+    if as_json:
+        from ...platform.pages.json_line import json_line
+
+        typer.echo(json_line(results))
+    else:
+        job.print_results(results, folder)
+
+
+@verbs.command(rich_help_panel=PANEL)
+def predict(
+    model: ModelOrReference,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images, or folders of images.")],
+    to: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the masks.")],
+) -> None:
+    """Write a palette PNG of class ids for every image.
+
+    Example: `advseg predict shapes@champion photographs --to masks`
+    """
+    from ..predict import predict as predict_masks
+
+    with _model_folder(model) as path:
+        written = predict_masks(path, images, to)
+    typer.echo(f"{len(written)} masks written to {to}")
+
+
+@verbs.command(rich_help_panel=PANEL)
+def picture(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The PNG to write.")],
+    images: Annotated[list[Path], typer.Option(metavar="IMAGE", help="An image, or a folder of images. Repeatable.")],
+    truth: Annotated[Path, typer.Option(metavar="DIR", help="Folder of masks named as the images are.")],
+    model: Annotated[list[str], typer.Option(metavar="NAME=DIR", help="A model folder and its title. Repeatable.")],
+) -> None:
+    """Draw images, truth, predictions of several models and a discriminator's confidence side by side.
+
+    Example: `advseg picture out.png --images photographs --truth masks --model ours=champion`
+    """
+    from ..picture import named_models
+    from ..picture import picture as draw
+
+    draw(out, images, truth, named_models(model))
+    typer.echo(f"picture written to {out}")
+
+
+@contextmanager
+def _model_folder(model: str) -> Iterator[Path]:
+    """The folder of a model; one that is registered is there for as long as it is needed."""
+    path = Path(model)
+    if path.exists() or "@" not in model:
+        yield path
+        return
+    with mlflow() as client:
+        from ...platform.registry.registry import pulled
+
+        with pulled(client, model) as folder:
+            yield folder

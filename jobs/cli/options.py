@@ -1,0 +1,59 @@
+"""Arguments and options that several verbs take."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ...platform.base.home import find_home
+
+
+def _check_ledger(address: str | None) -> str | None:
+    """Raises UserError for what is no address of a ledger."""
+    if address is None:
+        return None
+    from ...platform.spec.ledger_address import check_address
+    from ...trainers.errors import UserError
+
+    try:
+        return check_address(address)
+    except ValueError as error:
+        raise UserError(f"--ledger {error}") from None
+
+
+SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="The job spec, a YAML file.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the spec, as in trainer.steps=500. Repeatable."),
+]
+Profile = Annotated[
+    bool, typer.Option("--profile", help="Trace a few steps; trace.json.gz and phases.txt are kept with the run.")
+]
+Storage = Annotated[Path | None, typer.Option("--storage", metavar="DIR", help="The spec's storage, if it names one.")]
+Ledger = Annotated[
+    str | None,
+    typer.Option("--ledger", metavar="URL", callback=_check_ledger, help="The spec's ledger, if it names one."),
+]
+Follow = Annotated[bool, typer.Option("--follow", help="Show a live table until the job ends.")]
+JobName = Annotated[
+    str, typer.Argument(metavar="NAME", help="A job's id, or the name of a job or sweep, whose newest job is meant.")
+]
+SweepName = Annotated[str, typer.Argument(metavar="NAME", help="The sweep's name.")]
+Reference = Annotated[
+    str, typer.Argument(metavar="MODEL", help="NAME@ALIAS, NAME@VERSION or SWEEP/TRIAL, as in shapes@champion.")
+]
+ModelOrReference = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A model's folder, or a registered model, as in shapes@champion.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object; mean IoU is in percent.")]
+AsJsonLines = Annotated[bool, typer.Option("--json", help="Print a JSON object a line; mean IoU is in percent.")]
+
+
+def overrides(set_: list[str] | None, profile: bool = False) -> list[str]:
+    """The keys of the spec that options set."""
+    return [*(set_ or []), *(["profile=true"] if profile else [])]
+
+
+def storage_or_default(storage: Path | None) -> Path:
+    """Where checkpoints and the ledger lie."""
+    return storage or find_home() / "runs"

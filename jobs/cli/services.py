@@ -1,0 +1,101 @@
+"""The services of this machine, and what they know."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ...platform.base.home import find_home
+from .connections import cluster, mlflow
+from .options import AsJson, Ledger, Storage, storage_or_default
+
+PANEL = "Services"
+verbs = typer.Typer()
+
+
+@verbs.command(rich_help_panel=PANEL)
+def up(
+    mlflow_port: Annotated[int | None, typer.Option(metavar="PORT", help="Port of the MLflow server.")] = None,
+    dashboard_port: Annotated[int | None, typer.Option(metavar="PORT", help="Port of the Ray dashboard.")] = None,
+    cpus: Annotated[int | None, typer.Option(metavar="N", help="CPUs that Ray may hand out; all by default.")] = None,
+) -> None:
+    """Start an MLflow server and a Ray head on this machine.
+
+    They go on running when the command has ended. Example: `advseg up --cpus 4`
+    """
+    from ...platform.services import services
+
+    home = find_home()
+    running = services.up(home, mlflow_port=mlflow_port, dashboard_port=dashboard_port, cpus=cpus, say=typer.echo)
+    _sync_abandoned(running.tracking_uri, home / "runs")
+
+
+@verbs.command(rich_help_panel=PANEL)
+def down() -> None:
+    """End what `up` started. Runs, models and datasets stay.
+
+    Example: `advseg down`
+    """
+    from ...platform.services import services
+
+    services.down(find_home(), say=typer.echo)
+
+
+@verbs.command(rich_help_panel=PANEL)
+def status(as_json: AsJson = False) -> None:
+    """Say what runs and where: services and jobs.
+
+    Example: `advseg status --json`
+    """
+    from ...platform.pages.state_page import print_jobs, print_services, services_json
+    from ...platform.services.connection import ServicesDownError
+    from ...platform.services.state import status as services_status
+
+    home = find_home()
+    services, jobs = services_status(home), None
+    if not as_json:
+        print_services(home, services)
+    try:
+        with cluster() as (_, client):
+            jobs = client.list_jobs()
+    except ServicesDownError as error:
+        typer.echo(error, err=as_json)
+    if as_json:
+        from ...platform.pages.json_line import json_line
+
+        typer.echo(json_line(services_json(home, services, jobs)))
+    elif jobs is not None:
+        print_jobs(jobs)
+
+
+@verbs.command(rich_help_panel=PANEL)
+def sync(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="SWEEP...", help="Names of sweeps; all by default.")
+    ] = None,
+    storage: Storage = None,
+    ledger: Ledger = None,
+) -> None:
+    """Bring to MLflow what killed processes left on this disk, and end the runs that nobody works on any more.
+
+    Example: `advseg sync shapes-demo`
+    """
+    from ...platform.sweep.sync import sync as sync_runs
+
+    with mlflow() as client:
+        sync_runs(client, storage_or_default(storage), ledger, names or [], typer.echo)
+
+
+def _sync_abandoned(tracking_uri: str, storage: Path) -> None:
+    """End the runs of sweeps whose drivers were killed, perhaps with the machine."""
+    from ...platform.spec.ledger_address import ledger_file
+
+    if not ledger_file(storage).exists():
+        return
+    from ...platform.ledger.reading import abandoned_sweeps
+
+    if abandoned := abandoned_sweeps(storage):
+        from ...platform.sweep.sync import sync_sweeps
+
+        with mlflow(tracking_uri) as client:
+            sync_sweeps(client, storage, abandoned, None, typer.echo)

@@ -1,0 +1,142 @@
+"""Sweeps, and runs side by side."""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .connections import cluster, mlflow
+from .following import submit_job
+from .options import AsJson, AsJsonLines, Follow, Ledger, Storage, SweepName, storage_or_default
+
+PANEL = "Sweeps"
+sweep = typer.Typer(help="List, show, resume and stop sweeps.")
+verbs = typer.Typer()
+
+
+@sweep.command("list")
+def list_(storage: Storage = None, ledger: Ledger = None, as_json: AsJsonLines = False) -> None:
+    """List the sweeps of a ledger: how far they are and the best mIoU of each.
+
+    Example: `advseg sweep list`
+    """
+    from ...platform.ledger.reading import read_sweeps
+    from ...platform.pages.json_line import json_line
+    from ...platform.pages.sweeps_page import listed_sweep_json, print_sweeps
+    from ...platform.spec.ledger_address import shown
+
+    place = storage_or_default(storage)
+    sweeps = read_sweeps(place, ledger)
+    if as_json:
+        for each in sweeps:
+            typer.echo(json_line(listed_sweep_json(each)))
+    else:
+        print_sweeps(sweeps, str(place) if ledger is None else shown(ledger))
+
+
+@sweep.command()
+def show(
+    name: SweepName,
+    storage: Storage = None,
+    ledger: Ledger = None,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Print all trials, not only the best, with the whole reasons of their ends.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the trials of a sweep, best first, beside its baseline, and say which parameters decide.
+
+    Example: `advseg sweep show shapes-demo --all`
+    """
+    from ...platform.pages import sweep_page
+
+    place = storage_or_default(storage)
+    if as_json:
+        from ...platform.ledger.reading import read_sweep
+        from ...platform.pages.json_line import json_line
+
+        typer.echo(json_line(sweep_page.sweep_json(read_sweep(place, name, ledger))))
+    else:
+        sweep_page.print_sweep(place, name, ledger, whole=all_)
+
+
+@sweep.command()
+def report(
+    name: SweepName,
+    to: Annotated[Path | None, typer.Option(metavar="FILE", help="The file to write; <name>.html by default.")] = None,
+    storage: Storage = None,
+    ledger: Ledger = None,
+) -> None:
+    """Write one HTML file of a sweep: trials, plots, pictures, cost. It needs no network and nothing beside itself.
+
+    Example: `advseg sweep report shapes-demo --to report.html`
+    """
+    from ...platform.pages.sweep_report import write_report
+
+    path = to or Path(f"{name}.html")
+    write_report(storage_or_default(storage), name, ledger, path)
+    typer.echo(f"report of sweep {name} written to {path}")
+
+
+@sweep.command()
+def resume(name: SweepName, follow: Follow = False, storage: Storage = None, ledger: Ledger = None) -> None:
+    """Go on with a sweep by the spec in its ledger: unfinished trials first, then new ones.
+
+    Example: `advseg sweep resume shapes-demo --follow`
+    """
+    from ...platform.ledger.reading import read_spec
+
+    submit_job(read_spec(storage_or_default(storage), name, ledger), follow)
+
+
+@sweep.command()
+def stop(name: SweepName) -> None:
+    """Stop the newest job of a sweep. `sweep resume` goes on with it.
+
+    Example: `advseg sweep stop shapes-demo`
+    """
+    with cluster() as (_, client):
+        from ...platform.cluster.jobs import job_ids, newest_job, stop_job
+
+        id = newest_job(name, job_ids(client))
+        stop_job(client, id)
+        typer.echo(f"job {id} is stopped")
+
+
+@verbs.command(rich_help_panel=PANEL)
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN...", help="SWEEP/NUMBER, SWEEP/baseline, an MLflow run id, a sweep's name."),
+    ],
+    metric: Annotated[
+        str, typer.Option(metavar="NAME", help="What the runs are compared by, step by step.")
+    ] = "val/miou",
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with a plot, too.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare runs: parameters that differ, metrics side by side, and how far each is above the first.
+
+    A sweep alone stands for its baseline and its best complete trials; beside others for its best complete trial.
+
+    Example: `advseg compare shapes-demo/5 shapes-demo/baseline`
+    """
+    from ...platform.pages.compare_page import comparison_json, print_comparison, write_comparison
+    from ...platform.pages.compared_runs import find_compared
+    from ...platform.pages.comparison import compare as compare_runs
+    from ...platform.pages.comparison import comparison_url
+
+    say = partial(typer.echo, err=as_json)
+    with mlflow() as client:
+        comparison = compare_runs(find_compared(client, runs, metric, say), metric)
+    url = comparison_url(client.tracking_uri, comparison.runs)
+    if as_json:
+        from ...platform.pages.json_line import json_line
+
+        typer.echo(json_line(comparison_json(comparison, url)))
+    else:
+        print_comparison(comparison, url)
+    if html:
+        write_comparison(comparison, url, html)
+        say(f"page written to {html}")

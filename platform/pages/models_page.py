@@ -1,0 +1,76 @@
+"""What `advseg models list` and `advseg models show` print."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ...models.bundle import Card
+from ..registry.versions import RegisteredVersion
+from .terminal import percent
+
+
+def print_versions(versions: Sequence[RegisteredVersion]) -> None:
+    """A line for each version; without any, how a model comes to be registered."""
+    if not versions:
+        print("no registered model yet: a sweep whose spec has sweep.register_as registers its best trial")
+        return
+    table = Table("model", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column("version", justify="right")
+    table.add_column("aliases")
+    table.add_column("mIoU", justify="right")
+    table.add_column("trial")
+    for version in versions:
+        words = (version.name, str(version.version), ", ".join(version.aliases), percent(version.miou))
+        table.add_row(*map(Text, (*words, version.key or "-")))
+    Console().print(table)
+
+
+def version_json(version: RegisteredVersion) -> dict[str, Any]:
+    """What is printed of a version; mean IoU is in percent."""
+    return {
+        "name": version.name,
+        "version": version.version,
+        "aliases": version.aliases,
+        "miou": version.miou,
+        "trial": version.key,
+    }
+
+
+def print_card(description: str, card: Card) -> None:
+    """What a model is, where it comes from, and its figures."""
+    shown = card_json(description, card)
+    lineage = shown["lineage"]
+    lines = {
+        "model": description,
+        "trial": lineage.get("key", "-"),
+        "spec": lineage.get("spec") or "-",
+        "step": lineage.get("step", "-"),
+        "dataset": lineage.get("dataset_digest", "-"),
+        "architecture": card.segmenter.architecture,
+        "discriminator": "yes" if card.discriminator else "none",
+        "classes": ", ".join(card.classes),
+    }
+    lines |= {name: f"{value:.4g}" for name, value in card.metrics.items()}
+    width = max(map(len, lines))
+    for name, value in lines.items():
+        Console().print(f"{name:<{width}}  {value}", soft_wrap=True, markup=False, highlight=False)
+
+
+def card_json(description: str, card: Card) -> dict[str, Any]:
+    """The card of a model; metrics that begin with `val/` are in percent, and of its spec the name is given."""
+    return {
+        "model": description,
+        "architecture": card.segmenter.architecture,
+        "segmenter": asdict(card.segmenter),
+        "discriminator": asdict(card.discriminator) if card.discriminator else None,
+        "classes": card.classes,
+        "palette": card.palette,
+        "ignore_index": card.ignore_index,
+        "resize": card.resize,
+        "metrics": card.metrics,
+        "lineage": {**card.lineage, "spec": card.lineage.get("spec", {}).get("name")},
+    }

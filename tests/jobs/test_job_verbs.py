@@ -1,0 +1,73 @@
+"""What the verbs of jobs say and how they end, with a cluster that is a fake."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+Command = Callable[..., tuple[int, str, str]]
+
+EVENT = '@advseg {"kind": "stage", "text": "two trials"}\n'
+
+
+def test_logs_are_what_the_newest_job_of_a_name_printed(advseg: Command, jobs: Any) -> None:
+    jobs.add("a-1", log="old\n")
+    jobs.add("a-2", log=f"{EVENT}new [/x]\n")
+    jobs.add("a-1-1", log="another's\n")
+    assert advseg("job", "logs", "a") == (0, "new [/x]\n", "")
+    assert advseg("job", "logs", "a-1") == (0, "old\n", "")
+
+
+@pytest.mark.parametrize("verb", ["follow", "wait"])
+@pytest.mark.parametrize(("state", "status"), [("SUCCEEDED", 0), ("FAILED", 1), ("STOPPED", 1)])
+def test_following_and_waiting_end_as_the_job_does(
+    advseg: Command, jobs: Any, verb: str, state: str, status: int
+) -> None:
+    jobs.add("a-1", state)
+    assert advseg("job", verb, "a") == (status, f"job a-1 ended: {state}\n", "")
+
+
+@pytest.mark.parametrize("verb", ["job", "sweep"])
+def test_stopping_stops_the_newest_job_of_a_name(advseg: Command, jobs: Any, verb: str) -> None:
+    jobs.add("a-1", "SUCCEEDED")
+    jobs.add("a-2")
+    jobs.add("b-3")
+    assert advseg(verb, "stop", "a") == (0, "job a-2 is stopped\n", "")
+    assert jobs.states == {"a-1": "SUCCEEDED", "a-2": "STOPPED", "b-3": "RUNNING"}
+
+
+def test_a_sweep_of_the_name_of_anothers_job_is_the_one_that_sweep_stop_stops(advseg: Command, jobs: Any) -> None:
+    jobs.add("a-1")
+    jobs.add("a-1-1")
+    assert advseg("sweep", "stop", "a-1") == (0, "job a-1-1 is stopped\n", "")
+    assert jobs.states["a-1"] == "RUNNING"
+
+
+@pytest.mark.parametrize("verb", ["job logs", "job follow", "job stop", "job wait", "sweep stop"])
+def test_a_job_that_there_is_not_is_told_in_a_line(advseg: Command, jobs: Any, verb: str) -> None:
+    jobs.add("a-1")
+    said = "error: there is no job of the name [/b]: `advseg job list` lists the jobs\n"
+    assert advseg(*verb.split(), "[/b]") == (2, "", said)
+
+
+def test_a_cluster_that_goes_away_is_told_in_a_line(
+    advseg: Command, jobs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from requests.exceptions import ConnectionError
+
+    def away(*_: Any) -> None:
+        raise ConnectionError("refused")
+
+    jobs.add("a-1")
+    monkeypatch.setattr(jobs, "get_job_logs", away)
+    status, out, err = advseg("job", "logs", "a")
+    assert (status, out) == (2, "")
+    assert err.startswith("error: the Ray cluster at http://ray does not answer any more (refused): ")
+
+
+def test_a_list_has_the_newest_job_first(advseg: Command, jobs: Any) -> None:
+    assert advseg("job", "list")[1] == "no jobs yet\n"
+    jobs.add("a-1", "FAILED")
+    jobs.add("a-2")
+    lines = [line.split() for line in advseg("job", "list")[1].splitlines()]
+    assert lines[1:] == [["a-2", "RUNNING", "in", "[/tmp/a-2]"], ["a-1", "FAILED", "in", "[/tmp/a-1]"]]

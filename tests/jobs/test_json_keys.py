@@ -1,0 +1,245 @@
+"""The keys of `--json`: what scripts are written against. A change of them is a change here."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from mlflow.entities import Metric
+from mlflow.tracking import MlflowClient
+from optuna.trial import TrialState
+
+from advseg.jobs import reproduce
+from advseg.jobs.paper_tables import tables
+from advseg.platform.ledger.ledger import open_ledger
+from advseg.platform.ledger.origin import Origin
+from advseg.platform.pages.json_line import json_line
+from advseg.platform.registry.registry import register
+from advseg.platform.spec.spec_file import load_spec
+from advseg.platform.tracking.identity import RunIdentity
+from advseg.platform.tracking.runs import ensure_run
+
+Command = Callable[..., tuple[int, str, str]]
+
+JOB = "id name state message start_time end_time"
+KEYS = {
+    "status": "home services services.name services.state services.url services.pid services.log jobs",
+    "data check": (
+        "dataset digest parts parts.* parts.*.images parts.*.masks parts.*.pixels parts.*.pixels.* "
+        "parts.*.ignored_pixels notes problems picture"
+    ),
+    "job list": JOB,
+    "sweep list": "name planned_trials finished_trials states states.* best_trial best_miou",
+    "sweep show": (
+        "name baseline_miou best_trial best_miou states states.* device_seconds lost_steps importance trials "
+        "trials.number trials.key trials.state trials.reason trials.params trials.params.* trials.step trials.miou "
+        "trials.curve trials.curve.step trials.curve.miou trials.attempts trials.device_seconds trials.lost_steps "
+        "trials.mlflow_run trials.checkpoint"
+    ),
+    "compare": (
+        "metric runs runs.name runs.mlflow_run runs.params runs.params.* runs.metrics runs.metrics.* runs.curve "
+        "runs.curve.step runs.curve.value differing_params differing_params.* differing_params.*.* equal_params "
+        "differences differences.name differences.from differences.common_steps differences.used_steps "
+        "differences.first differences.last differences.mean differences.half_width mlflow_url"
+    ),
+    "models list": "name version aliases miou trial",
+    "models show": (
+        "model architecture segmenter segmenter.* discriminator discriminator.* classes palette ignore_index resize "
+        "metrics metrics.* lineage lineage.spec lineage.step lineage.dataset_digest"
+    ),
+    "evaluate": (
+        "unit note miou miou_multiscale pixel_accuracy mean_class_accuracy iou iou.* class_accuracy class_accuracy.* "
+        "images protocol protocol.mode protocol.window protocol.stride protocol.resize protocol.scales protocol.flip "
+        "dataset dataset.digest dataset.ignore_index model model.segmenter model.segmenter.* "
+        "model.lineage model.lineage.spec model.lineage.step model.lineage.dataset_digest "
+        "confusion confusion.unit confusion.rows confusion.columns confusion.classes confusion.matrix"
+    ),
+    "reproduce": ("labels row miou mean_miou miou_half_width gain gain_half_width published_miou published_gain"),
+}
+"""Of each verb; a star stands for names that differ from case to case: of classes, parameters, metrics, settings."""
+NAMED = {"parts", "pixels", "states", "importance", "params", "metrics", "differing_params", "iou", "class_accuracy"}
+NAMED |= {"segmenter", "discriminator"}
+"""Objects whose keys are such names; so are those within the differing parameters."""
+
+
+def keys(value: Any, place: str = "") -> Iterator[str]:
+    match value:
+        case dict():
+            *_, last = place.rstrip(".").rpartition(".")
+            named = last in NAMED or place == "differing_params.*."
+            for key, each in value.items():
+                path = f"{place}{'*' if named else key}"
+                yield path
+                yield from keys(each, f"{path}.")
+        case list():
+            for each in value:
+                yield from keys(each, place)
+
+
+def strict(line: str) -> dict[str, Any]:
+    """JSON as the standard has it, without NaN."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    return json.loads(line, parse_constant=refuse)
+
+
+@pytest.fixture
+def printed(advseg: Command) -> Callable[..., list[dict[str, Any]]]:
+    """What a verb prints with --json, the keys of which are known."""
+
+    def run(verb: str, *arguments: str | Path, status: int = 0) -> list[dict[str, Any]]:
+        ended, out, _ = advseg(*verb.split(), *arguments, "--json")
+        assert ended == status
+        documents = [strict(line) for line in out.splitlines()]
+        for document in documents:
+            assert list(dict.fromkeys(keys(document))) == KEYS[verb].split()
+        return documents
+
+    return run
+
+
+@pytest.fixture
+def storage(document: dict[str, Any], tmp_path: Path) -> Path:
+    """A ledger with a sweep of three trials: a complete one, a failed one and one that runs."""
+    searched = {"trials": 5, "space": {"method.lambda_adv": {"low": 0.001, "high": 1, "log": True}}}
+    path = tmp_path / "sweep.yaml"
+    path.write_text(yaml.safe_dump({**document, "job": "sweep", "name": "probe", "sweep": searched}))
+    ledger = open_ledger(tmp_path / "runs", load_spec(path), Origin(dataset="d", code="c"))
+    for value, state in ((50.0, TrialState.COMPLETE), (float("nan"), TrialState.FAIL), (40.0, None)):
+        trial = ledger.propose()
+        assert trial is not None
+        ledger.report(trial, 2, value)
+        if state:
+            ledger.finish(trial, state, "diverged" if state is TrialState.FAIL else "")
+    ledger.close()
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def registered(tracking: MlflowClient, model: Path) -> MlflowClient:
+    """MLflow with two runs, of which one has a registered model."""
+    for number in range(2):
+        key = f"probe/{number}"
+        run_id = ensure_run(tracking, RunIdentity(experiment="probe", key=key, params={"p": number, "q": 1}))
+        tracking.log_batch(run_id, metrics=[Metric("val/miou", 40.0 + number, 1, step) for step in (4, 8)])
+    register(tracking, model, "shapes", run_id, key)
+    return tracking
+
+
+Printed = Callable[..., list[dict[str, Any]]]
+
+
+def test_status(printed: Printed) -> None:
+    (found,) = printed("status")
+    assert [service["state"] for service in found["services"]] == ["down", "down"]
+    assert found["jobs"] is None
+
+
+def test_status_of_jobs(advseg: Command, jobs: Any) -> None:
+    jobs.add("a-1")
+    (job,) = strict(advseg("status", "--json")[1])["jobs"]
+    assert list(job) == JOB.split()
+
+
+def test_data_check(printed: Printed, spec: Path, shapes: Path, tmp_path: Path) -> None:
+    (found,) = printed("data check", spec)
+    assert found["parts"]["labelled"]["images"] == 3
+    assert (found["problems"], found["picture"]) == ([], str(tmp_path / "home" / "checks" / "tiny.png"))
+
+
+def test_data_check_of_a_bad_dataset_prints_what_is_wrong_and_fails(advseg: Command, spec: Path) -> None:
+    status, out, err = advseg("data", "check", spec, "--json", "--set=dataset.validation=nothing")
+    assert status == 2
+    assert err.startswith("error: ")
+    assert strict(out)["problems"]
+    assert strict(out)["digest"] is None
+
+
+def test_job_list(printed: Printed, jobs: Any) -> None:
+    jobs.add("a-1")
+    jobs.add("a-2", "FAILED")
+    assert [(job["id"], job["name"], job["state"]) for job in printed("job list")] == [
+        ("a-2", "a", "FAILED"),
+        ("a-1", "a", "RUNNING"),
+    ]
+
+
+def test_sweep_list(printed: Printed, storage: Path) -> None:
+    (found,) = printed("sweep list", "--storage", storage)
+    assert (found["finished_trials"], found["planned_trials"], found["best_miou"]) == (2, 5, 50.0)
+    assert found["states"] == {"RUNNING": 1, "COMPLETE": 1, "FAIL": 1}
+
+
+def test_sweep_show(printed: Printed, storage: Path) -> None:
+    (found,) = printed("sweep show", "probe", "--storage", storage)
+    assert [(trial["number"], trial["miou"], trial["reason"]) for trial in found["trials"]] == [
+        (0, 50.0, ""),
+        (2, 40.0, ""),
+        (1, None, "diverged"),
+    ]
+
+
+def test_compare(printed: Printed, registered: MlflowClient) -> None:
+    (found,) = printed("compare", "probe/0", "probe/1")
+    assert found["differing_params"] == {"p": {"probe/0": "0", "probe/1": "1"}}
+    assert [(pair["name"], pair["from"], pair["mean"]) for pair in found["differences"]] == [
+        ("probe/1", "probe/0", 1.0)
+    ]
+
+
+def test_models_list(printed: Printed, registered: MlflowClient) -> None:
+    assert printed("models list") == [
+        {"name": "shapes", "version": 1, "aliases": ["champion"], "miou": 41.0, "trial": "probe/1"}
+    ]
+
+
+def test_models_show(printed: Printed, registered: MlflowClient) -> None:
+    (found,) = printed("models show", "shapes@champion")
+    assert (found["model"], found["architecture"], found["lineage"]["spec"]) == ("shapes version 1", "compact", "tiny")
+
+
+def test_evaluate(printed: Printed, model: Path, spec: Path, tmp_path: Path) -> None:
+    (found,) = printed("evaluate", model, spec, "--to", tmp_path / "to")
+    assert found["miou"] == pytest.approx(json.loads((tmp_path / "to" / "results.json").read_text())["miou"])
+
+
+def test_reproduce(printed: Printed, advseg: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [
+        reproduce.Run(row=row, labels="50", seed=seed, spec=None, folder=Path(f"{row.name}/{seed}"))  # type: ignore[arg-type]
+        for row in tables()["ablation"].rows[:2]
+        for seed in range(2)
+    ]
+    miou = {run.folder: 40.0 + place for place, run in enumerate(runs)}
+
+    def trained(*_: Any, console: Any, **__: Any) -> reproduce.Reproduction:
+        console.print("8 trainings")
+        return reproduce.Reproduction(title="a table", lines=reproduce.lines_of(runs, miou))
+
+    monkeypatch.setattr(reproduce, "reproduce", trained)
+    base, other = printed("reproduce", "ablation")
+    assert (base["miou"], base["gain"], base["published_gain"]) == ([40.0, 41.0], None, None)
+    assert (other["mean_miou"], other["gain"], other["gain_half_width"]) == (42.5, 2.0, 0.0)
+
+
+def test_every_verb_that_has_the_option_is_here() -> None:
+    import typer.main
+
+    from advseg.jobs.cli.main import app
+
+    def readers(command: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
+        if any("--json" in option.opts for option in command.params):
+            yield " ".join(path)
+        for name, child in getattr(command, "commands", {}).items():
+            yield from readers(child, (*path, name))
+
+    assert set(readers(typer.main.get_command(app))) == set(KEYS)
+
+
+def test_what_is_not_finite_is_null() -> None:
+    bad = {"a": float("nan"), "b": [float("inf"), 1.5], "c": {"d": -float("inf")}, "e": (True, None, "[x]")}
+    assert strict(json_line(bad)) == {"a": None, "b": [None, 1.5], "c": {"d": None}, "e": [True, None, "[x]"]}
+    assert "\n" not in json_line({"text": "two\nlines"})

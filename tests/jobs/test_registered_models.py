@@ -1,0 +1,111 @@
+"""Models that are registered: listed, shown, and judged or asked without being pulled first."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mlflow.entities import Metric
+from mlflow.tracking import MlflowClient
+
+from advseg.models import load
+from advseg.platform.registry.registry import register
+from advseg.platform.tracking.identity import RunIdentity
+from advseg.platform.tracking.runs import ensure_run
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def registered(tracking: MlflowClient, model: Path) -> MlflowClient:
+    """Two versions of the model `shapes`, whose champion is the second, and MLflow that knows them."""
+    for number in range(2):
+        key = f"probe/{number}"
+        run_id = ensure_run(tracking, RunIdentity(experiment="probe", key=key))
+        tracking.log_batch(run_id, metrics=[Metric("val/miou", 40.0 + number, 1, step) for step in (4, 8)])
+        register(tracking, model, "shapes", run_id, key)
+    return tracking
+
+
+def test_a_list_has_a_line_for_each_version_the_newest_first(advseg: Command, registered: MlflowClient) -> None:
+    status, out, err = advseg("models", "list")
+    assert (status, err) == (0, "")
+    assert [line.split() for line in out.splitlines()[1:]] == [
+        ["shapes", "2", "champion", "41.0", "probe/1"],
+        ["shapes", "1", "40.0", "probe/0"],
+    ]
+
+
+def test_a_list_of_none_says_how_there_comes_to_be_one(advseg: Command, tracking: MlflowClient) -> None:
+    assert advseg("models", "list")[1].startswith("no registered model yet: a sweep whose spec has sweep.register_as")
+
+
+def test_a_version_of_a_run_that_is_gone_has_no_miou(
+    advseg: Command, registered: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
+
+    def gone(*_: object) -> None:
+        raise MlflowException("gone", RESOURCE_DOES_NOT_EXIST)
+
+    monkeypatch.setattr(MlflowClient, "get_run", gone)
+    assert " - " in advseg("models", "list")[1]
+
+
+@pytest.mark.parametrize("reference", ["shapes@champion", "shapes@2"])
+def test_a_card_is_shown_without_the_weights(
+    advseg: Command, registered: MlflowClient, model: Path, tmp_path: Path, reference: str
+) -> None:
+    for weights in tmp_path.rglob("*.safetensors"):
+        weights.unlink()
+
+    status, out, err = advseg("models", "show", reference)
+
+    assert (status, err) == (0, "")
+    shown = dict(line.split(maxsplit=1) for line in out.splitlines())
+    card = load(model).card
+    assert shown["model"] == "shapes version 2"
+    assert shown["architecture"] == "compact"
+    assert shown["spec"] == "tiny"
+    assert shown["dataset"] == card.lineage["dataset_digest"]
+    assert float(shown["val/miou"]) == pytest.approx(card.metrics["val/miou"], rel=1e-3)
+
+
+def test_a_card_that_was_changed_is_refused(advseg: Command, registered: MlflowClient, tmp_path: Path) -> None:
+    for card in tmp_path.rglob("model.json"):
+        card.write_text(card.read_text() + " ")
+    status, out, err = advseg("models", "show", "shapes@champion")
+    assert (status, out) == (2, "")
+    assert err.startswith("error: the card of shapes@champion cannot be read: ")
+    assert err.count("\n") == 1
+
+
+def test_a_registered_model_predicts_as_its_folder_does(
+    advseg: Command, registered: MlflowClient, model: Path, shapes: Path, tmp_path: Path
+) -> None:
+    images = shapes / "JPEGImages"
+    assert advseg("predict", "shapes@champion", images, "--to", "ours")[:2] == (0, "10 masks written to ours\n")
+    assert advseg("predict", model, images, "--to", "theirs")[0] == 0
+    ours, theirs = ({path.name: path.read_bytes() for path in (tmp_path / to).iterdir()} for to in ("ours", "theirs"))
+    assert ours == theirs
+
+
+def test_a_registered_model_is_judged(advseg: Command, registered: MlflowClient, spec: Path, tmp_path: Path) -> None:
+    status, _, err = advseg("evaluate", "shapes@champion", spec)
+    assert (status, err) == (0, "")
+    assert (tmp_path / "home" / "evaluations" / "tiny" / "shapes@champion" / "results.json").is_file()
+
+
+def test_a_folder_of_that_name_wins(advseg: Command, model: Path, shapes: Path, tmp_path: Path) -> None:
+    shutil.copytree(model, tmp_path / "shapes@champion")
+    assert advseg("predict", "shapes@champion", shapes / "JPEGImages", "--to", "masks")[0] == 0
+
+
+def test_a_registered_model_that_there_is_not_is_told_in_a_line(
+    advseg: Command, registered: MlflowClient, shapes: Path, tmp_path: Path
+) -> None:
+    status, _, err = advseg("predict", "shapes@best", shapes / "JPEGImages", "--to", "masks")
+    assert status == 2
+    assert err == "error: there is no model shapes@best; registered models: shapes (champion)\n"
+    assert not (tmp_path / "masks").exists()
