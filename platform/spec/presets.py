@@ -85,12 +85,11 @@ def apply_preset(document: dict[str, Any]) -> None:
     name = document.get("preset")
     if name not in ("paper", "released-code"):
         return
-    document.setdefault("method", {"name": "adversarial"})
     for deviation in DEVIATIONS:
         section, _, rest = deviation.key.partition(".")
         if section == "model" and not _is_deeplab(document.get("model")):
             continue
-        if section == "method" and not _is_adversarial(document["method"]):
+        if section == "method" and not _is_adversarial(document.get("method")):
             continue
         value = deviation.paper if name == "paper" else deviation.released
         _fill(document, [section, *rest.split(".")], value)

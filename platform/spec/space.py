@@ -45,7 +45,7 @@ def check_space(document: dict[str, Any], sweep: Sweep) -> tuple[Sweep, list[Pro
             else list(_refused(document, key, dimension, known[key]))
         )
         problems += found
-        space[key] = dimension if found else _typed(dimension, known[key])
+        space[key] = _typed(dimension, known[key]) if key in known and not found else dimension
     first = tuple({key: _value(known.get(key, str), value) for key, value in point.items()} for point in sweep.first)
     problems += chain.from_iterable(_unfit(point, space, f"sweep.first.{n}") for n, point in enumerate(first))
     return (sweep if problems else sweep.model_copy(update={"space": space, "first": first})), problems

@@ -95,6 +95,9 @@ def parse_spec(document: dict[str, Any], *, source: str) -> Spec:
     """Validate what was read from `source`. Raises SpecError that lists every problem with its key."""
     problems: list[Problem] = []
     spec = None
+    if isinstance(method := document.setdefault("method", {}), dict):
+        # As `--set method.lambda_adv=0.02` says of a spec without the section.
+        method.setdefault("name", "adversarial")
     apply_preset(document)
     try:
         spec = Spec.model_validate(document)

@@ -37,7 +37,7 @@ def document(shapes: Path) -> dict[str, Any]:
         "model": {"architecture": "compact", "width": 8},
         "method": {
             "name": "adversarial",
-            "semi_start": 1,
+            "semi_start": 0,
             "discriminator": {"widths": [8], "classifier": "dense"},
         },
         "trainer": {

@@ -91,7 +91,7 @@ class TestTheWay:
         assert said[0] == "6 images with a mask, 0 without"
         assert not (folder / "unlabelled.txt").exists()
         assert "Two need unlabelled images and are 0, as there are none" in (folder / "advseg.yaml").read_text()
-        trainer = load_spec(folder / "advseg.yaml").trainer
+        method = load_spec(folder / "advseg.yaml").method
         assert (method.lambda_semi, method.lambda_semi_adv) == (0, 0)
         assert method.lambda_adv > 0
         assert advseg("train", folder / "advseg.yaml", "--to", "run", "--set=trainer.steps=1")[0] == 0

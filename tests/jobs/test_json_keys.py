@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from advseg.jobs import reproduce
 from advseg.jobs.paper_tables import tables
-from advseg.platform.ledger.ledger import open_ledger
+from advseg.platform.ledger.opening import open_ledger
 from advseg.platform.ledger.origin import Origin
 from advseg.platform.pages.json_line import json_line
 from advseg.platform.registry.registry import register
@@ -33,8 +33,10 @@ KEYS = {
     "job list": JOB,
     "sweep list": "name planned_trials finished_trials states states.* best_trial best_miou",
     "sweep show": (
-        "name baseline_miou best_trial best_miou states states.* device_seconds lost_steps importance trials "
-        "trials.number trials.key trials.state trials.reason trials.params trials.params.* trials.step trials.miou "
+        "name best_trial best_miou baseline_miou gain states states.* device_seconds lost_steps importance "
+        "baseline baseline.key baseline.state baseline.reason baseline.step baseline.miou baseline.curve "
+        "baseline.attempts baseline.device_seconds baseline.lost_steps baseline.mlflow_run baseline.checkpoint trials "
+        "trials.number trials.key trials.params trials.params.* trials.state trials.reason trials.step trials.miou "
         "trials.curve trials.curve.step trials.curve.miou trials.attempts trials.device_seconds trials.lost_steps "
         "trials.mlflow_run trials.checkpoint"
     ),

@@ -126,7 +126,7 @@ class TestPicture:
     def test_has_no_confidence_without_a_discriminator(
         self, spec: Path, images: list[Path], shapes: Path, tmp_path: Path
     ) -> None:
-        lambdas = [f"trainer.{name}=0" for name in ("lambda_adv", "lambda_semi", "lambda_semi_adv")]
+        lambdas = [f"method.{name}=0" for name in ("lambda_adv", "lambda_semi", "lambda_semi_adv")]
         train(load_spec(spec, ["trainer.steps=1", *lambdas]), tmp_path / "run", Reporters())
         picture(tmp_path / "out.png", images, shapes / "SegmentationClass", {"plain": tmp_path / "run" / "model"})
         with Image.open(tmp_path / "out.png") as drawn:

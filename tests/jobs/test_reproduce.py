@@ -50,9 +50,9 @@ def test_figures_that_stand_in_two_tables_agree():
     published: dict[tuple[str, str, float, float, float], set[float]] = {}
     for table in tables().values():
         for row in table.rows:
-            trainer = read_document(PAPER / f"{row.spec}.yaml")["trainer"]
-            knobs = {"lambda_adv": 0.01, "lambda_semi": 0.1, "threshold": 0.2, **trainer}
-            knobs |= {key.removeprefix("trainer."): value for key, value in row.values}
+            method = read_document(PAPER / f"{row.spec}.yaml").get("method", {})
+            knobs = {"lambda_adv": 0.01, "lambda_semi": 0.1, "threshold": 0.2, **method}
+            knobs |= {key.removeprefix("method."): value for key, value in row.values}
             variant = row.variant if knobs["lambda_adv"] else "supervised"
             key = (row.spec, variant, knobs["lambda_adv"], knobs["lambda_semi"], knobs["threshold"])
             key = (row.spec, "supervised", 0.0, 0.0, 0.0) if variant == "supervised" else key

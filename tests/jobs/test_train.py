@@ -77,7 +77,7 @@ class TestTraining:
             train(spec, model.parent, "trainer.steps=6")
 
     def test_without_the_method_exports_no_discriminator(self, spec: Path, tmp_path: Path) -> None:
-        lambdas = [f"trainer.{name}=0" for name in ("lambda_adv", "lambda_semi", "lambda_semi_adv")]
+        lambdas = [f"method.{name}=0" for name in ("lambda_adv", "lambda_semi", "lambda_semi_adv")]
         train(spec, tmp_path / "run", "trainer.steps=1", *lambdas)
         assert load(tmp_path / "run" / "model").discriminator is None
 

@@ -387,12 +387,15 @@ class TestLedgerOption:
 
     @pytest.mark.parametrize(
         ("verb", "page"),
-        [(["sweep", "show", "probe"], "sweep_page.print_sweep"), (["sweep", "list"], "sweeps_page.list_sweeps")],
+        [
+            (["sweep", "show", "probe"], "pages.sweep_page.print_sweep"),
+            (["sweep", "list"], "ledger.reading.read_sweeps"),
+        ],
         ids=str,
     )
     def test_is_passed_on(self, verb: list[str], page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         asked: list[object] = []
-        monkeypatch.setattr(f"advseg.platform.pages.{page}", lambda *arguments, **_: asked.extend(arguments) or [])
+        monkeypatch.setattr(f"advseg.platform.{page}", lambda *arguments, **_: asked.extend(arguments) or [])
         for ledger in ([], ["--ledger", "postgresql://me@host/database"]):
             CliRunner().invoke(app, [*verb, "--storage", str(tmp_path), *ledger], catch_exceptions=False)
         assert [asked[len(asked) // 2 - 1], asked[-1]] == [None, "postgresql://me@host/database"]

@@ -11,16 +11,23 @@ from rich.text import Text
 
 from advseg.platform.base.events import TrialUpdate
 from advseg.platform.ledger.accounts import Account
-from advseg.platform.ledger.rows import Row
+from advseg.platform.ledger.reading import SweepRecord
+from advseg.platform.ledger.rows import BASELINE_NUMBER, Row
 from advseg.platform.pages.shortened import Shortened
 from advseg.platform.pages.state_page import print_jobs
 from advseg.platform.pages.sweep_page import print_sweep
-from advseg.platform.pages.sweeps_page import ListedSweep, print_sweeps
+from advseg.platform.pages.sweeps_page import print_sweeps
 from advseg.platform.pages.terminal import folded, progress_table
 
 WIDTH = 80
-PARAMS = {"trainer.lambda_adv": 1.23456e-05, "trainer.lambda_semi": 0.123456, "trainer.threshold": 0.2}
+PARAMS = {"method.lambda_adv": 1.23456e-05, "method.lambda_semi": 0.123456, "method.threshold": 0.2}
 PRUNED, BROKEN = "not among the best at step 12300", "the loss l_ce became NaN at step 300 " + "in /a/long/path" * 9
+
+
+def record(rows: list[Row], name: str = "probe") -> SweepRecord:
+    """What the ledger says of a sweep of these trials."""
+    baseline = Row(number=BASELINE_NUMBER, params={}, state=TrialState.COMPLETE, reason="", curve={8: 40.0})
+    return SweepRecord(name=name, rows=rows, baseline=baseline, spec=None, dataset=None)
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +63,7 @@ def of_trials(lines: list[str]) -> list[str]:
 def test_a_trial_of_a_sweep_has_one_line_though_it_was_pruned_or_broken(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("advseg.platform.pages.sweep_page.read_rows", lambda *_: ROWS)
+    monkeypatch.setattr("advseg.platform.pages.sweep_page.read_sweep", lambda *_: record(ROWS))
 
     print_sweep(tmp_path, "probe")
 
@@ -74,7 +81,7 @@ def test_a_trial_of_a_sweep_has_one_line_though_it_was_pruned_or_broken(
 def test_all_says_the_whole_reason(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("advseg.platform.pages.sweep_page.read_rows", lambda *_: ROWS)
+    monkeypatch.setattr("advseg.platform.pages.sweep_page.read_sweep", lambda *_: record(ROWS))
 
     print_sweep(tmp_path, "probe", whole=True)
 
@@ -106,7 +113,7 @@ def test_a_trial_of_a_followed_job_has_one_line() -> None:
 
 def test_a_sweep_of_a_list_has_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [row(n, state) for n, state in enumerate([*TrialState][:3] * 40)]
-    print_sweeps([ListedSweep(name="a-sweep-with-a-rather-long-name", planned=1000, rows=rows)], "runs")
+    print_sweeps([record(rows, "a-sweep-with-a-rather-long-name")], "runs")
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
     assert len(lines[1].rstrip()) <= WIDTH

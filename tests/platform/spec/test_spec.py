@@ -248,7 +248,7 @@ class TestProblems:
                 "method.name=advesarial",
                 "must be one of 'adversarial', 'supervised', but is 'advesarial'; did you",
             ),
-            ("method={lambda_adv: 1}", "method.name: is missing: add it"),
+            ("method=[adversarial]", "method: must be a mapping of keys to values"),
             ("method={name: supervised, lambda_adv: 1}", "method.lambda_adv: unknown key"),
             (
                 "method.semi_start=8",
@@ -295,6 +295,14 @@ class TestOverrides:
     )
     def test_set_a_value(self, make_spec: MakeSpec, override: str, value: float) -> None:
         assert make_spec(override).method.lambda_adv == value
+
+    def test_of_the_method_are_of_the_papers_where_the_file_names_none(
+        self, document: dict[str, Any], write_spec: WriteSpec
+    ) -> None:
+        del document["method"]
+        small = ("method.semi_start=0", "method.discriminator={widths: [4], classifier: dense}")
+        spec = load_spec(write_spec(document), ["method.lambda_adv=0.5", *small])
+        assert (spec.method.name, spec.method.lambda_adv) == ("adversarial", 0.5)
 
     def test_set_a_key_of_a_section_that_the_file_lacks(self, make_spec: MakeSpec) -> None:
         assert make_spec("resources.workers=2").resources.workers == 2
