@@ -39,16 +39,23 @@ def check_space(document: dict[str, Any], sweep: Sweep) -> tuple[Sweep, list[Pro
         problems.append(Problem("sweep.space", "is empty: name at least one key, such as method.lambda_adv"))
     space: dict[str, Dimension] = {}
     for key, dimension in sweep.space.items():
-        found = (
-            [_unknown(key, document, known)]
-            if key not in known
-            else list(_refused(document, key, dimension, known[key]))
-        )
+        found = list(_problems_of_key(document, key, dimension, known))
         problems += found
         space[key] = _typed(dimension, known[key]) if key in known and not found else dimension
     first = tuple({key: _value(known.get(key, str), value) for key, value in point.items()} for point in sweep.first)
     problems += chain.from_iterable(_unfit(point, space, f"sweep.first.{n}") for n, point in enumerate(first))
     return (sweep if problems else sweep.model_copy(update={"space": space, "first": first})), problems
+
+
+def _problems_of_key(
+    document: dict[str, Any], key: str, dimension: Dimension, known: Mapping[str, Any]
+) -> Iterator[Problem]:
+    if not isinstance(document.get(key.partition(".")[0], {}), Mapping):
+        return  # What stands in the place of the section is told already.
+    if key in known:
+        yield from _refused(document, key, dimension, known[key])
+    else:
+        yield _unknown(key, document, known)
 
 
 def _leaves(document: Mapping[str, Any]) -> dict[str, Any]:
