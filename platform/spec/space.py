@@ -11,6 +11,7 @@ from ...trainers.moved import MOVED
 from .errors import Problem, members_of, problems_of
 from .spec import Spec, with_values
 from .sweep import Choices, Dimension, Range, Sweep, Value
+from .workers import unfit_workers
 
 _SECTIONS = ("model", "method", "trainer")
 _SAME_FOR_ALL = {
@@ -147,10 +148,10 @@ def _tried(dimension: Dimension) -> Iterator[tuple[str, Value]]:
 
 def _problems(document: dict[str, Any]) -> list[Problem]:
     try:
-        Spec.model_validate(document)
+        spec = Spec.model_validate(document)
     except ValidationError as error:
         return problems_of(error, Spec, document)
-    return []
+    return list(unfit_workers(spec))
 
 
 def _typed(dimension: Dimension, hint: Any) -> Dimension:

@@ -7,7 +7,6 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from ...models.architectures import DeepLabSettings
 from ...trainers.data.layouts import TREES
 from ...trainers.data.lists import is_list_file
 from ...trainers.errors import UserError
@@ -17,6 +16,7 @@ from .presets import apply_preset
 from .space import check_space
 from .spec import Spec
 from .sweep import DIMENSION_KEYS, Sweep
+from .workers import unfit_workers
 
 SPACE = "sweep.space."
 
@@ -110,7 +110,7 @@ def parse_spec(document: dict[str, Any], *, source: str) -> Spec:
         problems += found
     if spec:
         spec = spec.model_copy(update={"sweep": sweep})
-        problems += _unfit_workers(spec)
+        problems += unfit_workers(spec)
     if problems or spec is None:
         lines = [str(problem) for problem in problems]
         head = f"{len(lines)} problem{'s' if len(lines) > 1 else ''} in {source}:"
@@ -124,23 +124,6 @@ def _valid_sweep(document: dict[str, Any]) -> Sweep | None:
         return Sweep.model_validate(document.get("sweep"))
     except ValidationError:
         return None
-
-
-def _unfit_workers(spec: Spec) -> Iterable[Problem]:
-    """Every worker needs an image of each part of a batch, and several need GPUs for synchronised batch norm."""
-    asked = {"resources.workers": spec.resources.workers}
-    if spec.sweep:
-        asked["sweep.baseline_workers"] = spec.sweep.baseline_workers
-    for key, workers in asked.items():
-        if workers > (size := spec.trainer.micro_batch_size):
-            yield Problem(key, f"must be at most trainer.batch_size / accumulation, {size}, but is {workers}")
-    synchronised = isinstance(spec.model, DeepLabSettings) and spec.model.batch_norm == "synchronised"
-    if synchronised and max(asked.values()) > 1 and not spec.resources.gpus_per_worker:
-        yield Problem(
-            "model.batch_norm",
-            "synchronised needs GPUs where several workers train, but resources.gpus_per_worker is 0: "
-            "raise it, or use batch or frozen",
-        )
 
 
 def _missing_files(document: dict[str, Any]) -> Iterable[Problem]:

@@ -19,8 +19,8 @@ from advseg.models import load
 from advseg.platform.base.keys import METRIC
 from advseg.platform.ledger.reading import read_sweep
 from advseg.platform.ledger.rows import best_row
-from advseg.platform.pages.sweep_page import baseline_miou
-from advseg.platform.tracking.runs import KEY_TAG, REASON_TAG, RUN_STATUS, STATE_TAG
+from advseg.platform.tracking.ending import Ending, State
+from advseg.platform.tracking.runs import KEY_TAG, REASON_TAG, STATE_TAG
 
 pytestmark = pytest.mark.cluster
 
@@ -76,11 +76,21 @@ def artifacts_of(client: MlflowClient, run: Run) -> set[str]:
 
 @pytest.fixture(scope="module")
 def finished_spec(spec) -> dict[str, Any]:
-    """A sweep with successive halving, and a trial that diverges."""
+    """A sweep of a weight, a rate, whole numbers and a choice, with successive halving, and a trial that diverges."""
     document = spec("finished")
+    others = {
+        "trainer.segmenter_optimizer.lr": 0.003,
+        "trainer.batch_size": 4,
+        "trainer.augmentation.mirror": True,
+    }
     document["sweep"] |= {
-        "space": {"method.lambda_adv": {"low": 1e-3, "high": 1e38, "log": True}},
-        "first": [{"method.lambda_adv": value} for value in (0.01, 1e38, 0.1)],
+        "space": {
+            "method.lambda_adv": {"low": 1e-3, "high": 1e38, "log": True},
+            "trainer.segmenter_optimizer.lr": {"low": 1e-3, "high": 1e-2, "log": True},
+            "trainer.batch_size": {"low": 2, "high": 6, "step": 2},
+            "trainer.augmentation.mirror": {"choices": [False, True]},
+        },
+        "first": [{"method.lambda_adv": value, **others} for value in (0.01, 1e38)],
         "pruner": {"name": "successive_halving", "min_resource": EVERY},
     }
     return document
@@ -103,14 +113,22 @@ def test_a_sweep_has_one_run_a_trial_whose_state_is_the_ledgers(finished, cluste
 
     assert [row.number for row in rows] == [0, 1, 2]
     assert runs.keys() == {finished, *(f"{finished}/{trial}" for trial in ("baseline", 0, 1, 2))}
-    assert rows[0].params == {"method.lambda_adv": 0.01}
+    assert rows[0].params == {
+        "method.lambda_adv": 0.01,
+        "trainer.segmenter_optimizer.lr": 0.003,
+        "trainer.batch_size": 4,
+        "trainer.augmentation.mirror": True,
+    }
+    drawn = rows[2].params
+    assert drawn["trainer.batch_size"] in (2, 4, 6)
+    assert drawn["trainer.augmentation.mirror"] in (False, True)
     for row in rows:
         run = runs[f"{finished}/{row.number}"]
         assert row.state in ((TrialState.FAIL,) if row.number == 1 else (TrialState.COMPLETE, TrialState.PRUNED))
         assert run.data.tags[STATE_TAG] == row.state.name
-        assert run.info.status == RUN_STATUS[row.state.name]
+        assert run.info.status == Ending(State(row.state.name)).status
         assert run.data.tags["mlflow.parentRunId"] == runs[finished].info.run_id
-        assert float(run.data.params["method.lambda_adv"]) == row.params["method.lambda_adv"]
+        assert {key: run.data.params[key] for key in row.params} == {key: str(v) for key, v in row.params.items()}
     assert runs[finished].info.status == runs[f"{finished}/baseline"].info.status == "FINISHED"
 
 
@@ -168,15 +186,36 @@ def test_the_baseline_knows_no_discriminator(finished, mlflow_client):
     run = runs_of(mlflow_client, finished)[f"{finished}/baseline"]
     assert {"loss/ce", "lr/segmenter"} <= run.data.metrics.keys()
     assert not {"loss/adv", "loss/d", "loss/semi", "selected/share", "lr/discriminator"} & run.data.metrics.keys()
-    assert run.data.params["method.lambda_adv"] == "0.0"
+    assert run.data.params["method.name"] == "supervised"
+    assert "method.lambda_adv" not in run.data.params
+
+
+def test_the_baseline_is_in_the_ledger_with_its_cost_and_run(finished, cluster, mlflow_client):
+    row = read_sweep(cluster / "runs", finished).baseline
+    run = runs_of(mlflow_client, finished)[f"{finished}/baseline"]
+    assert (row.state, row.step) == (TrialState.COMPLETE, STEPS)
+    assert row.value == run.data.metrics[METRIC]
+    assert (row.account.attempts, row.account.run_id) == (1, run.info.run_id)
+    assert row.account.device_seconds > 0
+    assert row.account.checkpoint == f"{finished}/baseline/checkpoints/step-{STEPS:08d}"
+
+
+def test_the_report_of_a_sweep_shows_every_kind_of_parameter(finished, advseg, tmp_path):
+    advseg("sweep", "report", finished, "--to", tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    for name in ("lambda_adv", "lr", "batch_size", "mirror"):
+        assert f"<th>{name}</th>" in text
+    shown = json.loads(advseg("sweep", "show", finished, "--json").stdout)
+    assert shown["trials"][0]["params"].keys() == {key for trial in shown["trials"] for key in trial["params"]}
 
 
 def test_the_best_trial_is_champion_exactly_if_it_beats_the_baseline(
     finished, cluster, mlflow_client, advseg, tmp_path
 ):
-    best, bar = best_row(read_sweep(cluster / "runs", finished).rows), baseline_miou(cluster / "runs", finished)
-    assert best and best.value and bar
-    if best.value > bar:
+    verdict = read_sweep(cluster / "runs", finished).verdict
+    best = verdict.best
+    assert best and best.value and verdict.baseline
+    if best.value > verdict.baseline:
         advseg("models", "pull", f"{finished}@champion", "--to", tmp_path / "champion")
         card = load(tmp_path / "champion").card
         assert card.lineage["key"] == f"{finished}/{best.number}"
@@ -265,7 +304,7 @@ def test_trials_of_two_workers_run_on_ray_train_one_at_a_time(cluster, spec, sub
     assert rows[0].state is TrialState.COMPLETE
     for row in rows:
         assert row.state.is_finished()
-        assert runs[f"wide/{row.number}"].info.status == RUN_STATUS[row.state.name]
+        assert runs[f"wide/{row.number}"].info.status == Ending(State(row.state.name)).status
 
 
 def test_a_single_training_runs_on_ray_train_and_keeps_its_model(spec, submit, advseg, mlflow_client, tmp_path):

@@ -161,6 +161,13 @@ def test_what_is_wrong_names_key_rule_and_value(
     assert problem in str(caught.value)
 
 
+def test_a_batch_size_that_has_no_image_for_each_worker_is_refused(make_spec: MakeSpec) -> None:
+    with pytest.raises(SpecError) as caught:
+        make_spec("resources.workers=3", space("trainer.batch_size", "{low: 2, high: 4}"))
+    (problem,) = str(caught.value).split("\n")[1:]
+    assert problem.startswith("  sweep.space.trainer.batch_size.low: with 2, resources.workers: must be at most")
+
+
 def test_a_whole_number_between_two_ends_that_is_refused_is_told(make_spec: MakeSpec) -> None:
     with pytest.raises(SpecError) as caught:
         make_spec("trainer.accumulation=4", space("trainer.batch_size", "{low: 4, high: 8}"))
