@@ -37,6 +37,8 @@ def cluster() -> "Iterator[tuple[Services, JobSubmissionClient]]":
             f"the Ray cluster at {running.dashboard_url} does not answer any more ({error}): `advseg status` says "
             "whether it runs"
         ) from None
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """What the verbs of jobs say and how they end, with a cluster that is a fake."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -71,3 +72,10 @@ def test_a_list_has_the_newest_job_first(advseg: Command, jobs: Any) -> None:
     jobs.add("a-2")
     lines = [line.split() for line in advseg("job", "list")[1].splitlines()]
     assert lines[1:] == [["a-2", "RUNNING", "in", "[/tmp/a-2]"], ["a-1", "FAILED", "in", "[/tmp/a-1]"]]
+
+
+def test_what_a_command_silences_is_heard_again_after_it(advseg: Command, jobs: Any) -> None:
+    jobs.add("a-1")
+    assert advseg("job", "list")[0] == 0
+    assert logging.getLogger("advseg").isEnabledFor(logging.CRITICAL)
+    assert logging.root.manager.disable == logging.NOTSET
