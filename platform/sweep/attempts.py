@@ -81,9 +81,10 @@ class Attempts:
         """The attempt broke: try again later, or give the trial up."""
         if number not in self._live:
             return
-        trainer, workers = self._spec.trainer, self._spec.resources.workers
-        halvable = can_halve(trainer.batch_size, trainer.accumulation, workers)
-        decision = decide(failure, self._ledger.row(number).account, self._retry, can_halve=halvable)
+        row, trainer = self._ledger.row(number), self._spec.trainer
+        own = {"trainer.batch_size": trainer.batch_size, "trainer.accumulation": trainer.accumulation, **row.params}
+        halvable = can_halve(own["trainer.batch_size"], own["trainer.accumulation"], self._spec.resources.workers)
+        decision = decide(failure, row.account, self._retry, can_halve=halvable)
         self._ledger.note(number, decision.account)
         if isinstance(decision, Again):
             self._ledger.note(number, self.account(number, again=True))

@@ -217,6 +217,16 @@ class TestAgain:
         driver.attempts.fail(0, OUT_OF_MEMORY)
         assert driver.row().state is TrialState.FAIL
 
+    @pytest.mark.parametrize(("batch_size", "state"), [(1, TrialState.FAIL), (2, TrialState.RUNNING)])
+    def test_goes_a_trial_by_the_batch_that_is_its_own(
+        self, drive: Callable[..., Driver], batch_size: int, state: TrialState
+    ) -> None:
+        space = "sweep.space={trainer.batch_size: {low: 1, high: 2}}"
+        driver = drive(space, f"sweep.first=[{{trainer.batch_size: {batch_size}}}]")
+        driver.start()
+        driver.attempts.fail(0, OUT_OF_MEMORY)
+        assert driver.row().state is state
+
     def test_goes_no_trial_whose_workers_have_one_image_each(self, drive: Callable[..., Driver]) -> None:
         driver = drive("resources.workers=4")
         driver.start()
