@@ -159,7 +159,7 @@ def test_two_trials_of_a_sweep_are_compared(page, sweep, complaints):
 
     playwright.expect(page.get_by_role("heading", name="Comparing 2 Runs")).to_be_visible()
     for name, values in (("lambda_adv", ["0.02", "0.05"]), ("threshold", ["0.1", "0.4"])):
-        of_that = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name=f"trainer.{name}", exact=True))
+        of_that = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name=f"method.{name}", exact=True))
         playwright.expect(of_that.get_by_role("cell")).to_have_text(values)
     assert complaints == []
 

@@ -134,7 +134,6 @@ def test_what_is_reported_while_the_server_is_away_arrives_once_when_it_is_back(
     assert slowest < 1, "a report waited for the server"
     history = mlflow_client.get_metric_history(reporter.run_id or "", "val/miou")
     assert [(point.step, point.value) for point in history] == [(step, float(step)) for step in range(steps + 1)]
-    assert mlflow_client.get_run(reporter.run_id or "").info.status == "FINISHED"
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
