@@ -101,7 +101,7 @@ def results_of(evaluation: Evaluation, card: Card, dataset: Dataset, settings: E
 
 def results_table(results: dict[str, Any]) -> Table:
     """The figures of each class."""
-    table = Table()
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column("class")
     for heading in ("IoU", "accuracy", "of truth"):
         table.add_column(heading, justify="right")

@@ -19,7 +19,7 @@ def print_services(home: Path, services: Sequence[ServiceStatus]) -> None:
     """What runs, where, and where it writes its log."""
     console = Console()
     console.print(f"services of {home}", markup=False, highlight=False, soft_wrap=True)
-    table = Table("service", "state", "where", "log", box=None)
+    table = Table("service", "state", "where", "log", box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for service in services:
         log = service.log.relative_to(home) if service.log.is_relative_to(home) else service.log
         table.add_row(service.name, service.state.value, service.url or "", Text(str(log)))
@@ -30,7 +30,7 @@ def print_services(home: Path, services: Sequence[ServiceStatus]) -> None:
 
 def print_jobs(jobs: "Sequence[JobDetails]") -> None:
     """The jobs of the cluster, newest first, each on one line."""
-    table = Table("job", "state", "detail", box=None)
+    table = Table("job", "state", "detail", box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for job in newest_first(jobs):
         # A message can quote the job's log, in which brackets are no markup.
         message = Text(" ".join((job.message or "").split()))
