@@ -147,7 +147,7 @@ class TestCommand:
         found = json.loads((folder / "results.json").read_text())
         lines = out.splitlines()
         for name, iou in found["iou"].items():
-            (row,) = [line for line in lines if f" {name} " in line]
+            (row,) = [line for line in lines if line.startswith(f"{name} ")]
             assert f" {iou:.1f} " in row if iou is not None else " - " in row
         counted = sum(iou is not None for iou in found["iou"].values())
         assert lines[-1] == (
