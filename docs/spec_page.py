@@ -126,7 +126,8 @@ class _Page:
             path = paths[field.name]
             holds = f"[keys of its own](#{anchor(path)})" if field.settings else in_words(field.hint)
             mark = "✓" if path in self._sweepable and not _is_tag(field) else ""
-            yield f"| `{field.name}` | {holds} | {_default(field)} | {f'{mark} | ' * swept}{escaped(field.text or _summary(field))} |"
+            meaning = escaped(field.text or _summary(field))
+            yield f"| `{field.name}` | {holds} | {_default(field)} | {f'{mark} | ' * swept}{meaning} |"
         yield ""
         for field in fields:
             yield from self._below(paths[field.name], field, level)
