@@ -44,7 +44,7 @@ check: setup
 
 docs: setup
 	@$(BIN)/python docs/generate.py
-	@$(BIN)/python docs/build.py
+	@$(BIN)/python docs/build_site.py
 
 bench: peer setup
 	@for program in "step $(PEER)" "input $(PEER)" compact "compact --threads 2" evaluation workers tracking startup ledger slots; do \

@@ -48,7 +48,7 @@ before the first trial.
 sweep:
   trials: 40
   space:
-    method.lambda_adv: {low: 0.001, high: 1, log: true} # any number, drawn uniformly in the logarithm
+    method.lambda_adv: {low: 0.001, high: 1, log: true} # uniform in the logarithm
     method.threshold: {low: 0, high: 0.9, step: 0.1} # 0, 0.1, ... 0.9
     method.semi_start: {low: 0, high: 4000, step: 500} # whole numbers, as the key holds such
     trainer.segmenter_optimizer.lr: {low: 1e-4, high: 1e-2, log: true}

@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import build
+import build_site
 import pytest
 import spec_page
 import typer.main
@@ -56,13 +56,13 @@ def test_what_looks_like_html_is_text_outside_of_code():
 
 
 def test_the_site_names_every_guide():
-    site = tomllib.loads((ROOT / "docs" / build.CONFIG).read_text())
+    site = tomllib.loads((ROOT / "docs" / build_site.CONFIG).read_text())
     named = set(re.findall(r"'([^']+\.md)'", str(site["project"]["nav"])))
     assert {str(path.relative_to(ROOT)) for path in GUIDES} <= named
 
 
 def test_the_site_holds_all_that_its_pages_lead_to_and_loads_nothing_from_the_network(tmp_path):
-    start = build.build(tmp_path / "docs")
+    start = build_site.build(tmp_path / "docs")
     assert start.exists()
     assert (start.parent / "benchmarks" / "demo.png").exists()
     pages = [*start.parent.rglob("*.html")]

@@ -1,6 +1,6 @@
 """Builds a site of README.md, docs/ and all that they link to. `make docs` runs it; it needs no network.
 
-python docs/build.py [FOLDER]
+python docs/build_site.py [FOLDER]
 """
 
 import shutil
@@ -13,14 +13,13 @@ from markup import link_targets
 
 ROOT = Path(__file__).parent.parent
 BUILD = ROOT / "build" / "docs"
-CONFIG = "zensical.toml"
+CONFIG, STYLE = "zensical.toml", "site.css"
 
 
 def build(folder: Path) -> Path:
     """Build the site in a folder, whatever was there, and return its start page. Raises CalledProcessError."""
     shutil.rmtree(folder, ignore_errors=True)
-    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
-    for path in reachable(pages):
+    for path in reachable([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "docs" / STYLE]):
         copy = folder / "pages" / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, copy)
