@@ -1,7 +1,4 @@
-"""Builds a site of README.md, docs/ and all that they link to. `make docs` runs it; it needs no network.
-
-python docs/build_site.py [FOLDER]
-"""
+"""Builds a site of README.md, docs/ and all that they link to. `make docs` runs it; it needs no network."""
 
 import shutil
 import subprocess
@@ -12,7 +9,6 @@ from pathlib import Path
 from markup import link_targets
 
 ROOT = Path(__file__).parent.parent
-BUILD = ROOT / "build" / "docs"
 CONFIG, STYLE = "zensical.toml", "site.css"
 
 
@@ -44,4 +40,4 @@ def reachable(pages: Iterable[Path]) -> set[Path]:
 
 
 if __name__ == "__main__":
-    print(f"start at {build(Path(sys.argv[1]) if sys.argv[1:] else BUILD)}")
+    print(f"start at {build(ROOT / 'build' / 'docs')}")

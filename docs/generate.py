@@ -1,7 +1,4 @@
-"""Writes the pages that are made from the code: commands.md and spec.md. `make docs` runs it.
-
-python docs/generate.py
-"""
+"""Writes the pages that are made from the code, commands.md and spec.md. `make docs` runs it."""
 
 from pathlib import Path
 
