@@ -11,13 +11,14 @@ PEER ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test chaos check bench bench-gpu peer clean
+.PHONY: help setup demo test chaos check docs bench bench-gpu peer clean
 
 help:
 	@echo "make demo    set up and run a sweep end to end on a small dataset: about five minutes"
 	@echo "make test    set up and run all tests"
 	@echo "make chaos   set up and run the kills that are too many for make test: about a quarter of an hour"
 	@echo "make check   set up and run linter, format check, type check and the layer test"
+	@echo "make docs    set up, write the pages that are made from the code, and build a site of README.md and docs/"
 	@echo "make bench PEER=~/AdvSemiSeg      set up and run all benchmarks: about three quarters of an hour on two cores"
 	@echo "make bench-gpu PEER=~/AdvSemiSeg  the benchmarks of a GPU, with PYTHON's own packages: nothing is installed"
 	@echo "make clean   end the local services and remove the environment; runs and models in .advseg/ stay"
@@ -40,6 +41,10 @@ check: setup
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 	@$(BIN)/python -m pytest --quiet tests/test_layers.py
+
+docs: setup
+	@$(BIN)/python docs/generate.py
+	@$(BIN)/python docs/build_site.py
 
 bench: peer setup
 	@for program in "step $(PEER)" "input $(PEER)" compact "compact --threads 2" evaluation workers tracking startup ledger slots; do \

@@ -1,4 +1,4 @@
-"""Pictures of a sweep in the MLflow UI, as the README shows them: its best two trials compared, and its report.
+"""Pictures of a sweep in the MLflow UI, as docs/sweeps.md shows them: its best two trials compared, and its report.
 
     python benchmarks/screenshots.py SWEEP FOLDER
 

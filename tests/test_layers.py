@@ -1,6 +1,7 @@
 """The folders are the architecture: imports run one way, and models and trainers need no Ray, MLflow or Optuna."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +68,12 @@ def test_the_rooms_are_in_an_order_without_circles():
     names = list(ROOMS)
     assert all(names.index(below) < place for place, room in enumerate(names) for below in ROOMS[room])
     assert set(names) == {path.name for path in (ROOT / "platform").iterdir() if (path / "__init__.py").exists()}
+
+
+def test_the_guide_says_what_each_room_may_import():
+    rows = re.findall(r"^\| `(\w+)` \|[^|]+\|([^|]*)\|$", (ROOT / "docs" / "design.md").read_text(), re.M)
+    told = {room: set(re.findall(r"\w+", re.sub(r"\(.*?\)", "", may))) for room, may in rows}
+    assert told == {room: set(may) for room, may in ROOMS.items()}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))

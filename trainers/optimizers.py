@@ -17,6 +17,7 @@ class SGDSettings(Settings):
 
     name: Literal["sgd"] = "sgd"
     lr: Annotated[float, Interval(0, open_low=True)] = 2.5e-4
+    """Learning rate at the first step."""
     momentum: Annotated[float, Interval(0, 1)] = 0.9
     nesterov: bool = False
     """Nesterov's momentum, which looks ahead; it needs a momentum above 0."""
@@ -34,6 +35,7 @@ class AdamSettings(Settings):
 
     name: Literal["adam", "adamw"] = "adam"
     lr: Annotated[float, Interval(0, open_low=True)] = 1e-4
+    """Learning rate at the first step."""
     betas: tuple[Annotated[float, _BETA], Annotated[float, _BETA]] = (0.9, 0.99)
     weight_decay: Annotated[float, Interval(0)] = 0.0
 

@@ -19,6 +19,7 @@ class TrainerSettings(Settings):
     """A whole run of training: its length, its batches, the segmenter's optimizer and the rhythm of evaluation."""
 
     steps: Annotated[int, Interval(1)]
+    """Changes of the weights, each after one batch."""
     batch_size: Annotated[int, Interval(1)] = 10
     """Labelled images a step, over all workers; as many unlabelled ones go with them."""
     accumulation: Annotated[int, Interval(1)] = 1
@@ -34,6 +35,7 @@ class TrainerSettings(Settings):
     max_gradient_norm: Annotated[float, Interval(0, open_low=True)] | None = None
     """Greatest 2-norm of each network's gradient, which is scaled down to it; none by default, as published."""
     seed: Annotated[int, Interval(0, 2**63, open_high=True)] = 0
+    """Draws fresh weights, batches and augmentation."""
     augmentation: AugmentationSettings
     evaluate_every: Annotated[int, Interval(1)] = 1000
     """Steps between two evaluations, each with a report and a checkpoint."""
@@ -41,6 +43,7 @@ class TrainerSettings(Settings):
     resize: Size | None = None
     """Height and width at which the network reads whole images, in training before augmentation; None is their own."""
     precision: Literal["float32", "float64"] = "float32"
+    """Of weights, images and all arithmetic; float64 is for comparisons."""
     speed: SpeedSettings = SpeedSettings()
     collapse_patience: Annotated[int, Interval(1)] | None = 10
     """Reports in a row that tell of a collapse, such as a constant prediction, after which the run stops."""

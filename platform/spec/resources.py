@@ -13,7 +13,9 @@ class Resources(Section):
     workers: Annotated[int, Field(ge=1)] = 1
     """Ray Train workers that share one global batch."""
     cpus_per_worker: Annotated[float, Field(gt=0)] = 1
+    """CPUs that Ray sets aside for each."""
     gpus_per_worker: Annotated[float, Field(ge=0)] = 0
+    """GPUs that Ray sets aside for each."""
 
     @property
     def devices(self) -> float:

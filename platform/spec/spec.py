@@ -32,6 +32,7 @@ class Spec(Section):
     """A job: one training, or a sweep of many."""
 
     job: Literal["train", "sweep"]
+    """One training, or a sweep of many."""
     name: Name
     """Identity of the job and first part of its trials' keys."""
     dataset: DatasetSettings

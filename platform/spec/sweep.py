@@ -20,7 +20,9 @@ class Range(Section):
     """Numbers that a sweep may try for one key; whole numbers alone if the key holds such."""
 
     low: int | float
+    """Least value."""
     high: int | float
+    """Greatest value."""
     log: bool = False
     """Draw uniformly in the logarithm; the range must then lie above 0."""
     step: Annotated[int | float, Field(gt=0)] | None = None
@@ -182,6 +184,7 @@ class Sweep(Section):
     """What to search, how, and for how long."""
 
     trials: Annotated[int, Field(ge=1)]
+    """Trials in all, those included that are pruned or fail."""
     concurrency: Annotated[int, Field(ge=1)] = 2
     """Trials that run at the same time."""
     space: dict[str, Dimension]

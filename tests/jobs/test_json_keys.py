@@ -1,6 +1,7 @@
 """The keys of `--json`: what scripts are written against. A change of them is a change here."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -239,6 +240,16 @@ def test_every_verb_that_has_the_option_is_here() -> None:
             yield from readers(child, (*path, name))
 
     assert set(readers(typer.main.get_command(app))) == set(KEYS)
+
+
+def test_the_guide_lists_these_keys() -> None:
+    _, *verbs = (Path(__file__).parents[2] / "docs" / "json.md").read_text().split("\n## ")
+    listed = {}
+    for verb in verbs:
+        name, *lines = verb.splitlines()
+        cells = [line.split("|")[1] for line in lines if line.startswith("| `")]
+        listed[name] = [key for cell in cells for key in re.findall("`([^`]+)`", cell)]
+    assert listed == {verb: names.split() for verb, names in KEYS.items()}
 
 
 def test_what_is_not_finite_is_null() -> None:

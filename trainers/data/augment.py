@@ -22,6 +22,7 @@ class AugmentationSettings(Settings):
     scale: tuple[_Factor, _Factor] = (1.0, 1.0)
     """Lowest and highest factor of height and width before the crop, drawn uniformly; the paper's are 0.5, 1.5."""
     mirror: bool = True
+    """Swap left and right of every second image, by chance."""
     rotate: bool = False
     """Turn by a multiple of 90 degrees; for scenes without an up and down. Asks for a square crop."""
     jitter: JitterSettings = JitterSettings()

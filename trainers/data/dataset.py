@@ -25,6 +25,7 @@ class DatasetSettings(Settings):
     layout: Literal["voc", "cityscapes", "folder"] = "voc"
     """What tree lies in `root`: that of PASCAL VOC, of Cityscapes, or folders images/ and masks/."""
     root: Path
+    """Folder with that tree."""
     pack: Path | None = None
     """Folder that `advseg data pack` wrote of this dataset; read instead of `root`'s files, which need not be there."""
     labelled: str = "labelled"
@@ -33,6 +34,7 @@ class DatasetSettings(Settings):
     """List of the images whose masks, if there are any, are never trained on; None if `fraction` alone leaves some.
     Images of the labelled list do not count here."""
     validation: str = "val"
+    """List of the images that trainings are judged by."""
     fraction: Annotated[float, Interval(0, 1, open_low=True)] = 1.0
     """Share of the labelled list whose masks are trained on, rounded to whole images; the rest is unlabelled."""
     split_seed: Annotated[int, Interval(0, 2**63, open_high=True)] = 0

@@ -49,7 +49,7 @@ class Server:
 
 
 def start(stack: ExitStack, folder: Path, backend: str, *options: str, **environment: str) -> Server:
-    """Start a server as the README says, and wait until it answers."""
+    """Start a server as docs/teams.md says, and wait until it answers."""
     port = choose_port(option="--port", asked=None)
     server = Server(port=port, log=folder / "server.log")
     log = stack.enter_context(server.log.open("w"))
@@ -196,9 +196,9 @@ class TestAuthentication:
         assert authenticating.status("/api/2.0/mlflow/experiments/search?max_results=1", Host="evil.example.org") == 403
 
 
-def test_mlflow_knows_all_that_the_readme_tells_it() -> None:
-    readme = (Path(__file__).parents[3] / "README.md").read_text()
-    team = readme.partition("\n## For teams\n")[2].partition("\n## ")[0]
+def test_mlflow_knows_all_that_the_guide_tells_it() -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "teams.md").read_text()
+    team = guide.partition("\n## An MLflow server\n")[2].partition("\n## ")[0]
     command = [sys.executable, "-m", "mlflow", "server", "--help"]
     help = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     options = set(re.findall(r"--[a-z-]+", help.partition("\nOptions:\n")[2]))
