@@ -116,24 +116,32 @@ def _unknown(key: str, document: Mapping[str, Any], known: Iterable[str]) -> Pro
 
 
 def _refused(document: dict[str, Any], key: str, dimension: Dimension, hint: Any) -> Iterator[Problem]:
-    """What the spec says of the values that a sweep may give a key, at the first of them of which it says so."""
+    """The first thing that the spec says of each value that a sweep may give a key, told once."""
     where = f"sweep.space.{key}"
     if isinstance(dimension, Range) and not _is_number(hint):
         yield Problem(where, "has no range: name its values, as in {choices: [...]}")
         return
-    without = {**{name: part for name, part in document.items() if name != "sweep"}, "job": "train"}
+    without = _with_every_key({**{name: part for name, part in document.items() if name != "sweep"}, "job": "train"})
     before = set(_problems(without))
     told: set[str] = set()
     for end, value in _tried(dimension):
         if told and not end:
             break
-        for problem in _problems(with_values(without, {key: value})):
-            if problem not in before and problem.text not in told:
-                told.add(problem.text)
-                own = problem.key in (key, "")
-                yield Problem(f"{where}{end}", problem.text if own else f"with {value}, {problem}")
+        problem = next((p for p in _problems(with_values(without, {key: value})) if p not in before), None)
+        if problem and problem.text not in told:
+            told.add(problem.text)
+            own = problem.key in (key, "")
+            yield Problem(f"{where}{end}", problem.text if own else f"with {value}, {problem}")
     if isinstance(dimension, Range) and dimension.step is not None and int in members_of(hint) and dimension.step % 1:
         yield Problem(f"{where}.step", f"must be a whole number, but is {dimension.step}")
+
+
+def _with_every_key(document: dict[str, Any]) -> dict[str, Any]:
+    """A document with the defaults of keys that it lacks, if it is valid: a rate can be set of a default optimizer."""
+    try:
+        return Spec.model_validate(document).model_dump(mode="json")
+    except ValidationError:
+        return document
 
 
 def _tried(dimension: Dimension) -> Iterator[tuple[str, Value]]:

@@ -58,6 +58,14 @@ class TestKeys:
         assert {"model.batch_norm", "model.branches", "trainer.segmenter_optimizer.momentum"} <= known
         assert not {key for key in known if "discriminator" in key or key == "model.width"}
 
+    def test_may_be_of_a_section_that_the_spec_leaves_to_its_defaults(
+        self, document: dict[str, Any], write_spec: Callable[[dict[str, Any]], Path]
+    ) -> None:
+        del document["trainer"]["segmenter_optimizer"]
+        rate = space("trainer.segmenter_optimizer.lr", "{low: 1e-5, high: 1e-2, log: true}")
+        spec = load_spec(write_spec(document), [rate])
+        assert isinstance(dimension_of(spec, "trainer.segmenter_optimizer.lr"), Range)
+
 
 class TestValues:
     @pytest.mark.parametrize(
