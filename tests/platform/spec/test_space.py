@@ -157,7 +157,7 @@ class TestValues:
         ),
         (
             space("method.name", "{choices: [adversarial, supervised]}"),
-            "with supervised, method.semi_start: unknown key",
+            "with supervised, method.lambda_adv: unknown key",
         ),
     ],
 )
