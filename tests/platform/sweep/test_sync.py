@@ -3,7 +3,7 @@
 import json
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,13 @@ from advseg.platform.cluster.driver import Job
 from advseg.platform.ledger.ledger import Ledger
 from advseg.platform.ledger.ownership import Owner
 from advseg.platform.ledger.reading import abandoned_sweeps, read_sweep
+from advseg.platform.ledger.rows import BASELINE_NUMBER, Row
 from advseg.platform.spec.spec import Spec
 from advseg.platform.sweep.sync import sync, sync_trainings
 from advseg.platform.tracking.identity import single_identity, sweep_identity, trial_identity
 from advseg.platform.tracking.runs import ensure_run, runs_by_key
 from advseg.platform.tracking.spool import Spool, has_unsent
+from advseg.platform.workers.account import Account
 from advseg.platform.workers.heartbeat import FILE, Beat
 from advseg.platform.workers.task import Task
 from advseg.trainers.errors import UserError
@@ -69,6 +71,25 @@ class TestSweep:
         assert {row.number: row.account.run_id for row in read_sweep(tmp_path, "probe").rows} == {
             number: runs_by_key(client, "probe")[f"probe/{number}"].info.run_id for number in range(2)
         }
+
+    @pytest.mark.parametrize(
+        ("state", "reason", "status"),
+        [
+            (TrialState.FAIL, "diverged: loss/ce at step 5", "FAILED"),
+            (TrialState.COMPLETE, "", "FINISHED"),
+            (TrialState.RUNNING, "", "KILLED"),
+        ],
+    )
+    def test_whose_baseline_ended_has_its_run_as_the_ledger_says(
+        self, left: Ledger, client: MlflowClient, tmp_path: Path, state: TrialState, reason: str, status: str
+    ) -> None:
+        baseline = Row(number=BASELINE_NUMBER, params={}, state=state, reason=reason, curve={8: 50.0})
+        left.hold_baseline(replace(baseline, account=Account(attempts=1)))
+        for _ in range(2):
+            sync(client, tmp_path, None, [], print)
+            run = runs_by_key(client, "probe")["probe/baseline"]
+            assert (run.info.status, run.data.tags["advseg.reason"]) == (status, reason)
+        assert read_sweep(tmp_path, "probe").baseline.account.run_id == run.info.run_id
 
     @pytest.mark.usefixtures("left")
     def test_can_be_synced_again_and_resumed(
