@@ -6,7 +6,9 @@ from typing import Any
 
 from mlflow.tracking import MlflowClient
 
+from ...trainers.checkpoint import CHECKPOINTS
 from ...trainers.data.dataset import Dataset
+from ...trainers.errors import UserError
 from ...trainers.loop import Training
 from ..base.keys import directory_of, key_of
 from ..ledger.rows import Row
@@ -31,10 +33,18 @@ def crown(client: MlflowClient, spec: Spec, dataset: Dataset, storage: Path, bes
 
 
 def export(spec: Spec, dataset: Dataset, storage: Path, key: str) -> Path:
-    """Write the model of a finished training from its newest checkpoint; return its directory."""
+    """Write the model of a finished training from the checkpoint of its last step; return its directory.
+
+    Raises UserError if that is not there.
+    """
     directory = directory_of(storage, key)
     training = Training(spec.recipe(), dataset, directory, any_accumulation=True)
     training.resume()
+    if training.step != spec.trainer.steps:
+        raise UserError(
+            f"{key} has no model: it made {spec.trainer.steps} steps, but the newest checkpoint in "
+            f"{directory / CHECKPOINTS} is of step {training.step}: restore that folder"
+        )
     model = directory / "model"
     shutil.rmtree(model, ignore_errors=True)
     lineage: dict[str, Any] = {"key": key, "spec": spec.model_dump(mode="json")}
