@@ -1,7 +1,7 @@
 """What a sweep may vary: any number, whole number or choice of a spec that determines a training's result."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -14,7 +14,7 @@ from .sweep import Choices, Dimension, Range, Sweep, Value
 from .workers import unfit_workers
 
 _SECTIONS = ("model", "method", "trainer")
-_SAME_FOR_ALL = {
+_NOT_VARIED = {
     "trainer.steps": "the trials of a sweep are compared step by step, so all make the same",
     "trainer.evaluate_every": "the trials of a sweep are compared step by step, so all report at the same",
     "trainer.collapse_patience": "it does not determine a training's result",
@@ -26,8 +26,8 @@ _TRIED = 64
 
 
 def searchable(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys of a spec's document that a sweep may vary, with their types. A section that is not valid has none."""
-    return {key: hint for key, hint in _leaves(document).items() if key not in _SAME_FOR_ALL and _is_scalar(hint)}
+    """Keys that a sweep may vary, with their types, as a spec's document chooses among them."""
+    return {key: hint for key, hint in _leaves(document).items() if key not in _NOT_VARIED and _is_scalar(hint)}
 
 
 def check_space(document: dict[str, Any], sweep: Sweep) -> tuple[Sweep, list[Problem]]:
@@ -51,12 +51,21 @@ def check_space(document: dict[str, Any], sweep: Sweep) -> tuple[Sweep, list[Pro
 def _problems_of_key(
     document: dict[str, Any], key: str, dimension: Dimension, known: Mapping[str, Any]
 ) -> Iterator[Problem]:
-    if not isinstance(document.get(key.partition(".")[0], {}), Mapping):
-        return  # What stands in the place of the section is told already.
+    if not _has_sections(document, key.split(".")[:-1]):
+        return  # What stands in the place of one is told already.
     if key in known:
         yield from _refused(document, key, dimension, known[key])
     else:
         yield _unknown(key, document, known)
+
+
+def _has_sections(document: Any, path: Sequence[str]) -> bool:
+    """Whether a document has mappings along a path, as far as it goes."""
+    for name in path:
+        document = document.get(name, {})
+        if not isinstance(document, Mapping):
+            return False
+    return True
 
 
 def _leaves(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,8 +109,8 @@ def _unknown(key: str, document: Mapping[str, Any], known: Iterable[str]) -> Pro
     where = f"sweep.space.{key}"
     if key in MOVED:
         return Problem("sweep.space", f"{key} is {MOVED[key]} now")
-    if key in _SAME_FOR_ALL:
-        return Problem(where, f"cannot be varied: {_SAME_FOR_ALL[key]}")
+    if key in _NOT_VARIED:
+        return Problem(where, f"cannot be varied: {_NOT_VARIED[key]}")
     section = key.partition(".")[0]
     if section in _ELSEWHERE:
         return Problem(where, f"cannot be varied: {_ELSEWHERE[section]}")

@@ -169,6 +169,21 @@ def test_what_is_wrong_names_key_rule_and_value(
     assert problem in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        ("trainer.segmenter_optimizer=adam", "trainer.segmenter_optimizer: must be a mapping of keys to values"),
+        ("trainer=3", "trainer: must be a mapping of keys to values"),
+        ("trainer=", "trainer: must be a mapping of keys to values"),
+    ],
+)
+def test_a_key_below_what_is_no_section_is_not_told_of_twice(make_spec: MakeSpec, broken: str, told: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        make_spec(broken, space("trainer.segmenter_optimizer.lr", "{low: 1e-5, high: 1e-2}"))
+    (problem,) = str(caught.value).split("\n")[1:]
+    assert problem.strip().startswith(told)
+
+
 def test_a_batch_size_that_has_no_image_for_each_worker_is_refused(make_spec: MakeSpec) -> None:
     with pytest.raises(SpecError) as caught:
         make_spec("resources.workers=3", space("trainer.batch_size", "{low: 2, high: 4}"))
