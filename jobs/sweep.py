@@ -49,10 +49,11 @@ def sweep(job: Job) -> None:
     dataset = open_dataset(spec.dataset)
     ledger = open_ledger(job.storage, spec, Origin(dataset=dataset.digest, code=code_digest(TRAINING)))
     with closing(ledger):
-        run_id = patiently(lambda: ensure_run(job.client, sweep_identity(job.document)))
+        # Of a spec that somebody wrote, not `submit`, keys may be missing.
+        document, epoch = spec.model_dump(mode="json"), ledger.ownership.epoch
+        run_id = patiently(lambda: ensure_run(job.client, sweep_identity(document)))
         job.describe(run_id)
-        epoch = ledger.ownership.epoch
-        tasks = SweepTasks(document=job.document, storage=job.storage, tracking_uri=job.tracking_uri, epoch=epoch)
+        tasks = SweepTasks(document=document, storage=job.storage, tracking_uri=job.tracking_uri, epoch=epoch)
 
         def end(ending: Ending) -> None:
             patiently(lambda: settle_trials(job.client, ledger, tasks))

@@ -68,5 +68,9 @@ def mlflow(tracking_uri: str | None = None) -> "Iterator[MlflowClient]":
     except MlflowException as error:
         if not is_away(error):
             raise
-        reason = " ".join(str(error).split())
-        raise UserError(f"the MLflow server at {tracking_uri} does not answer ({reason})") from None
+        # Its client's own words repeat themselves; what happened comes last.
+        reason = " ".join(str(error).split()).rpartition(": ")[2].strip("')\" ")
+        raise UserError(
+            f"the MLflow server at {tracking_uri} does not answer ({reason}): start it, as `advseg up` does on this "
+            f"machine, or set MLFLOW_TRACKING_URI to where it runs"
+        ) from None

@@ -42,6 +42,7 @@ def follow_job(client: "JobSubmissionClient", id: str) -> None:
 
 def tell_end(id: str, status: "JobStatus") -> None:
     """Say how a job ended. Raises typer.Exit with 1 unless it succeeded."""
-    typer.echo(f"job {id} ended: {status.value}")
+    failed = status.value == "FAILED"
+    typer.echo(f"job {id} ended: {status.value}" + (f"; `advseg job logs {id}` says why" if failed else ""))
     if status.value != "SUCCEEDED":
         raise typer.Exit(1)

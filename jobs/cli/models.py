@@ -115,7 +115,7 @@ def predict(
 
     with _model_folder(model) as path:
         written = predict_masks(path, images, to)
-    typer.echo(f"{len(written)} masks written to {to}")
+    typer.echo(f"{len(written)} {'mask' if len(written) == 1 else 'masks'} written to {to}")
 
 
 @verbs.command(rich_help_panel=PANEL)

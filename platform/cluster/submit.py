@@ -62,7 +62,10 @@ def connect_jobs(services: Services) -> JobSubmissionClient:
         return JobSubmissionClient(services.dashboard_url)
     except (ConnectionError, RuntimeError, AuthenticationError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"the Ray cluster at {services.dashboard_url} cannot be reached ({reason})") from None
+        raise UserError(
+            f"the Ray cluster at {services.dashboard_url} cannot be reached ({reason}): start it, as `advseg up` does "
+            f"on this machine, or set RAY_ADDRESS to its dashboard"
+        ) from None
 
 
 def submit(client: JobSubmissionClient, spec: Spec, services: Services, home: Path) -> Submitted:

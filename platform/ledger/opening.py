@@ -38,7 +38,13 @@ def open_ledger(storage: Path, spec: Spec, origin: Origin, owner: Owner | None =
             )
             ownership = _own(database, spec.name, owner or Owner.here())
         undone.callback(ownership.release)
-        _begin_or_compare(study, database, place_of(storage, spec.ledger), spec, origin)
+        try:
+            _begin_or_compare(study, database, place_of(storage, spec.ledger), spec, origin)
+        except UserError:
+            if not study.user_attrs:
+                # It never began, and nobody is to find it.
+                database.delete_study(database.get_study_id_from_name(spec.name))
+            raise
         ledger = Ledger(study, database, ownership, spec)
         undone.pop_all()
     return ledger

@@ -30,6 +30,8 @@ class SweepRecord:
     """As it was last run; None if an older version of advseg began it."""
     dataset: str | None
     """Digest of what it trains on; None of one that never began."""
+    is_owned: bool
+    """Whether somebody runs it, or was killed while it did."""
 
     @property
     def verdict(self) -> Verdict:
@@ -91,6 +93,7 @@ def _record(study: optuna.Study, database: RDBStorage) -> SweepRecord:
         baseline=read_baseline(database.engine, study_id, accounts),
         spec=spec,
         dataset=study.user_attrs.get(ORIGIN, {}).get("dataset"),
+        is_owned=owner_of(database.engine, study_id) is not None,
     )
 
 

@@ -43,7 +43,8 @@ def spec_of(study: optuna.Study) -> Spec:
     document = study.user_attrs.get(SPEC)
     if document is None:
         raise UserError(
-            f"sweep {study.study_name} was begun by an older version of advseg: submit its spec to go on with it"
+            f"sweep {study.study_name} was begun by an older version of advseg, or broke off while it began: submit "
+            f"its spec to go on with it"
         )
     try:
         return spec_from(document)

@@ -47,6 +47,7 @@ def write_page(path: Path, text: str) -> None:
     """Put a page in the place of a file, at once. Raises UserError if the path is a folder's."""
     if path.is_dir():
         raise UserError(f"{path} must be a file, but is a folder: name a file in it, as in {path / 'page.html'}")
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, text)
 
 

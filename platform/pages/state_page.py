@@ -33,9 +33,15 @@ def print_jobs(jobs: "Sequence[JobDetails]") -> None:
     table = Table("job", "state", "detail", box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for job in newest_first(jobs):
         # A message can quote the job's log, in which brackets are no markup.
-        message = Text(" ".join((job.message or "").split()))
-        table.add_row(job.submission_id, job.status.value, Shortened(message))
+        table.add_row(job.submission_id, job.status.value, Shortened(Text(_detail(job.message or ""))))
     Console().print(table if table.rows else "no jobs yet")
+
+
+def _detail(message: str) -> str:
+    """The error in a job's log, which Ray's message ends with, if there is one; else how the message begins."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("error: ")]
+    return (errors[-1:] or lines[:1] or [""])[0]
 
 
 def newest_first(jobs: "Sequence[JobDetails]") -> "list[JobDetails]":

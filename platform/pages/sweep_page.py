@@ -40,6 +40,9 @@ def print_sweep(storage: Path, sweep: str, ledger: str | None = None, *, whole: 
     console.print(verdict_line(record.verdict), soft_wrap=True)
     console.print(importance_table(shares) if (shares := importances(rows)) else NO_IMPORTANCE)
     console.print(totals_line(rows, record.baseline), soft_wrap=True)
+    unfinished = sum(not row.state.is_finished() for row in rows)
+    if unfinished and not record.is_owned:
+        console.print(f"{unfinished} unfinished and stopped: `advseg sweep resume {sweep}` goes on", soft_wrap=True)
 
 
 def sweep_json(record: SweepRecord) -> dict[str, Any]:
@@ -55,6 +58,7 @@ def sweep_json(record: SweepRecord) -> dict[str, Any]:
         "device_seconds": sum(row.account.device_seconds for row in rows),
         "lost_steps": sum(row.account.lost_steps for row in rows),
         "importance": importances(rows),
+        "running": record.is_owned,
         "baseline": {"key": key_of(record.name, BASELINE), **_row_json(record.baseline)},
         "trials": [
             {"number": row.number, "key": key_of(record.name, row.number), "params": row.params, **_row_json(row)}
@@ -82,7 +86,7 @@ def verdict_line(verdict: Verdict) -> str:
     """The best trial against the baseline, in a sentence."""
     best = verdict.best
     if best is None:
-        return "no trial is complete"
+        return f"no trial is complete; the supervised baseline has mIoU {percent(verdict.baseline)}"
     if best.value is None or verdict.baseline is None:
         return f"best trial {best.number}: mIoU {percent(best.value)}; no complete baseline"
     word = "beats" if verdict.is_won else "does not beat"

@@ -20,6 +20,7 @@ CHAMPION = "champion"
 MODEL = "model"
 """Artifact folder of a run's model."""
 _REFERENCE = re.compile(r"[^@/']+[@/][^@/']+")
+_NAME = re.compile(r"[\w-]+")
 
 
 def register(client: MlflowClient, model: Path, name: str, run_id: str, key: str) -> str:
@@ -94,8 +95,10 @@ def pull_card(client: MlflowClient, reference: str) -> tuple[str, Card]:
 def _source(client: MlflowClient, reference: str) -> tuple[str, str]:
     """Where the model of a reference lies, and what it is. Raises UserError for one that leads nowhere."""
     if not _REFERENCE.fullmatch(reference):
+        name = reference if _NAME.fullmatch(reference) else "shapes"
         raise UserError(
-            f"model {reference!r} must be <name>@<alias>, <name>@<version> or <sweep>/<trial>, as in shapes@champion"
+            f"model {reference!r} must be <name>@<alias>, <name>@<version> or <sweep>/<trial>, as in "
+            f"{name}@{CHAMPION}: `advseg models list` lists the names"
         )
     name, at, version = reference.partition("@")
     if at:

@@ -58,6 +58,8 @@ class Spec(Section):
             raise ValueError("job is sweep, but there is no section sweep: add one or set job to train")
         if self.job == "train" and self.sweep is not None:
             raise ValueError("job is train, but there is a section sweep: remove it or set job to sweep")
+        if self.sweep and self.sweep.fork == self.name:
+            raise ValueError(f"sweep.fork names this very sweep, {self.name}: name another, or remove it to go on")
         self.recipe()
         return self
 

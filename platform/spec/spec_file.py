@@ -1,11 +1,12 @@
 """Reading a job spec from its YAML file: all of it is validated before anything starts."""
 
 from collections.abc import Hashable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from ...trainers.data.layouts import TREES
 from ...trainers.data.lists import is_list_file
@@ -15,7 +16,7 @@ from .errors import Problem, problems_of
 from .presets import apply_preset
 from .space import check_space
 from .spec import Spec
-from .sweep import DIMENSION_KEYS, Sweep
+from .sweep import DIMENSION_KEYS, Dimension, Sweep
 from .workers import unfit_workers
 
 SPACE = "sweep.space."
@@ -104,10 +105,12 @@ def parse_spec(document: dict[str, Any], *, source: str) -> Spec:
     except ValidationError as error:
         problems += problems_of(error, Spec, document)
     problems += _missing_files(document)
-    # Checked even where other sections are wrong, so that all problems are told at once.
+    # Checked even where other sections and keys are wrong, so that all problems are told at once.
     if sweep := _valid_sweep(document):
         sweep, found = check_space(document, sweep)
         problems += found
+    elif sound := _sound_space(document):
+        problems += check_space(document, Sweep(trials=1, space=sound))[1]
     if spec:
         spec = spec.model_copy(update={"sweep": sweep})
         problems += unfit_workers(spec)
@@ -124,6 +127,15 @@ def _valid_sweep(document: dict[str, Any]) -> Sweep | None:
         return Sweep.model_validate(document.get("sweep"))
     except ValidationError:
         return None
+
+
+def _sound_space(document: dict[str, Any]) -> dict[str, Dimension]:
+    """What is valid in itself of a sweep's space, where something else in the section sweep is not."""
+    sound: dict[str, Dimension] = {}
+    for key, dimension in _section(_section(document, "sweep"), "space").items():
+        with suppress(ValidationError):
+            sound[key] = TypeAdapter(Dimension).validate_python(dimension)
+    return sound
 
 
 def _missing_files(document: dict[str, Any]) -> Iterable[Problem]:

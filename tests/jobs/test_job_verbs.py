@@ -25,7 +25,8 @@ def test_following_and_waiting_end_as_the_job_does(
     advseg: Command, jobs: Any, verb: str, state: str, status: int
 ) -> None:
     jobs.add("a-1", state)
-    assert advseg("job", verb, "a") == (status, f"job a-1 ended: {state}\n", "")
+    hint = "; `advseg job logs a-1` says why" if state == "FAILED" else ""
+    assert advseg("job", verb, "a") == (status, f"job a-1 ended: {state}{hint}\n", "")
 
 
 @pytest.mark.parametrize("verb", ["job", "sweep"])

@@ -35,7 +35,7 @@ KEYS = {
     "sweep list": "name planned_trials finished_trials states states.* best_trial best_miou",
     "sweep show": (
         "name best_trial best_miou baseline_miou gain states states.* device_seconds lost_steps importance "
-        "baseline baseline.key baseline.state baseline.reason baseline.step baseline.miou baseline.curve "
+        "running baseline baseline.key baseline.state baseline.reason baseline.step baseline.miou baseline.curve "
         "baseline.attempts baseline.device_seconds baseline.lost_steps baseline.mlflow_run baseline.checkpoint trials "
         "trials.number trials.key trials.params trials.params.* trials.state trials.reason trials.step trials.miou "
         "trials.curve trials.curve.step trials.curve.miou trials.attempts trials.device_seconds trials.lost_steps "

@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from advseg.platform.ledger.database import reading
 from advseg.platform.ledger.ledger import Ledger
 from advseg.platform.ledger.origin import Origin
-from advseg.platform.ledger.reading import read_sweep
+from advseg.platform.ledger.reading import read_sweep, sweep_names
 from advseg.platform.ledger.rows import best_row
 from advseg.platform.ledger.samplers import seed_of
 from advseg.platform.ledger.study import FROM
@@ -125,6 +125,15 @@ def inherited(storage: Path, sweep: str) -> list[str]:
 
 
 class TestFork:
+    def test_of_a_sweep_that_there_is_not_leaves_nothing_behind(
+        self, make_spec: MakeSpec, opened: Opened, tmp_path: Path
+    ) -> None:
+        for fork in ("sweep.fork=nothere", "sweep.fork=nothere-either"):
+            with pytest.raises(UserError, match="there is no sweep nothere"):
+                opened(make_spec(TPE, "name=heir", fork))
+            assert sweep_names(tmp_path) == []
+        assert opened(make_spec(TPE, "name=heir")).propose() == 0
+
     def test_takes_over_complete_and_pruned_trials_with_their_curves(
         self, source: Ledger, make_spec: MakeSpec, opened: Opened, tmp_path: Path
     ) -> None:

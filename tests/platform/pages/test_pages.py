@@ -111,7 +111,8 @@ class TestOrder:
 class TestVerdict:
     def test_is_one_sentence(self) -> None:
         best = row(3, value=51.25)
-        assert verdict_line(Verdict(best=None, baseline=50.0)) == "no trial is complete"
+        none = verdict_line(Verdict(best=None, baseline=50.0))
+        assert none == "no trial is complete; the supervised baseline has mIoU 50.0"
         assert verdict_line(Verdict(best=best, baseline=None)) == "best trial 3: mIoU 51.2; no complete baseline"
         beaten = "best trial 3 with mIoU 51.2 beats the supervised baseline with 50.0 (+1.2)"
         assert verdict_line(Verdict(best=best, baseline=50.0)) == beaten
@@ -324,7 +325,9 @@ class TestSweepPage:
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         rows = [row(i, value=float(i)) for i in range(SHOWN + 7)]
-        record = SweepRecord(name="probe", rows=rows, baseline=row(BASELINE_NUMBER, "R"), spec=None, dataset=None)
+        record = SweepRecord(
+            name="probe", rows=rows, baseline=row(BASELINE_NUMBER, "R"), spec=None, dataset=None, is_owned=True
+        )
         monkeypatch.setattr("advseg.platform.pages.sweep_page.read_sweep", lambda *_: record)
 
         def numbers(*, whole: bool) -> tuple[list[int], str]:

@@ -116,7 +116,7 @@ def page_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequen
 
     def page_of(rows: Sequence[Row]) -> Page:
         baseline = row(BASELINE_NUMBER, state=TrialState.WAITING, params={}, account=Account())
-        record = SweepRecord(name="probe", rows=rows, baseline=baseline, spec=None, dataset=None)
+        record = SweepRecord(name="probe", rows=rows, baseline=baseline, spec=None, dataset=None, is_owned=True)
         monkeypatch.setattr(sweep_report, "read_sweep", lambda *_: record)
         write_report(tmp_path, "probe", None, tmp_path / "report.html")
         return Page((tmp_path / "report.html").read_text())
@@ -204,7 +204,7 @@ class TestFewOrStrangeTrials:
     def test_without_a_complete_trial_there_are_curves(self, report: Callable[..., Page]) -> None:
         page = report(lambda ledger: run(ledger, 41.0, PRUNED, "too low"))
         assert page.plots == ["curves"]
-        assert "no trial is complete." in page.text
+        assert "no trial is complete; the supervised baseline has mIoU -." in page.text
 
     def test_failed_ones_are_listed_with_their_reasons(self, report: Callable[..., Page]) -> None:
         def fill(ledger: Ledger) -> None:

@@ -27,7 +27,7 @@ PRUNED, BROKEN = "not among the best at step 12300", "the loss l_ce became NaN a
 def record(rows: list[Row], name: str = "probe") -> SweepRecord:
     """What the ledger says of a sweep of these trials."""
     baseline = Row(number=BASELINE_NUMBER, params={}, state=TrialState.COMPLETE, reason="", curve={8: 40.0})
-    return SweepRecord(name=name, rows=rows, baseline=baseline, spec=None, dataset=None)
+    return SweepRecord(name=name, rows=rows, baseline=baseline, spec=None, dataset=None, is_owned=True)
 
 
 @pytest.fixture(autouse=True)

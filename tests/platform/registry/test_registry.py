@@ -88,7 +88,7 @@ class TestPulling:
             ("other@champion", "no model other@champion"),
             ("probe/9", "there is no run probe/9"),
             ("probe/1", "run probe/1 has no model"),
-            ("things", "must be <name>@<alias>, <name>@<version> or <sweep>/<trial>, as in shapes@champion"),
+            ("things", "must be <name>@<alias>, <name>@<version> or <sweep>/<trial>, as in things@champion"),
             ("", "must be <name>@<alias>"),
             ("things@", "must be <name>@<alias>"),
             ("@champion", "must be <name>@<alias>"),

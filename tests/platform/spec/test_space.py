@@ -169,6 +169,22 @@ def test_what_is_wrong_names_key_rule_and_value(
     assert problem in str(caught.value)
 
 
+def test_all_that_is_wrong_is_told_at_once_though_some_keys_are_no_ranges(make_spec: MakeSpec) -> None:
+    wrong = (
+        "sweep.space={method.lambda_adv: {low: 0, high: 1, log: true}, method.lamda: {low: 0, high: 1}, "
+        "method.threshold: {low: 0, high: 2}, trainer.seed: {choices: []}}"
+    )
+    with pytest.raises(SpecError) as caught:
+        make_spec(wrong)
+    told = sorted(line.strip().partition(": ")[0] for line in str(caught.value).split("\n")[1:])
+    assert told == [
+        "sweep.space.method.lambda_adv",
+        "sweep.space.method.lamda",
+        "sweep.space.method.threshold.high",
+        "sweep.space.trainer.seed.choices",
+    ]
+
+
 @pytest.mark.parametrize(
     ("broken", "told"),
     [

@@ -248,6 +248,7 @@ class TestProblems:
                 "method.name=advesarial",
                 "must be one of 'adversarial', 'supervised', but is 'advesarial'; did you",
             ),
+            ("sweep.fork=probe", "sweep.fork names this very sweep, probe: name another, or remove it to go on"),
             ("method=[adversarial]", "method: must be a mapping of keys to values"),
             ("method={name: supervised, lambda_adv: 1}", "method.lambda_adv: unknown key"),
             (
