@@ -69,12 +69,13 @@ def run_job(work: Callable[[Job], None], arguments: list[str]) -> int:
 
     A request to stop (SIGTERM) reaches `work` as KeyboardInterrupt; while Tune runs, it ends the trials.
     """
-    # Ray Tune ends its trials in order on SIGINT and knows no SIGTERM, which is what stopping a job sends.
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
 
     def connect_and_work() -> None:
         job = Job(path=Path(arguments[0]), tracking_uri=os.environ["MLFLOW_TRACKING_URI"])
         ray.init(log_to_driver=False)
+        # Ray Tune ends its trials in order on SIGINT and knows no SIGTERM, which is what stopping a job sends. Ray has
+        # just put a handler of its own in the place of any before.
+        signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
         tell_of_other_code()
         try:
             work(job)

@@ -74,7 +74,7 @@ def _by_key(client: MlflowClient, key: str) -> Run:
 def _of_sweep(client: MlflowClient, sweep: str, *, alone: bool, say: Callable[[str], None]) -> list[Run]:
     runs = _runs_of(client, sweep)
     complete = [run for key, run in runs.items() if key.rpartition("/")[2].isdigit() and _is_complete(run)]
-    best = sorted(complete, key=lambda run: -run.data.metrics[METRIC])
+    best = sorted(complete, key=lambda run: (-run.data.metrics[METRIC], _place(_name(run))))
     if not best:
         raise UserError(f"{sweep} has no complete trial yet: name its runs one by one, as in {key_of(sweep, 0)}")
     if not alone:

@@ -38,6 +38,8 @@ def print_sweep(storage: Path, sweep: str, ledger: str | None = None, *, whole: 
         if row.reason:
             console.print(reason_line(row), soft_wrap=True, markup=False, highlight=False)
     console.print(verdict_line(record.verdict), soft_wrap=True)
+    if record.baseline.account.attempts and record.verdict.baseline is None:
+        console.print(baseline_line(record.baseline), soft_wrap=True, markup=False, highlight=False)
     console.print(importance_table(shares) if (shares := importances(rows)) else NO_IMPORTANCE)
     console.print(totals_line(rows, record.baseline), soft_wrap=True)
     unfinished = sum(not row.state.is_finished() for row in rows)
@@ -94,6 +96,12 @@ def verdict_line(verdict: Verdict) -> str:
         f"best trial {best.number} with mIoU {best.value:.1f} {word} the supervised baseline "
         f"with {verdict.baseline:.1f} ({verdict.gain:+.1f})"
     )
+
+
+def baseline_line(baseline: Row) -> str:
+    """How far a baseline is that is not complete, in a line."""
+    reason = f", {' '.join(baseline.reason.split())}" if baseline.reason else ""
+    return f"supervised baseline: {baseline.state.name} at step {baseline.step}, mIoU {percent(baseline.value)}{reason}"
 
 
 def reason_line(row: Row) -> str:

@@ -13,7 +13,11 @@ _PASSWORD = re.compile(r"[^/]*//[^:/@]*:[^@]*@")
 
 def check_address(url: str) -> str:
     """A PostgreSQL address that holds no secret. Raises ValueError for any other."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - it raises for what is no port
+    except ValueError:
+        raise ValueError(f"must be postgresql://user@host/database, but is {shown(url)}") from None
     if parts.scheme not in ("postgresql", "postgresql+psycopg") or not parts.path.strip("/"):
         raise ValueError(f"must be postgresql://user@host/database, but is {shown(url)}")
     if _PASSWORD.match(url) or "password" in parts.query:

@@ -1,6 +1,7 @@
 """What a sweep may vary: any number, whole number or choice of a spec that determines a training's result."""
 
 import dataclasses
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -10,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from ...trainers.moved import MOVED
 from .errors import Problem, members_of, problems_of
 from .spec import Spec, with_values
-from .sweep import Choices, Dimension, Range, Sweep, Value
+from .sweep import MOST_VALUES, Choices, Dimension, Grid, Range, Sweep, Value
 from .workers import unfit_workers
 
 _SECTIONS = ("model", "method", "trainer")
@@ -41,11 +42,26 @@ def check_space(document: dict[str, Any], sweep: Sweep) -> tuple[Sweep, list[Pro
     space: dict[str, Dimension] = {}
     for key, dimension in sweep.space.items():
         found = list(_problems_of_key(document, key, dimension, known))
+        space[key] = dimension
+        if key in known and not found:
+            try:
+                space[key] = _typed(dimension, known[key])
+            except ValidationError as error:
+                found = [Problem(f"sweep.space.{key}", problems_of(error, Spec, {})[0].text)]
         problems += found
-        space[key] = _typed(dimension, known[key]) if key in known and not found else dimension
+    if isinstance(sweep.sampler, Grid) and (size := _grid_size(space, sweep.sampler.values)) > MOST_VALUES:
+        text = f"makes {size:,} combinations, but a grid may have {MOST_VALUES:,}: lower it, or take another sampler"
+        problems.append(Problem("sweep.sampler.values", text))
     first = tuple({key: _value(known.get(key, str), value) for key, value in point.items()} for point in sweep.first)
     problems += chain.from_iterable(_unfit(point, space, f"sweep.first.{n}") for n, point in enumerate(first))
     return (sweep if problems else sweep.model_copy(update={"space": space, "first": first})), problems
+
+
+def _grid_size(space: Mapping[str, Dimension], values: int) -> int:
+    """Combinations of a grid, at most."""
+    return math.prod(
+        len(d.choices) if isinstance(d, Choices) else min(values, d.count or values) for d in space.values()
+    )
 
 
 def _problems_of_key(

@@ -16,6 +16,11 @@ Value = bool | int | float | str | None
 """What a sweep may give a key."""
 
 
+MOST_VALUES = 1_000_000
+"""Of a range with a step, and combinations of a grid."""
+_LARGEST = 2**63
+
+
 class Range(Section):
     """Numbers that a sweep may try for one key; whole numbers alone if the key holds such."""
 
@@ -30,6 +35,8 @@ class Range(Section):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
+        if any(isinstance(end, int) and abs(end) >= _LARGEST for end in (self.low, self.high)):
+            raise ValueError("low and high must lie within 2**63, as no computer's whole numbers are larger")
         if not self.low < self.high:
             raise ValueError(f"low must be below high, but low is {self.low} and high is {self.high}")
         if self.log and self.low <= 0:
@@ -38,8 +45,11 @@ class Range(Section):
             if self.log:
                 raise ValueError(f"a logarithmic range takes no step, but step is {self.step}: remove either")
             intervals = (self.high - self.low) / self.step
-            if not (math.isfinite(intervals) and math.isclose(intervals, round(intervals), rel_tol=1e-9)):
+            divides = math.isfinite(intervals) and math.isclose(intervals, round(intervals), rel_tol=1e-9)
+            if not divides or round(intervals) < 1:
                 raise ValueError(f"step must divide high - low, {self.high - self.low:g}, but is {self.step:g}")
+            if intervals > MOST_VALUES:
+                raise ValueError(f"step must make at most {MOST_VALUES:,} values, but {self.step:g} makes more")
         return self
 
     @property

@@ -24,6 +24,8 @@ def test_an_address_of_postgresql_is_taken_as_it_is(url: str) -> None:
     "url",
     [
         "sqlite:///runs/ledger.db",
+        "postgresql://me@host:abc/database",
+        "postgresql://[::1/database",
         "runs/ledger.db",
         "",
         "mysql://me@host/database",

@@ -149,6 +149,17 @@ class TestValues:
         ),
         (space("trainer.seed", "{choices: [1, 1]}"), "choices must differ, but are 1, 1"),
         (space("trainer.seed", "{choises: [1]}"), "trainer.seed.choises: unknown key; known here: high,"),
+        (space("method.lambda_adv", "{low: 0, high: 1, step: .inf}"), "step must divide high - low, 1, but is inf"),
+        (
+            space("method.lambda_adv", "{low: 0, high: 1, step: 1e-300}"),
+            "must make at most 1,000,000 values, but",
+        ),
+        (
+            space("method.lambda_adv", "{choices: [1, 1.0]}"),
+            "method.lambda_adv: choices must differ, but are 1.0",
+        ),
+        (space("trainer.seed", f"{{low: 0, high: {10**400}}}"), "low and high must lie within 2**63"),
+        (space("name", "{choices: [a-b, c-d]}"), "sweep.space.name: cannot be varied: name does not determine"),
         (space("trainer.seed", "3"), "sweep.space.trainer.seed: must be a mapping of keys to values, but is 3"),
         # What one value breaks elsewhere, and what lies between two ends that are both fine.
         (
@@ -229,6 +240,11 @@ def test_a_first_point_lies_in_the_space(make_spec: MakeSpec, point: str, proble
     with pytest.raises(SpecError) as caught:
         make_spec(space("trainer.batch_size", "{low: 4, high: 16, step: 4}"), f"sweep.first=[{point}]")
     assert problem in str(caught.value)
+
+
+def test_a_grid_of_too_many_combinations_is_refused(make_spec: MakeSpec) -> None:
+    with pytest.raises(SpecError, match=r"sweep\.sampler\.values: makes 4,000,000 combinations, but a grid may have"):
+        make_spec("sweep.sampler={name: grid, values: 2000}")
 
 
 def test_a_first_point_is_one_of_the_choices(make_spec: MakeSpec) -> None:
