@@ -8,7 +8,6 @@ from pathlib import Path
 
 from optuna.trial import TrialState
 
-from ...trainers.checkpoint import CHECKPOINTS, newest_sealed
 from ..base.events import TrialUpdate, emit
 from ..base.keys import BASELINE, directory_of, key_of
 from ..ledger.ledger import Ledger
@@ -16,8 +15,8 @@ from ..ledger.pruners import reason_of
 from ..ledger.rows import BASELINE_NUMBER, Row
 from ..spec.spec import Spec
 from ..workers.account import Account
-from ..workers.costs import counted
-from ..workers.heartbeat import Beat, read_beat
+from ..workers.costs import account_now
+from ..workers.heartbeat import beat_of
 from ..workers.retry import Again, Failure, Kind, can_halve, decide
 
 
@@ -96,26 +95,19 @@ class Attempts:
 
     def lost(self, number: int) -> Failure:
         """How an attempt failed whose process has reported nothing: as its last heartbeat says, if it does."""
-        beat = self._beat(number, self._ledger.row(number).account)
+        beat = beat_of(self.directory(number), self._ledger.row(number).account.attempts)
         if beat is not None and beat.failure is not None:
             return beat.failure
         return Failure(kind=Kind.LOST, text="its worker process died")
 
     def account(self, number: int, *, again: bool = False) -> Account:
         """A trial's account with its newest attempt counted in; `again` says that more is to come."""
-        sealed = newest_sealed(self.directory(number) / CHECKPOINTS)
-        account = self._ledger.row(number).account
-        account = counted(account, self._beat(number, account), sealed, self._spec.resources, again)
-        return replace(account, checkpoint=str(sealed[1].relative_to(self._storage))) if sealed else account
+        account, resources = self._ledger.row(number).account, self._spec.resources
+        return account_now(account, self.directory(number), self._storage, resources, again=again)
 
     def directory(self, number: int) -> Path:
         """Where a trial keeps its things."""
         return directory_of(self._storage, key_of(self._spec.name, number))
-
-    def _beat(self, number: int, account: Account) -> Beat | None:
-        """The heartbeat of the newest attempt."""
-        beat = read_beat(self.directory(number))
-        return beat if beat and beat.attempt == account.attempts else None
 
     def _close(self, number: int, state: TrialState, reason: str = "") -> None:
         self._live.discard(number)

@@ -5,7 +5,20 @@ from pathlib import Path
 
 from ..spec.resources import Resources
 from .account import Account
-from .heartbeat import Beat
+from .heartbeat import Beat, beat_of
+
+
+def account_now(account: Account, directory: Path, storage: Path, resources: Resources, *, again: bool) -> Account:
+    """An account with the newest attempt counted in, and the newest checkpoint in the training's directory.
+
+    `again` says that more is to come.
+    """
+    # PyTorch, for which a driver that starts workers does not wait.
+    from ...trainers.checkpoint import CHECKPOINTS, newest_sealed
+
+    sealed = newest_sealed(directory / CHECKPOINTS)
+    account = counted(account, beat_of(directory, account.attempts), sealed, resources, again)
+    return replace(account, checkpoint=str(sealed[1].relative_to(storage))) if sealed else account
 
 
 def counted(

@@ -52,6 +52,12 @@ def read_beat(directory: Path) -> Beat | None:
         return None
 
 
+def beat_of(directory: Path, attempt: int) -> Beat | None:
+    """The newest heartbeat of the training in a directory, if it is of that attempt."""
+    beat = read_beat(directory)
+    return beat if beat and beat.attempt == attempt else None
+
+
 class Heart:
     """Writes the heartbeat every second, from a thread, until it is stopped."""
 

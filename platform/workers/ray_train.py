@@ -21,7 +21,7 @@ from ..spec.sweep import Retry
 from ..tracking.ending import Ending, State, ended_by
 from ..tracking.spool import read_records
 from .account import Account
-from .costs import counted
+from .costs import account_now
 from .heartbeat import read_beat
 from .lease import Lease, next_attempt
 from .retry import Again, GiveUp, decide, error_of
@@ -176,13 +176,7 @@ class _Followed:
         self.tell(update, self.account)
 
     def _counted(self, account: Account, *, again: bool) -> Account:
-        from ...trainers.checkpoint import newest_sealed
-        from ...trainers.loop import CHECKPOINTS
-
-        beat, sealed = read_beat(self.task.directory), newest_sealed(self.task.directory / CHECKPOINTS)
-        mine = beat if beat and beat.attempt == account.attempts else None
-        account = counted(account, mine, sealed, self.resources, again)
-        return replace(account, checkpoint=str(sealed[1].relative_to(self.task.storage))) if sealed else account
+        return account_now(account, self.task.directory, self.task.storage, self.resources, again=again)
 
 
 def _settle(task: Task, ending: Ending) -> None:
