@@ -118,20 +118,24 @@ def kill_until_done(
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_run_killed_at_any_moment_ends_as_one_left_alone(program, start, alone, tmp_path, caplog, seed):
     rng = random.Random(seed)
-    # Each attempt may live for longer, or on a machine that slowed down none would come to its end.
-    longest = (alone.seconds * 2**number for number in itertools.count())
 
-    def attempt(directory: Path) -> bool:
-        with start(directory) as child:
-            try:
-                child.wait(timeout=rng.uniform(0, next(longest)))
-            except subprocess.TimeoutExpired:
-                child.kill()
-            return child.wait() == -signal.SIGKILL
+    def attempts() -> Callable[[Path], bool]:
+        # Each may live for longer, or on a machine that slowed down none would come to its end.
+        longest = (alone.seconds * 2**number for number in itertools.count())
 
-    # A run that is quicker than the one measured may escape.
+        def attempt(directory: Path) -> bool:
+            with start(directory) as child:
+                try:
+                    child.wait(timeout=rng.uniform(0, next(longest)))
+                except subprocess.TimeoutExpired:
+                    child.kill()
+                return child.wait() == -signal.SIGKILL
+
+        return attempt
+
+    # A run that is quicker than the one measured may escape: another begins, with as short a life as that one's first.
     escapes = (tmp_path / str(number) for number in itertools.count())
-    while not kill_until_done(attempt, alone, next(escapes), program.EVALUATE_EVERY, caplog):
+    while not kill_until_done(attempts(), alone, next(escapes), program.EVALUATE_EVERY, caplog):
         pass
 
 
