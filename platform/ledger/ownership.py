@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from ...trainers.errors import FencedError, UserError
 from ..base.keys import JOB
-from ..base.processes import ProcessIdentity, is_alive, this_process
+from ..base.processes import ProcessIdentity, is_alive, pid_space, this_process
 from .schema import OWNERS
 
 log = logging.getLogger(__name__)
@@ -41,18 +41,22 @@ class Owner:
     pid: int
     created: float
     """Its start, as `ProcessIdentity` has it."""
+    space: str = ""
+    """Among whose pids, as `ProcessIdentity` has it."""
 
     @classmethod
     def here(cls) -> Self:
         """This process."""
         me = this_process()
-        return cls(job=os.environ.get(JOB, ""), host=socket.gethostname(), pid=me.pid, created=me.created)
+        return cls(
+            job=os.environ.get(JOB, ""), host=socket.gethostname(), pid=me.pid, created=me.created, space=me.space
+        )
 
     def is_gone(self) -> bool:
-        """Whether it is known to have ended; of a process on another machine nothing is known."""
-        if self.host != socket.gethostname():
+        """Whether it is known to have ended; of a process on another machine or in another container nothing is."""
+        if self.space != pid_space():
             return False
-        return not is_alive(ProcessIdentity(pid=self.pid, created=self.created))
+        return not is_alive(ProcessIdentity(pid=self.pid, created=self.created, space=self.space))
 
     def __str__(self) -> str:
         job = f"job {self.job}, " if self.job else ""

@@ -40,7 +40,11 @@ HERE = Owner.here()
 DEAD = replace(HERE, created=HERE.created - 1e6)
 """Its pid is this process's by now."""
 SWEEP = "5" * 32
-ELSEWHERE = Owner(job="probe-3", host="another", pid=1, created=5.0)
+ELSEWHERE = Owner(job="probe-3", host="another", pid=1, created=5.0, space="another/1")
+NAMESAKE = replace(DEAD, space="another/1")
+"""In a container of its own, which has the host name of this process's."""
+UNTOLD = replace(DEAD, space="")
+"""As an older version of advseg wrote it."""
 
 
 @pytest.fixture
@@ -215,7 +219,11 @@ class TestOwner:
         assert str(Owner.here()) == f"job probe-4, process {os.getpid()} on {socket.gethostname()}"
 
     def test_is_gone_only_if_it_is_known_to_be(self) -> None:
-        assert [owner.is_gone() for owner in (HERE, DEAD, ELSEWHERE)] == [False, True, False]
+        known = {HERE: False, DEAD: True, ELSEWHERE: False, NAMESAKE: False, UNTOLD: False}
+        assert {owner: owner.is_gone() for owner in known} == known
+
+    def test_of_an_older_version_is_read(self) -> None:
+        assert Owner(job="", host="a", pid=1, created=5.0).space == ""
 
 
 @on_both
