@@ -24,6 +24,7 @@ from ..platform.registry.champion import crown, keep_model
 from ..platform.registry.registry import CHAMPION
 from ..platform.sweep.attempts import Attempts, update_of
 from ..platform.sweep.baseline import train_baseline
+from ..platform.sweep.epochs import newest_epoch
 from ..platform.sweep.settler import Settler, settle_trials
 from ..platform.sweep.sync import sync_sweeps
 from ..platform.sweep.tasks import SweepTasks
@@ -47,7 +48,8 @@ def sweep(job: Job) -> None:
     concurrency_of(1, baseline_resources, ray.cluster_resources())
     concurrency = concurrency_of(settings.concurrency, spec.resources, ray.cluster_resources())
     dataset = open_dataset(spec.dataset)
-    ledger = open_ledger(job.storage, spec, Origin(dataset=dataset.digest, code=code_digest(TRAINING)))
+    origin = Origin(dataset=dataset.digest, code=code_digest(TRAINING))
+    ledger = open_ledger(job.storage, spec, origin, above=newest_epoch(job.storage, spec.name))
     with closing(ledger):
         # Of a spec that somebody wrote, not `submit`, keys may be missing.
         document, epoch = spec.model_dump(mode="json"), ledger.ownership.epoch

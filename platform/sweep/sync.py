@@ -20,6 +20,7 @@ from ..tracking.spool import has_unsent
 from ..workers.heartbeat import read_beat
 from ..workers.settle import deliver
 from ..workers.task import METRICS, Task
+from .epochs import newest_epoch
 from .settler import settle_trials
 from .tasks import SweepTasks
 
@@ -41,7 +42,7 @@ def sync_sweeps(client: MlflowClient, storage: Path, names: Iterable[str], ledge
     """Make the runs of sweeps say what the ledger says; a sweep that somebody owns is told and left alone."""
     for name in names:
         try:
-            reopened = reopen_ledger(storage, name, ledger)
+            reopened = reopen_ledger(storage, name, ledger, above=newest_epoch(storage, name))
         except UserError as error:
             say(f"left alone: {error}")
             continue
