@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ..models.architectures import LEAST_SIDE
 from ..models.bundle import Model, load
 from ..trainers.data.images import read_image, write_mask
 from ..trainers.data.lists import has_image_suffix
 from ..trainers.errors import UserError
-from ..trainers.inference import LEAST_SIDE
 
 
 def predict(model_path: Path, images: Sequence[Path], folder: Path) -> list[Path]:
