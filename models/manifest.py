@@ -112,6 +112,14 @@ def _read_manifest(path: Path) -> dict[str, str]:
     return files
 
 
+def checksum_of(path: Path) -> str | None:
+    """The checksum by which a directory's manifest stands for all that it names; None if there is none to read."""
+    try:
+        return str(json.loads((path / MANIFEST).read_text())["checksum"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _digest(path: Path) -> str:
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

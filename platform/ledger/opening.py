@@ -16,6 +16,7 @@ from .origin import Origin, inherit, refuse_changes
 from .ownership import Owner, Ownership, claim, fence
 from .pruners import pruner_of
 from .study import BASE, FROM, INHERITED, ORIGIN, SPEC, VERSION_0_DIGEST, load_study, place_of, spec_of
+from .sweep_id import SWEEP_ID, ensure_sweep_id
 
 
 def open_ledger(storage: Path, spec: Spec, origin: Origin, owner: Owner | None = None) -> Ledger:
@@ -41,7 +42,7 @@ def open_ledger(storage: Path, spec: Spec, origin: Origin, owner: Owner | None =
         try:
             _begin_or_compare(study, database, place_of(storage, spec.ledger), spec, origin)
         except UserError:
-            if not study.user_attrs:
+            if study.user_attrs.keys() <= {SWEEP_ID}:
                 # It never began, and nobody is to find it.
                 database.delete_study(database.get_study_id_from_name(spec.name))
             raise
@@ -70,10 +71,11 @@ def reopen_ledger(storage: Path, sweep: str, ledger: str | None = None) -> Ledge
 
 def _own(database: RDBStorage, sweep: str, owner: Owner) -> Ownership:
     """Take a sweep over, and fence out whoever had it before."""
-    study_id = database.get_study_id_from_name(sweep)
-    epoch = claim(database.engine, study_id, sweep, owner)
-    fence(database, study_id, epoch)
-    return Ownership(database.engine, study_id, epoch)
+    with database.engine.begin() as connection:
+        sweep_id = ensure_sweep_id(connection, database.get_study_id_from_name(sweep))
+    epoch = claim(database.engine, sweep_id, sweep, owner)
+    fence(database, sweep_id, epoch)
+    return Ownership(database.engine, sweep_id, epoch)
 
 
 def _begin_or_compare(study: optuna.Study, database: RDBStorage, place: str, spec: Spec, origin: Origin) -> None:

@@ -16,6 +16,7 @@ from .database import exists, reading
 from .ownership import owner_of
 from .rows import Row, Verdict, verdict_of
 from .study import ORIGIN, load_study, place_of, rows_of, spec_of
+from .sweep_id import SWEEP_ID
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,15 +75,15 @@ def abandoned_sweeps(storage: Path, ledger: str | None = None) -> list[str]:
         return []
     with reading(storage, ledger) as database:
         owners = {
-            name: owner_of(database.engine, database.get_study_id_from_name(name))
-            for name in optuna.get_all_study_names(database)
+            study.study_name: owner_of(database.engine, study.user_attrs.get(SWEEP_ID, ""))
+            for study in database.get_all_studies()
         }
     return [name for name, owner in owners.items() if owner is not None and owner.is_gone()]
 
 
 def _record(study: optuna.Study, database: RDBStorage) -> SweepRecord:
-    study_id = database.get_study_id_from_name(study.study_name)
-    accounts = read_accounts(database.engine, study_id)
+    sweep_id = study.user_attrs.get(SWEEP_ID, "")
+    accounts = read_accounts(database.engine, sweep_id)
     try:
         spec = spec_of(study)
     except UserError:
@@ -90,10 +91,10 @@ def _record(study: optuna.Study, database: RDBStorage) -> SweepRecord:
     return SweepRecord(
         name=study.study_name,
         rows=rows_of(study, accounts),
-        baseline=read_baseline(database.engine, study_id, accounts),
+        baseline=read_baseline(database.engine, sweep_id, accounts),
         spec=spec,
         dataset=study.user_attrs.get(ORIGIN, {}).get("dataset"),
-        is_owned=owner_of(database.engine, study_id) is not None,
+        is_owned=owner_of(database.engine, sweep_id) is not None,
     )
 
 

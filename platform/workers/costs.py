@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from ...models.manifest import checksum_of
 from ..spec.resources import Resources
 from .account import Account
 from .heartbeat import Beat, beat_of
@@ -18,7 +19,9 @@ def account_now(account: Account, directory: Path, storage: Path, resources: Res
 
     sealed = newest_sealed(directory / CHECKPOINTS)
     account = counted(account, beat_of(directory, account.attempts), sealed, resources, again)
-    return replace(account, checkpoint=str(sealed[1].relative_to(storage))) if sealed else account
+    if sealed is None:
+        return account
+    return replace(account, checkpoint=str(sealed[1].relative_to(storage)), checksum=checksum_of(sealed[1]))
 
 
 def counted(
