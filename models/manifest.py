@@ -4,17 +4,20 @@ import ctypes
 import hashlib
 import json
 import os
+import reprlib
 import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
+
+from .files import is_inside, is_plain, open_regular, read_document
 
 MANIFEST = "MANIFEST.json"
 FORMAT_VERSION = 2
 
 
 class BrokenDirectoryError(ValueError):
-    """A directory without a manifest, or one whose files differ from it."""
+    """A directory without a manifest, or one whose files differ from it or hold something else than they should."""
 
 
 class FormatVersionError(BrokenDirectoryError):
@@ -51,33 +54,62 @@ def write_directory(path: Path, write: Callable[[Path], None]) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def verify_directory(path: Path, only: Collection[str] | None = None) -> None:
+def verify_directory(path: Path, only: Collection[str] | None = None, needs: Collection[str] = ()) -> None:
     """Raise BrokenDirectoryError, in one line, unless every file, or each of some, is the one that the manifest names.
 
+    The manifest must name `only` and `needs`. Names are plain and relative, files regular and inside the directory.
     Raises FormatVersionError for a manifest of another format.
     """
+    files = _read_manifest(path)
+    for name in (*needs, *(only or ())):
+        if name not in files:
+            raise BrokenDirectoryError(f"{path} does not hold {name}: its {MANIFEST} does not list it")
+    for name in files if only is None else only:
+        file = path / name
+        try:
+            found = _digest(file) if is_inside(file, path) else None
+        except (FileNotFoundError, NotADirectoryError):
+            raise BrokenDirectoryError(f"{path} lacks {name}") from None
+        except OSError as error:
+            raise BrokenDirectoryError(f"{file} cannot be read ({error.strerror})") from None
+        if found is None:
+            raise BrokenDirectoryError(f"{file} is a link out of its folder")
+        if found != files[name]:
+            raise BrokenDirectoryError(f"{file} differs from its checksum in {MANIFEST}")
+
+
+def _read_manifest(path: Path) -> dict[str, str]:
+    """The SHA-256 of each file by its name, of a manifest that is whole."""
+    if not is_inside(path / MANIFEST, path):
+        raise BrokenDirectoryError(f"{path / MANIFEST} is a link out of its folder")
     try:
-        manifest: Any = json.loads((path / MANIFEST).read_text())
+        manifest = read_document(path / MANIFEST)
         version, files = manifest["format_version"], manifest["files"]
         whole = manifest["checksum"] == _checksum(version, files)
     except (FileNotFoundError, NotADirectoryError):
         raise BrokenDirectoryError(f"{path} has no {MANIFEST}: it was never finished") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except KeyError as error:
+        raise BrokenDirectoryError(f"{path / MANIFEST} cannot be read (it has no {error.args[0]})") from None
+    except TypeError:
+        raise BrokenDirectoryError(f"{path / MANIFEST} cannot be read (it is no object)") from None
+    except OSError as error:
+        raise BrokenDirectoryError(f"{path / MANIFEST} cannot be read ({error.strerror})") from None
+    except ValueError as error:
         raise BrokenDirectoryError(f"{path / MANIFEST} cannot be read ({error})") from None
     if not whole:
         raise BrokenDirectoryError(f"{path / MANIFEST} differs from its own checksum")
     if version != FORMAT_VERSION:
-        raise FormatVersionError(f"{path} has format version {version}, but this program reads {FORMAT_VERSION}")
-    for name in files if only is None else only:
-        file = path / name
-        if not file.is_file():
-            raise BrokenDirectoryError(f"{path} lacks {name}")
-        try:
-            found = _digest(file)
-        except OSError as error:
-            raise BrokenDirectoryError(f"{file} cannot be read ({error})") from None
-        if found != files.get(name):
-            raise BrokenDirectoryError(f"{file} differs from its checksum in {MANIFEST}")
+        raise FormatVersionError(
+            f"{path} has format version {reprlib.repr(version)}, but this program reads {FORMAT_VERSION}"
+        )
+    if not isinstance(files, dict):
+        raise BrokenDirectoryError(f"{path / MANIFEST} names no files, but {reprlib.repr(files)}")
+    for name in files:
+        if not is_plain(name):
+            raise BrokenDirectoryError(
+                f"{path / MANIFEST} names the file {reprlib.repr(name)}, which is no plain name inside the folder"
+            )
+    return files
 
 
 def checksum_of(path: Path) -> str | None:
@@ -89,7 +121,7 @@ def checksum_of(path: Path) -> str | None:
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -54,7 +54,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 def load_scalars(path: Path) -> dict[str, Any]:
     """The state in a checkpoint directory without its tensors. Raises BrokenDirectoryError if it is damaged."""
-    verify_directory(path)
+    verify_directory(path, needs=[SCALARS, TENSORS])
     return json.loads((path / SCALARS).read_text())
 
 

@@ -172,6 +172,16 @@ def test_the_scalars_of_a_checkpoint_with_damaged_tensors_are_not_believed(two):
         load_scalars(two / "step-00000002")
 
 
+def test_tensors_that_the_manifest_does_not_list_are_not_believed(two):
+    tensors = (two / "step-00000002" / TENSORS).read_bytes()
+    scalars = (two / "step-00000002" / SCALARS).read_bytes()
+    manifest.write_directory(two / "step-00000002", lambda path: (path / SCALARS).write_bytes(scalars) and None)
+    (two / "step-00000002" / TENSORS).write_bytes(tensors)
+
+    with pytest.raises(BrokenDirectoryError, match=f"does not hold {TENSORS}"):
+        load_checkpoint(two / "step-00000002")
+
+
 def test_before_the_first_checkpoint_there_is_none(tmp_path):
     assert newest_checkpoint(tmp_path) is None
     assert newest_checkpoint(tmp_path / "absent") is None
