@@ -58,6 +58,10 @@ class Owner:
             return False
         return not is_alive(ProcessIdentity(pid=self.pid, created=self.created, space=self.space))
 
+    def may_be_gone(self) -> bool:
+        """Whether it has ended, or may have: before this machine went down, or in a container with its host's name."""
+        return self.is_gone() or (self.host == socket.gethostname() and self.space != pid_space())
+
     def __str__(self) -> str:
         job = f"job {self.job}, " if self.job else ""
         return f"{job}process {self.pid} on {self.host}"
