@@ -80,6 +80,14 @@ def verify_directory(path: Path, only: Collection[str] | None = None) -> None:
             raise BrokenDirectoryError(f"{file} differs from its checksum in {MANIFEST}")
 
 
+def checksum_of(path: Path) -> str | None:
+    """The checksum by which a directory's manifest stands for all that it names; None if there is none to read."""
+    try:
+        return str(json.loads((path / MANIFEST).read_text())["checksum"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 BASELINE = "baseline"
+SINGLE = "single"
+"""What stands for the number of a training that belongs to no sweep, though one may have its name."""
 S3 = "s3://"
 """How the address of an object store begins."""
 JOB = "ADVSEG_JOB"
@@ -25,7 +27,8 @@ FAILURE = "failure"
 
 
 def key_of(sweep: str, trial: int | str) -> str:
-    """The key of a trial, `<sweep>/<number>`, or of the supervised baseline, `<sweep>/baseline`."""
+    """The key of a trial, `<sweep>/<number>`, of the supervised baseline, `<sweep>/baseline`, or of a training that
+    belongs to no sweep, `<name>/single`."""
     return f"{sweep}/{trial}"
 
 

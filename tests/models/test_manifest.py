@@ -12,6 +12,7 @@ from advseg.models.manifest import (
     MANIFEST,
     BrokenDirectoryError,
     FormatVersionError,
+    checksum_of,
     verify_directory,
     write_directory,
 )
@@ -241,3 +242,13 @@ def test_all_that_was_written_is_on_the_disk_before_it_gets_its_name(tmp_path, m
     write_directory(tmp_path / "new", writer("new"))
 
     assert seen == [True]
+
+
+def test_the_checksum_of_a_manifest_stands_for_all_that_it_names(sealed: Path) -> None:
+    before = checksum_of(sealed)
+    assert before and len(before) == 64
+    write_directory(sealed, writer("two"))
+    assert checksum_of(sealed) not in (None, before)
+    (sealed / MANIFEST).write_text("{")
+    assert checksum_of(sealed) is None
+    assert checksum_of(sealed / "nowhere") is None

@@ -35,7 +35,10 @@ class WatchedSweep:
 
     def driver(self) -> int | None:
         """The pid of the sweep's owner, while it lives."""
-        query = "SELECT owner FROM advseg_owners JOIN studies USING (study_id) WHERE study_name = ?"
+        query = (
+            "SELECT owner FROM studies JOIN study_user_attributes USING (study_id) JOIN advseg_owners "
+            "ON value_json = json_quote(sweep_id) WHERE study_name = ?"
+        )
         with closing(sqlite3.connect(ledger_file(self.storage), timeout=30)) as database:
             try:
                 rows = database.execute(query, [self.name]).fetchall()
