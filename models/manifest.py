@@ -60,7 +60,7 @@ def verify_directory(path: Path, only: Collection[str] | None = None, needs: Col
     The manifest must name `only` and `needs`. Names are plain and relative, files regular and inside the directory.
     Raises FormatVersionError for a manifest of another format.
     """
-    files = _read_manifest(path)
+    files = read_manifest(path)
     for name in (*needs, *(only or ())):
         if name not in files:
             raise BrokenDirectoryError(f"{path} does not hold {name}: its {MANIFEST} does not list it")
@@ -78,8 +78,8 @@ def verify_directory(path: Path, only: Collection[str] | None = None, needs: Col
             raise BrokenDirectoryError(f"{file} differs from its checksum in {MANIFEST}")
 
 
-def _read_manifest(path: Path) -> dict[str, str]:
-    """The SHA-256 of each file by its name, of a manifest that is whole."""
+def read_manifest(path: Path) -> dict[str, str]:
+    """The SHA-256 of each file by its name, as a directory's manifest has it. Raises as `verify_directory` does."""
     if not is_inside(path / MANIFEST, path):
         raise BrokenDirectoryError(f"{path / MANIFEST} is a link out of its folder")
     try:
@@ -115,7 +115,7 @@ def _read_manifest(path: Path) -> dict[str, str]:
 def checksum_of(path: Path) -> str | None:
     """The checksum by which a directory's manifest stands for all that it names; None if there is none to read."""
     try:
-        return str(json.loads((path / MANIFEST).read_text())["checksum"])
+        return str(read_document(path / MANIFEST)["checksum"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
