@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
 from .architectures import ARCHITECTURES, Normalisation, Segmenter, SegmenterSettings, build_segmenter
 from .discriminator import Discriminator, DiscriminatorSettings, build_discriminator
 from .manifest import BrokenDirectoryError, verify_directory, write_directory
+from .tensors import save_tensors
 
 CARD = "model.json"
 SEGMENTER = "segmenter.safetensors"
@@ -75,9 +76,9 @@ def save(path: Path, card: Card, segmenter: dict[str, Tensor], discriminator: di
     """Write a model directory, whole or not at all. The state dicts are those of the card's networks."""
 
     def write(directory: Path) -> None:
-        save_file(segmenter, directory / SEGMENTER)
+        save_tensors(segmenter, directory / SEGMENTER)
         if discriminator is not None:
-            save_file(discriminator, directory / DISCRIMINATOR)
+            save_tensors(discriminator, directory / DISCRIMINATOR)
         (directory / CARD).write_text(json.dumps(asdict(card), indent=1))
 
     write_directory(path, write)

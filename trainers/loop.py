@@ -32,6 +32,7 @@ from .profiling import DRAW, MOVE, STEP, phase, tracing
 from .recipe import Recipe
 from .reporter import Report, Reporter
 from .settings import DTYPES
+from .whole_file import drop_partials
 
 log = logging.getLogger(__name__)
 
@@ -125,9 +126,12 @@ class Training:
         Each report comes before the checkpoint of its step is written. `trace` is a folder for a trace of a few steps.
 
         Raises NonFiniteLossError, CollapseError, CheckpointError, UserError for weights that do not fit, FencedError,
-        and PreemptedError once the guard asked to stop and the state is saved.
+        OSError where the disk is full, and PreemptedError once the guard asked to stop and the state is saved.
         """
         settings = self.recipe.trainer
+        if self.world.leads:
+            self._guard.check()
+            drop_partials(self.directory / CHECKPOINTS)
         self.resume()
         if self._step == 0:
             self._take_start_weights()
@@ -240,7 +244,12 @@ class Training:
                 "meter": meter,
                 "method": self.method.state_dict(),
             }
-            save_checkpoint(self.directory / CHECKPOINTS, self._step, state)
+            try:
+                save_checkpoint(self.directory / CHECKPOINTS, self._step, state)
+            except OSError:
+                # A newer attempt clears away what an older one is writing.
+                self._guard.check()
+                raise
         self._saved = self._step
         self.world.barrier()
 
