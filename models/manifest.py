@@ -95,6 +95,11 @@ def verify_directory(path: Path, only: Collection[str] | None = None) -> None:
             raise BrokenDirectoryError(f"{file} differs from its checksum in {MANIFEST}")
 
 
+def checksum_of(path: Path) -> str:
+    """What the manifest of a directory that was verified has for a checksum, which stands for all of its content."""
+    return json.loads((path / MANIFEST).read_text())["checksum"]
+
+
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
