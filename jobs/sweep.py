@@ -5,6 +5,7 @@
 
 import logging
 import sys
+import uuid
 from contextlib import closing
 
 import ray
@@ -18,11 +19,12 @@ from ..platform.cluster.placement import check_ledger, concurrency_of
 from ..platform.ledger.ledger import Ledger
 from ..platform.ledger.opening import open_ledger
 from ..platform.ledger.origin import Origin
-from ..platform.ledger.reading import abandoned_sweeps
+from ..platform.ledger.reading import abandoned_sweeps, sweep_id_of
 from ..platform.ledger.rows import Verdict, verdict_of
 from ..platform.registry.champion import crown, keep_model
 from ..platform.sweep.attempts import Attempts, update_of
 from ..platform.sweep.baseline import train_baseline
+from ..platform.sweep.epochs import newest_epoch
 from ..platform.sweep.settler import Settler, settle_trials
 from ..platform.sweep.sync import sync_sweeps
 from ..platform.sweep.tasks import SweepTasks
@@ -30,7 +32,7 @@ from ..platform.sweep.trials import run_trials
 from ..platform.tracking.ending import Ending, ended_by
 from ..platform.tracking.identity import sweep_identity
 from ..platform.tracking.patience import patiently
-from ..platform.tracking.runs import close_run, ensure_run, run_url
+from ..platform.tracking.runs import close_run, ensure_run, refuse_another, run_url
 from ..trainers.data.dataset import Dataset
 from ..trainers.data.opening import open_dataset
 
@@ -46,13 +48,23 @@ def sweep(job: Job) -> None:
     concurrency_of(1, baseline_resources, ray.cluster_resources())
     concurrency = concurrency_of(settings.concurrency, spec.resources, ray.cluster_resources())
     dataset = open_dataset(spec.dataset)
-    ledger = open_ledger(job.storage, spec, Origin(dataset=dataset.digest, code=code_digest(TRAINING)))
+    # Of a spec that somebody wrote, not `submit`, keys may be missing.
+    document = spec.model_dump(mode="json")
+    # An id that nobody has, for a sweep that is yet to begin.
+    known = sweep_id_of(job.storage, spec.name, spec.ledger) or uuid.uuid4().hex
+    patiently(lambda: refuse_another(job.client, sweep_identity(document, known)))
+    origin = Origin(dataset=dataset.digest, code=code_digest(TRAINING))
+    ledger = open_ledger(job.storage, spec, origin, above=newest_epoch(job.storage, spec.name))
     with closing(ledger):
-        # Of a spec that somebody wrote, not `submit`, keys may be missing.
-        document, epoch = spec.model_dump(mode="json"), ledger.ownership.epoch
-        run_id = patiently(lambda: ensure_run(job.client, sweep_identity(document)))
+        run_id = patiently(lambda: ensure_run(job.client, sweep_identity(document, ledger.sweep_id)))
         job.describe(run_id)
-        tasks = SweepTasks(document=document, storage=job.storage, tracking_uri=job.tracking_uri, epoch=epoch)
+        tasks = SweepTasks(
+            document=document,
+            storage=job.storage,
+            tracking_uri=job.tracking_uri,
+            epoch=ledger.ownership.epoch,
+            sweep_id=ledger.sweep_id,
+        )
 
         def end(ending: Ending) -> None:
             patiently(lambda: settle_trials(job.client, ledger, tasks))

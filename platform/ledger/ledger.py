@@ -27,7 +27,7 @@ class Ledger:
         self.spec = spec
         self._study = study
         self._database = database
-        self._sweep_id: str = study.user_attrs[SWEEP_ID]
+        self.sweep_id: str = study.user_attrs[SWEEP_ID]
         self._sweep: Sweep = spec.sweep
         self._seed = spec.trainer.seed
         self._base = study.user_attrs[BASE]
@@ -68,12 +68,12 @@ class Ledger:
         if trial.state is TrialState.RUNNING and step not in trial.intermediate_values:
             self._database.set_trial_intermediate_value(trial._trial_id, step, value)
             trial.intermediate_values[step] = value
-        accounts = read_accounts(self._database.engine, self._sweep_id, [number])
+        accounts = read_accounts(self._database.engine, self.sweep_id, [number])
         return row_of(trial, accounts), self._study.pruner.prune(self._study, trial)
 
     def note(self, number: int, account: Account) -> None:
         """Hold what a trial has cost; also after its end."""
-        write_account(self._database.engine, self._sweep_id, self.ownership.epoch, number, account)
+        write_account(self._database.engine, self.sweep_id, self.ownership.epoch, number, account)
 
     def finish(self, number: int, state: TrialState, reason: str = "") -> None:
         """Close a trial; one that is closed already stays as it is.
@@ -93,21 +93,21 @@ class Ledger:
     def row(self, number: int) -> Row:
         """One trial."""
         trial = self._database.get_trial(self._trial_ids[number])
-        return row_of(trial, read_accounts(self._database.engine, self._sweep_id, [number]))
+        return row_of(trial, read_accounts(self._database.engine, self.sweep_id, [number]))
 
     def rows(self) -> list[Row]:
         """All trials that were handed out, by number; those of another sweep that the sampler learns from are not."""
-        return rows_of(self._study, read_accounts(self._database.engine, self._sweep_id))
+        return rows_of(self._study, read_accounts(self._database.engine, self.sweep_id))
 
     def baseline(self) -> Row:
         """The supervised baseline."""
-        accounts = read_accounts(self._database.engine, self._sweep_id, [BASELINE_NUMBER])
-        return read_baseline(self._database.engine, self._sweep_id, accounts)
+        accounts = read_accounts(self._database.engine, self.sweep_id, [BASELINE_NUMBER])
+        return read_baseline(self._database.engine, self.sweep_id, accounts)
 
     def hold_baseline(self, row: Row) -> None:
         """Hold what became of the supervised baseline so far, and what it has cost."""
         self.note(BASELINE_NUMBER, row.account)
-        write_baseline(self._database.engine, self._sweep_id, self.ownership.epoch, row)
+        write_baseline(self._database.engine, self.sweep_id, self.ownership.epoch, row)
 
     def _take_sampler_for(self, number: int) -> bool:
         """Put the sampler of a trial in place; False if it has no more points."""

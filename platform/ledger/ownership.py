@@ -58,6 +58,10 @@ class Owner:
             return False
         return not is_alive(ProcessIdentity(pid=self.pid, created=self.created, space=self.space))
 
+    def may_be_gone(self) -> bool:
+        """Whether it has ended, or may have: before this machine went down, or in a container with its host's name."""
+        return self.is_gone() or (self.host == socket.gethostname() and self.space != pid_space())
+
     def __str__(self) -> str:
         job = f"job {self.job}, " if self.job else ""
         return f"{job}process {self.pid} on {self.host}"
@@ -110,11 +114,12 @@ def claim(
     sweep: str,
     owner: Owner,
     *,
+    above: int = 0,
     patience_s: float = PATIENCE_S,
     poll_s: float = 0.2,
     clock: Callable[[], float] = time.monotonic,
 ) -> int:
-    """Become the owner of a sweep and return the new epoch.
+    """Become the owner of a sweep and return the new epoch, which is above all before, and above one seen elsewhere.
 
     Waits up to `patience_s` seconds for a heartbeat of a former owner whose end is not known.
     Raises UserError that names the owner if there is one.
@@ -134,15 +139,16 @@ def claim(
         if now.owner is not None and (now.epoch, now.beats) != (seen.epoch, seen.beats):
             raise UserError(_owned(sweep, Owner(**json.loads(now.owner))))
         seen = now
+    epoch = max(seen.epoch, above) + 1
     with engine.begin() as connection:
         taken = connection.execute(
             update(OWNERS)
             .where(OWNERS.c.sweep_id == sweep_id, OWNERS.c.epoch == seen.epoch)
-            .values(epoch=seen.epoch + 1, owner=json.dumps(asdict(owner)), beats=0)
+            .values(epoch=epoch, owner=json.dumps(asdict(owner)), beats=0)
         ).rowcount
     if not taken:
         raise UserError(f"sweep {sweep} was taken over by another process at this very moment: follow that one")
-    return seen.epoch + 1
+    return epoch
 
 
 def owner_of(engine: Engine, sweep_id: str) -> Owner | None:

@@ -61,6 +61,14 @@ def read_spec(storage: Path, sweep: str, ledger: str | None = None) -> Spec:
         return spec_of(study)
 
 
+def sweep_id_of(storage: Path, sweep: str, ledger: str | None = None) -> str | None:
+    """The id of a sweep; None if it has not begun."""
+    if not exists(storage, ledger):
+        return None
+    with reading(storage, ledger) as database:
+        return next((s.user_attrs.get(SWEEP_ID) for s in database.get_all_studies() if s.study_name == sweep), None)
+
+
 def sweep_names(storage: Path, ledger: str | None = None) -> list[str]:
     """All sweeps of a ledger, in the order of their beginning."""
     if not exists(storage, ledger):
@@ -70,7 +78,10 @@ def sweep_names(storage: Path, ledger: str | None = None) -> list[str]:
 
 
 def abandoned_sweeps(storage: Path, ledger: str | None = None) -> list[str]:
-    """Sweeps whose owner has ended without giving them up: on this machine, for of others nothing is known."""
+    """Sweeps whose owner has ended on this machine without giving them up, or may have before it went down.
+
+    Whoever takes such a sweep waits for a sign of life first.
+    """
     if not exists(storage, ledger):
         return []
     with reading(storage, ledger) as database:
@@ -78,7 +89,7 @@ def abandoned_sweeps(storage: Path, ledger: str | None = None) -> list[str]:
             study.study_name: owner_of(database.engine, study.user_attrs.get(SWEEP_ID, ""))
             for study in database.get_all_studies()
         }
-    return [name for name, owner in owners.items() if owner is not None and owner.is_gone()]
+    return [name for name, owner in owners.items() if owner is not None and owner.may_be_gone()]
 
 
 def _record(study: optuna.Study, database: RDBStorage) -> SweepRecord:

@@ -3,7 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-from ...models.manifest import checksum_of
 from ..spec.resources import Resources
 from .account import Account
 from .heartbeat import Beat, beat_of
@@ -15,6 +14,7 @@ def account_now(account: Account, directory: Path, storage: Path, resources: Res
     `again` says that more is to come.
     """
     # PyTorch, for which a driver that starts workers does not wait.
+    from ...models.manifest import checksum_of
     from ...trainers.checkpoint import CHECKPOINTS, newest_sealed
 
     sealed = newest_sealed(directory / CHECKPOINTS)

@@ -311,8 +311,8 @@ def test_a_single_training_runs_on_ray_train_and_keeps_its_model(spec, submit, a
     document = spec("single", job="train", resources={"workers": 2})
     del document["sweep"]
     assert "training on 2 Ray Train workers" in submit(document, "--follow")
-    assert runs_of(mlflow_client, "single")["single/0"].info.status == "FINISHED"
-    advseg("models", "pull", "single/0", "--to", tmp_path / "model")
+    assert runs_of(mlflow_client, "single")["single/single"].info.status == "FINISHED"
+    advseg("models", "pull", "single/single", "--to", tmp_path / "model")
     assert load(tmp_path / "model").discriminator is not None
 
 

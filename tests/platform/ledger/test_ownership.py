@@ -222,6 +222,10 @@ class TestOwner:
         known = {HERE: False, DEAD: True, ELSEWHERE: False, NAMESAKE: False, UNTOLD: False}
         assert {owner: owner.is_gone() for owner in known} == known
 
+    def test_may_be_gone_also_if_it_ran_on_this_machine_before_it_went_down(self) -> None:
+        known = {HERE: False, DEAD: True, ELSEWHERE: False, NAMESAKE: True, UNTOLD: True}
+        assert {owner: owner.may_be_gone() for owner in known} == known
+
     def test_of_an_older_version_is_read(self) -> None:
         assert Owner(job="", host="a", pid=1, created=5.0).space == ""
 

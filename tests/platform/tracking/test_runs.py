@@ -14,6 +14,7 @@ from advseg.platform.tracking.ending import Ending, State
 from advseg.platform.tracking.identity import RunIdentity
 from advseg.platform.tracking.reporter import SYSTEM, MlflowReporter
 from advseg.platform.tracking.runs import (
+    ID_TAG,
     KEY_TAG,
     REASON_TAG,
     STATE_TAG,
@@ -21,10 +22,12 @@ from advseg.platform.tracking.runs import (
     ensure_run,
     experiment_id,
     find_run,
+    refuse_another,
     run_url,
     runs_by_key,
 )
 from advseg.platform.tracking.spool import Spool
+from advseg.trainers.errors import UserError
 from advseg.trainers.reporter import Report
 
 SWEEP = RunIdentity(experiment="probe", key="probe", params={"trainer.steps": 8})
@@ -51,6 +54,52 @@ class TestRun:
         assert run.data.params == {"crop": "[16, 16]", "lr": "0.5"}
         assert run.data.tags[KEY_TAG] == run.info.run_name == "probe/0"
         assert run.data.tags["mlflow.parentRunId"] == parent
+
+    def test_of_another_ledger_is_refused_and_stays_as_it_is(self, client: MlflowClient) -> None:
+        run_id = ensure_run(client, replace(SWEEP, id="a"))
+        ensure_run(client, replace(TRIAL, id="a"))
+        close_run(client, run_id, Ending(State.COMPLETE))
+        before = {run.info.run_id: run.to_dictionary() for run in runs(client)}
+        stranger = replace(SWEEP, id="b", params={"new": 1}, tags={"new": "1"})
+        for use in (refuse_another, ensure_run):
+            for identity in (stranger, replace(TRIAL, id="b")):
+                with pytest.raises(
+                    UserError, match=rf"holds {identity.key} of another ledger.* --set name=probe-2"
+                ) as told:
+                    use(client, identity)
+                assert "\n" not in str(told.value)
+        assert {run.info.run_id: run.to_dictionary() for run in runs(client)} == before
+
+    def test_of_two_ledgers_at_the_same_moment_is_refused_to_one_at_least(
+        self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        create = client.create_run
+
+        def meanwhile(experiment: str, **more: Any) -> Any:
+            create(experiment, tags={KEY_TAG: "probe", ID_TAG: "b"})
+            return create(experiment, **more)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(client, "create_run", meanwhile)
+            with pytest.raises(UserError, match="another ledger"):
+                ensure_run(client, replace(SWEEP, id="a"))
+        assert [run.data.tags[ID_TAG] for run in runs(client)] == ["b"]
+        ensure_run(client, replace(SWEEP, id="b"))
+
+    def test_of_before_ids_is_taken_on(self, client: MlflowClient) -> None:
+        run_id = ensure_run(client, SWEEP)
+        refuse_another(client, replace(SWEEP, id="a"))
+        assert ensure_run(client, replace(SWEEP, id="a")) == run_id
+        assert client.get_run(run_id).data.tags[ID_TAG] == "a"
+
+    def test_of_a_single_training_stands_beside_those_of_a_sweep_of_its_name(self, client: MlflowClient) -> None:
+        ensure_run(client, replace(SWEEP, id="a"))
+        single = RunIdentity(experiment="probe", key="probe/single", id="c")
+        ensure_run(client, single)
+        trial = ensure_run(client, replace(TRIAL, id="a"))
+        assert find_run(client, "probe", "probe/single") not in (None, trial)
+        with pytest.raises(UserError, match="holds probe/single of another"):
+            refuse_another(client, replace(single, id="d"))
 
     def test_is_not_found_before_it_is_created(self, client: MlflowClient) -> None:
         assert find_run(client, "probe", "probe") is None
