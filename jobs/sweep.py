@@ -20,7 +20,7 @@ from ..platform.ledger.ledger import Ledger
 from ..platform.ledger.opening import open_ledger
 from ..platform.ledger.origin import Origin
 from ..platform.ledger.reading import abandoned_sweeps, sweep_id_of
-from ..platform.ledger.rows import Verdict, verdict_of
+from ..platform.ledger.rows import Verdict, fruitless, verdict_of
 from ..platform.registry.champion import crown, keep_model
 from ..platform.sweep.attempts import Attempts, update_of
 from ..platform.sweep.baseline import train_baseline
@@ -35,12 +35,17 @@ from ..platform.tracking.patience import patiently
 from ..platform.tracking.runs import close_run, ensure_run, refuse_another, run_url
 from ..trainers.data.dataset import Dataset
 from ..trainers.data.opening import open_dataset
+from ..trainers.errors import FruitlessError
 
 log = logging.getLogger(__name__)
 
 
 def sweep(job: Job) -> None:
-    """The whole job. Raises UserError, KeyboardInterrupt, FencedError, and whatever a failed baseline raised."""
+    """The whole job.
+
+    Raises UserError, KeyboardInterrupt, FencedError, BrokenEnvironmentError, FruitlessError if no trial is complete,
+    and whatever a failed baseline raised.
+    """
     spec, settings = job.spec, job.spec.sweep
     assert settings
     check_ledger(spec.ledger, [node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]])
@@ -90,11 +95,13 @@ def sweep(job: Job) -> None:
                     url=patiently(lambda: run_url(job.client, run_id)),
                 )
             )
+            if verdict.best is None:
+                raise FruitlessError(fruitless(spec.name, ledger.rows()))
     reap_others(job)
 
 
 def search(job: Job, ledger: Ledger, tasks: SweepTasks, concurrency: int) -> None:
-    """Run trials until the budget is spent. Raises KeyboardInterrupt if that was broken off."""
+    """Run trials until the budget is spent. Raises what `run_trials` raises."""
     spec = job.spec
     assert spec.sweep
     emit(Stage(text=f"{spec.sweep.trials} trials, {concurrency} at a time"))
@@ -106,10 +113,8 @@ def search(job: Job, ledger: Ledger, tasks: SweepTasks, concurrency: int) -> Non
             emit(update)
             settler.hear(update)
 
-        attempts = Attempts(ledger, spec, job.storage, tell=tell)
+        attempts = Attempts(ledger, spec, job.storage, concurrency, tell)
         run_trials(spec, ledger, attempts, job.storage, concurrency, tasks)
-    if not attempts.spent:
-        raise KeyboardInterrupt
 
 
 def crown_best(job: Job, ledger: Ledger, dataset: Dataset, verdict: Verdict) -> str | None:
