@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from ..models.bundle import Card
+from ..platform.pages.console import VisibleConsole, words
 from ..platform.spec.spec import Spec
 from ..trainers.data.dataset import Dataset
 from ..trainers.data.opening import open_dataset
@@ -114,7 +113,7 @@ def results_table(results: dict[str, Any]) -> Table:
     for name, pixels in zip(results["iou"], true, strict=True):
         share = 100 * pixels / max(sum(true), 1)
         figures = (results["iou"][name], results["class_accuracy"][name], share)
-        table.add_row(Text(name), *(_percent(figure) for figure in figures))
+        table.add_row(words(name), *(_percent(figure) for figure in figures))
     return table
 
 
@@ -136,5 +135,5 @@ def _percent(value: float | None) -> str:
 
 def print_results(results: dict[str, Any], folder: Path) -> None:
     """The figures of each class, the headline, and where the results lie."""
-    Console().print(results_table(results))
+    VisibleConsole().print(results_table(results))
     print(f"{headline(results)}; {RESULTS} and {PICTURE} in {folder}")
