@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -15,7 +14,7 @@ from .card import Card, card_of
 from .discriminator import Discriminator, build_discriminator
 from .files import one_line, read_document
 from .manifest import BrokenDirectoryError, verify_directory, write_directory
-from .tensors import load_network
+from .tensors import load_network, save_tensors
 
 CARD = "model.json"
 SEGMENTER = "segmenter.safetensors"
@@ -60,9 +59,9 @@ def save(path: Path, card: Card, segmenter: dict[str, Tensor], discriminator: di
     """Write a model directory, whole or not at all. The state dicts are those of the card's networks."""
 
     def write(directory: Path) -> None:
-        save_file(segmenter, directory / SEGMENTER)
+        save_tensors(segmenter, directory / SEGMENTER)
         if discriminator is not None:
-            save_file(discriminator, directory / DISCRIMINATOR)
+            save_tensors(discriminator, directory / DISCRIMINATOR)
         (directory / CARD).write_text(json.dumps(asdict(card), indent=1))
 
     write_directory(path, write)

@@ -1,16 +1,19 @@
 """A directory that is whole or does not count: SHA-256 of every file in `MANIFEST.json`, written last."""
 
 import ctypes
+import errno
 import hashlib
 import json
 import os
 import reprlib
 import shutil
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from .files import is_inside, is_plain, open_regular, read_document
+from .partial import partial_of
 
 MANIFEST = "MANIFEST.json"
 FORMAT_VERSION = 2
@@ -28,30 +31,41 @@ def write_directory(path: Path, write: Callable[[Path], None]) -> None:
     """Fill a new directory by `write` and seal it: afterwards `path` is there whole, or as it was before.
 
     An older directory of that name is replaced in one step. A file system that cannot exchange two directories
-    needs two: a crash in the instant between them leaves neither.
+    needs two: a crash in the instant between them leaves neither. Others may write the same path at the same time,
+    on any machine: the last one's stays.
     """
-    partial, replaced = (path.with_name(f".{path.name}.{state}") for state in ("partial", "replaced"))
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        write(partial)
-    except BaseException:
-        # It may be gigabytes that nobody will look for.
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    files = {str(file.relative_to(partial)): _digest(file) for file in sorted(partial.rglob("*")) if file.is_file()}
+    with partial_of(path) as partial:
+        new = partial / "new"
+        new.mkdir()
+        write(new)
+        _seal(new)
+        _put(new, path, replaced=partial / "replaced")
+        _flush_to_disk(path.parent)
+
+
+def _seal(directory: Path) -> None:
+    files = {str(file.relative_to(directory)): _digest(file) for file in sorted(directory.rglob("*")) if file.is_file()}
     manifest = {"format_version": FORMAT_VERSION, "files": files, "checksum": _checksum(FORMAT_VERSION, files)}
-    (partial / MANIFEST).write_text(json.dumps(manifest, indent=1))
-    for entry in (*partial.rglob("*"), partial):
+    (directory / MANIFEST).write_text(json.dumps(manifest, indent=1))
+    for entry in (*directory.rglob("*"), directory):
         _flush_to_disk(entry)
-    if not (path.is_dir() and _exchange(partial, path)):
-        if path.is_dir():
+
+
+def _put(new: Path, path: Path, replaced: Path) -> None:
+    """Give a directory its name; one that had it before gets the name `new` or `replaced`."""
+    while not (path.is_dir() and _exchange(new, path)):
+        with suppress(FileNotFoundError):
+            if path.is_dir():
+                path.rename(replaced)
+        try:
+            new.rename(path)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            # Another writer was there first: it is the one to be replaced now.
             shutil.rmtree(replaced, ignore_errors=True)
-            path.rename(replaced)
-        partial.rename(path)
-    _flush_to_disk(path.parent)
-    for old in (partial, replaced):
-        shutil.rmtree(old, ignore_errors=True)
+        else:
+            return
 
 
 def verify_directory(path: Path, only: Collection[str] | None = None, needs: Collection[str] = ()) -> None:
@@ -60,7 +74,7 @@ def verify_directory(path: Path, only: Collection[str] | None = None, needs: Col
     The manifest must name `only` and `needs`. Names are plain and relative, files regular and inside the directory.
     Raises FormatVersionError for a manifest of another format.
     """
-    files = _read_manifest(path)
+    files = read_manifest(path)
     for name in (*needs, *(only or ())):
         if name not in files:
             raise BrokenDirectoryError(f"{path} does not hold {name}: its {MANIFEST} does not list it")
@@ -78,8 +92,8 @@ def verify_directory(path: Path, only: Collection[str] | None = None, needs: Col
             raise BrokenDirectoryError(f"{file} differs from its checksum in {MANIFEST}")
 
 
-def _read_manifest(path: Path) -> dict[str, str]:
-    """The SHA-256 of each file by its name, of a manifest that is whole."""
+def read_manifest(path: Path) -> dict[str, str]:
+    """The SHA-256 of each file by its name, as a directory's manifest has it. Raises as `verify_directory` does."""
     if not is_inside(path / MANIFEST, path):
         raise BrokenDirectoryError(f"{path / MANIFEST} is a link out of its folder")
     try:
@@ -115,7 +129,7 @@ def _read_manifest(path: Path) -> dict[str, str]:
 def checksum_of(path: Path) -> str | None:
     """The checksum by which a directory's manifest stands for all that it names; None if there is none to read."""
     try:
-        return str(json.loads((path / MANIFEST).read_text())["checksum"])
+        return str(read_document(path / MANIFEST)["checksum"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -1,12 +1,14 @@
-"""A network's weights from a safetensors file that nobody vouches for."""
+"""Tensors in safetensors files: written, and read though nobody vouches for them."""
 
+import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .files import one_line
@@ -18,6 +20,17 @@ _VARIANCE = "running_var"
 _SHOWN = 3
 
 Network = TypeVar("Network", bound=nn.Module)
+
+
+def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write tensors by name. Raises OSError, for a full disk among others, as for any other file."""
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:
+        if (found := re.search(r"\(os error (\d+)\)", str(error))) is None:
+            raise
+        number = int(found[1])
+        raise OSError(number, os.strerror(number), str(path)) from None
 
 
 def load_network(build: Callable[[], Network], path: Path) -> Network:

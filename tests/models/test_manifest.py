@@ -1,10 +1,13 @@
 import hashlib
 import json
+import multiprocessing
 import os
 import sys
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -339,6 +342,40 @@ def test_without_an_exchange_of_directories_there_is_one_moment_that_leaves_neit
     assert left[0] == "old"
     assert left[-1] == "new"
     assert left.count("none") == 1
+
+
+def write_often(path: Path, name: str, swaps: bool) -> None:
+    with mock.patch.object(manifest, "_exchange", manifest._exchange if swaps else lambda one, other: False):
+        for _ in range(60):
+            write_directory(path, writer(name))
+
+
+@pytest.mark.parametrize("swaps", [True, False], ids=["exchanging", "renaming"])
+def test_several_processes_may_write_the_same_directory(tmp_path, swaps):
+    names = ("one", "two", "three")
+    with ProcessPoolExecutor(len(names), multiprocessing.get_context("fork")) as pool:
+        writing = [pool.submit(write_often, tmp_path / "a", name, swaps) for name in names]
+        for each in writing:
+            each.result()
+
+    verify_directory(tmp_path / "a")
+    assert (tmp_path / "a" / "a.txt").read_text() in names
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("step", ["_digest", "_flush_to_disk", "_put"])
+def test_an_error_after_the_writing_leaves_nothing_either(sealed, monkeypatch, step):
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(manifest, step, fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_directory(sealed, writer("two"))
+    monkeypatch.undo()
+
+    verify_directory(sealed)
+    assert (sealed / "a.txt").read_text() == "one"
+    assert [path.name for path in sealed.parent.iterdir()] == ["sealed"]
 
 
 def test_a_file_of_that_name_is_not_replaced(tmp_path):
