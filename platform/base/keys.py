@@ -1,5 +1,6 @@
 """Names that several rooms share: keys of trainings, the places that follow from them, names of what Ray is told."""
 
+import os
 from pathlib import Path
 
 BASELINE = "baseline"
@@ -43,5 +44,5 @@ def directory_of(storage: Path, key: str) -> Path:
 
 
 def scratch_of(storage: Path, name: str) -> Path:
-    """Where Ray may keep what nobody reads again while the job of a name runs."""
-    return storage / ".scratch" / name
+    """Where Ray may keep what nobody reads again while this process's job, which has a name, runs."""
+    return storage / ".scratch" / name / os.environ.get(JOB, "alone")
