@@ -22,7 +22,6 @@ from ..platform.ledger.origin import Origin
 from ..platform.ledger.reading import abandoned_sweeps, sweep_id_of
 from ..platform.ledger.rows import Verdict, fruitless, verdict_of
 from ..platform.registry.champion import crown, keep_model
-from ..platform.registry.registry import CHAMPION
 from ..platform.sweep.attempts import Attempts, update_of
 from ..platform.sweep.baseline import train_baseline
 from ..platform.sweep.epochs import newest_epoch
@@ -81,7 +80,8 @@ def sweep(job: Job) -> None:
             emit(Stage(text=f"supervised baseline on {baseline_resources.workers} Ray Train workers"))
             train_baseline(ledger, tasks.baseline(), baseline_resources, settings.retry)
             ledger.ownership.check()
-            kept = (spec.supervised(), dataset, job.storage, key_of(spec.name, BASELINE))
+            checksum = ledger.baseline().account.checksum
+            kept = (spec.supervised(), dataset, job.storage, key_of(spec.name, BASELINE), checksum)
             patiently(lambda: keep_model(job.client, *kept))
             search(job, ledger, tasks, concurrency)
             verdict = verdict_of(ledger.rows(), ledger.baseline())
@@ -118,14 +118,14 @@ def search(job: Job, ledger: Ledger, tasks: SweepTasks, concurrency: int) -> Non
 
 
 def crown_best(job: Job, ledger: Ledger, dataset: Dataset, verdict: Verdict) -> str | None:
-    """Register the best trial, if it beats the baseline and the spec asks for it; what it is called then."""
+    """Register the best trial, if it beats the baseline and the spec asks for it; what it is called then, and why."""
     assert job.spec.sweep
     name, best = job.spec.sweep.register_as, verdict.best
     if name is None or best is None or not verdict.is_won:
         return None
-    ledger.ownership.check()
-    version = patiently(lambda: crown(job.client, job.spec, dataset, job.storage, best, name))
-    return f"{name}@{CHAMPION} (version {version})"
+    check = ledger.ownership.check
+    check()
+    return str(patiently(lambda: crown(job.client, job.spec, dataset, job.storage, best, name, check)))
 
 
 def keep_report(job: Job, ledger: Ledger, run_id: str) -> None:

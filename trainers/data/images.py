@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from ...models.files import open_regular
 from ..errors import UserError
 
 Colour = tuple[int, int, int]
@@ -79,7 +80,7 @@ def read_size(path: Path) -> tuple[int, int]:
 
     An orientation that a PNG tells only after its pixels is not seen: they would have to be unpacked for it.
     """
-    with _refusing(path), Image.open(path, formats=FORMATS) as header:
+    with _refusing(path), open_regular(path) as file, Image.open(file, formats=FORMATS) as header:
         width, height = header.size
         tells = header.format == "JPEG" or not header.info.keys().isdisjoint(_EXIF_OF_PNG)
         return (width, height) if tells and _orientation(header) in _SIDEWAYS else (height, width)
@@ -94,9 +95,10 @@ def is_file(path: Path) -> bool:
 
 
 def read_file(path: Path) -> bytes:
-    """The content of a file. Raises ImageError."""
+    """The content of a regular file. Raises ImageError."""
     try:
-        return path.read_bytes()
+        with open_regular(path) as file:
+            return file.read()
     except FileNotFoundError:
         raise ImageError(f"{path} does not exist") from None
     except OSError as error:
