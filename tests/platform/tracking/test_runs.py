@@ -315,7 +315,7 @@ class FakeClient:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         def call(*arguments: Any, **keywords: Any) -> Any:
             self.called.set()
-            self.release.wait(30)
+            self.release.wait(300)
             if self.error:
                 raise self.error
             self.calls.append(name)
@@ -364,27 +364,27 @@ class TestWithoutServer:
         )
 
     def test_a_training_is_left_alone_until_it_reports(self, server: FakeClient, tmp_path: Path) -> None:
-        reporter = self.start(tmp_path, farewell_s=30, head_start_s=60)
+        reporter = self.start(tmp_path, farewell_s=300, head_start_s=60)
         assert not server.called.wait(0.1)
         reporter.report(report(1))
-        assert server.called.wait(10)
+        assert server.called.wait(300)
         reporter.close()
         assert server.steps == [1]
 
     def test_a_training_that_is_long_to_report_has_a_run_all_the_same(self, server: FakeClient, tmp_path: Path) -> None:
-        reporter = self.start(tmp_path, farewell_s=30, head_start_s=0.01)
+        reporter = self.start(tmp_path, farewell_s=300, head_start_s=0.01)
         wait_until(lambda: "create_run" in server.calls)
         reporter.close()
         assert "set_terminated" not in server.calls
 
     def test_reporting_returns_while_a_call_blocks(self, server: FakeClient, tmp_path: Path) -> None:
         server.release.clear()
-        reporter = self.start(tmp_path, farewell_s=30)
-        assert server.called.wait(10)
+        reporter = self.start(tmp_path, farewell_s=300)
+        assert server.called.wait(300)
         started = time.monotonic()
         for step in range(1, 51):
             reporter.report(report(step))
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 60
         assert server.calls == []
         server.release.set()
         reporter.close()
@@ -398,7 +398,7 @@ class TestWithoutServer:
         reporter.report(report(1))
         started = time.monotonic()
         reporter.close()
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 60
         assert "metrics of probe stay in its spool" in caplog.text
         assert [record["step"] for record in Spool(tmp_path / "metrics.jsonl").unsent()] == [1]
         server.release.set()
@@ -412,16 +412,16 @@ class TestWithoutServer:
         reporter.report(report(1))
         started = time.monotonic()
         reporter.close()
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 60
         assert [record["step"] for record in Spool(tmp_path / "metrics.jsonl").unsent()] == [1]
 
     @pytest.mark.parametrize("error", UNREACHABLE, ids=lambda error: type(error).__name__)
     def test_all_is_sent_once_the_server_is_back(self, server: FakeClient, tmp_path: Path, error: Exception) -> None:
         server.error = error
-        reporter = self.start(tmp_path, farewell_s=30)
+        reporter = self.start(tmp_path, farewell_s=300)
         for step in (1, 2):
             reporter.report(report(step))
-        assert server.called.wait(10)
+        assert server.called.wait(300)
         server.error = None
         reporter.report(report(3))
         reporter.close()
@@ -437,7 +437,7 @@ class TestWithoutServer:
         server.release.clear()
         started = time.monotonic()
         reporter.close()
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 60
         server.release.set()
 
     def test_leaving_while_a_call_blocks_returns_in_time_and_keeps_the_spool(
@@ -447,12 +447,12 @@ class TestWithoutServer:
         server.release.clear()
         reporter = self.start(tmp_path)
         reporter.report(report(1))
-        assert server.called.wait(10)
+        assert server.called.wait(300)
         started = time.monotonic()
         reporter.leave()
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 60
         server.release.set()
-        reporter._thread.join(10)
+        reporter._thread.join(300)
         assert not reporter._thread.is_alive()
         assert [record["step"] for record in Spool(tmp_path / "metrics.jsonl").unsent()] == [1]
         assert "set_terminated" not in server.calls
@@ -463,17 +463,17 @@ class TestWithoutServer:
         given_up.report(report(1))
         given_up.close()
         server.release.set()
-        given_up._thread.join(10)
+        given_up._thread.join(300)
         assert not given_up._thread.is_alive()
         assert "set_terminated" not in server.calls
-        resumed = self.start(tmp_path, farewell_s=30)
+        resumed = self.start(tmp_path, farewell_s=300)
         resumed.report(report(2))
         resumed.close()
         assert server.steps[-2:] == [1, 2]
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < deadline
         threading.Event().wait(0.005)
