@@ -257,7 +257,9 @@ def test_an_interrupt_stops_the_run(follow: Callable[..., Script], client: Mlflo
     assert state_of(client) == ("KILLED", "STOPPED", "stopped from outside")
 
 
-@pytest.mark.parametrize("error", [FencedError("it belongs to attempt 2 of epoch 4 now"), LOST, KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize(
+    "error", [FencedError("it belongs to attempt 2 of epoch 4 now"), LOST, KeyboardInterrupt()], ids=repr
+)
 def test_the_run_of_a_training_that_another_driver_took_over_is_left_to_it(
     follow: Callable[..., Script], client: MlflowClient, task: Task, error: BaseException
 ) -> None:
