@@ -194,12 +194,7 @@ class Adversarial:
         return {learner.name: learner.rate(step) for learner in self._learners}
 
     def maps(self, probabilities: Tensor) -> dict[str, Tensor]:
-        """The discriminator's `confidence`, and the pixels `selected` were they unlabelled.
-
-        Empty for images too small for the discriminator.
-        """
-        if min(probabilities.shape[-2:]) < self.discriminator.smallest_side:
-            return {}
+        """The discriminator's `confidence`, and the pixels `selected` were they unlabelled."""
         d_logits = self._judge(probabilities)
         maps = {"confidence": d_logits.sigmoid().squeeze(1)}
         if self.settings.lambda_semi > 0:
