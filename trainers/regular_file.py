@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 MOST_BYTES = 2**30
-"""Of a file that is read whole; the largest image that is decoded has half as many."""
+"""Of a file that is read; the largest image that is decoded has half as many."""
 _KINDS = {
     stat.S_IFDIR: "it is a folder",
     stat.S_IFIFO: "it is a pipe",
@@ -22,18 +22,27 @@ def read_regular(path: Path) -> bytes:
 
     Raises OSError, without waiting, for anything else.
     """
-    try:
-        # Opening a device may already do something.
-        _check(path, path.stat())
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except ValueError:
-        raise OSError(errno.EINVAL, "its name holds a NUL character", str(path)) from None
-    with io.FileIO(descriptor) as file:
-        _check(path, os.fstat(descriptor))
-        content = file.readall()
+    with open_regular(path) as file:
+        content = file.raw.read()
     if content is None:
         raise OSError(errno.EAGAIN, "it would have to be waited for", str(path))
     return content
+
+
+def open_regular(path: Path) -> io.BufferedReader:
+    """A regular file, or one that links lead to, to read from. Raises OSError, without waiting, for anything else."""
+    try:
+        # Opening a device may already do something.
+        _check(path, path.stat())
+        file = io.FileIO(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+    except ValueError:
+        raise OSError(errno.EINVAL, "its name holds a NUL character", str(path)) from None
+    try:
+        _check(path, os.fstat(file.fileno()))
+    except OSError:
+        file.close()
+        raise
+    return io.BufferedReader(file)
 
 
 def _check(path: Path, status: os.stat_result) -> None:
