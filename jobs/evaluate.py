@@ -24,6 +24,8 @@ from ..trainers.evaluate import Evaluation, evaluate
 from ..trainers.inference import EvaluationSettings
 from ..trainers.metrics import class_accuracy, class_iou
 from ..trainers.pictures.confusion import draw_confusion
+from ..trainers.whole_file import write_whole
+from .outputs import refuse_other_than_file, write_picture
 from .predict import load_model
 
 RESULTS, PICTURE = "results.json", "confusion.png"
@@ -33,8 +35,11 @@ NOTE = "null: absent from truth and prediction, or the ignore index; such a clas
 def evaluate_model(model_path: Path, spec: Spec, folder: Path) -> dict[str, Any]:
     """Judge a model, write its results and picture to a folder and return the results.
 
-    Raises UserError for what is no model, a broken dataset, and a dataset of other classes than the model's.
+    Raises UserError for what is no model, a broken dataset, a dataset of other classes than the model's, and for
+    what is no file where a file is to be written.
     """
+    for name in (RESULTS, PICTURE):
+        refuse_other_than_file(folder / name)
     model = load_model(model_path)
     dataset = open_dataset(spec.dataset)
     refuse_other_classes(model.card.classes, dataset.classes)
@@ -53,8 +58,8 @@ def evaluate_model(model_path: Path, spec: Spec, folder: Path) -> dict[str, Any]
         speed=speed,
     )
     results = results_of(evaluation, model.card, dataset, spec.trainer.evaluation)
-    (folder / RESULTS).write_text(json.dumps(results, indent=1))
-    draw_confusion(evaluation.matrix.numpy(), dataset.classes).save(folder / PICTURE, format="PNG")
+    write_whole(folder / RESULTS, json.dumps(results, indent=1))
+    write_picture(folder / PICTURE, draw_confusion(evaluation.matrix.numpy(), dataset.classes))
     return results
 
 

@@ -7,6 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+_LONGEST_TEXT = 800
+"""Of what workers tell each other, in bytes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class World:
@@ -43,6 +46,13 @@ class World:
     def any(self, flag: bool, device: torch.device) -> bool:
         """Whether any worker's flag is set. Waits for all workers and for the device."""
         return bool(self.total(torch.tensor(float(flag), device=device)))
+
+    def tell(self, text: str, device: torch.device) -> list[str]:
+        """What each worker has to say, by rank, cut to some hundred characters. Waits for all workers."""
+        said = torch.zeros(self.size, _LONGEST_TEXT, dtype=torch.int32, device=device)
+        letters = text.encode()[:_LONGEST_TEXT]
+        said[self.rank, : len(letters)] = torch.tensor(list(letters), dtype=torch.int32, device=device)
+        return [bytes(row).rstrip(b"\0").decode(errors="ignore") for row in self.total(said).tolist()]
 
     def total_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Replace every gradient by its sum over all workers, in one message."""

@@ -50,3 +50,14 @@ class FencedError(RuntimeError):
 
 class PreemptedError(RuntimeError):
     """The training was asked to stop and has saved its state; it may go on elsewhere."""
+
+
+class BrokenEnvironmentError(RuntimeError):
+    """What a training needs of its machine or of a server is broken, which says nothing of the training.
+
+    The message names the machine and the cause. The training may go on once that is mended.
+    """
+
+
+class FruitlessError(RuntimeError):
+    """A job has come to its end without anything that it was to find; the message says why."""

@@ -192,10 +192,15 @@ Pruner = Annotated[SuccessiveHalving | Hyperband | Median | Patient, Field(discr
 
 
 class Retry(Section):
-    """When a trial whose worker was lost is tried again, and what counts as lost."""
+    """When a trial is tried again, what counts as a lost worker, and when the whole sweep stops."""
 
     max_attempts: Annotated[int, Field(ge=1)] = 3
-    """Attempts that may be lost to dead or hung workers before the trial fails. Pre-empted ones do not count."""
+    """Attempts that may be lost to dead or hung workers before the trial fails. Pre-empted ones do not count, nor do
+    those that a disk, a mount, a driver or a server ended."""
+    stop_after: Annotated[int, Field(ge=1)] = 5
+    """Times in a row, with no report in between, that a disk, a mount, a driver or a server may end a trial, which is
+    tried again after 3 to 30 seconds, before the sweep stops and leaves it unfinished. So many trials that fail of one
+    error before any has reported stop it, too."""
     hang_timeout: Annotated[float, Field(gt=0)] = 600
     """Seconds without a finished step, starting and evaluating included, after which a worker counts as hung."""
     trial_timeout: Annotated[float, Field(gt=0)] | None = None

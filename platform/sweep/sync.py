@@ -9,17 +9,19 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from ...trainers.errors import UserError
-from ..base.keys import key_of
+from ..base.keys import SINGLE, directory_of, key_of
 from ..ledger.opening import reopen_ledger
 from ..ledger.ownership import PATIENCE_S
 from ..ledger.reading import sweep_names
 from ..tracking.ending import Ending, State
 from ..tracking.identity import RunIdentity, sweep_identity
-from ..tracking.runs import close_run, ensure_run, read_run
+from ..tracking.runs import close_run, ensure_run, is_own, read_run, refuse_another
 from ..tracking.spool import has_unsent
 from ..workers.heartbeat import read_beat
 from ..workers.settle import deliver
 from ..workers.task import METRICS, Task
+from ..workers.training_id import read_training_id
+from .epochs import newest_epoch
 from .settler import settle_trials
 from .tasks import SweepTasks
 
@@ -34,22 +36,33 @@ def sync(client: MlflowClient, storage: Path, ledger: str | None, names: Sequenc
         raise UserError(f"there is no sweep {unknown[0]}; known sweeps: {', '.join(known) or 'none yet'}")
     sync_sweeps(client, storage, names or known, ledger, say)
     if not names:
-        sync_trainings(client, storage, known, say)
+        sync_trainings(client, storage, say)
 
 
 def sync_sweeps(client: MlflowClient, storage: Path, names: Iterable[str], ledger: str | None, say: Say) -> None:
     """Make the runs of sweeps say what the ledger says; a sweep that somebody owns is told and left alone."""
     for name in names:
         try:
-            reopened = reopen_ledger(storage, name, ledger)
+            reopened = reopen_ledger(storage, name, ledger, above=newest_epoch(storage, name))
         except UserError as error:
             say(f"left alone: {error}")
             continue
         with closing(reopened):
             document = reopened.spec.model_dump(mode="json")
             epoch = reopened.ownership.epoch
-            tasks = SweepTasks(document=document, storage=storage, tracking_uri=client.tracking_uri, epoch=epoch)
-            identity = sweep_identity(document)
+            tasks = SweepTasks(
+                document=document,
+                storage=storage,
+                tracking_uri=client.tracking_uri,
+                epoch=epoch,
+                sweep_id=reopened.sweep_id,
+            )
+            identity = sweep_identity(document, reopened.sweep_id)
+            try:
+                refuse_another(client, identity)
+            except UserError as error:
+                say(f"left alone: {error}")
+                continue
             parent = read_run(client, name, identity.key)
             run_id = parent.info.run_id if parent else ensure_run(client, identity)
             settle_trials(client, reopened, tasks)
@@ -58,15 +71,12 @@ def sync_sweeps(client: MlflowClient, storage: Path, names: Iterable[str], ledge
         say(f"sweep {name}: its runs are as its ledger has them")
 
 
-def sync_trainings(
-    client: MlflowClient, storage: Path, sweeps: Iterable[str], say: Say, *, patience_s: float = PATIENCE_S
-) -> None:
+def sync_trainings(client: MlflowClient, storage: Path, say: Say, *, patience_s: float = PATIENCE_S) -> None:
     """Bring what trainings without a sweep have left, and end their runs, if their heartbeats stand still so long."""
-    of_sweeps = set(sweeps)
-    names = [path.parent.parent.name for path in sorted(storage.glob(f"*/0/{METRICS}"))]
-    tasks = {name: _single(storage, name, client.tracking_uri) for name in names if name not in of_sweeps}
+    names = [path.parent.parent.name for path in sorted(storage.glob(f"*/{SINGLE}/{METRICS}"))]
+    tasks = {name: _single(storage, name, client.tracking_uri) for name in names}
     runs = ((task, read_run(client, name, task.key)) for name, task in tasks.items())
-    left = [(task, run) for task, run in runs if run and _is_open(run, task)]
+    left = [(task, run) for task, run in runs if run and is_own(run, task.identity) and _is_open(run, task)]
     at_work = _at_work([task for task, _ in left], patience_s)
     for task, run in left:
         if task.key in at_work:
@@ -79,7 +89,8 @@ def sync_trainings(
 
 
 def _single(storage: Path, name: str, tracking_uri: str) -> Task:
-    identity = RunIdentity(experiment=name, key=key_of(name, 0))
+    key = key_of(name, SINGLE)
+    identity = RunIdentity(experiment=name, key=key, id=read_training_id(directory_of(storage, key)))
     return Task(spec={}, storage=storage, tracking_uri=tracking_uri, identity=identity)
 
 

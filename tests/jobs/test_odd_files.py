@@ -14,9 +14,9 @@ from PIL import Image
 Command = Callable[..., tuple[int, str, str]]
 
 KINDS = {
-    "pipe": "it is a pipe, not a regular file",
-    "folder": "it is a folder, not a regular file",
-    "device": "it is a device, not a regular file",
+    "pipe": "no regular file",
+    "folder": "no regular file",
+    "device": "no regular file",
     "circle": "Too many levels of symbolic links",
 }
 IN_THE_PLACE_OF = ["images/a.png", "masks/a.png", "labelled.txt", "val.txt", "classes.yaml", "images/c.png"]

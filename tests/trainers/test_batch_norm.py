@@ -30,7 +30,7 @@ def folder(shapes_root, tmp_path_factory) -> Path:
     command = [sys.executable, str(PROGRAM), str(shapes_root), str(folder)]
     workers = [subprocess.Popen([*command, str(rank), str(SIZE)], env=environment) for rank in range(SIZE)]
     try:
-        assert [worker.wait(timeout=120) for worker in workers] == [0] * SIZE
+        assert [worker.wait(timeout=1200) for worker in workers] == [0] * SIZE
     finally:
         for worker in workers:
             worker.kill()

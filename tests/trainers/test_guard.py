@@ -196,7 +196,7 @@ def run(program, shapes_root) -> Run:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as running:
             try:
-                printed, _ = running.communicate(timeout=300)
+                printed, _ = running.communicate(timeout=1200)
             finally:
                 running.terminate()
         assert running.returncode == 0

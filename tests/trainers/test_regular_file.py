@@ -5,15 +5,13 @@ from pathlib import Path
 import pytest
 
 from advseg.trainers import regular_file
-from advseg.trainers.regular_file import open_regular, read_regular
+from advseg.trainers.regular_file import read_regular
 
 
 def test_a_file_is_read_whole_also_through_links(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"abc")
     (tmp_path / "link").symlink_to("file")
     assert read_regular(tmp_path / "file") == read_regular(tmp_path / "link") == b"abc"
-    with open_regular(tmp_path / "link") as file:
-        assert file.read(2) == b"ab"
 
 
 def make(kind: str, path: Path) -> None:
@@ -37,10 +35,10 @@ def make(kind: str, path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
-        ("pipe", "it is a pipe, not a regular file"),
-        ("socket", "it is a socket, not a regular file"),
-        ("folder", "it is a folder, not a regular file"),
-        ("device", "it is a device, not a regular file"),
+        ("pipe", "no regular file"),
+        ("socket", "no regular file"),
+        ("folder", "no regular file"),
+        ("device", "no regular file"),
         ("circle", "Too many levels of symbolic links"),
         ("nothing", "No such file or directory"),
     ],
@@ -68,7 +66,8 @@ def test_what_would_have_to_be_waited_for_is_refused(tmp_path: Path, monkeypatch
     """As some files of /proc, which count as regular ones."""
     os.mkfifo(tmp_path / "x")
     writing = os.open(tmp_path / "x", os.O_RDWR)
-    monkeypatch.setattr(regular_file, "_check", lambda *_: None)
+    reading = os.fdopen(os.open(tmp_path / "x", os.O_RDONLY | os.O_NONBLOCK), "rb")
+    monkeypatch.setattr(regular_file, "open_regular", lambda _: reading)
     with pytest.raises(OSError, match="it would have to be waited for"):
         read_regular(tmp_path / "x")
     os.close(writing)

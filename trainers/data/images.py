@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from ...models.files import open_regular
 from ..errors import UserError
-from ..regular_file import open_regular, read_regular
+from ..regular_file import read_regular
 
 Colour = tuple[int, int, int]
 

@@ -479,5 +479,5 @@ class TestRuns:
         assert (sweep_identity(document).key, sweep_identity(document).parent) == ("probe", None)
         assert (trial_identity(document, 3).key, trial_identity(document, 3).parent) == ("probe/3", "probe")
         assert trial_identity(document, "baseline").key == "probe/baseline"
-        assert (single_identity(document).key, single_identity(document).parent) == ("probe/0", None)
+        assert (single_identity(document).key, single_identity(document).parent) == ("probe/single", None)
         assert sweep_identity(document).experiment == "probe"

@@ -1,6 +1,7 @@
 """What `advseg sync` makes of runs that killed processes have left."""
 
 import json
+import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -18,14 +19,16 @@ from advseg.platform.ledger.ledger import Ledger
 from advseg.platform.ledger.ownership import Owner
 from advseg.platform.ledger.reading import abandoned_sweeps, read_sweep
 from advseg.platform.ledger.rows import BASELINE_NUMBER, Row
+from advseg.platform.spec.ledger_address import ledger_file
 from advseg.platform.spec.spec import Spec
 from advseg.platform.sweep.sync import sync, sync_trainings
 from advseg.platform.tracking.identity import single_identity, sweep_identity, trial_identity
-from advseg.platform.tracking.runs import ensure_run, runs_by_key
+from advseg.platform.tracking.runs import ID_TAG, ensure_run, runs_by_key
 from advseg.platform.tracking.spool import Spool, has_unsent
 from advseg.platform.workers.account import Account
 from advseg.platform.workers.heartbeat import FILE, Beat
 from advseg.platform.workers.task import Task
+from advseg.platform.workers.training_id import ensure_training_id
 from advseg.trainers.errors import UserError
 
 
@@ -114,6 +117,29 @@ class TestSweep:
         ledger.ownership.check()
 
     @pytest.mark.usefixtures("left")
+    def test_whose_name_another_ledger_has_in_mlflow_is_left_alone(self, client: MlflowClient, tmp_path: Path) -> None:
+        run_id = runs_by_key(client, "probe")["probe"].info.run_id
+        client.set_tag(run_id, ID_TAG, "another")
+        said: list[str] = []
+        sync(client, tmp_path, None, [], said.append)
+        assert len(said) == 1
+        assert said[0].startswith("left alone: the experiment probe in MLflow at ")
+        assert states(client) == {"probe": "RUNNING", "probe/0": "RUNNING", "probe/1": "RUNNING"}
+        assert miou(client, "probe/0") == []
+
+    @pytest.mark.usefixtures("left")
+    def test_whose_ledger_was_moved_has_its_runs_still(self, client: MlflowClient, tmp_path: Path) -> None:
+        sync(client, tmp_path, None, [], print)
+        before = runs_by_key(client, "probe")
+        moved = tmp_path / "moved"
+        shutil.copytree(tmp_path / "probe", moved / "probe")
+        shutil.copy(ledger_file(tmp_path), ledger_file(moved))
+        said: list[str] = []
+        sync(client, moved, None, [], said.append)
+        assert said == ["sweep probe: its runs are as its ledger has them"]
+        assert runs_by_key(client, "probe").keys() == before.keys()
+
+    @pytest.mark.usefixtures("left")
     def test_that_is_unknown_is_told_with_those_that_are_not(self, client: MlflowClient, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="there is no sweep prob; known sweeps: probe"):
             sync(client, tmp_path, None, ["prob"], print)
@@ -183,11 +209,29 @@ class TestTraining:
         self, training: Task, client: MlflowClient, tmp_path: Path
     ) -> None:
         said: list[str] = []
-        sync_trainings(client, tmp_path, [], said.append, patience_s=0.3)
-        assert said == ["training probe/0: what it left is in its run"]
-        assert states(client) == {"probe/0": "KILLED"}
-        assert miou(client, "probe/0") == [50.0]
+        sync_trainings(client, tmp_path, said.append, patience_s=0.3)
+        assert said == ["training probe/single: what it left is in its run"]
+        assert states(client) == {"probe/single": "KILLED"}
+        assert miou(client, "probe/single") == [50.0]
         assert not has_unsent(training.spool)
+
+    @pytest.mark.usefixtures("left")
+    def test_of_a_sweeps_name_is_ended_beside_it(self, training: Task, client: MlflowClient, tmp_path: Path) -> None:
+        sync_trainings(client, tmp_path, print, patience_s=0.3)
+        assert states(client) == {
+            "probe": "RUNNING",
+            "probe/0": "RUNNING",
+            "probe/1": "RUNNING",
+            "probe/single": "KILLED",
+        }
+
+    def test_that_is_anothers_in_mlflow_is_left_alone(
+        self, training: Task, client: MlflowClient, tmp_path: Path
+    ) -> None:
+        ensure_run(client, replace(training.identity, id="another"))
+        ensure_training_id(training.directory)
+        sync_trainings(client, tmp_path, print, patience_s=0.3)
+        assert states(client) == {"probe/single": "RUNNING"}
 
     def test_whose_heart_beats_is_left_alone(self, training: Task, client: MlflowClient, tmp_path: Path) -> None:
         ended = threading.Event()
@@ -202,16 +246,16 @@ class TestTraining:
         thread.start()
         said: list[str] = []
         try:
-            sync_trainings(client, tmp_path, [], said.append)
+            sync_trainings(client, tmp_path, said.append)
         finally:
             ended.set()
             thread.join()
-        assert said == ["left alone: training probe/0 is at work"]
-        assert states(client) == {"probe/0": "RUNNING"}
+        assert said == ["left alone: training probe/single is at work"]
+        assert states(client) == {"probe/single": "RUNNING"}
 
     @pytest.mark.usefixtures("training")
     def test_that_has_ended_and_left_nothing_is_not_waited_for(self, client: MlflowClient, tmp_path: Path) -> None:
-        sync_trainings(client, tmp_path, [], print, patience_s=0.3)
+        sync_trainings(client, tmp_path, print, patience_s=0.3)
         said: list[str] = []
-        sync_trainings(client, tmp_path, [], said.append, patience_s=10**6)
+        sync_trainings(client, tmp_path, said.append, patience_s=10**6)
         assert said == []
