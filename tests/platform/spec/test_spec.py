@@ -56,7 +56,7 @@ class TestFile:
         assert refusal(tmp_path / "no.yaml") == f"spec {tmp_path / 'no.yaml'} does not exist"
 
     def test_is_a_directory(self, tmp_path: Path) -> None:
-        assert "it is a folder, not a regular file" in refusal(tmp_path)
+        assert "no regular file" in refusal(tmp_path)
 
     def test_is_not_utf8(self, tmp_path: Path) -> None:
         path = tmp_path / "latin.yaml"
