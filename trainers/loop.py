@@ -234,6 +234,7 @@ class Training:
 
     def _save(self) -> None:
         meter = self.method.meter.state_dict()
+        statistics = self.world.own_statistics(self.method.segmenter)
         if self.world.leads:
             self._guard.check()
             state = {
@@ -243,6 +244,7 @@ class Training:
                 "collapsed": self._collapsed,
                 "metrics": self._metrics,
                 "meter": meter,
+                "statistics": statistics,
                 "method": self.method.state_dict(),
             }
             try:
@@ -295,6 +297,9 @@ class Training:
         self._step, self._best_miou, self._metrics = state["step"], state["best_miou"], state["metrics"]
         self._collapsed, self._saved = state["collapsed"], state["step"]
         self.method.load_state_dict(state["method"])
+        # Between two evaluations each worker's are its own; a checkpoint of before has the first one's alone.
+        if (statistics := state.get("statistics")) is not None:
+            self.world.take_statistics(self.method.segmenter, statistics.to(self._device))
         self.method.meter.load_state_dict(state["meter"], self._device)
         log.info("resumed from %s at step %d", path, self._step)
 

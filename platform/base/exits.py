@@ -38,7 +38,7 @@ def exit_status(work: Callable[[], object]) -> int:
       failed or was stopped. A bug ends with 1, too, and a traceback.
     - 2: a mistake of the user's, in the command line, a spec, a dataset, or what cannot be reached.
     - 130: it was interrupted.
-    - 141: nobody reads what it prints any more (see `output`).
+    - 141: nobody reads what it prints any more, as behind `| head`.
 
     What went wrong is one line on stderr. A file that cannot be read or written is the user's to mend.
     """

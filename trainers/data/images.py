@@ -1,5 +1,6 @@
 """Reading images and masks from files that nobody vouches for."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ...models.files import open_regular
 from ..errors import UserError
+from ..regular_file import read_regular
 
 Colour = tuple[int, int, int]
 
@@ -87,18 +89,22 @@ def read_size(path: Path) -> tuple[int, int]:
 
 
 def is_file(path: Path) -> bool:
-    """Whether a file is there; no if its name cannot be one."""
+    """Whether a regular file is there; no if its name cannot be one."""
     try:
         return path.is_file()
     except OSError:
         return False
 
 
+def is_there(path: Path) -> bool:
+    """Whether anything is there, a link that leads nowhere included."""
+    return os.path.lexists(path)
+
+
 def read_file(path: Path) -> bytes:
     """The content of a regular file. Raises ImageError."""
     try:
-        with open_regular(path) as file:
-            return file.read()
+        return read_regular(path)
     except FileNotFoundError:
         raise ImageError(f"{path} does not exist") from None
     except OSError as error:

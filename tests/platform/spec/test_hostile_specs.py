@@ -223,7 +223,7 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "spec.yaml")
     with answered() as said:
         load_spec(tmp_path / "spec.yaml")
-    assert said == [f"spec {tmp_path}/spec.yaml cannot be read: it is a pipe, not a regular file"]
+    assert said == [f"spec {tmp_path}/spec.yaml cannot be read: no regular file"]
 
 
 def test_links_that_lead_in_a_circle_are_refused(

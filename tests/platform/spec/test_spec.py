@@ -56,7 +56,7 @@ class TestFile:
         assert refusal(tmp_path / "no.yaml") == f"spec {tmp_path / 'no.yaml'} does not exist"
 
     def test_is_a_directory(self, tmp_path: Path) -> None:
-        assert "it is a folder, not a regular file" in refusal(tmp_path)
+        assert "no regular file" in refusal(tmp_path)
 
     def test_is_not_utf8(self, tmp_path: Path) -> None:
         path = tmp_path / "latin.yaml"
@@ -189,6 +189,11 @@ class TestProblems:
             ("resources.workers=0", "resources.workers: must be at least 1, but is 0"),
             ("resources.workers=5", "resources.workers: must be at most trainer.batch_size / accumulation, 4"),
             ("resources.cpus_per_worker=0", "resources.cpus_per_worker: must be above 0"),
+            (
+                "resources={workers: 2, gpus_per_worker: 0.5}",
+                "resources.gpus_per_worker: must be a whole number where several workers train, for no two can share a "
+                "GPU, but is 0.5: raise it, or use one worker",
+            ),
             (
                 "sweep.baseline_workers=5",
                 "sweep.baseline_workers: must be at most trainer.batch_size / accumulation, 4",
