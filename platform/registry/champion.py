@@ -13,22 +13,20 @@ from ...trainers.loop import Training
 from ..base.keys import directory_of, key_of
 from ..ledger.rows import Row
 from ..spec.spec import Spec
-from ..tracking.runs import find_run
+from ..tracking.runs import run_of
 from .registry import log_model, register
 
 
 def keep_model(client: MlflowClient, spec: Spec, dataset: Dataset, storage: Path, key: str) -> None:
     """Log the model of a finished training in its run."""
-    run_id = find_run(client, spec.name, key)
-    assert run_id, f"{key} was trained, so it has a run"
+    run_id = run_of(client, spec.name, key)
     log_model(client, export(spec, dataset, storage, key), run_id)
 
 
 def crown(client: MlflowClient, spec: Spec, dataset: Dataset, storage: Path, best: Row, name: str) -> str:
     """Register the model of the best trial as the champion of `name`; return its version."""
     key = key_of(spec.name, best.number)
-    run_id = find_run(client, spec.name, key)
-    assert run_id, f"{key} was trained, so it has a run"
+    run_id = run_of(client, spec.name, key)
     return register(client, export(spec.with_values(best.params), dataset, storage, key), name, run_id, key)
 
 
