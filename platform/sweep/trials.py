@@ -24,6 +24,7 @@ from ..workers.retry import Failure, Kind
 from .attempts import Attempts
 from .search import LedgerScheduler, LedgerSearcher
 from .tasks import SweepTasks
+from .tune_environment import prepare_environment
 from .watchdog import Watchdog
 
 
@@ -81,8 +82,7 @@ def run_trials(
     """
     assert spec.sweep
     resources = spec.resources
-    # Our own spool and reporters track; Tune's loggers would write every result three times more.
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    prepare_environment()
     searcher = LedgerSearcher(attempts)
     watchdog = Watchdog(
         searcher,
