@@ -58,7 +58,13 @@ def sweep(job: Job) -> None:
         document, epoch = spec.model_dump(mode="json"), ledger.ownership.epoch
         run_id = patiently(lambda: ensure_run(job.client, sweep_identity(document)))
         job.describe(run_id)
-        tasks = SweepTasks(document=document, storage=job.storage, tracking_uri=job.tracking_uri, epoch=epoch)
+        tasks = SweepTasks(
+            document=document,
+            storage=job.storage,
+            tracking_uri=job.tracking_uri,
+            epoch=epoch,
+            dataset=dataset.digest,
+        )
 
         def end(ending: Ending) -> None:
             patiently(lambda: settle_trials(job.client, ledger, tasks))
