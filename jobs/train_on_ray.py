@@ -43,7 +43,7 @@ def train(job: Job) -> None:
     run_id = patiently(lambda: find_run(job.client, job.spec.name, task.key))
     assert run_id, "a training has a run"
     job.describe(run_id)
-    patiently(lambda: keep_model(job.client, job.spec, dataset, job.storage, task.key))
+    patiently(lambda: keep_model(job.client, job.spec, dataset, job.storage, task.key, None))
 
 
 def refuse_namesake(job: Job, identity: RunIdentity) -> None:

@@ -1,5 +1,6 @@
 """Sweeps, and runs side by side."""
 
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -88,6 +89,32 @@ def resume(name: SweepName, follow: Follow = False, storage: Storage = None, led
     from ...platform.ledger.reading import read_spec
 
     submit_job(read_spec(storage_or_default(storage), name, ledger), follow)
+
+
+@sweep.command()
+def retry(
+    name: SweepName,
+    trials: Annotated[
+        list[int] | None, typer.Argument(metavar="TRIAL...", help="Numbers of failed trials; by default all.")
+    ] = None,
+    follow: Follow = False,
+    storage: Storage = None,
+    ledger: Ledger = None,
+) -> None:
+    """Hand failed trials of a sweep out again, from their own checkpoints, and go on with it. Each counts once still.
+
+    Example: `advseg sweep retry shapes-demo 3 7`
+    """
+    from ...platform.ledger.opening import reopen_ledger
+    from ...platform.ledger.reading import read_spec
+
+    place = storage_or_default(storage)
+    with closing(reopen_ledger(place, name, ledger)) as opened:
+        numbers = opened.reopen(trials or [])
+    told = f"trials of sweep {name} that are handed out again: {', '.join(map(str, numbers))}"
+    typer.echo(told if numbers else f"sweep {name} has no failed trial")
+    if numbers:
+        submit_job(read_spec(place, name, ledger), follow)
 
 
 @sweep.command()

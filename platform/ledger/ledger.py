@@ -1,11 +1,14 @@
 """The sweep's ledger: an Optuna study in a SQL database. One row is one trial number, one MLflow run, one directory."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 
 import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
+from ...trainers.errors import UserError
 from ..spec.spec import Spec
 from ..spec.sweep import Sweep
 from ..workers.account import Account
@@ -13,6 +16,7 @@ from .accounts import read_accounts, write_account
 from .baseline import read_baseline, write_baseline
 from .database import close_database
 from .ownership import Ownership
+from .reopening import reopen_trial
 from .rows import BASELINE_NUMBER, Row
 from .samplers import distributions_of, sampler_of, suggest
 from .study import BASE, INHERITED, REASON, row_of, rows_of
@@ -89,6 +93,32 @@ class Ledger:
             self._database.set_trial_user_attr(self._trial_ids[number], REASON, reason)
         values = [row.value] if state is TrialState.COMPLETE and row.value is not None else None
         self._database.set_trial_state_values(self._trial_ids[number], state, values)
+
+    def reopen(self, numbers: Sequence[int]) -> list[int]:
+        """Hand failed trials out again, all or those of some numbers, and return which.
+
+        What they have cost stays, but their losses are forgiven. Raises UserError for a number of no failed trial.
+        """
+        rows = {row.number: row for row in self.rows()}
+        failed = [number for number, row in rows.items() if row.state is TrialState.FAIL]
+        for number in numbers:
+            if number not in failed:
+                state = rows[number].state.name if number in rows else "not there"
+                raise UserError(
+                    f"trial {number} of sweep {self.spec.name} is {state}, but only failed ones are handed out again: "
+                    f"{', '.join(map(str, failed)) or 'there are none'}"
+                )
+        chosen = sorted(set(numbers)) or failed
+        for number in chosen:
+            self.note(number, replace(rows[number].account, lost=0))
+            trial_id = self._trial_ids[number]
+            reopen_trial(self._database.engine, self.sweep_id, self.ownership.epoch, trial_id)
+        # Optuna's study keeps what it has read of finished trials.
+        sampler, pruner = self._study.sampler, self._study.pruner
+        self._study = optuna.load_study(
+            study_name=self._study.study_name, storage=self._database, sampler=sampler, pruner=pruner
+        )
+        return chosen
 
     def row(self, number: int) -> Row:
         """One trial."""

@@ -3,7 +3,9 @@
 What imports PyTorch or MLflow is imported where it is used: the process that starts workers need not wait for it.
 """
 
+import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -11,9 +13,10 @@ from typing import Any
 
 import ray
 from ray import train
-from ray.train import RunConfig, ScalingConfig, TrainingFailedError, UserCallback
+from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, UserCallback
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
+from ...trainers.errors import BrokenEnvironmentError, FencedError
 from ..base.events import Stage, TrialUpdate, emit
 from ..base.keys import METRIC, STEP
 from ..spec.resources import Resources
@@ -22,12 +25,15 @@ from ..tracking.ending import Ending, State, ended_by
 from ..tracking.spool import read_records
 from .account import Account
 from .costs import account_now
+from .health import Health
 from .heartbeat import read_beat
 from .lease import Lease, next_attempt
-from .retry import Again, GiveUp, decide, error_of
+from .retry import Again, Failure, GiveUp, Kind, decide, error_of
 from .task import Task
 
 _POLL_S = 0.5
+_ONLY = 0
+"""The number of the one training that is followed, among those of its health."""
 
 
 def run_on_workers(task: Task, resources: Resources, callbacks: Sequence[UserCallback] = ()) -> None:
@@ -47,6 +53,8 @@ def _trainer(task: Task, resources: Resources, callbacks: Sequence[UserCallback]
         "run_config": RunConfig(
             name=f"{task.key.replace('/', '-')}-a{task.attempt.number}",
             storage_path=str(task.scratch),
+            # We decide what is tried again. Ray Train would, by itself, what a drained node took along.
+            failure_config=FailureConfig(max_failures=0, max_preemption_failures=0),
             callbacks=list(callbacks),
         ),
     }
@@ -83,7 +91,8 @@ def follow_on_workers(
     """Train on workers, again where they were lost, telling of the progress; `account` is what it has cost before.
 
     The training's MLflow run ends however it ends. Raises DivergedError or UserError with the reason of the last
-    failure, and FencedError if a newer attempt has the training's directory.
+    failure, BrokenEnvironmentError if a disk, a driver or a server fails again and again, which leaves the training
+    unfinished, and FencedError if a newer attempt has the training's directory.
     """
     beat = read_beat(task.directory)
     account = replace(account, halvings=beat.halvings if beat else account.halvings)
@@ -96,19 +105,43 @@ def follow_on_workers(
         while True:
             followed.begin_attempt()
             try:
-                with followed.news():
+                with followed.news(), _own_interrupts():
                     run_on_workers(followed.task, resources)
                 return
-            except TrainingFailedError as error:
+            except (TrainingFailedError, OSError) as error:
                 from .failures import failure_of
 
                 failure = failure_of(error)
+                if failure.kind is Kind.FENCED:
+                    raise FencedError(failure.text) from None
                 halvable = followed.task.can_halve(resources.workers)
                 decision = decide(failure, followed.account, retry, can_halve=halvable)
-                followed.broke(decision)
+                followed.broke(failure, decision)
                 if isinstance(decision, GiveUp):
                     raise error_of(failure, decision.reason) from error
-                emit(Stage(text=f"{task.key} is tried again: {failure}"))
+                if ailment := followed.health.ailment(retry):
+                    raise BrokenEnvironmentError(_remedy(task, ailment)) from error
+                pause = followed.health.backoff_s(_ONLY)
+                when = f" in {pause:g} s" if pause else ""
+                emit(Stage(text=f"{task.key} is tried again{when}: {failure}"))
+                time.sleep(pause)
+
+
+def _remedy(task: Task, ailment: str) -> str:
+    sweep = task.identity.parent
+    again = "submit it again to go on" if sweep is None else f"`advseg sweep resume {sweep}` goes on"
+    return f"{task.key} stops: {ailment}: mend that, and {again}"
+
+
+@contextmanager
+def _own_interrupts() -> Iterator[None]:
+    """Afterwards SIGINT does what it did before: Ray Train's own handler outlives the training that it ends."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 @dataclass(kw_only=True)
@@ -119,8 +152,11 @@ class _Followed:
     account: Account
     resources: Resources
     tell: Tell
+    health: Health = Health()
     _told: int = 0
     """Records of the spool that were told of."""
+    _step: int = 0
+    """The newest that was told of."""
 
     def begin_attempt(self) -> None:
         """Take the next attempt's number, and tell that it begins."""
@@ -129,8 +165,9 @@ class _Followed:
         self._told = 0
         self._say(0, None)
 
-    def broke(self, decision: Again | GiveUp) -> None:
+    def broke(self, failure: Failure, decision: Again | GiveUp) -> None:
         """Count the attempt that broke, and halve the micro-batch if that was decided."""
+        self.health = self.health.failed(_ONLY, failure, given_up=isinstance(decision, GiveUp))
         if decision.account.halvings > self.account.halvings:
             self.task = self.task.halved()
         self.account = self._counted(decision.account, again=isinstance(decision, Again))
@@ -167,6 +204,8 @@ class _Followed:
         records = read_records(self.task.spool)
         for record in records[self._told :]:
             self._say(record["step"], record["metrics"][METRIC])
+            if record["step"] > self._step:
+                self._step, self.health = record["step"], self.health.heard()
         self._told = len(records)
 
     def _say(self, step: int, miou: float | None, ending: Ending | None = None) -> None:
@@ -183,10 +222,10 @@ def _settle(task: Task, ending: Ending) -> None:
     """Make the MLflow run of a task say how it ended: Ray kills workers hard, and they end nothing then."""
     from mlflow.tracking import MlflowClient
 
-    from ..tracking.patience import patiently
+    from ..tracking.patience import close
     from .settle import settle
 
-    patiently(lambda: settle(MlflowClient(task.tracking_uri), task, ending))
+    close(lambda: settle(MlflowClient(task.tracking_uri), task, ending), ending, task.key)
 
 
 def worker_resources(resources: Resources) -> dict[str, float]:
@@ -200,10 +239,13 @@ def _worker(config: dict[str, Any]) -> None:
 
     from ...trainers.distributed import World
     from .execute import run_task
+    from .failures import naming_the_machine
 
     context = train.get_context()
     world = World(rank=context.get_world_rank(), size=context.get_world_size())
     node = ray.get_runtime_context().get_node_id()
-    with closing(run_task(config["task"], world=world, device=get_device(), node=node)) as reports:
+    with naming_the_machine():
+        device = get_device()
+    with closing(run_task(config["task"], world=world, device=device, node=node)) as reports:
         for report in reports:
             train.report({STEP: report.step, METRIC: report.metrics[METRIC]})

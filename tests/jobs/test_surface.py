@@ -32,6 +32,7 @@ SURFACE: dict[str, Any] = {
         "show": "NAME --storage --ledger --all --json",
         "report": "NAME --to --storage --ledger",
         "resume": "NAME --follow --storage --ledger",
+        "retry": "NAME [TRIAL...] --follow --storage --ledger",
         "stop": "NAME",
     },
     "compare": "RUN... --metric --html --json",

@@ -97,7 +97,7 @@ def never(number: int) -> None:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < deadline
         threading.Event().wait(0.005)
@@ -195,7 +195,7 @@ class TestClaim:
 
         def take() -> None:
             try:
-                results.append(claim(engine, SWEEP, "probe", HERE, clock=lambda: have_looked.wait(10)))
+                results.append(claim(engine, SWEEP, "probe", HERE, clock=lambda: have_looked.wait(300)))
             except UserError as error:
                 results.append(str(error))
 
@@ -342,7 +342,7 @@ class TestFence:
         def meanwhile(_: Any) -> None:
             if not takes.is_set():
                 taker.start()
-                assert takes.wait(10)
+                assert takes.wait(300)
                 assert not has_taken.wait(0.2)
 
         write(database, study_id, trial)

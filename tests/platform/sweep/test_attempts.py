@@ -33,7 +33,11 @@ class Driver:
 
     def __init__(self, ledger: Ledger, spec: Spec, storage: Path) -> None:
         self.ledger = ledger
-        self.attempts = Attempts(ledger, spec, storage, lambda update: None)
+        self.now = 100.0
+        assert spec.sweep
+        self.attempts = Attempts(
+            ledger, spec, storage, spec.sweep.concurrency, lambda update: None, clock=lambda: self.now
+        )
         self._storage = storage
 
     def start(self) -> Row:
@@ -110,6 +114,99 @@ class TestNext:
         assert driver.attempts.next() is None
         driver.attempts.fail(0, LOST)
         assert driver.start().number == 0
+
+
+DISK = Failure(kind=Kind.ENVIRONMENT, text="on node-7: no space left")
+BUG = Failure(kind=Kind.ERROR, text="ValueError: odd")
+
+
+class TestEnvironment:
+    def test_leaves_a_trial_unfinished_and_uncounted_and_it_goes_again_after_a_pause(
+        self, drive: Callable[..., Driver]
+    ) -> None:
+        driver = drive("sweep.trials=1")
+        for attempt, pause in enumerate((3, 9, 27), start=1):
+            assert driver.start().account == Account(attempts=attempt)
+            driver.attempts.fail(0, DISK)
+            assert (driver.row().state, driver.row().reason) == (TrialState.RUNNING, "")
+            assert driver.attempts.next() is None
+            assert driver.attempts.pause_s == pause
+            driver.now += pause
+        assert driver.start().account == Account(attempts=4)
+        driver.attempts.report(0, STEPS, 50.0)
+        driver.attempts.complete(0)
+        assert driver.row().state is TrialState.COMPLETE
+
+    def test_that_stays_broken_stops_the_sweep_and_fails_no_trial(self, drive: Callable[..., Driver]) -> None:
+        driver = drive("sweep.retry.stop_after=3")
+        for _ in range(3):
+            driver.start()
+            driver.attempts.fail(0, DISK)
+            driver.now += 30
+        assert driver.attempts.next() is None
+        assert driver.attempts.ailment == (
+            "3 failures in a row with no report between them, at last on node-7: no space left: mend that, and "
+            "`advseg sweep resume probe` goes on"
+        )
+        assert [row.state for row in driver.ledger.rows()] == [TrialState.RUNNING]
+        assert drive("sweep.retry.stop_after=3").start().number == 0
+
+    def test_of_one_node_does_not_stop_what_runs_elsewhere(self, drive: Callable[..., Driver]) -> None:
+        driver = drive("sweep.retry.stop_after=2", "sweep.concurrency=2")
+        assert [driver.start().number for _ in range(2)] == [0, 1]
+        driver.attempts.fail(0, DISK)
+        driver.now += 30
+        assert driver.start().number == 0
+        driver.attempts.fail(0, DISK)
+        driver.now += 30
+        assert driver.attempts.next() is None
+        assert not driver.attempts.is_idle
+        driver.attempts.report(1, 4, 30.0)
+        assert driver.attempts.ailment is None
+        assert driver.start().number == 0
+
+    def test_opens_no_other_trials_while_those_that_it_ended_wait(self, drive: Callable[..., Driver]) -> None:
+        driver = drive("sweep.concurrency=2")
+        for number in range(2):
+            driver.start()
+            driver.attempts.fail(number, DISK)
+        assert driver.attempts.next() is None
+        assert len(driver.ledger.rows()) == 2
+
+    def test_lets_another_go_on_beside_the_one_that_waits(self, drive: Callable[..., Driver]) -> None:
+        driver = drive("sweep.concurrency=2")
+        driver.start()
+        driver.attempts.fail(0, DISK)
+        assert driver.start().number == 1
+
+    def test_is_told_from_errors_of_which_many_alike_stop_a_sweep_that_has_never_reported(
+        self, drive: Callable[..., Driver]
+    ) -> None:
+        driver = drive("sweep.retry.stop_after=2")
+        for number in range(2):
+            driver.start()
+            driver.attempts.fail(number, BUG)
+        assert driver.attempts.next() is None
+        assert driver.attempts.ailment and driver.attempts.ailment.endswith(
+            "ValueError: odd: mend that, and `advseg sweep retry probe` goes on"
+        )
+
+    def test_errors_do_not_stop_a_sweep_that_reported_under_a_driver_before(self, drive: Callable[..., Driver]) -> None:
+        before = drive()
+        before.start()
+        before.attempts.report(0, 4, 30.0)
+        driver = drive("sweep.retry.stop_after=2", "sweep.trials=4")
+        for number in range(3):
+            driver.start()
+            driver.attempts.fail(number, BUG)
+        assert driver.attempts.ailment is None
+
+
+def test_nothing_begins_once_it_is_stopped(drive: Callable[..., Driver]) -> None:
+    driver = drive()
+    driver.attempts.stop()
+    assert driver.attempts.next() is None
+    assert not driver.attempts.spent
 
 
 class TestEnd:
@@ -239,9 +336,13 @@ class TestLost:
     def test_is_an_attempt_whose_process_is_gone(self, drive: Callable[..., Driver]) -> None:
         driver = drive()
         driver.start()
-        assert driver.attempts.lost(0) == LOST
         driver.trains(attempt=1, step=3, seconds=1.0)
         assert driver.attempts.lost(0) == LOST
+
+    def test_is_not_one_that_never_began_which_says_nothing_of_the_trial(self, drive: Callable[..., Driver]) -> None:
+        driver = drive()
+        driver.start()
+        assert driver.attempts.lost(0) == Failure(kind=Kind.ENVIRONMENT, text="its worker process died before it began")
 
     def test_is_not_one_that_said_that_it_was_pre_empted(self, drive: Callable[..., Driver]) -> None:
         driver = drive()
@@ -261,6 +362,7 @@ class TestLost:
         driver.trains(attempt=1, step=3, seconds=1.0, failure=PREEMPTED)
         driver.attempts.fail(0, driver.attempts.lost(0))
         driver.start()
+        driver.trains(attempt=2, step=3, seconds=1.0)
         assert driver.attempts.lost(0) == LOST
 
 

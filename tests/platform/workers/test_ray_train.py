@@ -1,5 +1,6 @@
 """A training that is followed on workers, which are scripted here: no cluster."""
 
+import errno
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,7 +22,14 @@ from advseg.platform.workers.heartbeat import Heart
 from advseg.platform.workers.lease import Attempt, Lease
 from advseg.platform.workers.ray_train import follow_on_workers
 from advseg.platform.workers.task import ACCUMULATION_TAG, Task
-from advseg.trainers.errors import DivergedError, FencedError, NonFiniteLossError, PreemptedError, UserError
+from advseg.trainers.errors import (
+    BrokenEnvironmentError,
+    DivergedError,
+    FencedError,
+    NonFiniteLossError,
+    PreemptedError,
+    UserError,
+)
 
 LOST, MEMORY = ActorDiedError(), torch.cuda.OutOfMemoryError("CUDA out of memory")
 
@@ -194,6 +202,51 @@ def test_a_diverged_training_is_not_tried_again(follow: Callable[..., Script], c
     assert state_of(client) == ("FAILED", "FAIL", "diverged: loss/ce at step 5")
 
 
+class TestEnvironment:
+    """A full disk, which says nothing of the training."""
+
+    FULL = OSError(errno.ENOSPC, "No space left on device", "/runs")
+
+    @pytest.fixture(autouse=True)
+    def pauses(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+        """How long it waited between two tries."""
+        pauses: list[float] = []
+        monkeypatch.setattr(workers.time, "sleep", pauses.append)
+        return pauses
+
+    def test_is_waited_for_and_costs_no_attempt_that_counts(
+        self, follow: Callable[..., Script], costs: list[Account], pauses: list[float]
+    ) -> None:
+        follow(self.FULL, self.FULL, reports(8))
+        assert pauses == [3, 9]
+        assert costs[-1].lost == 0
+
+    def test_that_stays_broken_stops_the_training_and_leaves_it_unfinished(
+        self, follow: Callable[..., Script], client: MlflowClient
+    ) -> None:
+        with pytest.raises(BrokenEnvironmentError) as caught:
+            follow(*[self.FULL] * 5)
+        words = str(caught.value)
+        assert words.startswith("probe/baseline stops: 5 failures in a row with no report between them, at last on ")
+        assert words.endswith("'/runs': mend that, and `advseg sweep resume probe` goes on")
+        assert state_of(client) == ("KILLED", "STOPPED", words)
+
+    def test_counts_anew_after_a_report(self, follow: Callable[..., Script]) -> None:
+        def reporting(step: int) -> Callable[[Task], None]:
+            def run(task: Task) -> None:
+                reports(step)(task)
+                raise WorkerGroupError("", {0: self.FULL})
+
+            return run
+
+        assert len(follow(*[self.FULL] * 4, reporting(4), *[self.FULL] * 3, reports(8)).attempts) == 9
+
+
+def test_workers_that_another_driver_fenced_out_are_the_end_of_this_one(follow: Callable[..., Script]) -> None:
+    with pytest.raises(FencedError, match="attempt 7 of epoch 9"):
+        follow(FencedError("it belongs to attempt 7 of epoch 9 now"))
+
+
 def test_an_interrupt_stops_the_run(follow: Callable[..., Script], client: MlflowClient) -> None:
     def interrupt(task: Task) -> None:
         reports(4)(task)
@@ -204,7 +257,9 @@ def test_an_interrupt_stops_the_run(follow: Callable[..., Script], client: Mlflo
     assert state_of(client) == ("KILLED", "STOPPED", "stopped from outside")
 
 
-@pytest.mark.parametrize("error", [FencedError("it is another's"), LOST, KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize(
+    "error", [FencedError("it belongs to attempt 2 of epoch 4 now"), LOST, KeyboardInterrupt()], ids=repr
+)
 def test_the_run_of_a_training_that_another_driver_took_over_is_left_to_it(
     follow: Callable[..., Script], client: MlflowClient, task: Task, error: BaseException
 ) -> None:
