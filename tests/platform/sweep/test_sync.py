@@ -402,7 +402,7 @@ class TestTraining:
     ) -> None:
         others = {}
         for name in ("deleted", "other", "zero"):
-            identity = replace(training.identity, experiment=name, key=f"{name}/0")
+            identity = replace(training.identity, experiment=name, key=f"{name}/single")
             others[name] = replace(training, identity=identity)
             note(others[name].directory, client.tracking_uri, identity, ensure_run(client, identity))
             Spool(others[name].spool).append({"step": 8, "timestamp": 1000, "metrics": {"val/miou": 50.0}})
@@ -411,6 +411,6 @@ class TestTraining:
         said: list[str] = []
         problems = sync_trainings(Clients(client), tmp_path, said.append, patience_s=0.3)
         assert [problem.split(" in MLflow")[0] for problem in problems] == [
-            "training deleted/0: the experiment deleted"
+            "training deleted/single: the experiment deleted"
         ]
-        assert said == [f"training {name}/0: what it left is in its run" for name in ("other", "probe", "zero")]
+        assert said == [f"training {name}/single: what it left is in its run" for name in ("other", "probe", "zero")]
