@@ -25,8 +25,11 @@ def replace_whole(path: Path, write: Callable[[Path], object], *, durable: bool 
         partial.replace(path)
         if durable:
             flush_to_disk(path.parent)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename is None:
+            # What fails in writing, as on a full disk, does not say where.
+            error.filename = str(path)
         raise
 
 
