@@ -15,8 +15,9 @@ from .ending import Ending, State
 log = logging.getLogger(__name__)
 
 PATIENCE_S = 900.0
-STOP_S = 20.0
-"""How long a driver that was asked to stop closes runs: 30 seconds after the request it is killed."""
+STOP_S = 12.0
+"""How long a driver that was asked to stop closes runs: 30 seconds after the request, of which Ray takes some, it is
+killed."""
 _RETRY_S = 5.0
 _UNAVAILABLE = {
     "INTERNAL_ERROR",
@@ -90,12 +91,11 @@ def unless_refused(work: Callable[[], object], what: str, *, patience_s: float =
         log.warning("MLflow does not have %s: %s", what, error)
 
 
-def close(work: Callable[[], object], ending: Ending, key: str, *, stop_s: float = STOP_S) -> None:
-    """Have MLflow say how something ended, if it takes that; a warning tells if it does not.
+def close(work: Callable[[], object], ending: Ending, what: str, *, stop_s: float = STOP_S) -> None:
+    """Tell MLflow what is to be told at an end; a warning says that it has no `what` if it does not take that.
 
-    For that there are minutes, but `stop_s` seconds if it was asked to stop: then the process is about to be killed.
+    For that there are minutes, but `stop_s` seconds if a stop was asked for: then the process is about to be killed.
     """
-    what = f"the end of {key}, which `advseg sync` brings"
     if ending.state is not State.STOPPED:
         unless_refused(work, what)
         return
