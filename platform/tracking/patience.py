@@ -1,6 +1,7 @@
 """What an error of MLflow's means: its server is away, and it is worth waiting, or it refuses, and will again."""
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -30,6 +31,7 @@ _UNAVAILABLE = {
 """What MLflow's client calls a server that does not answer, or is in trouble itself."""
 _AGAIN = (408, 429)
 """HTTP statuses below 500 that ask to come back later."""
+_PLACE_IN_MEMORY = re.compile(r" object at 0x[0-9a-f]+")
 _ABOUT_CONTENT = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST"}
 
 T = TypeVar("T")
@@ -61,8 +63,8 @@ def is_about_content(error: Exception) -> bool:
 
 
 def reason_of(error: BaseException) -> str:
-    """An error in one line, which is not too long."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    """An error in one line, which is not too long, and the same when it comes again."""
+    return _PLACE_IN_MEMORY.sub("", " ".join(str(error).split()))[:300] or type(error).__name__
 
 
 def patiently(work: Callable[[], T], *, patience_s: float = PATIENCE_S, retry_s: float = _RETRY_S) -> T:
