@@ -5,6 +5,7 @@
 
 import logging
 import sys
+import uuid
 from contextlib import closing
 
 import ray
@@ -18,12 +19,12 @@ from ..platform.cluster.placement import check_ledger, concurrency_of
 from ..platform.ledger.ledger import Ledger
 from ..platform.ledger.opening import open_ledger
 from ..platform.ledger.origin import Origin
-from ..platform.ledger.reading import abandoned_sweeps
-from ..platform.ledger.rows import Verdict, verdict_of
+from ..platform.ledger.reading import abandoned_sweeps, sweep_id_of
+from ..platform.ledger.rows import Verdict, fruitless, verdict_of
 from ..platform.registry.champion import crown, keep_model
-from ..platform.registry.registry import CHAMPION
 from ..platform.sweep.attempts import Attempts, update_of
 from ..platform.sweep.baseline import train_baseline
+from ..platform.sweep.epochs import newest_epoch
 from ..platform.sweep.settler import Settler, settle_trials
 from ..platform.sweep.sync import sync_sweeps
 from ..platform.sweep.tasks import SweepTasks
@@ -33,9 +34,10 @@ from ..platform.tracking.ending import Ending, ended_by
 from ..platform.tracking.identity import sweep_identity
 from ..platform.tracking.noted import note
 from ..platform.tracking.patience import close, patiently, unless_refused
-from ..platform.tracking.runs import close_run, ensure_run, run_url
+from ..platform.tracking.runs import close_run, ensure_run, refuse_another, run_url
 from ..trainers.data.dataset import Dataset
 from ..trainers.data.opening import open_dataset
+from ..trainers.errors import FruitlessError
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +46,11 @@ _REPORT_S = 3.0
 
 
 def sweep(job: Job) -> None:
-    """The whole job. Raises UserError, KeyboardInterrupt, FencedError, and whatever a failed baseline raised."""
+    """The whole job.
+
+    Raises UserError, KeyboardInterrupt, FencedError, BrokenEnvironmentError, FruitlessError if no trial is complete,
+    and whatever a failed baseline raised.
+    """
     spec, settings = job.spec, job.spec.sweep
     assert settings
     check_ledger(spec.ledger, [node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]])
@@ -52,15 +58,26 @@ def sweep(job: Job) -> None:
     concurrency_of(1, baseline_resources, ray.cluster_resources())
     concurrency = concurrency_of(settings.concurrency, spec.resources, ray.cluster_resources())
     dataset = open_dataset(spec.dataset)
-    ledger = open_ledger(job.storage, spec, Origin(dataset=dataset.digest, code=code_digest(TRAINING)))
+    # Of a spec that somebody wrote, not `submit`, keys may be missing.
+    document = spec.model_dump(mode="json")
+    # An id that nobody has, for a sweep that is yet to begin.
+    known = sweep_id_of(job.storage, spec.name, spec.ledger) or uuid.uuid4().hex
+    patiently(lambda: refuse_another(job.client, sweep_identity(document, known)))
+    origin = Origin(dataset=dataset.digest, code=code_digest(TRAINING))
+    ledger = open_ledger(job.storage, spec, origin, above=newest_epoch(job.storage, spec.name))
     with closing(ledger):
-        # Of a spec that somebody wrote, not `submit`, keys may be missing.
-        document, epoch = spec.model_dump(mode="json"), ledger.ownership.epoch
-        identity = sweep_identity(document)
+        identity = sweep_identity(document, ledger.sweep_id)
         run_id = patiently(lambda: ensure_run(job.client, identity))
         note(directory_of(job.storage, spec.name), job.tracking_uri, identity, run_id)
         job.describe(run_id)
-        tasks = SweepTasks(document=document, storage=job.storage, tracking_uri=job.tracking_uri, epoch=epoch)
+        tasks = SweepTasks(
+            document=document,
+            storage=job.storage,
+            tracking_uri=job.tracking_uri,
+            epoch=ledger.ownership.epoch,
+            sweep_id=ledger.sweep_id,
+            dataset=dataset.digest,
+        )
 
         def end(ending: Ending) -> None:
             what = f"the end of sweep {spec.name}, which `advseg sync` brings"
@@ -71,7 +88,8 @@ def sweep(job: Job) -> None:
             emit(Stage(text=f"supervised baseline on {baseline_resources.workers} Ray Train workers"))
             train_baseline(ledger, tasks.baseline(), baseline_resources, settings.retry)
             ledger.ownership.check()
-            kept = (spec.supervised(), dataset, job.storage, key_of(spec.name, BASELINE))
+            checksum = ledger.baseline().account.checksum
+            kept = (spec.supervised(), dataset, job.storage, key_of(spec.name, BASELINE), checksum)
             unless_refused(lambda: keep_model(job.client, *kept), "the model of the baseline")
             search(job, ledger, tasks, concurrency)
             verdict = verdict_of(ledger.rows(), ledger.baseline())
@@ -85,6 +103,8 @@ def sweep(job: Job) -> None:
                     url=patiently(lambda: run_url(job.client, run_id)),
                 )
             )
+            if verdict.best is None:
+                raise FruitlessError(fruitless(spec.name, ledger.rows()))
     reap_others(job)
 
 
@@ -96,7 +116,7 @@ def settle_all(job: Job, ledger: Ledger, tasks: SweepTasks, run_id: str, ending:
 
 
 def search(job: Job, ledger: Ledger, tasks: SweepTasks, concurrency: int) -> None:
-    """Run trials until the budget is spent. Raises KeyboardInterrupt if that was broken off."""
+    """Run trials until the budget is spent. Raises what `run_trials` raises."""
     spec = job.spec
     assert spec.sweep
     emit(Stage(text=f"{spec.sweep.trials} trials, {concurrency} at a time"))
@@ -108,21 +128,19 @@ def search(job: Job, ledger: Ledger, tasks: SweepTasks, concurrency: int) -> Non
             emit(update)
             settler.hear(update)
 
-        attempts = Attempts(ledger, spec, job.storage, tell=tell)
+        attempts = Attempts(ledger, spec, job.storage, concurrency, tell)
         run_trials(spec, ledger, attempts, job.storage, concurrency, tasks)
-    if not attempts.spent:
-        raise KeyboardInterrupt
 
 
 def crown_best(job: Job, ledger: Ledger, dataset: Dataset, verdict: Verdict) -> str | None:
-    """Register the best trial, if it beats the baseline and the spec asks for it; what it is called then."""
+    """Register the best trial, if it beats the baseline and the spec asks for it; what it is called then, and why."""
     assert job.spec.sweep
     name, best = job.spec.sweep.register_as, verdict.best
     if name is None or best is None or not verdict.is_won:
         return None
-    ledger.ownership.check()
-    version = patiently(lambda: crown(job.client, job.spec, dataset, job.storage, best, name))
-    return f"{name}@{CHAMPION} (version {version})"
+    check = ledger.ownership.check
+    check()
+    return str(patiently(lambda: crown(job.client, job.spec, dataset, job.storage, best, name, check)))
 
 
 def keep_report(job: Job, ledger: Ledger, run_id: str, ending: Ending) -> None:

@@ -20,6 +20,14 @@ def listed(problems: Sequence[str], place: str, shown: int | None = None) -> str
     return "\n".join(lines)
 
 
+def brief(text: str, most: int = 100) -> str:
+    """A text for a message, without its middle if it has more characters than `most`."""
+    if len(text) <= most:
+        return text
+    tail = (most - 1) // 3
+    return f"{text[: most - 1 - tail]}…{text[len(text) - tail :]}"
+
+
 class DivergedError(RuntimeError):
     """A run went wrong by its own numbers; the message names the cause and the step."""
 
@@ -42,3 +50,14 @@ class FencedError(RuntimeError):
 
 class PreemptedError(RuntimeError):
     """The training was asked to stop and has saved its state; it may go on elsewhere."""
+
+
+class BrokenEnvironmentError(RuntimeError):
+    """What a training needs of its machine or of a server is broken, which says nothing of the training.
+
+    The message names the machine and the cause. The training may go on once that is mended.
+    """
+
+
+class FruitlessError(RuntimeError):
+    """A job has come to its end without anything that it was to find; the message says why."""

@@ -1,8 +1,10 @@
 """A file that a reader finds as it was or as it is, never in between."""
 
 import os
-import threading
+import secrets
+import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -14,15 +16,40 @@ def write_whole(path: Path, text: str, *, durable: bool = False) -> None:
 def replace_whole(path: Path, write: Callable[[Path], object], *, durable: bool = False) -> None:
     """Put what `write` puts into a file beside it in the place of a file, at once.
 
-    Other processes and threads may do the same at the same time: the last one's stays.
+    Others may do the same at the same time, on any machine: the last one's stays.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
     try:
         write(partial)
         if durable:
-            with partial.open("rb") as file:
-                os.fsync(file.fileno())
+            flush_to_disk(partial)
         partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+        if durable:
+            flush_to_disk(path.parent)
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, partial, str(partial)):
+            raise
+        # Of a full disk Python names no file, and of the partial one nobody has heard.
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        # As a rule it is gone; of a name that is too long there never was one.
+        with suppress(OSError):
+            partial.unlink()
+
+
+def flush_to_disk(path: Path) -> None:
+    """Wait until what a file or a directory holds is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def drop_partials(directory: Path) -> None:
+    """Remove the files and directories that killed writers left below a directory, to which nobody else may write."""
+    for left in directory.rglob(".*.partial"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """Sweeps, and runs side by side."""
 
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +9,7 @@ import typer
 
 from .connections import cluster, mlflow
 from .following import submit_job
-from .options import AsJson, AsJsonLines, Follow, Ledger, Storage, SweepName, storage_or_default
+from .options import AsJson, AsJsonLines, Follow, Ledger, Storage, SweepName, check_path, storage_or_default
 
 PANEL = "Sweeps"
 sweep = typer.Typer(help="List, show, resume and stop sweeps.")
@@ -64,7 +65,10 @@ def show(
 @sweep.command()
 def report(
     name: SweepName,
-    to: Annotated[Path | None, typer.Option(metavar="FILE", help="The file to write; <name>.html by default.")] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(callback=check_path, metavar="FILE", help="The file to write; <name>.html by default."),
+    ] = None,
     storage: Storage = None,
     ledger: Ledger = None,
 ) -> None:
@@ -91,6 +95,32 @@ def resume(name: SweepName, follow: Follow = False, storage: Storage = None, led
 
 
 @sweep.command()
+def retry(
+    name: SweepName,
+    trials: Annotated[
+        list[int] | None, typer.Argument(metavar="TRIAL...", help="Numbers of failed trials; by default all.")
+    ] = None,
+    follow: Follow = False,
+    storage: Storage = None,
+    ledger: Ledger = None,
+) -> None:
+    """Hand failed trials of a sweep out again, from their own checkpoints, and go on with it. Each counts once still.
+
+    Example: `advseg sweep retry shapes-demo 3 7`
+    """
+    from ...platform.ledger.opening import reopen_ledger
+    from ...platform.ledger.reading import read_spec
+
+    place = storage_or_default(storage)
+    with closing(reopen_ledger(place, name, ledger)) as opened:
+        numbers = opened.reopen(trials or [])
+    told = f"trials of sweep {name} that are handed out again: {', '.join(map(str, numbers))}"
+    typer.echo(told if numbers else f"sweep {name} has no failed trial")
+    if numbers:
+        submit_job(read_spec(place, name, ledger), follow)
+
+
+@sweep.command()
 def stop(name: SweepName) -> None:
     """Stop the newest job of a sweep. `sweep resume` goes on with it.
 
@@ -113,7 +143,9 @@ def compare(
     metric: Annotated[
         str, typer.Option(metavar="NAME", help="What the runs are compared by, step by step.")
     ] = "val/miou",
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with a plot, too.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(callback=check_path, metavar="FILE", help="Write a page with a plot, too.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare runs: parameters that differ, metrics side by side, and how far each is above the first.

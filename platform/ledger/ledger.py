@@ -1,11 +1,14 @@
 """The sweep's ledger: an Optuna study in a SQL database. One row is one trial number, one MLflow run, one directory."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 
 import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
+from ...trainers.errors import UserError
 from ..spec.spec import Spec
 from ..spec.sweep import Sweep
 from ..workers.account import Account
@@ -13,9 +16,11 @@ from .accounts import read_accounts, write_account
 from .baseline import read_baseline, write_baseline
 from .database import close_database
 from .ownership import Ownership
+from .reopening import reopen_trial
 from .rows import BASELINE_NUMBER, Row
 from .samplers import distributions_of, sampler_of, suggest
 from .study import BASE, INHERITED, REASON, row_of, rows_of
+from .sweep_id import SWEEP_ID
 
 
 class Ledger:
@@ -26,7 +31,7 @@ class Ledger:
         self.spec = spec
         self._study = study
         self._database = database
-        self._study_id = database.get_study_id_from_name(study.study_name)
+        self.sweep_id: str = study.user_attrs[SWEEP_ID]
         self._sweep: Sweep = spec.sweep
         self._seed = spec.trainer.seed
         self._base = study.user_attrs[BASE]
@@ -67,12 +72,12 @@ class Ledger:
         if trial.state is TrialState.RUNNING and step not in trial.intermediate_values:
             self._database.set_trial_intermediate_value(trial._trial_id, step, value)
             trial.intermediate_values[step] = value
-        accounts = read_accounts(self._database.engine, self._study_id, [number])
+        accounts = read_accounts(self._database.engine, self.sweep_id, [number])
         return row_of(trial, accounts), self._study.pruner.prune(self._study, trial)
 
     def note(self, number: int, account: Account) -> None:
         """Hold what a trial has cost; also after its end."""
-        write_account(self._database.engine, self._study_id, self.ownership.epoch, number, account)
+        write_account(self._database.engine, self.sweep_id, self.ownership.epoch, number, account)
 
     def finish(self, number: int, state: TrialState, reason: str = "") -> None:
         """Close a trial; one that is closed already stays as it is.
@@ -89,24 +94,50 @@ class Ledger:
         values = [row.value] if state is TrialState.COMPLETE and row.value is not None else None
         self._database.set_trial_state_values(self._trial_ids[number], state, values)
 
+    def reopen(self, numbers: Sequence[int]) -> list[int]:
+        """Hand failed trials out again, all or those of some numbers, and return which.
+
+        What they have cost stays, but their losses are forgiven. Raises UserError for a number of no failed trial.
+        """
+        rows = {row.number: row for row in self.rows()}
+        failed = [number for number, row in rows.items() if row.state is TrialState.FAIL]
+        for number in numbers:
+            if number not in failed:
+                state = rows[number].state.name if number in rows else "not there"
+                raise UserError(
+                    f"trial {number} of sweep {self.spec.name} is {state}, but only failed ones are handed out again: "
+                    f"{', '.join(map(str, failed)) or 'there are none'}"
+                )
+        chosen = sorted(set(numbers)) or failed
+        for number in chosen:
+            self.note(number, replace(rows[number].account, lost=0))
+            trial_id = self._trial_ids[number]
+            reopen_trial(self._database.engine, self.sweep_id, self.ownership.epoch, trial_id)
+        # Optuna's study keeps what it has read of finished trials.
+        sampler, pruner = self._study.sampler, self._study.pruner
+        self._study = optuna.load_study(
+            study_name=self._study.study_name, storage=self._database, sampler=sampler, pruner=pruner
+        )
+        return chosen
+
     def row(self, number: int) -> Row:
         """One trial."""
         trial = self._database.get_trial(self._trial_ids[number])
-        return row_of(trial, read_accounts(self._database.engine, self._study_id, [number]))
+        return row_of(trial, read_accounts(self._database.engine, self.sweep_id, [number]))
 
     def rows(self) -> list[Row]:
         """All trials that were handed out, by number; those of another sweep that the sampler learns from are not."""
-        return rows_of(self._study, read_accounts(self._database.engine, self._study_id))
+        return rows_of(self._study, read_accounts(self._database.engine, self.sweep_id))
 
     def baseline(self) -> Row:
         """The supervised baseline."""
-        accounts = read_accounts(self._database.engine, self._study_id, [BASELINE_NUMBER])
-        return read_baseline(self._database.engine, self._study_id, accounts)
+        accounts = read_accounts(self._database.engine, self.sweep_id, [BASELINE_NUMBER])
+        return read_baseline(self._database.engine, self.sweep_id, accounts)
 
     def hold_baseline(self, row: Row) -> None:
         """Hold what became of the supervised baseline so far, and what it has cost."""
         self.note(BASELINE_NUMBER, row.account)
-        write_baseline(self._database.engine, self._study_id, self.ownership.epoch, row)
+        write_baseline(self._database.engine, self.sweep_id, self.ownership.epoch, row)
 
     def _take_sampler_for(self, number: int) -> bool:
         """Put the sampler of a trial in place; False if it has no more points."""

@@ -1,6 +1,7 @@
 """What the ledger says of a trial, and which trial is the best."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -77,3 +78,15 @@ def best_first(rows: Sequence[Row]) -> list[Row]:
         return row.state is not TrialState.COMPLETE, -(row.value or 0.0) if known else math.inf, row.number
 
     return sorted(rows, key=place)
+
+
+def fruitless(sweep: str, rows: Sequence[Row]) -> str:
+    """Why a sweep has no complete trial, and what to do: one line."""
+    reasons = Counter(row.reason for row in rows if row.state is TrialState.FAIL)
+    if not reasons:
+        return f"sweep {sweep} ended without a complete trial: all were stopped early; let its pruner begin later"
+    ((reason, count),) = reasons.most_common(1)
+    return (
+        f"sweep {sweep} ended without a complete trial: {reasons.total()} of {len(rows)} failed, {count} of them of "
+        f"this: {reason}; `advseg sweep retry {sweep}` hands them out again"
+    )

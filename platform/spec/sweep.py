@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from ...trainers.errors import brief
 from .section import Section
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{1,62}$")]
@@ -16,6 +17,10 @@ Value = bool | int | float | str | None
 """What a sweep may give a key."""
 
 
+MOST_KEYS = 64
+"""That a sweep may vary."""
+MOST_CHOICES = 1000
+"""Of one key."""
 MOST_VALUES = 1_000_000
 """Of a range with a step, and combinations of a grid."""
 _LARGEST = 2**63
@@ -79,13 +84,20 @@ class Range(Section):
 class Choices(Section):
     """Values that a sweep may try for one key, in no order."""
 
-    choices: Annotated[tuple[Value, ...], Field(min_length=1)]
+    choices: Annotated[tuple[Value, ...], Field(min_length=1, max_length=MOST_CHOICES)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _alone(cls, written: Any) -> Any:
+        if isinstance(written, Mapping) and (ends := [key for key in Range.model_fields if key in written]):
+            raise ValueError(f"takes no {' and '.join(ends)} beside it, as it is no range: remove either")
+        return written
 
     @model_validator(mode="after")
     def _different(self) -> Self:
         seen = {(type(choice), choice) for choice in self.choices}
         if len(seen) < len(self.choices):
-            raise ValueError(f"choices must differ, but are {', '.join(map(str, self.choices))}")
+            raise ValueError(f"choices must differ, but are {brief(', '.join(map(str, self.choices)))}")
         return self
 
     def __contains__(self, value: object) -> bool:
@@ -180,12 +192,20 @@ Pruner = Annotated[SuccessiveHalving | Hyperband | Median | Patient, Field(discr
 
 
 class Retry(Section):
-    """When a trial whose worker was lost is tried again, and what counts as lost."""
+    """When a trial is tried again, what counts as a lost worker, and when the whole sweep stops."""
 
     max_attempts: Annotated[int, Field(ge=1)] = 3
-    """Attempts that may be lost to dead or hung workers before the trial fails. Pre-empted ones do not count."""
+    """Attempts that may be lost to dead or hung workers before the trial fails. Pre-empted ones do not count, nor do
+    those that a disk, a mount, a driver or a server ended."""
+    stop_after: Annotated[int, Field(ge=1)] = 5
+    """Times in a row, with no report in between, that a disk, a mount, a driver or a server may end a trial, which is
+    tried again after 3 to 30 seconds, before the sweep stops and leaves it unfinished. So many trials that fail of one
+    error before any has reported stop it, too."""
     hang_timeout: Annotated[float, Field(gt=0)] = 600
-    """Seconds without a finished step, starting and evaluating included, after which a worker counts as hung."""
+    """Seconds without any progress, be it a step, a batch of an evaluation or a file opened, after which a worker
+    counts as hung; from its first sign of life on, so that it may wait for its CPUs and GPUs."""
+    start_timeout: Annotated[float, Field(gt=0)] = 3600
+    """Seconds in which nothing of a job begins, as others hold the CPUs or GPUs that it needs, before it stops."""
     trial_timeout: Annotated[float, Field(gt=0)] | None = None
     """Seconds that a trial may train in all its attempts together."""
 
@@ -197,7 +217,7 @@ class Sweep(Section):
     """Trials in all, those included that are pruned or fail."""
     concurrency: Annotated[int, Field(ge=1)] = 2
     """Trials that run at the same time."""
-    space: dict[str, Dimension]
+    space: Annotated[dict[str, Dimension], Field(max_length=MOST_KEYS)]
     """Ranges and choices by key, e.g. `method.lambda_adv`: of any number or choice that determines a result."""
     first: tuple[dict[str, Value], ...] = ()
     """Points to try before the sampler proposes any; the paper's, for example."""

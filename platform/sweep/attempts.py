@@ -1,39 +1,57 @@
 """The attempts of a sweep's trials: which is next, what its reports lead to, and what becomes of it when it breaks."""
 
 import math
-from collections import deque
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from optuna.trial import TrialState
 
-from ..base.events import TrialUpdate, emit
-from ..base.keys import BASELINE, directory_of, key_of
+from ...trainers.checkpoint import CHECKPOINTS, newest_sealed
+from ..base.events import Stage, TrialUpdate, emit
+from ..base.keys import BASELINE, METRIC, directory_of, key_of
 from ..ledger.ledger import Ledger
 from ..ledger.pruners import reason_of
 from ..ledger.rows import BASELINE_NUMBER, Row
 from ..spec.spec import Spec
+from ..tracking.spool import read_records
 from ..workers.account import Account
 from ..workers.costs import account_now
+from ..workers.health import Health
 from ..workers.heartbeat import beat_of
-from ..workers.retry import Again, Failure, Kind, can_halve, decide
+from ..workers.retry import Again, Failure, GiveUp, Kind, can_halve, decide
+from ..workers.task import METRICS
 
 
 class Attempts:
     """Hands out attempts: unfinished trials first, then new ones until the budget is spent; and closes them."""
 
-    def __init__(self, ledger: Ledger, spec: Spec, storage: Path, tell: Callable[[TrialUpdate], None] = emit) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        spec: Spec,
+        storage: Path,
+        concurrency: int,
+        tell: Callable[[TrialUpdate], None] = emit,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`concurrency` is how many run at the same time."""
         assert spec.sweep
         self._ledger = ledger
         self._spec = spec
         self._retry = spec.sweep.retry
         self._pruner = spec.sweep.pruner
         self._storage = storage
+        self._concurrency = concurrency
         self._tell = tell
-        self._waiting = deque(ledger.unfinished())
+        self._clock = clock
+        self._waiting = dict.fromkeys(ledger.unfinished(), clock())
+        """When each of them may be tried again."""
         self._live: set[int] = set()
         self._all_proposed = False
+        self._is_stopped = False
+        self._health = Health(has_reported=any(row.curve for row in ledger.rows()))
 
     def __reduce__(self) -> tuple[type[object], tuple[()]]:
         # Tune pickles its searcher and scheduler for a restoration that nobody asks for.
@@ -44,20 +62,78 @@ class Attempts:
         """Whether nothing is left to do, nor may come back."""
         return self._all_proposed and not self._waiting and not self._live
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no attempt is under way."""
+        return not self._live
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether `stop` was called."""
+        return self._is_stopped
+
+    @property
+    def ailment(self) -> str | None:
+        """What hinders all trials, and what to do; None while any may still come to an end."""
+        ailment = self._health.ailment(self._retry)
+        # Trials that were given up are handed out again only where somebody asks for it.
+        verb = "retry" if self._health.errors else "resume"
+        return ailment and f"{ailment}: mend that, and `advseg sweep {verb} {self._spec.name}` goes on"
+
+    @property
+    def pause_s(self) -> float:
+        """Seconds until the first of those that wait may be tried again."""
+        return max(0.0, min(self._waiting.values(), default=0.0) - self._clock())
+
+    def stop(self) -> None:
+        """Begin no more attempts."""
+        self._is_stopped = True
+
     def next(self) -> Row | None:
         """Begin an attempt of a trial; None if there is none now."""
-        number = self._waiting.popleft() if self._waiting else self._ledger.propose()
+        if self._is_stopped or self.ailment:
+            # What still runs may report, and show that trials can.
+            return None
+        number = self._next_number()
+        while number is not None and not self._catch_up(number):
+            number = self._next_number()
         if number is None:
-            self._all_proposed = True
             return None
         account = self.account(number, again=True)
         self._ledger.note(number, replace(account, attempts=account.attempts + 1))
         self._live.add(number)
         return self._changed(number)
 
+    def _next_number(self) -> int | None:
+        now = self._clock()
+        for number, due in self._waiting.items():
+            if due <= now:
+                del self._waiting[number]
+                return number
+        # A trial that waits keeps its place, or a full disk would open all there are, one after the other.
+        if self._waiting and len(self._waiting) + len(self._live) >= self._concurrency:
+            return None
+        number = self._ledger.propose()
+        self._all_proposed = number is None
+        return number
+
+    def _catch_up(self, number: int) -> bool:
+        """Take what an attempt before has reported and saved and nobody heard; whether the trial goes on.
+
+        As a node dies, reports may stick on their way. What no checkpoint holds is made and reported again.
+        """
+        sealed = newest_sealed(self.directory(number) / CHECKPOINTS)
+        if sealed is None:
+            return True
+        held, (saved, _) = self._ledger.row(number).curve, sealed
+        records = read_records(self.directory(number) / METRICS)
+        missing = {record["step"]: record["metrics"][METRIC] for record in records if record["step"] <= saved}
+        return all(self.report(number, step, miou) for step, miou in missing.items() if step not in held)
+
     def report(self, number: int, step: int, miou: float) -> bool:
         """Take a trial's mean IoU in percent at a step; whether it goes on."""
         row, prunable = self._ledger.report(number, step, miou)
+        self._health = self._health.heard()
         if not math.isfinite(miou):
             # The pruner would call it merely not among the best.
             self.fail(number, Failure(kind=Kind.BAD_VALUE, text=str(miou)))
@@ -72,7 +148,7 @@ class Attempts:
 
     def complete(self, number: int) -> None:
         """The trial has made its last step and saved, unless it has ended otherwise before."""
-        if number in self._live:
+        if number in self._live and self._catch_up(number):
             self._close(number, TrialState.COMPLETE)
             self._changed(number)
 
@@ -84,11 +160,15 @@ class Attempts:
         own = {"trainer.batch_size": trainer.batch_size, "trainer.accumulation": trainer.accumulation, **row.params}
         halvable = can_halve(own["trainer.batch_size"], own["trainer.accumulation"], self._spec.resources.workers)
         decision = decide(failure, row.account, self._retry, can_halve=halvable)
+        self._health = self._health.failed(number, failure, given_up=isinstance(decision, GiveUp))
         self._ledger.note(number, decision.account)
         if isinstance(decision, Again):
             self._ledger.note(number, self.account(number, again=True))
             self._live.discard(number)
-            self._waiting.append(number)
+            pause = self._health.backoff_s(number)
+            self._waiting[number] = self._clock() + pause
+            when = f" in {pause:g} s" if pause else ""
+            emit(Stage(text=f"{key_of(self._spec.name, number)} is tried again{when}: {failure}"))
         else:
             self._close(number, TrialState.FAIL, decision.reason)
         self._changed(number)
@@ -96,9 +176,10 @@ class Attempts:
     def lost(self, number: int) -> Failure:
         """How an attempt failed whose process has reported nothing: as its last heartbeat says, if it does."""
         beat = beat_of(self.directory(number), self._ledger.row(number).account.attempts)
-        if beat is not None and beat.failure is not None:
-            return beat.failure
-        return Failure(kind=Kind.LOST, text="its worker process died")
+        if beat is None:
+            # It cannot have read what it was to train.
+            return Failure(kind=Kind.ENVIRONMENT, text="its worker process died before it began")
+        return beat.failure or Failure(kind=Kind.LOST, text="its worker process died")
 
     def account(self, number: int, *, again: bool = False) -> Account:
         """A trial's account with its newest attempt counted in; `again` says that more is to come."""

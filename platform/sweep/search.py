@@ -6,6 +6,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from ...trainers.errors import FencedError
 from ..base.keys import ATTEMPT, FAILURE, HALVINGS, KIND, METRIC, NUMBER, PARAMS, STEP
 from ..workers.retry import Failure, Kind
 from .attempts import Attempts
@@ -24,8 +25,9 @@ class LedgerSearcher(Searcher):
         """The configuration of one attempt."""
         row = self._attempts.next()
         if row is None:
-            # Tune asks no more once it has heard FINISHED: what still runs may break and come back.
-            return cast("None", Searcher.FINISHED) if self._attempts.spent else None
+            # Tune asks no more once it has heard FINISHED: what still runs may break and come back. With nothing that
+            # runs it would wait here, deaf to signals.
+            return cast("None", Searcher.FINISHED) if self._attempts.is_idle else None
         self._numbers[trial_id] = row.number
         account = row.account
         return {NUMBER: row.number, PARAMS: row.params, ATTEMPT: account.attempts, HALVINGS: account.halvings}
@@ -54,15 +56,24 @@ class LedgerSearcher(Searcher):
 class LedgerScheduler(FIFOScheduler):
     """Writes each report to the ledger and stops the trials that its pruner gives up."""
 
-    def __init__(self, attempts: Attempts) -> None:
+    def __init__(self, attempts: Attempts, searcher: LedgerSearcher) -> None:
         super().__init__()
         self._attempts = attempts
+        self._searcher = searcher
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """CONTINUE or STOP."""
         number = trial.config[NUMBER]
         if FAILURE in result:
-            self._attempts.fail(number, Failure(kind=Kind(result[KIND]), text=result[FAILURE]))
-            return TrialScheduler.STOP
+            failure = Failure(kind=Kind(result[KIND]), text=result[FAILURE])
+            if failure.kind is Kind.FENCED:
+                # Its lease is a newer driver's, whatever the ledger says.
+                raise FencedError(failure.text)
+            if failure.kind.spares_the_process:
+                self._attempts.fail(number, failure)
+                return TrialScheduler.STOP
+            # The process raises next, so that Tune replaces it.
+            self._searcher.condemn(number, failure)
+            return TrialScheduler.CONTINUE
         goes_on = self._attempts.report(number, result[STEP], result[METRIC])
         return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP

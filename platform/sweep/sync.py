@@ -20,11 +20,12 @@ from ..tracking.identity import sweep_identity
 from ..tracking.noted import FILE as NOTED
 from ..tracking.noted import Noted, read_noted
 from ..tracking.patience import reason_of
-from ..tracking.runs import close_run, ensure_run, read_run
+from ..tracking.runs import close_run, ensure_run, read_run, refuse_another
 from ..tracking.spool import has_unsent
 from ..workers.heartbeat import read_beat
 from ..workers.settle import deliver, last_sign
 from ..workers.task import Task
+from .epochs import newest_epoch
 from .settler import settle_trials
 from .tasks import SweepTasks
 
@@ -55,7 +56,7 @@ def sync_sweeps(clients: Clients, storage: Path, names: Iterable[str], ledger: s
     problems: list[str] = []
     for name in names:
         try:
-            reopened = reopen_ledger(storage, name, ledger)
+            reopened = reopen_ledger(storage, name, ledger, above=newest_epoch(storage, name))
         except UserError as error:
             say(f"left alone: {error}")
             continue
@@ -72,9 +73,16 @@ def sync_sweeps(clients: Clients, storage: Path, names: Iterable[str], ledger: s
 
 
 def _sync_sweep(client: MlflowClient, storage: Path, ledger: Ledger) -> list[str]:
-    document, epoch = ledger.spec.model_dump(mode="json"), ledger.ownership.epoch
-    tasks = SweepTasks(document=document, storage=storage, tracking_uri=client.tracking_uri, epoch=epoch)
-    identity = sweep_identity(document)
+    document = ledger.spec.model_dump(mode="json")
+    tasks = SweepTasks(
+        document=document,
+        storage=storage,
+        tracking_uri=client.tracking_uri,
+        epoch=ledger.ownership.epoch,
+        sweep_id=ledger.sweep_id,
+    )
+    identity = sweep_identity(document, ledger.sweep_id)
+    refuse_another(client, identity)
     parent = read_run(client, identity.experiment, identity.key)
     run_id = parent.info.run_id if parent else ensure_run(client, identity)
     problems = settle_trials(client, ledger, tasks)
@@ -93,6 +101,7 @@ def sync_trainings(clients: Clients, storage: Path, say: Say, *, patience_s: flo
     for noted, task in _singles(storage):
         try:
             client = clients.of(noted)
+            refuse_another(client, task.identity)
             if _is_open(read_run(client, task.identity.experiment, task.key), task):
                 left.append((task, client))
         except Exception as error:

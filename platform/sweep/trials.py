@@ -1,16 +1,20 @@
 """The trials of a sweep on Ray Tune. Tune executes; what is decided is in the ledger."""
 
 import os
-from collections.abc import Generator
+import signal
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
+from ray.tune import TuneError
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from ...trainers.distributed import World
-from ...trainers.errors import FencedError, PreemptedError
+from ...trainers.errors import BrokenEnvironmentError, FencedError, PreemptedError
 from ...trainers.reporter import Report
 from ..base.keys import ATTEMPT, FAILURE, HALVINGS, KIND, METRIC, NUMBER, PARAMS, STEP, scratch_of
 from ..ledger.ledger import Ledger
@@ -20,11 +24,14 @@ from ..workers import preemption
 from ..workers.execute import run_task
 from ..workers.failures import failure_of
 from ..workers.ray_train import run_on_workers, worker_resources
-from ..workers.retry import Failure, Kind
+from ..workers.retry import Failure
 from .attempts import Attempts
 from .search import LedgerScheduler, LedgerSearcher
 from .tasks import SweepTasks
+from .tune_environment import prepare_environment
 from .watchdog import Watchdog
+
+_POLL_S = 0.5
 
 
 class InProcess(tune.Trainable):
@@ -45,16 +52,18 @@ class InProcess(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Train up to the next report."""
+        if self._broken:
+            # Tune ends a process that raises: of what is broken in this one the next trial is to know nothing.
+            raise RuntimeError(f"told already: {self._broken}")
         try:
             report = next(self._reports, None)
-        except (FencedError, PreemptedError):
-            # The training belongs to another process now, or this machine is about to go. The heartbeat has told.
+        except PreemptedError:
+            # This machine is about to go. The heartbeat has told.
             os._exit(0)
         except Exception as error:
             failure = failure_of(error)
-            if failure.kind is Kind.OUT_OF_MEMORY:
-                # Tune ends a process that raises, and the next attempt gets a fresh one. The heartbeat has told.
-                raise
+            if not failure.kind.spares_the_process:
+                self._broken = failure
             return failed(failure)
         if report is None:
             return {**self._last, "done": True}
@@ -67,6 +76,7 @@ class InProcess(tune.Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._last: dict[str, Any] = {}
+        self._broken: Failure | None = None
         task = self._tasks.attempt(config[NUMBER], config[PARAMS], config[ATTEMPT], config[HALVINGS])
         node = ray.get_runtime_context().get_node_id()
         self._reports: Generator[Report] = run_task(task, world=World(), node=node)
@@ -77,12 +87,51 @@ def run_trials(
 ) -> None:
     """Run the ledger's unfinished trials and new ones until its budget is spent.
 
-    An interrupt (SIGINT) ends the trials and returns; they stay unfinished in the ledger.
+    Raises KeyboardInterrupt for an interrupt (SIGINT), which ends the trials; BrokenEnvironmentError once none can
+    come to an end; and FencedError. In all three cases what is unfinished stays so in the ledger.
     """
+    with _stopped_by_signal(attempts):
+        while not attempts.spent:
+            _tune(spec, ledger, attempts, storage, concurrency, tasks)
+            if attempts.is_stopped:
+                raise KeyboardInterrupt
+            if ailment := attempts.ailment:
+                raise BrokenEnvironmentError(f"sweep {spec.name} stops: {ailment}")
+            _wait(attempts, ledger.ownership.check)
+
+
+def _wait(attempts: Attempts, check_owner: Callable[[], None]) -> None:
+    """Wait until an attempt may begin: outside of Tune, which would be deaf to signals meanwhile."""
+    while (pause := attempts.pause_s) and not attempts.is_stopped:
+        check_owner()
+        time.sleep(min(pause, _POLL_S))
+
+
+@contextmanager
+def _stopped_by_signal(attempts: Attempts) -> Iterator[None]:
+    """Meanwhile SIGINT stops the attempts, and Tune's trials in order."""
+
+    def stop(signum: int, frame: object) -> None:
+        attempts.stop()
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    # Tune's own handler of SIGINT tells nobody that it was called, and outlives the search; of SIGUSR1, too, it makes
+    # an interrupt.
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    handlers = {signal.SIGINT: stop, signal.SIGUSR1: lambda signum, frame: None}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _tune(spec: Spec, ledger: Ledger, attempts: Attempts, storage: Path, concurrency: int, tasks: SweepTasks) -> None:
+    """Run attempts until none is under way, nor may begin by now."""
     assert spec.sweep
     resources = spec.resources
-    # Our own spool and reporters track; Tune's loggers would write every result three times more.
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    prepare_environment()
     searcher = LedgerSearcher(attempts)
     watchdog = Watchdog(
         searcher,
@@ -95,7 +144,7 @@ def run_trials(
         tune.with_resources(_trainable(resources, tasks), trial_resources(resources)),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=LedgerScheduler(attempts),
+            scheduler=LedgerScheduler(attempts, searcher),
             num_samples=-1,
             max_concurrent_trials=concurrency,
             reuse_actors=True,
@@ -105,11 +154,23 @@ def run_trials(
             storage_path=str(scratch_of(storage, spec.name)),
             # Tune would save a trial of its own accord at the end.
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            failure_config=tune.FailureConfig(max_failures=0),
             callbacks=[watchdog],
             verbose=0,
         ),
     )
-    tuner.fit()
+    try:
+        tuner.fit()
+    except TuneError as error:
+        raise _cause_of(error) from None
+
+
+def _cause_of(error: BaseException) -> BaseException:
+    """What a callback raised, which Tune wraps in an error of its own."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, FencedError):
+        cause = cause.__cause__ or cause.__context__
+    return cause or error
 
 
 def _trainable(resources: Resources, tasks: SweepTasks) -> Any:
@@ -122,6 +183,7 @@ def _trainable(resources: Resources, tasks: SweepTasks) -> Any:
             run_on_workers(task, resources, [TuneReportCallback()])
         except Exception as error:
             tune.report(failed(failure_of(error)))
+            raise
 
     return on_workers
 

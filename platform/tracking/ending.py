@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ...trainers.errors import FencedError
+from ...trainers.errors import BrokenEnvironmentError, FencedError
 
 
 class State(StrEnum):
@@ -43,10 +43,11 @@ class Ending:
 
 
 def ending_of(error: BaseException) -> Ending:
-    """How something ended that this broke off: an interrupt stops it, an error fails it."""
-    if isinstance(error, Exception):
-        return Ending(State.FAIL, " ".join(str(error).split()))
-    return Ending(State.STOPPED, "stopped from outside")
+    """How something ended that this broke off: an interrupt or a broken environment stops it, an error fails it."""
+    if not isinstance(error, Exception):
+        return Ending(State.STOPPED, "stopped from outside")
+    state = State.STOPPED if isinstance(error, BrokenEnvironmentError) else State.FAIL
+    return Ending(state, " ".join(str(error).split()))
 
 
 @contextmanager

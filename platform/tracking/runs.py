@@ -10,6 +10,7 @@ from .identity import RunIdentity
 from .sending import log_params
 
 KEY_TAG = "advseg.key"
+ID_TAG = "advseg.id"
 STATE_TAG = "advseg.state"
 REASON_TAG = "advseg.reason"
 
@@ -74,10 +75,12 @@ def ensure_run(client: MlflowClient, identity: RunIdentity, *, reopen: bool = Tr
     """The id of the run of an identity; it is created only if its key is not found.
 
     One that had ended is opened again if `reopen`. Parameters that are logged already stay as they are.
+    Raises UserError, and writes nothing, if it is another's of that key.
     """
     found = _runs_of(client, identity.experiment, identity.key)
+    own = {ID_TAG: identity.id} if identity.id else {}
     if not found:
-        tags = {KEY_TAG: identity.key}
+        tags = {KEY_TAG: identity.key, **own}
         if identity.parent is not None:
             parent = find_run(client, identity.experiment, identity.parent)
             # Somebody may have deleted it.
@@ -85,7 +88,14 @@ def ensure_run(client: MlflowClient, identity: RunIdentity, *, reopen: bool = Tr
         client.create_run(experiment_id(client, identity.experiment), tags=tags, run_name=identity.key)
         # MLflow's client repeats a request whose answer was lost, and then there are two.
         found = _runs_of(client, identity.experiment, identity.key)
-    run, *repeated = found
+    mine = [run for run in found if is_own(run, identity)]
+    if len(mine) < len(found):
+        # Also of two that made theirs at the same moment, each before it saw the other's.
+        for run in mine:
+            if not run.data.params:
+                client.delete_run(run.info.run_id)
+        raise UserError(_refusal(client, identity))
+    run, *repeated = mine
     for each in repeated:
         client.delete_run(each.info.run_id)
     run_id, logged = run.info.run_id, run.data.params
@@ -93,9 +103,28 @@ def ensure_run(client: MlflowClient, identity: RunIdentity, *, reopen: bool = Tr
         client.update_run(run_id, status="RUNNING")
     # A crash can fall between a run's creation and its parameters.
     params = [Param(key, str(value)) for key, value in identity.params.items() if key not in logged]
-    tags = [RunTag(name, value) for name, value in identity.tags.items()]
+    tags = [RunTag(name, value) for name, value in {**own, **identity.tags}.items()]
     log_params(client, run_id, params, tags)
     return run_id
+
+
+def refuse_another(client: MlflowClient, identity: RunIdentity) -> None:
+    """Raise UserError if a run of an identity's key is that of another sweep or training."""
+    if not all(is_own(run, identity) for run in _runs_of(client, identity.experiment, identity.key)):
+        raise UserError(_refusal(client, identity))
+
+
+def is_own(run: Run, identity: RunIdentity) -> bool:
+    """Whether a run of an identity's key is its own; one without an id is anybody's."""
+    return not identity.id or run.data.tags.get(ID_TAG, identity.id) == identity.id
+
+
+def _refusal(client: MlflowClient, identity: RunIdentity) -> str:
+    return (
+        f"the experiment {identity.experiment} in MLflow at {client.tracking_uri} holds {identity.key} of another "
+        f"ledger or storage: choose another name, as in --set name={identity.experiment}-2, or delete that experiment "
+        f"if nobody needs it"
+    )
 
 
 def _runs_of(client: MlflowClient, experiment: str, key: str) -> list[Run]:

@@ -1,6 +1,8 @@
 """A task is carried out: in this process, tracked, with a heartbeat, and with its failure in one line."""
 
 import logging
+import os
+import socket
 import traceback
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
@@ -10,19 +12,20 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ...trainers.data.dataset import Dataset
+from ...trainers.data.dataset import Dataset, DatasetError
 from ...trainers.data.opening import open_dataset
 from ...trainers.distributed import World
-from ...trainers.errors import FencedError, PreemptedError
+from ...trainers.errors import BrokenEnvironmentError, FencedError, PreemptedError, UserError
 from ...trainers.loop import Training
 from ...trainers.pictures.report import CLASS_BARS, CONFUSION, PANELS
 from ...trainers.profiling import PHASES, TRACE
 from ...trainers.reporter import PictureReporter, Report
+from ...trainers.whole_file import drop_partials
 from ..spec.spec import spec_from
 from ..storage.weights import start_weights
 from ..tracking.reporter import MlflowReporter
 from . import preemption
-from .failures import failure_of
+from .failures import failure_of, naming_the_machine
 from .heartbeat import Heart
 from .lease import Lease
 from .retry import Failure
@@ -52,10 +55,11 @@ class _Guard:
 def run_task(task: Task, *, world: World, device: torch.device | None = None, node: str = "") -> Generator[Report]:
     """Train in this process, report by report, tracked by the leading worker.
 
-    Raises what `Training.reports` raises, and FencedError if a newer attempt has the task's directory.
+    Raises what `Training.reports` raises, FencedError if a newer attempt has the task's directory, and
+    BrokenEnvironmentError for what this machine's disks, drivers and connections broke.
     """
     lease = Lease(task.directory, task.attempt)
-    with preemption.training():
+    with preemption.training(), naming_the_machine():
         if world.leads:
             yield from _lead(task, world, device, lease, node)
         else:
@@ -65,6 +69,8 @@ def run_task(task: Task, *, world: World, device: torch.device | None = None, no
 
 def _lead(task: Task, world: World, device: torch.device | None, lease: Lease, node: str) -> Generator[Report]:
     lease.take()
+    # Of attempts that were killed, or are fenced out by now.
+    drop_partials(task.directory)
     tracker = MlflowReporter(task.tracking_uri, task.identity, task.spool, ARTIFACTS)
     pictures = PictureReporter(task.directory)
     training: Training | None = None
@@ -114,18 +120,36 @@ def _describe(client: "MlflowClient", run_id: str, dataset: Dataset, root: str) 
 
 def _training(task: Task, world: World, device: torch.device | None, lease: Lease) -> Training:
     spec = spec_from(task.spec)
+    if spec.resources.gpus_per_worker and not torch.cuda.is_available():
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
+        raise RuntimeError(f"No CUDA GPUs are available, with CUDA_VISIBLE_DEVICES {visible}: see nvidia-smi there")
     dataset = open_dataset(spec.dataset)
-    weights = start_weights(spec.model.weights, task.directory, task.storage)
+    if task.dataset not in (None, dataset.digest):
+        raise DatasetError(
+            f"dataset {spec.dataset.pack or spec.dataset.root} has digest {dataset.digest[:12]} there, but {task.key} "
+            f"is to train on {task.dataset[:12]}: restore it, or begin anew under another name"
+        )
     return Training(
         spec.recipe(),
         dataset,
         task.directory,
         world=world,
         device=device,
-        weights=weights,
+        weights=_start_weights(spec.model.weights, task),
         guard=_Guard(lease),
         any_accumulation=task.halvings > 0,
     )
+
+
+def _start_weights(weights: str | None, task: Task) -> Path | None:
+    """Where start weights lie on this machine. Raises BrokenEnvironmentError or OSError if they cannot be had."""
+    try:
+        path = start_weights(weights, task.directory, task.storage)
+    except UserError as error:
+        raise BrokenEnvironmentError(f"on {socket.gethostname()}: {error}") from None
+    if path is not None and not path.is_dir():
+        path.open("rb").close()
+    return path
 
 
 def _reports(training: Training, task: Task, world: World) -> Generator[Report]:

@@ -1,5 +1,10 @@
 """What an exception means for the training that it ended."""
 
+import errno
+import socket
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
 import torch
 from ray.exceptions import NodeDiedError, RayActorError, WorkerCrashedError
 from ray.exceptions import OutOfMemoryError as KilledForMemoryError
@@ -10,8 +15,19 @@ from ray.train.v2._internal.exceptions import (
     WorkerHealthCheckFailedError,
     WorkerHealthCheckTimeoutError,
 )
+from safetensors import SafetensorError
+from torch.distributed import DistNetworkError, DistStoreError
 
-from ...trainers.errors import DivergedError, PreemptedError, UserError
+from ...trainers.data.dataset import DatasetError
+from ...trainers.data.images import ImageError
+from ...trainers.errors import (
+    BrokenEnvironmentError,
+    CheckpointError,
+    DivergedError,
+    FencedError,
+    PreemptedError,
+    UserError,
+)
 from .retry import Failure, Kind
 
 _LOST = (
@@ -21,12 +37,50 @@ _LOST = (
     WorkerGroupStartupFailedError,
     WorkerHealthCheckFailedError,
     WorkerHealthCheckTimeoutError,
+    DistNetworkError,
+    DistStoreError,
 )
-_TELLING = (Kind.PREEMPTED, Kind.OUT_OF_MEMORY, Kind.DIVERGED, Kind.LOST, Kind.ERROR)
+_TELLING = (
+    Kind.FENCED,
+    Kind.PREEMPTED,
+    Kind.ENVIRONMENT,
+    Kind.OUT_OF_MEMORY,
+    Kind.DIVERGED,
+    Kind.LOST,
+    Kind.ERROR,
+)
 """Of several workers' failures, what tells most of the cause first."""
-_CPU_MEMORY = "DefaultCPUAllocator: can't allocate memory"
 _CUT_OFF = ("gloo/transport", "ncclRemoteError")
 """What a worker says that has lost its connection to another, which failed."""
+_MACHINES = (OSError, CheckpointError, DatasetError, ImageError)
+"""What a training raises for its disks, mounts and connections: its own settings were read before it began."""
+_DEVICE = (
+    "CUDA error",
+    "CUDA driver",
+    "CUDA initialization",
+    "CUDA unknown error",
+    "No CUDA GPUs",
+    "not compiled with CUDA",
+    "NVIDIA driver",
+    "cuDNN error: CUDNN_STATUS_NOT_INITIALIZED",
+    "CUDNN_STATUS_EXECUTION_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",
+    "CUBLAS_STATUS_EXECUTION_FAILED",
+    "ncclUnhandledCudaError",
+    "ncclSystemError",
+)
+"""What an error says that comes of a GPU, its driver or what joins several."""
+_OUR_BUG = "device-side assert"
+"""Is raised by a GPU that works."""
+_MEMORY = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
+_DISK = ("PytorchStreamWriter failed", "I/O error", "IoError")
+"""What libraries that are not in Python say of a disk."""
+_LONGEST = 400
+"""Characters; a dataset lists twenty problems."""
 
 
 def failure_of(error: BaseException) -> Failure:
@@ -38,20 +92,67 @@ def failure_of(error: BaseException) -> Failure:
             return failure_of(min(failures.values(), key=_place))
         case ControllerError():
             return failure_of(error.controller_failure)
+        case FencedError():
+            return Failure(kind=Kind.FENCED, text=str(error))
         case PreemptedError():
             return Failure(kind=Kind.PREEMPTED, text=str(error))
         case DivergedError():
             return Failure(kind=Kind.DIVERGED, text=str(error))
-        case UserError():
-            return Failure(kind=Kind.ERROR, text=str(error))
+        case BrokenEnvironmentError():
+            return Failure(kind=Kind.ENVIRONMENT, text=_one_line(error))
         case torch.cuda.OutOfMemoryError() | MemoryError() | KilledForMemoryError():
             return Failure(kind=Kind.OUT_OF_MEMORY, text=_one_line(error))
-        case RuntimeError() if _CPU_MEMORY in str(error):
+        case RuntimeError() if _says(error, _MEMORY):
+            return Failure(kind=Kind.OUT_OF_MEMORY, text=_one_line(error))
+        case OSError() if error.errno == errno.ENOMEM:
             return Failure(kind=Kind.OUT_OF_MEMORY, text=_one_line(error))
         case _ if isinstance(error, _LOST) or _is_cut_off(error):
             return Failure(kind=Kind.LOST, text=_one_line(error))
+        case _ if _is_environments(error):
+            return Failure(kind=Kind.ENVIRONMENT, text=_here(error))
+        case UserError():
+            return Failure(kind=Kind.ERROR, text=str(error))
         case _:
-            return Failure(kind=Kind.ERROR, text=f"{type(error).__name__}: {_one_line(error)}".rstrip(": "))
+            return Failure(kind=Kind.ERROR, text=_named(error))
+
+
+@contextmanager
+def naming_the_machine() -> Iterator[None]:
+    """Raise BrokenEnvironmentError, with this machine's name, for what its disks, drivers or connections broke.
+
+    What another process is told of such an exception says no more where it came from.
+    """
+    try:
+        yield
+    except BrokenEnvironmentError:
+        raise
+    except Exception as error:
+        if failure_of(error).kind is not Kind.ENVIRONMENT:
+            raise
+        raise BrokenEnvironmentError(_here(error)) from error
+
+
+def _is_environments(error: BaseException) -> bool:
+    """Whether an error comes of a disk, a mount, a driver or a connection."""
+    match error:
+        case RuntimeError() | AssertionError() if _says(error, _DEVICE):
+            return _OUR_BUG not in str(error)
+        case RuntimeError() | SafetensorError():
+            return _says(error, _DISK)
+    return isinstance(error, _MACHINES)
+
+
+def _says(error: BaseException, words: Collection[str]) -> bool:
+    return any(each in str(error) for each in words)
+
+
+def _here(error: BaseException) -> str:
+    words = _one_line(error) if isinstance(error, UserError) else _named(error)
+    return f"on {socket.gethostname()}: {words if len(words) <= _LONGEST else f'{words[:_LONGEST]} ...'}"
+
+
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {_one_line(error)}".rstrip(": ")
 
 
 def _place(error: BaseException) -> tuple[bool, int]:
@@ -60,7 +161,7 @@ def _place(error: BaseException) -> tuple[bool, int]:
 
 
 def _is_cut_off(error: BaseException) -> bool:
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _CUT_OFF)
+    return isinstance(error, RuntimeError) and _says(error, _CUT_OFF)
 
 
 def _one_line(error: BaseException) -> str:

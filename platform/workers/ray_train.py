@@ -3,7 +3,10 @@
 What imports PyTorch or MLflow is imported where it is used: the process that starts workers need not wait for it.
 """
 
+import os
+import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -11,9 +14,10 @@ from typing import Any
 
 import ray
 from ray import train
-from ray.train import RunConfig, ScalingConfig, TrainingFailedError, UserCallback
+from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, UserCallback
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
+from ...trainers.errors import BrokenEnvironmentError, FencedError
 from ..base.events import Stage, TrialUpdate, emit
 from ..base.keys import METRIC, STEP
 from ..spec.resources import Resources
@@ -22,12 +26,19 @@ from ..tracking.ending import Ending, State, ended_by
 from ..tracking.spool import read_records
 from .account import Account
 from .costs import account_now
-from .heartbeat import read_beat
+from .health import Health
+from .heartbeat import beat_of, read_beat
+from .killing import kill_beating
 from .lease import Lease, next_attempt
-from .retry import Again, GiveUp, decide, error_of
+from .retry import Again, Failure, GiveUp, Kind, decide, error_of
 from .task import Task
+from .watch import TELL_AFTER_S, Watch
 
 _POLL_S = 0.5
+_KILL_S = 60.0
+"""How long Ray Train is given to notice that a worker was killed."""
+_ONLY = 0
+"""The number of the one training that is followed, among those of its health."""
 
 
 def run_on_workers(task: Task, resources: Resources, callbacks: Sequence[UserCallback] = ()) -> None:
@@ -47,6 +58,8 @@ def _trainer(task: Task, resources: Resources, callbacks: Sequence[UserCallback]
         "run_config": RunConfig(
             name=f"{task.key.replace('/', '-')}-a{task.attempt.number}",
             storage_path=str(task.scratch),
+            # We decide what is tried again. Ray Train would, by itself, what a drained node took along.
+            failure_config=FailureConfig(max_failures=0, max_preemption_failures=0),
             callbacks=list(callbacks),
         ),
     }
@@ -83,7 +96,8 @@ def follow_on_workers(
     """Train on workers, again where they were lost, telling of the progress; `account` is what it has cost before.
 
     The training's MLflow run ends however it ends. Raises DivergedError or UserError with the reason of the last
-    failure, and FencedError if a newer attempt has the training's directory.
+    failure, BrokenEnvironmentError if a disk, a driver or a server fails again and again, which leaves the training
+    unfinished, and FencedError if a newer attempt has the training's directory.
     """
     beat = read_beat(task.directory)
     account = replace(account, halvings=beat.halvings if beat else account.halvings)
@@ -96,19 +110,50 @@ def follow_on_workers(
         while True:
             followed.begin_attempt()
             try:
-                with followed.news():
+                with followed.watched(retry), _own_interrupts():
                     run_on_workers(followed.task, resources)
                 return
-            except TrainingFailedError as error:
+            except (TrainingFailedError, OSError, _CondemnedError) as error:
                 from .failures import failure_of
 
-                failure = failure_of(error)
+                failure = followed.condemned or failure_of(error)
+                if failure.kind is Kind.FENCED:
+                    raise FencedError(failure.text) from None
                 halvable = followed.task.can_halve(resources.workers)
                 decision = decide(failure, followed.account, retry, can_halve=halvable)
-                followed.broke(decision)
+                followed.broke(failure, decision)
                 if isinstance(decision, GiveUp):
                     raise error_of(failure, decision.reason) from error
-                emit(Stage(text=f"{task.key} is tried again: {failure}"))
+                if ailment := followed.health.ailment(retry):
+                    raise BrokenEnvironmentError(_remedy(task, ailment)) from error
+                pause = followed.health.backoff_s(_ONLY)
+                when = f" in {pause:g} s" if pause else ""
+                emit(Stage(text=f"{task.key} is tried again{when}: {failure}"))
+                time.sleep(pause)
+
+
+def _remedy(task: Task, ailment: str) -> str:
+    sweep = task.identity.parent
+    again = "submit it again to go on" if sweep is None else f"`advseg sweep resume {sweep}` goes on"
+    return f"{task.key} stops: {ailment}: mend that, and {again}"
+
+
+@contextmanager
+def _own_interrupts() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt, and afterwards does what it did before: Ray Train's own handler stays."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        # What Ray Train makes of it once it has ended its workers.
+        raise KeyboardInterrupt from None
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
+
+
+class _CondemnedError(Exception):
+    """An attempt was ended by who watches it."""
 
 
 @dataclass(kw_only=True)
@@ -119,8 +164,15 @@ class _Followed:
     account: Account
     resources: Resources
     tell: Tell
+    health: Health = Health()
+    condemned: Failure | None = None
+    """Why the attempt was ended by who watches it."""
     _told: int = 0
     """Records of the spool that were told of."""
+    _step: int = 0
+    """The newest that was told of."""
+    _waits: bool = False
+    """Whether it was told of that its workers have not begun."""
 
     def begin_attempt(self) -> None:
         """Take the next attempt's number, and tell that it begins."""
@@ -129,8 +181,9 @@ class _Followed:
         self._told = 0
         self._say(0, None)
 
-    def broke(self, decision: Again | GiveUp) -> None:
+    def broke(self, failure: Failure, decision: Again | GiveUp) -> None:
         """Count the attempt that broke, and halve the micro-batch if that was decided."""
+        self.health = self.health.failed(_ONLY, failure, given_up=isinstance(decision, GiveUp))
         if decision.account.halvings > self.account.halvings:
             self.task = self.task.halved()
         self.account = self._counted(decision.account, again=isinstance(decision, Again))
@@ -146,27 +199,68 @@ class _Followed:
         _settle(self.task, ending)
 
     @contextmanager
-    def news(self) -> Iterator[None]:
-        """Meanwhile tell of every report in the training's spool."""
+    def watched(self, retry: Retry) -> Iterator[None]:
+        """Meanwhile tell of every report in the training's spool, and end the attempt if it hangs.
+
+        Raises _CondemnedError for one that was ended by this, unless Ray Train says so, and what `tell` raises.
+        """
         ended = threading.Event()
+        raised: list[Exception] = []
 
-        def tell_until_ended() -> None:
-            while not ended.wait(_POLL_S):
-                self._tell_news()
+        def look_on() -> None:
+            try:
+                self._look_until(ended, retry)
+            except Exception as error:
+                # The training may be another driver's by now.
+                raised.append(error)
+            if not ended.is_set():
+                # Ray Train waits in the main thread, and ends its workers for this.
+                os.kill(os.getpid(), signal.SIGINT)
 
-        thread = threading.Thread(target=tell_until_ended, name="news", daemon=True)
+        self.condemned = None
+        thread = threading.Thread(target=look_on, name="news", daemon=True)
         thread.start()
         try:
             yield
+        except KeyboardInterrupt:
+            if raised:
+                raise raised[0] from None
+            if self.condemned:
+                raise _CondemnedError from None
+            raise
         finally:
             ended.set()
             thread.join()
             self._tell_news()
 
+    def _look_until(self, ended: threading.Event, retry: Retry) -> None:
+        """Tell of every report until the attempt has ended, or is to be ended."""
+        watch = Watch(began=time.monotonic())
+        before = self.account.device_seconds / self.resources.devices
+        while not ended.wait(_POLL_S):
+            self._tell_news()
+            now = time.monotonic()
+            watch = watch.seen(beat_of(self.task.directory, self.task.attempt.number), now)
+            if failure := watch.verdict(retry, now, before):
+                self.condemned = failure
+                if watch.beat:
+                    kill_beating(watch.beat)
+                    ended.wait(_KILL_S)
+                return
+            if watch.beat is None and now - watch.began > TELL_AFTER_S:
+                self._say_that_it_waits()
+
+    def _say_that_it_waits(self) -> None:
+        if not self._waits:
+            self._waits = True
+            emit(Stage(text=f"{self.task.key} waits for CPUs or GPUs that something else holds"))
+
     def _tell_news(self) -> None:
         records = read_records(self.task.spool)
         for record in records[self._told :]:
             self._say(record["step"], record["metrics"][METRIC])
+            if record["step"] > self._step:
+                self._step, self.health = record["step"], self.health.heard()
         self._told = len(records)
 
     def _say(self, step: int, miou: float | None, ending: Ending | None = None) -> None:
@@ -201,10 +295,13 @@ def _worker(config: dict[str, Any]) -> None:
 
     from ...trainers.distributed import World
     from .execute import run_task
+    from .failures import naming_the_machine
 
     context = train.get_context()
     world = World(rank=context.get_world_rank(), size=context.get_world_size())
     node = ray.get_runtime_context().get_node_id()
-    with closing(run_task(config["task"], world=world, device=get_device(), node=node)) as reports:
+    with naming_the_machine():
+        device = get_device()
+    with closing(run_task(config["task"], world=world, device=device, node=node)) as reports:
         for report in reports:
             train.report({STEP: report.step, METRIC: report.metrics[METRIC]})

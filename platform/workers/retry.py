@@ -1,4 +1,4 @@
-"""Whether a trial that broke is tried again: a pure function of how it broke and what it has been through."""
+"""Whether a trial that broke is tried again: pure functions of how it broke and what it has been through."""
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -11,14 +11,25 @@ from .account import Account
 class Kind(StrEnum):
     """How an attempt of a trial ended before its last step."""
 
+    # The attempt's, and nobody's fault: another may do better.
     LOST = "worker lost"
     HUNG = "hung"
     PREEMPTED = "pre-empted"
     OUT_OF_MEMORY = "out of memory"
+    # The environment's: disks, mounts, drivers, servers. It says nothing of the trial.
+    ENVIRONMENT = "environment"
+    # The driver's: another owns what it works on.
+    FENCED = "fenced"
+    # The trial's own.
     DIVERGED = "diverged"
     BAD_VALUE = "bad value"
     TIMEOUT = "timeout"
     ERROR = "error"
+
+    @property
+    def spares_the_process(self) -> bool:
+        """Whether the process that it came about in may serve another trial."""
+        return self in (Kind.DIVERGED, Kind.BAD_VALUE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +40,7 @@ class Failure:
     text: str = ""
 
     def __str__(self) -> str:
-        if self.kind is Kind.ERROR:
+        if self.kind in (Kind.ERROR, Kind.ENVIRONMENT):
             return self.text
         return f"{self.kind}: {self.text}" if self.text else str(self.kind)
 
@@ -59,7 +70,7 @@ def decide(failure: Failure, account: Account, retry: Retry, *, can_halve: bool)
             return GiveUp(
                 account=account, reason=f"worker lost too often: {account.lost} times, at last {failure.text}"
             )
-        case Kind.PREEMPTED:
+        case Kind.PREEMPTED | Kind.ENVIRONMENT:
             return Again(account=account)
         case Kind.OUT_OF_MEMORY if account.halvings == 0 and can_halve:
             return Again(account=replace(account, halvings=1))

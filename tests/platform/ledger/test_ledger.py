@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ from optuna.distributions import FloatDistribution
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
-from advseg.platform.ledger.database import reading
 from advseg.platform.ledger.ledger import Ledger
 from advseg.platform.ledger.ownership import Owner
 from advseg.platform.ledger.reading import read_spec, read_sweep, sweep_names
@@ -18,6 +18,8 @@ from advseg.platform.spec.ledger_address import ledger_file
 from advseg.platform.spec.spec import Spec
 from advseg.platform.workers.account import Account
 from advseg.trainers.errors import UserError
+
+from ..conftest import writing
 
 MakeSpec = Callable[..., Spec]
 Opened = Callable[..., Ledger]
@@ -120,7 +122,7 @@ class TestUnfinished:
     ) -> None:
         opened(make_spec(FIRST))
         # Optuna writes one value of a point after the other.
-        with reading(tmp_path, ledger_address) as database:
+        with writing(tmp_path, ledger_address) as database:
             study = optuna.load_study(study_name="probe", storage=database)
             study.ask({"method.lambda_adv": FloatDistribution(0.001, 1, log=True)})
         assert list(read_sweep(tmp_path, "probe", ledger_address).rows[0].params) == ["method.lambda_adv"]
@@ -226,6 +228,7 @@ class TestAccount:
         lost_steps=4,
         run_id="run",
         checkpoint="probe/0/checkpoints/step-00000004",
+        checksum="c" * 64,
     )
 
     def test_of_a_trial_is_empty_at_first(self, make_spec: MakeSpec, opened: Opened) -> None:
@@ -259,6 +262,23 @@ class TestAccount:
             [row.account for row in read_sweep(tmp_path, name, ledger_address).rows] for name in ("probe", "other")
         ]
         assert accounts == [[Account(), Account()], [Account(), self.ACCOUNT]]
+
+    def test_is_not_that_of_a_deleted_sweep(
+        self, make_spec: MakeSpec, opened: Opened, tmp_path: Path, ledger_address: str | None
+    ) -> None:
+        """To which SQLite gave the number that the next one gets."""
+        ledger = opened(make_spec())
+        ledger.propose()
+        ledger.note(0, self.ACCOUNT)
+        ledger.hold_baseline(replace(ledger.baseline(), state=TrialState.COMPLETE))
+        ledger.close()
+        with writing(tmp_path, ledger_address) as database:
+            database.delete_study(database.get_study_id_from_name("probe"))
+        anew = opened(make_spec())
+        anew.propose()
+        assert anew.row(0).account == Account()
+        assert anew.baseline().state is TrialState.WAITING
+        assert anew.ownership.epoch == 1
 
 
 class TestOpening:
@@ -308,7 +328,7 @@ class TestOpening:
         self, make_spec: MakeSpec, opened: Opened, tmp_path: Path, opens: Callable[..., Any]
     ) -> None:
         opened(make_spec())
-        with reading(tmp_path, None) as database:
+        with writing(tmp_path, None) as database:
             study = optuna.load_study(study_name="probe", storage=database)
             document = study.user_attrs["advseg.spec"]
             document["trainer"]["colour"] = "red"

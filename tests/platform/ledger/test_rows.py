@@ -3,7 +3,7 @@ import math
 import pytest
 from optuna.trial import TrialState
 
-from advseg.platform.ledger.rows import BASELINE_NUMBER, Row, best_row, verdict_of
+from advseg.platform.ledger.rows import BASELINE_NUMBER, Row, best_row, fruitless, verdict_of
 
 
 def row(number: int, state: TrialState = TrialState.COMPLETE, value: float | None = None) -> Row:
@@ -33,6 +33,21 @@ class TestBest:
 
     def test_is_none_of_none(self) -> None:
         assert best_row([]) is None
+
+
+class TestFruitless:
+    def test_names_the_commonest_reason_and_what_to_do(self) -> None:
+        reasons = ("diverged: loss/ce", "odd", "diverged: loss/ce")
+        rows = [
+            Row(number=n, params={}, state=TrialState.FAIL, reason=reason, curve={}) for n, reason in enumerate(reasons)
+        ]
+        assert fruitless("probe", [*rows, row(3, TrialState.PRUNED)]) == (
+            "sweep probe ended without a complete trial: 3 of 4 failed, 2 of them of this: diverged: loss/ce; "
+            "`advseg sweep retry probe` hands them out again"
+        )
+
+    def test_is_also_a_sweep_all_of_whose_trials_were_stopped_early(self) -> None:
+        assert "all were stopped early" in fruitless("probe", [row(0, TrialState.PRUNED)])
 
 
 class TestVerdict:

@@ -9,13 +9,17 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
+from advseg.models.manifest import checksum_of
+from advseg.platform.base.keys import METRIC
 from advseg.platform.ledger.ledger import Ledger
 from advseg.platform.ledger.rows import Row
 from advseg.platform.spec.spec import Spec
 from advseg.platform.sweep.attempts import Attempts
+from advseg.platform.tracking.spool import Spool
 from advseg.platform.workers.account import Account
 from advseg.platform.workers.heartbeat import FILE, Beat
 from advseg.platform.workers.retry import Failure, Kind
+from advseg.platform.workers.task import METRICS
 from advseg.trainers.checkpoint import save_checkpoint
 
 MakeSpec = Callable[..., Spec]
@@ -32,7 +36,11 @@ class Driver:
 
     def __init__(self, ledger: Ledger, spec: Spec, storage: Path) -> None:
         self.ledger = ledger
-        self.attempts = Attempts(ledger, spec, storage, lambda update: None)
+        self.now = 100.0
+        assert spec.sweep
+        self.attempts = Attempts(
+            ledger, spec, storage, spec.sweep.concurrency, lambda update: None, clock=lambda: self.now
+        )
         self._storage = storage
 
     def start(self) -> Row:
@@ -109,6 +117,99 @@ class TestNext:
         assert driver.attempts.next() is None
         driver.attempts.fail(0, LOST)
         assert driver.start().number == 0
+
+
+DISK = Failure(kind=Kind.ENVIRONMENT, text="on node-7: no space left")
+BUG = Failure(kind=Kind.ERROR, text="ValueError: odd")
+
+
+class TestEnvironment:
+    def test_leaves_a_trial_unfinished_and_uncounted_and_it_goes_again_after_a_pause(
+        self, drive: Callable[..., Driver]
+    ) -> None:
+        driver = drive("sweep.trials=1")
+        for attempt, pause in enumerate((3, 9, 27), start=1):
+            assert driver.start().account == Account(attempts=attempt)
+            driver.attempts.fail(0, DISK)
+            assert (driver.row().state, driver.row().reason) == (TrialState.RUNNING, "")
+            assert driver.attempts.next() is None
+            assert driver.attempts.pause_s == pause
+            driver.now += pause
+        assert driver.start().account == Account(attempts=4)
+        driver.attempts.report(0, STEPS, 50.0)
+        driver.attempts.complete(0)
+        assert driver.row().state is TrialState.COMPLETE
+
+    def test_that_stays_broken_stops_the_sweep_and_fails_no_trial(self, drive: Callable[..., Driver]) -> None:
+        driver = drive("sweep.retry.stop_after=3")
+        for _ in range(3):
+            driver.start()
+            driver.attempts.fail(0, DISK)
+            driver.now += 30
+        assert driver.attempts.next() is None
+        assert driver.attempts.ailment == (
+            "3 failures in a row with no report between them, at last on node-7: no space left: mend that, and "
+            "`advseg sweep resume probe` goes on"
+        )
+        assert [row.state for row in driver.ledger.rows()] == [TrialState.RUNNING]
+        assert drive("sweep.retry.stop_after=3").start().number == 0
+
+    def test_of_one_node_does_not_stop_what_runs_elsewhere(self, drive: Callable[..., Driver]) -> None:
+        driver = drive("sweep.retry.stop_after=2", "sweep.concurrency=2")
+        assert [driver.start().number for _ in range(2)] == [0, 1]
+        driver.attempts.fail(0, DISK)
+        driver.now += 30
+        assert driver.start().number == 0
+        driver.attempts.fail(0, DISK)
+        driver.now += 30
+        assert driver.attempts.next() is None
+        assert not driver.attempts.is_idle
+        driver.attempts.report(1, 4, 30.0)
+        assert driver.attempts.ailment is None
+        assert driver.start().number == 0
+
+    def test_opens_no_other_trials_while_those_that_it_ended_wait(self, drive: Callable[..., Driver]) -> None:
+        driver = drive("sweep.concurrency=2")
+        for number in range(2):
+            driver.start()
+            driver.attempts.fail(number, DISK)
+        assert driver.attempts.next() is None
+        assert len(driver.ledger.rows()) == 2
+
+    def test_lets_another_go_on_beside_the_one_that_waits(self, drive: Callable[..., Driver]) -> None:
+        driver = drive("sweep.concurrency=2")
+        driver.start()
+        driver.attempts.fail(0, DISK)
+        assert driver.start().number == 1
+
+    def test_is_told_from_errors_of_which_many_alike_stop_a_sweep_that_has_never_reported(
+        self, drive: Callable[..., Driver]
+    ) -> None:
+        driver = drive("sweep.retry.stop_after=2")
+        for number in range(2):
+            driver.start()
+            driver.attempts.fail(number, BUG)
+        assert driver.attempts.next() is None
+        assert driver.attempts.ailment and driver.attempts.ailment.endswith(
+            "ValueError: odd: mend that, and `advseg sweep retry probe` goes on"
+        )
+
+    def test_errors_do_not_stop_a_sweep_that_reported_under_a_driver_before(self, drive: Callable[..., Driver]) -> None:
+        before = drive()
+        before.start()
+        before.attempts.report(0, 4, 30.0)
+        driver = drive("sweep.retry.stop_after=2", "sweep.trials=4")
+        for number in range(3):
+            driver.start()
+            driver.attempts.fail(number, BUG)
+        assert driver.attempts.ailment is None
+
+
+def test_nothing_begins_once_it_is_stopped(drive: Callable[..., Driver]) -> None:
+    driver = drive()
+    driver.attempts.stop()
+    assert driver.attempts.next() is None
+    assert not driver.attempts.spent
 
 
 class TestEnd:
@@ -238,9 +339,13 @@ class TestLost:
     def test_is_an_attempt_whose_process_is_gone(self, drive: Callable[..., Driver]) -> None:
         driver = drive()
         driver.start()
-        assert driver.attempts.lost(0) == LOST
         driver.trains(attempt=1, step=3, seconds=1.0)
         assert driver.attempts.lost(0) == LOST
+
+    def test_is_not_one_that_never_began_which_says_nothing_of_the_trial(self, drive: Callable[..., Driver]) -> None:
+        driver = drive()
+        driver.start()
+        assert driver.attempts.lost(0) == Failure(kind=Kind.ENVIRONMENT, text="its worker process died before it began")
 
     def test_is_not_one_that_said_that_it_was_pre_empted(self, drive: Callable[..., Driver]) -> None:
         driver = drive()
@@ -260,6 +365,7 @@ class TestLost:
         driver.trains(attempt=1, step=3, seconds=1.0, failure=PREEMPTED)
         driver.attempts.fail(0, driver.attempts.lost(0))
         driver.start()
+        driver.trains(attempt=2, step=3, seconds=1.0)
         assert driver.attempts.lost(0) == LOST
 
 
@@ -269,6 +375,7 @@ class TestAccount:
         driver.start()
         driver.trains(attempt=1, step=5, seconds=10.0, saved=4, run_id="run")
         driver.attempts.fail(0, LOST)
+        first = checksum_of(driver.attempts.directory(0) / "checkpoints" / "step-00000004")
         expected = Account(
             attempts=1,
             lost=1,
@@ -277,6 +384,7 @@ class TestAccount:
             lost_steps=1,
             run_id="run",
             checkpoint="probe/0/checkpoints/step-00000004",
+            checksum=first,
         )
         assert driver.account() == expected
         driver.start()
@@ -286,6 +394,7 @@ class TestAccount:
         account = driver.account()
         assert (account.attempts, account.device_seconds, account.lost_steps) == (2, 13.5, 1)
         assert (account.run_id, account.checkpoint) == ("run", "probe/0/checkpoints/step-00000008")
+        assert first and account.checksum not in (None, first)
 
     def test_of_a_trial_that_was_lost_before_its_first_checkpoint_has_all_steps_lost(
         self, drive: Callable[..., Driver]
@@ -357,3 +466,50 @@ class TestAccount:
         path.write_text(path.read_text()[:20])
         driver.attempts.fail(0, LOST)
         assert driver.account() == Account(attempts=1, lost=1)
+
+
+class TestReportsThatNobodyHeard:
+    """A node died after it had saved, before its report arrived."""
+
+    def spool(self, driver: Driver, *reports: tuple[int, float]) -> None:
+        for step, miou in reports:
+            Spool(driver.attempts.directory(0) / METRICS).append(
+                {"step": step, "timestamp": 1, "metrics": {METRIC: miou}}
+            )
+
+    def test_are_held_if_the_checkpoint_of_their_step_is_used(self, drive: Callable[..., Driver]) -> None:
+        driver = drive("sweep.trials=1")
+        driver.start()
+        driver.attempts.report(0, 2, 20.0)
+        self.spool(driver, (2, 20.0), (4, 40.0), (6, 60.0))
+        driver.trains(attempt=1, step=6, seconds=1.0, saved=4)
+        driver.attempts.fail(0, LOST)
+        driver.start()
+        # That of step 6 is made again.
+        assert driver.row().curve == {2: 20.0, 4: 40.0}
+
+    def test_are_held_also_under_another_driver(self, drive: Callable[..., Driver]) -> None:
+        driver = drive()
+        driver.start()
+        self.spool(driver, (4, 40.0))
+        driver.trains(attempt=1, step=4, seconds=1.0, saved=4)
+        assert drive().start().curve == {4: 40.0}
+
+    def test_are_held_of_a_trial_that_is_complete(self, drive: Callable[..., Driver]) -> None:
+        driver = drive()
+        driver.start()
+        self.spool(driver, (4, 40.0), (STEPS, 80.0))
+        driver.trains(attempt=1, step=STEPS, seconds=1.0, saved=STEPS)
+        driver.attempts.complete(0)
+        assert (driver.row().state, driver.row().curve) == (TrialState.COMPLETE, {4: 40.0, STEPS: 80.0})
+
+    def test_may_be_what_a_trial_is_stopped_early_for(self, drive: Callable[..., Driver]) -> None:
+        driver = drive(HALVING, "sweep.trials=2")
+        for _ in range(2):
+            driver.start()
+        driver.attempts.report(1, 2, 50.0)
+        self.spool(driver, (2, 40.0))
+        driver.trains(attempt=1, step=2, seconds=1.0, saved=2)
+        driver.attempts.fail(0, LOST)
+        assert driver.attempts.next() is None
+        assert driver.row().state is TrialState.PRUNED

@@ -19,7 +19,10 @@ from advseg.platform.ledger.ledger import Ledger
 from advseg.platform.spec.spec import Spec
 from advseg.platform.sweep.attempts import Attempts
 from advseg.platform.sweep.search import LedgerScheduler, LedgerSearcher
+from advseg.platform.workers.heartbeat import Heart
+from advseg.platform.workers.lease import Attempt
 from advseg.platform.workers.retry import Failure, Kind
+from advseg.trainers.errors import FencedError
 
 MakeSpec = Callable[..., Spec]
 
@@ -37,7 +40,7 @@ class Tune:
 
     def __post_init__(self) -> None:
         self.searcher = LedgerSearcher(self.attempts)
-        self.scheduler = LedgerScheduler(self.attempts)
+        self.scheduler = LedgerScheduler(self.attempts, self.searcher)
         self.trials: dict[str, Trial] = {}
 
     def start(self, id: str) -> Any:
@@ -62,6 +65,12 @@ class Tune:
         """Tune ends the trial because it was told to end itself."""
         self.searcher.on_trial_complete(id, {})
 
+    def beat(self, number: int) -> None:
+        """The process of a trial's first attempt gives a sign of life."""
+        directory = self.attempts.directory(number)
+        directory.mkdir(parents=True)
+        Heart(directory, Attempt(), lambda: 4, lambda: None, "").stop()
+
     def die(self, id: str) -> None:
         """The process of the trial is gone."""
         self.searcher.on_trial_complete(id, error=True)
@@ -74,7 +83,7 @@ def tune(make_spec: MakeSpec, opened: Callable[..., Ledger], tmp_path: Path) -> 
     def start(*overrides: str) -> Tune:
         spec, told = make_spec(*overrides), []
         ledger = opened(spec)
-        return Tune(ledger, Attempts(ledger, spec, tmp_path, told.append), told)
+        return Tune(ledger, Attempts(ledger, spec, tmp_path, 2, told.append), told)
 
     return start
 
@@ -122,6 +131,7 @@ def test_a_trial_that_broke_is_proposed_again_as_its_next_attempt(tune: Callable
     first = driver.start("a")
     assert driver.start("b") is None
     driver.report("a", 4, 30.0)
+    driver.beat(0)
     driver.die("a")
     assert driver.start("b") == {**first, ATTEMPT: 2}
     driver.report("b", 4, 30.0)
@@ -173,6 +183,47 @@ def test_a_reported_failure_is_a_failure_with_its_reason(tune: Callable[..., Tun
     row = driver.ledger.row(0)
     assert (row.state, row.reason, row.curve) == (TrialState.FAIL, "diverged: loss/ce at step 5", {4: 30.0})
     assert (driver.told[-1].state, driver.told[-1].reason) == ("FAIL", "diverged: loss/ce at step 5")
+
+
+DISK = {KIND: "environment", FAILURE: "on node-7: no space left"}
+
+
+def test_a_process_that_told_what_broke_it_is_replaced_and_its_trial_is_tried_again(tune: Callable[..., Tune]) -> None:
+    driver = tune("sweep.trials=1")
+    driver.start("a")
+    # Tune keeps the process of a trial that it stops, for the next one, and ends one that raises.
+    assert driver.report("a", 0, math.nan, **DISK) == TrialScheduler.CONTINUE
+    assert driver.start("b") is None
+    driver.die("a")
+    row = driver.ledger.row(0)
+    assert (row.state, row.reason, row.account.lost) == (TrialState.RUNNING, "", 0)
+
+
+def test_an_error_is_the_trials_and_its_process_is_replaced_all_the_same(tune: Callable[..., Tune]) -> None:
+    driver = tune()
+    driver.start("a")
+    assert driver.report("a", 0, math.nan, **{KIND: "error", FAILURE: "odd"}) == TrialScheduler.CONTINUE
+    driver.die("a")
+    row = driver.ledger.row(0)
+    assert (row.state, row.reason) == (TrialState.FAIL, "odd")
+
+
+def test_while_all_that_there_is_waits_tune_ends_and_is_not_left_waiting_itself(tune: Callable[..., Tune]) -> None:
+    driver = tune("sweep.trials=1")
+    driver.start("a")
+    driver.report("a", 0, math.nan, **DISK)
+    driver.die("a")
+    assert driver.start("b") == Searcher.FINISHED
+    assert not driver.attempts.spent
+    assert 0 < driver.attempts.pause_s <= 3
+
+
+def test_a_worker_that_another_driver_fenced_out_is_the_end_of_this_one(tune: Callable[..., Tune]) -> None:
+    driver = tune()
+    driver.start("a")
+    with pytest.raises(FencedError, match="belongs to attempt 2 of epoch 9"):
+        driver.report("a", 0, math.nan, **{KIND: "fenced", FAILURE: "it belongs to attempt 2 of epoch 9 now"})
+    assert driver.ledger.row(0).state is TrialState.RUNNING
 
 
 def test_a_trial_that_was_condemned_fails_for_that_and_not_for_its_death(tune: Callable[..., Tune]) -> None:

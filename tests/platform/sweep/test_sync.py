@@ -1,8 +1,11 @@
 """What `advseg sync` makes of runs that killed processes have left."""
 
 import json
+import shutil
+import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ from advseg.platform.ledger.ledger import Ledger
 from advseg.platform.ledger.ownership import Owner
 from advseg.platform.ledger.reading import abandoned_sweeps, read_sweep
 from advseg.platform.ledger.rows import BASELINE_NUMBER, Row
+from advseg.platform.spec.ledger_address import ledger_file
 from advseg.platform.spec.spec import Spec
 from advseg.platform.sweep.sync import sync, sync_trainings
 from advseg.platform.tracking.clients import Clients
@@ -27,7 +31,7 @@ from advseg.platform.tracking.ending import Ending, State
 from advseg.platform.tracking.identity import single_identity, sweep_identity, trial_identity
 from advseg.platform.tracking.noted import note
 from advseg.platform.tracking.reporter import MlflowReporter
-from advseg.platform.tracking.runs import close_run, ensure_run, runs_by_key
+from advseg.platform.tracking.runs import ID_TAG, close_run, ensure_run, runs_by_key
 from advseg.platform.tracking.spool import Spool, has_unsent
 from advseg.platform.workers.account import Account
 from advseg.platform.workers.heartbeat import FILE, Beat
@@ -191,6 +195,33 @@ class TestSweep:
             sync(Clients(None), tmp_path, None, [], print)
 
     @pytest.mark.usefixtures("left")
+    def test_whose_name_another_ledger_has_in_mlflow_is_left_alone(self, client: MlflowClient, tmp_path: Path) -> None:
+        run_id = runs_by_key(client, "probe")["probe"].info.run_id
+        client.set_tag(run_id, ID_TAG, "another")
+        with pytest.raises(
+            UserError, match=r"^sweep probe: the experiment probe in MLflow at .* holds probe of another"
+        ):
+            sync(Clients(client), tmp_path, None, [], print)
+        assert states(client) == {"probe": "RUNNING", "probe/0": "RUNNING", "probe/1": "RUNNING"}
+        assert miou(client, "probe/0") == []
+
+    @pytest.mark.usefixtures("left")
+    def test_whose_ledger_was_moved_has_its_runs_still(self, client: MlflowClient, tmp_path: Path) -> None:
+        sync(Clients(client), tmp_path, None, [], print)
+        before = runs_by_key(client, "probe")
+        moved = tmp_path / "moved"
+        shutil.copytree(tmp_path / "probe", moved / "probe")
+        with (
+            closing(sqlite3.connect(ledger_file(tmp_path))) as old,
+            closing(sqlite3.connect(ledger_file(moved))) as new,
+        ):
+            old.backup(new)
+        said: list[str] = []
+        sync(Clients(client), moved, None, [], said.append)
+        assert said == ["sweep probe: its runs are as its ledger has them"]
+        assert runs_by_key(client, "probe").keys() == before.keys()
+
+    @pytest.mark.usefixtures("left")
     def test_that_is_unknown_is_told_with_those_that_are_not(self, client: MlflowClient, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="there is no sweep prob; known sweeps: probe"):
             sync(Clients(client), tmp_path, None, ["prob"], print)
@@ -268,10 +299,31 @@ class TestTraining:
     ) -> None:
         said: list[str] = []
         sync_trainings(Clients(client), tmp_path, said.append, patience_s=0.3)
-        assert said == ["training probe/0: what it left is in its run"]
-        assert states(client) == {"probe/0": "KILLED"}
-        assert miou(client, "probe/0") == [50.0]
+        assert said == ["training probe/single: what it left is in its run"]
+        assert states(client) == {"probe/single": "KILLED"}
+        assert miou(client, "probe/single") == [50.0]
         assert not has_unsent(training.spool)
+
+    @pytest.mark.usefixtures("left")
+    def test_of_a_sweeps_name_is_ended_beside_it(self, training: Task, client: MlflowClient, tmp_path: Path) -> None:
+        sync_trainings(Clients(client), tmp_path, print, patience_s=0.3)
+        assert states(client) == {
+            "probe": "RUNNING",
+            "probe/0": "RUNNING",
+            "probe/1": "RUNNING",
+            "probe/single": "KILLED",
+        }
+
+    def test_that_is_anothers_in_mlflow_is_left_alone(
+        self, training: Task, client: MlflowClient, tmp_path: Path
+    ) -> None:
+        run_id = ensure_run(client, replace(training.identity, id="another"))
+        note(training.directory, client.tracking_uri, replace(training.identity, id="ours"), run_id)
+        problems = sync_trainings(Clients(client), tmp_path, print, patience_s=0.3)
+        assert [problem.split(" in MLflow")[0] for problem in problems] == [
+            "training probe/single: the experiment probe"
+        ]
+        assert states(client) == {"probe/single": "RUNNING"}
 
     def test_whose_heart_beats_is_left_alone(self, training: Task, client: MlflowClient, tmp_path: Path) -> None:
         ended = threading.Event()
@@ -290,8 +342,8 @@ class TestTraining:
         finally:
             ended.set()
             thread.join()
-        assert said == ["left alone: training probe/0 is at work"]
-        assert states(client) == {"probe/0": "RUNNING"}
+        assert said == ["left alone: training probe/single is at work"]
+        assert states(client) == {"probe/single": "RUNNING"}
 
     @pytest.mark.usefixtures("training")
     def test_that_has_ended_and_left_nothing_is_not_waited_for(self, client: MlflowClient, tmp_path: Path) -> None:
@@ -305,13 +357,13 @@ class TestTraining:
         self, client: MlflowClient, elsewhere: MlflowClient, tmp_path: Path
     ) -> None:
         sync_trainings(Clients(elsewhere), tmp_path, print, patience_s=0.3)
-        assert states(client) == {"probe/0": "KILLED"}
+        assert states(client) == {"probe/single": "KILLED"}
         assert elsewhere.get_experiment_by_name("probe") is None
 
     def test_that_failed_keeps_state_reason_and_time_and_gets_what_it_left(
         self, training: Task, client: MlflowClient, tmp_path: Path
     ) -> None:
-        run_id = runs_by_key(client, "probe")["probe/0"].info.run_id
+        run_id = runs_by_key(client, "probe")["probe/single"].info.run_id
         close_run(client, run_id, Ending(State.FAIL, "diverged: loss/ce at step 9"))
         before = client.get_run(run_id).info.end_time
         sync_trainings(Clients(client), tmp_path, print, patience_s=0.3)
@@ -323,10 +375,10 @@ class TestTraining:
     def test_whose_mlflow_was_away_all_the_time_gets_a_run(
         self, training: Task, client: MlflowClient, tmp_path: Path
     ) -> None:
-        client.delete_run(runs_by_key(client, "probe")["probe/0"].info.run_id)
+        client.delete_run(runs_by_key(client, "probe")["probe/single"].info.run_id)
         sync_trainings(Clients(client), tmp_path, print, patience_s=0.3)
-        assert states(client) == {"probe/0": "KILLED"}
-        assert miou(client, "probe/0") == [50.0]
+        assert states(client) == {"probe/single": "KILLED"}
+        assert miou(client, "probe/single") == [50.0]
 
     def test_of_a_sweep_in_another_ledger_is_left_alone(
         self, client: MlflowClient, tmp_path: Path, spec: Spec, monkeypatch: pytest.MonkeyPatch
@@ -350,7 +402,7 @@ class TestTraining:
     ) -> None:
         others = {}
         for name in ("deleted", "other", "zero"):
-            identity = replace(training.identity, experiment=name, key=f"{name}/0")
+            identity = replace(training.identity, experiment=name, key=f"{name}/single")
             others[name] = replace(training, identity=identity)
             note(others[name].directory, client.tracking_uri, identity, ensure_run(client, identity))
             Spool(others[name].spool).append({"step": 8, "timestamp": 1000, "metrics": {"val/miou": 50.0}})
@@ -359,6 +411,6 @@ class TestTraining:
         said: list[str] = []
         problems = sync_trainings(Clients(client), tmp_path, said.append, patience_s=0.3)
         assert [problem.split(" in MLflow")[0] for problem in problems] == [
-            "training deleted/0: the experiment deleted"
+            "training deleted/single: the experiment deleted"
         ]
-        assert said == [f"training {name}/0: what it left is in its run" for name in ("other", "probe", "zero")]
+        assert said == [f"training {name}/single: what it left is in its run" for name in ("other", "probe", "zero")]

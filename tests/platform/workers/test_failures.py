@@ -1,5 +1,12 @@
 """What an exception means for the training that it ended."""
 
+import errno
+import pickle
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -12,10 +19,14 @@ from ray.train.v2._internal.exceptions import (
     WorkerHealthCheckFailedError,
     WorkerHealthCheckTimeoutError,
 )
+from safetensors import SafetensorError
 
-from advseg.platform.workers.failures import failure_of
+from advseg.platform.workers.failures import failure_of, naming_the_machine
 from advseg.platform.workers.retry import Failure, Kind
+from advseg.trainers.data.dataset import DatasetError
+from advseg.trainers.data.images import ImageError
 from advseg.trainers.errors import (
+    BrokenEnvironmentError,
     CheckpointError,
     CollapseError,
     FencedError,
@@ -42,8 +53,7 @@ DIED = WorkerHealthCheckFailedError("A worker health check failed.", ActorDiedEr
         (NonFiniteLossError("loss/ce at step 5"), Kind.DIVERGED, "loss/ce at step 5"),
         (CollapseError("step 9"), Kind.DIVERGED, "step 9"),
         (UserError("raise it"), Kind.ERROR, "raise it"),
-        (CheckpointError("no checkpoint is whole"), Kind.ERROR, "no checkpoint is whole"),
-        (FencedError("not yours"), Kind.ERROR, "FencedError: not yours"),
+        (FencedError("not yours"), Kind.FENCED, "not yours"),
         (ValueError("odd"), Kind.ERROR, "ValueError: odd"),
         (AssertionError(), Kind.ERROR, "AssertionError"),
         (RuntimeError("in\nseveral\n  lines"), Kind.ERROR, "RuntimeError: in several lines"),
@@ -68,6 +78,79 @@ def test_an_exception_is_of_a_kind_and_said_in_a_line(error: BaseException, kind
 
 
 @pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/runs/x"), "OSError: [Errno 28] No space left on device"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "/mnt"), "FileNotFoundError: [Errno 2] No such file: '/mnt'"),
+        (PermissionError(errno.EACCES, "Permission denied"), "PermissionError: [Errno 13] Permission denied"),
+        (ConnectionRefusedError("S3"), "ConnectionRefusedError: S3"),
+        (SafetensorError("Error while serializing: I/O error: File too large (os error 27)"), "SafetensorError: "),
+        (CheckpointError("no checkpoint is whole"), "no checkpoint is whole"),
+        (DatasetError("2 problems in dataset /d:\n  a\n  b"), "2 problems in dataset /d: a b"),
+        (ImageError("a.png cannot be read"), "a.png cannot be read"),
+        (RuntimeError("No CUDA GPUs are available"), "RuntimeError: No CUDA GPUs"),
+        (torch.AcceleratorError("CUDA error: an illegal memory access was encountered"), "AcceleratorError: CUDA"),
+        (AssertionError("Torch not compiled with CUDA enabled"), "AssertionError: Torch"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
+)
+class TestEnvironment:
+    def test_is_to_blame_for_what_names_a_disk_a_file_a_driver_or_a_server(self, error: Exception, text: str) -> None:
+        failure = failure_of(error)
+        assert failure.kind is Kind.ENVIRONMENT
+        assert failure.text.startswith(f"on {socket.gethostname()}: {text}")
+        assert "\n" not in failure.text
+
+    def test_is_named_by_its_machine_wherever_that_is_heard_of(
+        self, error: Exception, text: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patch, pytest.raises(BrokenEnvironmentError) as caught, naming_the_machine():
+            patch.setattr(socket, "gethostname", lambda: "node-7")
+            raise error
+        arrived = pickle.loads(pickle.dumps(caught.value))
+        assert of_workers(arrived) == Failure(kind=Kind.ENVIRONMENT, text=str(caught.value))
+        assert str(caught.value).startswith(f"on node-7: {text}")
+
+
+@pytest.mark.parametrize("error", [ValueError("odd"), UserError("raise it"), PreemptedError(), MemoryError()])
+def test_what_is_not_the_environments_keeps_its_own_name(error: Exception) -> None:
+    with pytest.raises(type(error)), naming_the_machine():
+        raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (torch.AcceleratorError("CUDA error: device-side assert triggered"), Kind.ERROR),
+        (torch.AcceleratorError("CUDA error: out of memory"), Kind.OUT_OF_MEMORY),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), Kind.OUT_OF_MEMORY),
+        (torch.distributed.DistNetworkError("The client socket has timed out"), Kind.LOST),
+    ],
+)
+def test_what_a_working_machine_says_is_told_from_what_a_broken_one_says(error: Exception, kind: Kind) -> None:
+    assert failure_of(error).kind is kind
+
+
+def test_what_a_full_disk_makes_of_a_checkpoint_is_the_disks(tmp_path: Path) -> None:
+    code = """
+import resource, signal, sys, torch
+from pathlib import Path
+from advseg.platform.workers.failures import failure_of
+from advseg.trainers.checkpoint import save_checkpoint
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    save_checkpoint(Path(sys.argv[1]), 1, {"tensor": torch.zeros(100_000)})
+except Exception as error:
+    print(failure_of(error).kind.name)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.split() == ["ENVIRONMENT"]
+
+
+@pytest.mark.parametrize(
     "allocate",
     [lambda: torch.empty(2**60, dtype=torch.uint8), lambda: np.empty(2**60, np.uint8), lambda: bytearray(2**60)],
     ids=["PyTorch", "NumPy", "Python"],
@@ -86,7 +169,9 @@ class TestWorkers:
     @pytest.mark.parametrize(
         ("telling", "others"),
         [
+            (FencedError("not yours"), [CUT_OFF, DIED, ValueError("odd")]),
             (PreemptedError("saved"), [CUT_OFF, DIED, ValueError("odd")]),
+            (BrokenEnvironmentError("on node-7: no disk"), [CUT_OFF, DIED, ValueError("odd")]),
             (torch.cuda.OutOfMemoryError("out"), [CUT_OFF, DIED, ValueError("odd")]),
             (NonFiniteLossError("loss/ce"), [CUT_OFF, DIED, ValueError("odd")]),
             # Ray notices it after the others have broken of it.

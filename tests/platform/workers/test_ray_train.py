@@ -1,5 +1,8 @@
 """A training that is followed on workers, which are scripted here: no cluster."""
 
+import errno
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,11 +20,18 @@ from advseg.platform.tracking.runs import REASON_TAG, STATE_TAG, ensure_run, fin
 from advseg.platform.tracking.spool import Spool
 from advseg.platform.workers import ray_train as workers
 from advseg.platform.workers.account import Account
-from advseg.platform.workers.heartbeat import Heart
+from advseg.platform.workers.heartbeat import Beat, Heart
 from advseg.platform.workers.lease import Attempt, Lease
 from advseg.platform.workers.ray_train import follow_on_workers
 from advseg.platform.workers.task import ACCUMULATION_TAG, Task
-from advseg.trainers.errors import DivergedError, FencedError, NonFiniteLossError, PreemptedError, UserError
+from advseg.trainers.errors import (
+    BrokenEnvironmentError,
+    DivergedError,
+    FencedError,
+    NonFiniteLossError,
+    PreemptedError,
+    UserError,
+)
 
 LOST, MEMORY = ActorDiedError(), torch.cuda.OutOfMemoryError("CUDA out of memory")
 
@@ -194,6 +204,114 @@ def test_a_diverged_training_is_not_tried_again(follow: Callable[..., Script], c
     assert state_of(client) == ("FAILED", "FAIL", "diverged: loss/ce at step 5")
 
 
+class TestEnvironment:
+    """A full disk, which says nothing of the training."""
+
+    FULL = OSError(errno.ENOSPC, "No space left on device", "/runs")
+
+    @pytest.fixture(autouse=True)
+    def pauses(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+        """How long it waited between two tries."""
+        pauses: list[float] = []
+        monkeypatch.setattr(workers.time, "sleep", pauses.append)
+        return pauses
+
+    def test_is_waited_for_and_costs_no_attempt_that_counts(
+        self, follow: Callable[..., Script], costs: list[Account], pauses: list[float]
+    ) -> None:
+        follow(self.FULL, self.FULL, reports(8))
+        assert pauses == [3, 9]
+        assert costs[-1].lost == 0
+
+    def test_that_stays_broken_stops_the_training_and_leaves_it_unfinished(
+        self, follow: Callable[..., Script], client: MlflowClient
+    ) -> None:
+        with pytest.raises(BrokenEnvironmentError) as caught:
+            follow(*[self.FULL] * 5)
+        words = str(caught.value)
+        assert words.startswith("probe/baseline stops: 5 failures in a row with no report between them, at last on ")
+        assert words.endswith("'/runs': mend that, and `advseg sweep resume probe` goes on")
+        assert state_of(client) == ("KILLED", "STOPPED", words)
+
+    def test_counts_anew_after_a_report(self, follow: Callable[..., Script]) -> None:
+        def reporting(step: int) -> Callable[[Task], None]:
+            def run(task: Task) -> None:
+                reports(step)(task)
+                raise WorkerGroupError("", {0: self.FULL})
+
+            return run
+
+        assert len(follow(*[self.FULL] * 4, reporting(4), *[self.FULL] * 3, reports(8)).attempts) == 9
+
+
+def test_workers_that_another_driver_fenced_out_are_the_end_of_this_one(follow: Callable[..., Script]) -> None:
+    with pytest.raises(FencedError, match="attempt 7 of epoch 9"):
+        follow(FencedError("it belongs to attempt 7 of epoch 9 now"))
+
+
+class TestHanging:
+    """Workers of which nothing comes; Ray Train is scripted to end once they are killed, or interrupted."""
+
+    @pytest.fixture(autouse=True)
+    def killed(self, monkeypatch: pytest.MonkeyPatch) -> list[Beat]:
+        killed: list[Beat] = []
+        monkeypatch.setattr(workers, "_POLL_S", 0.01)
+        monkeypatch.setattr(workers, "_KILL_S", 0.05)
+        monkeypatch.setattr(workers, "kill_beating", killed.append)
+        return killed
+
+    @pytest.fixture
+    def begin(self, task: Task, told: list[Stage], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Script]:
+        def run(*ends: Callable[[Task], None], **limits: float) -> Script:
+            script = Script(*ends)
+            monkeypatch.setattr(workers, "run_on_workers", script)
+            follow_on_workers(task, Resources(), Retry.model_validate(limits), Account())
+            return script
+
+        return run
+
+    def test_are_killed_and_replaced(self, begin: Callable[..., Script], killed: list[Beat], told: list[Stage]) -> None:
+        def hang(task: Task) -> None:
+            Heart(task.directory, task.attempt, lambda: 4, lambda: None, "").stop()
+            deadline = time.monotonic() + 30
+            while not killed:
+                assert time.monotonic() < deadline
+                threading.Event().wait(0.005)
+            raise WorkerGroupError("", {0: LOST})
+
+        assert len(begin(hang, reports(8), hang_timeout=0.2).attempts) == 2
+        assert [beat.attempt for beat in killed] == [1]
+        (stage,) = [event for event in told if isinstance(event, Stage)]
+        assert stage.text == "probe/baseline is tried again: hung: no progress in 0.2 s after step 4"
+
+    def test_are_given_up_if_ray_does_not_notice_that_they_were_killed(self, begin: Callable[..., Script]) -> None:
+        def hang(task: Task) -> None:
+            Heart(task.directory, task.attempt, lambda: 4, lambda: None, "").stop()
+            threading.Event().wait(30)
+
+        assert len(begin(hang, reports(8), hang_timeout=0.2).attempts) == 2
+
+    def test_are_the_environments_failure_if_they_never_begin(self, begin: Callable[..., Script]) -> None:
+        def wait(task: Task) -> None:
+            threading.Event().wait(30)
+
+        with pytest.raises(BrokenEnvironmentError, match=r"it did not begin within 0\.2 s"):
+            begin(wait, start_timeout=0.2, stop_after=1)
+
+    def test_are_ended_if_their_ledger_is_anothers(self, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+        def tell(update: TrialUpdate, account: Account) -> None:
+            if update.miou is not None:
+                raise FencedError("another process has taken this sweep over")
+
+        def report_and_go_on(task: Task) -> None:
+            reports(4)(task)
+            threading.Event().wait(30)
+
+        monkeypatch.setattr(workers, "run_on_workers", Script(report_and_go_on))
+        with pytest.raises(FencedError, match="taken this sweep over"):
+            follow_on_workers(task, Resources(), Retry(), Account(), tell)
+
+
 def test_an_interrupt_stops_the_run(follow: Callable[..., Script], client: MlflowClient) -> None:
     def interrupt(task: Task) -> None:
         reports(4)(task)
@@ -204,7 +322,9 @@ def test_an_interrupt_stops_the_run(follow: Callable[..., Script], client: Mlflo
     assert state_of(client) == ("KILLED", "STOPPED", "stopped from outside")
 
 
-@pytest.mark.parametrize("error", [FencedError("it is another's"), LOST, KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize(
+    "error", [FencedError("it belongs to attempt 2 of epoch 4 now"), LOST, KeyboardInterrupt()], ids=repr
+)
 def test_the_run_of_a_training_that_another_driver_took_over_is_left_to_it(
     follow: Callable[..., Script], client: MlflowClient, task: Task, error: BaseException
 ) -> None:

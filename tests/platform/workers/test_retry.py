@@ -19,6 +19,8 @@ RETRY = Retry(max_attempts=3)
         (Kind.HUNG, Account(lost=2), True, "worker lost too often: 3 times, at last because"),
         # However often: the machine took it away, and it had saved.
         (Kind.PREEMPTED, Account(attempts=99, lost=2), False, Again(account=Account(attempts=99, lost=2))),
+        # However often, too: whether the sweep goes on is another question.
+        (Kind.ENVIRONMENT, Account(attempts=99, lost=2), False, Again(account=Account(attempts=99, lost=2))),
         (Kind.OUT_OF_MEMORY, Account(lost=2), True, Again(account=Account(lost=2, halvings=1))),
         (Kind.OUT_OF_MEMORY, Account(halvings=1), True, "out of memory: because"),
         (Kind.OUT_OF_MEMORY, Account(), False, "out of memory: because"),
@@ -76,7 +78,8 @@ def test_a_part_of_a_batch_is_halved_if_each_worker_still_has_an_image_of_it(
     [
         (Failure(kind=Kind.PREEMPTED), "pre-empted"),
         (Failure(kind=Kind.DIVERGED, text="loss/ce at step 5"), "diverged: loss/ce at step 5"),
-        (Failure(kind=Kind.ERROR, text="no such file"), "no such file"),
+        (Failure(kind=Kind.ERROR, text="no such key"), "no such key"),
+        (Failure(kind=Kind.ENVIRONMENT, text="on node-7: no such file"), "on node-7: no such file"),
     ],
 )
 def test_a_failure_is_told_by_its_kind_and_its_words(failure: Failure, text: str) -> None:
@@ -88,3 +91,8 @@ def test_a_job_whose_training_is_given_up_ends_as_the_kind_demands(kind: Kind, e
     raised = error_of(Failure(kind=kind), "because")
     assert isinstance(raised, error)
     assert str(raised) == "because"
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_process_serves_another_trial_only_after_one_that_went_wrong_by_its_numbers(kind: Kind) -> None:
+    assert kind.spares_the_process is (kind in {Kind.DIVERGED, Kind.BAD_VALUE})

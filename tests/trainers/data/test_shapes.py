@@ -1,3 +1,4 @@
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +92,7 @@ def test_a_failure_half_way_leaves_no_file_behind(tmp_path, monkeypatch, root):
 
     with monkeypatch.context() as patch:
         patch.setattr(shapes, "write_mask", failing)
-        with pytest.raises(OSError, match="disk full"):
+        with pytest.raises(UserError, match=r"shapes cannot be written \(disk full\): make room"):
             write_shapes(tmp_path / root, FEW)
 
     assert files_of(tmp_path) == {}
@@ -100,7 +101,7 @@ def test_a_failure_half_way_leaves_no_file_behind(tmp_path, monkeypatch, root):
 
 
 def test_what_a_killed_writer_left_does_not_matter(tmp_path):
-    leftover = tmp_path / ".shapes.partial" / "JPEGImages"
+    leftover = tmp_path / f".shapes.{socket.gethostname()}-1.partial" / "new" / "JPEGImages"
     leftover.mkdir(parents=True)
     (leftover / "stray.jpg").write_text("half")
 
