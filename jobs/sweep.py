@@ -73,6 +73,7 @@ def sweep(job: Job) -> None:
             tracking_uri=job.tracking_uri,
             epoch=ledger.ownership.epoch,
             sweep_id=ledger.sweep_id,
+            dataset=dataset.digest,
         )
 
         def end(ending: Ending) -> None:

@@ -2,8 +2,10 @@
 
 import json
 import shutil
+import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -209,7 +211,11 @@ class TestSweep:
         before = runs_by_key(client, "probe")
         moved = tmp_path / "moved"
         shutil.copytree(tmp_path / "probe", moved / "probe")
-        shutil.copy(ledger_file(tmp_path), ledger_file(moved))
+        with (
+            closing(sqlite3.connect(ledger_file(tmp_path))) as old,
+            closing(sqlite3.connect(ledger_file(moved))) as new,
+        ):
+            old.backup(new)
         said: list[str] = []
         sync(Clients(client), moved, None, [], said.append)
         assert said == ["sweep probe: its runs are as its ledger has them"]
