@@ -29,9 +29,11 @@ from ..platform.sweep.settler import Settler, settle_trials
 from ..platform.sweep.sync import sync_sweeps
 from ..platform.sweep.tasks import SweepTasks
 from ..platform.sweep.trials import run_trials
+from ..platform.tracking.clients import Clients
 from ..platform.tracking.ending import Ending, ended_by
 from ..platform.tracking.identity import sweep_identity
-from ..platform.tracking.patience import patiently
+from ..platform.tracking.noted import note
+from ..platform.tracking.patience import close, patiently, unless_refused
 from ..platform.tracking.runs import close_run, ensure_run, refuse_another, run_url
 from ..trainers.data.dataset import Dataset
 from ..trainers.data.opening import open_dataset
@@ -61,7 +63,9 @@ def sweep(job: Job) -> None:
     origin = Origin(dataset=dataset.digest, code=code_digest(TRAINING))
     ledger = open_ledger(job.storage, spec, origin, above=newest_epoch(job.storage, spec.name))
     with closing(ledger):
-        run_id = patiently(lambda: ensure_run(job.client, sweep_identity(document, ledger.sweep_id)))
+        identity = sweep_identity(document, ledger.sweep_id)
+        run_id = patiently(lambda: ensure_run(job.client, identity))
+        note(directory_of(job.storage, spec.name), job.tracking_uri, identity, run_id)
         job.describe(run_id)
         tasks = SweepTasks(
             document=document,
@@ -69,12 +73,12 @@ def sweep(job: Job) -> None:
             tracking_uri=job.tracking_uri,
             epoch=ledger.ownership.epoch,
             sweep_id=ledger.sweep_id,
+            dataset=dataset.digest,
         )
 
         def end(ending: Ending) -> None:
-            patiently(lambda: settle_trials(job.client, ledger, tasks))
+            close(lambda: settle_all(job, ledger, tasks, run_id, ending), ending, f"sweep {spec.name}")
             keep_report(job, ledger, run_id)
-            patiently(lambda: close_run(job.client, run_id, ending))
 
         with ended_by(end):
             emit(Stage(text=f"supervised baseline on {baseline_resources.workers} Ray Train workers"))
@@ -82,7 +86,7 @@ def sweep(job: Job) -> None:
             ledger.ownership.check()
             checksum = ledger.baseline().account.checksum
             kept = (spec.supervised(), dataset, job.storage, key_of(spec.name, BASELINE), checksum)
-            patiently(lambda: keep_model(job.client, *kept))
+            unless_refused(lambda: keep_model(job.client, *kept), "the model of the baseline")
             search(job, ledger, tasks, concurrency)
             verdict = verdict_of(ledger.rows(), ledger.baseline())
             emit(
@@ -98,6 +102,13 @@ def sweep(job: Job) -> None:
             if verdict.best is None:
                 raise FruitlessError(fruitless(spec.name, ledger.rows()))
     reap_others(job)
+
+
+def settle_all(job: Job, ledger: Ledger, tasks: SweepTasks, run_id: str, ending: Ending) -> None:
+    """Have all runs of a sweep say how they ended; a run of which that cannot be done is told in a warning."""
+    for problem in settle_trials(job.client, ledger, tasks):
+        log.warning("a run of sweep %s is not as it ended: %s", job.spec.name, problem)
+    close_run(job.client, run_id, ending)
 
 
 def search(job: Job, ledger: Ledger, tasks: SweepTasks, concurrency: int) -> None:
@@ -148,7 +159,8 @@ def reap_others(job: Job) -> None:
     """End the runs of other sweeps of this ledger whose drivers on this machine were killed."""
     try:
         abandoned = abandoned_sweeps(job.storage, job.spec.ledger)
-        sync_sweeps(job.client, job.storage, abandoned, job.spec.ledger, log.info)
+        for problem in sync_sweeps(Clients(job.client), job.storage, abandoned, job.spec.ledger, log.info):
+            log.warning("a run without a driver stays as it is: %s", problem)
     except Exception as error:
         log.warning("the runs of sweeps without drivers stay open: %s", " ".join(str(error).split()))
 

@@ -1,11 +1,11 @@
 """What a model says of itself, read from JSON that nobody vouches for."""
 
-import reprlib
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from .architectures import ARCHITECTURES, LEAST_SIDE, Normalisation, SegmenterSettings
 from .discriminator import DiscriminatorSettings
+from .files import shown
 
 MAX_CLASSES = 2**16
 """As many ids as a mask of 16 bits tells apart."""
@@ -45,7 +45,7 @@ def card_of(document: Any) -> Card:
     given = _the(dict, document, "the card")
     classes = tuple(_text(name, f"classes[{id}]") for id, name in enumerate(_entry(list, given, "classes")))
     if not 1 <= len(classes) <= MAX_CLASSES or len(set(classes)) < len(classes):
-        raise ValueError(f"classes must be 1 to {MAX_CLASSES:,} different names, but are {reprlib.repr(classes)}")
+        raise ValueError(f"classes must be 1 to {MAX_CLASSES:,} different names, but are {shown(classes)}")
     palette = tuple(_colour(colour, f"palette[{id}]") for id, colour in enumerate(_entry(list, given, "palette")))
     if len(palette) != len(classes):
         raise ValueError(f"palette must have a colour for each of {len(classes)} classes, but has {len(palette)}")
@@ -59,7 +59,7 @@ def card_of(document: Any) -> Card:
         normalisation=_normalisation(_entry(dict, given, "normalisation")),
         resize=_resize(given.get("resize")),
         metrics={
-            _text(name, "metrics"): _number(value, f"metrics[{reprlib.repr(name)}]")
+            _text(name, "metrics"): _number(value, f"metrics[{shown(name)}]")
             for name, value in _entry(dict, given, "metrics").items()
         },
         lineage=_lineage(_entry(dict, given, "lineage")),
@@ -69,9 +69,7 @@ def card_of(document: Any) -> Card:
 def _segmenter(given: dict[str, Any]) -> SegmenterSettings:
     architecture = _text(_present(given, "architecture"), "segmenter.architecture")
     if architecture not in ARCHITECTURES:
-        raise ValueError(
-            f"unknown architecture {reprlib.repr(architecture)}; this version knows {', '.join(ARCHITECTURES)}"
-        )
+        raise ValueError(f"unknown architecture {shown(architecture)}; this version knows {', '.join(ARCHITECTURES)}")
     kind = ARCHITECTURES[architecture]
     return kind(**_settings(kind, given, "segmenter"))
 
@@ -91,7 +89,7 @@ def _settings(kind: type, given: dict[str, Any], place: str) -> dict[str, Any]:
     defaults = {field.name: field.default for field in fields(kind)}
     for name, value in given.items():
         if name not in defaults:
-            raise ValueError(f"{place} has no setting {reprlib.repr(name)}; this version knows {', '.join(defaults)}")
+            raise ValueError(f"{place} has no setting {shown(name)}; this version knows {', '.join(defaults)}")
         where = f"{place}.{name}"
         match defaults[name]:
             case int():
@@ -99,7 +97,7 @@ def _settings(kind: type, given: dict[str, Any], place: str) -> dict[str, Any]:
             case tuple():
                 _the(list, value, where)
             case default if not (default is None and value is None) and len(_text(value, where)) > _MAX_WORD:
-                raise ValueError(f"{where} must be at most {_MAX_WORD} characters, but is {reprlib.repr(value)}")
+                raise ValueError(f"{where} must be at most {_MAX_WORD} characters, but is {shown(value)}")
     return dict(given)
 
 
@@ -120,7 +118,7 @@ def _resize(given: Any) -> tuple[int, int] | None:
     if given is None:
         return None
     if len(sides := _the(list, given, "resize")) != 2:
-        raise ValueError(f"resize must be a height and a width, but is {reprlib.repr(given)}")
+        raise ValueError(f"resize must be a height and a width, but is {shown(given)}")
     height, width = (_whole(side, "resize", LEAST_SIDE, MAX_PIXELS) for side in sides)
     if height * width > MAX_PIXELS:
         raise ValueError(f"resize must be of at most {MAX_PIXELS:,} pixels, but is {height} x {width}")
@@ -146,7 +144,7 @@ def _colour(given: Any, place: str) -> tuple[int, int, int]:
 
 def _three(given: Any, place: str) -> tuple[Any, Any, Any]:
     if len(values := _the(list, given, place)) != 3:
-        raise ValueError(f"{place} must be three numbers, but is {reprlib.repr(given)}")
+        raise ValueError(f"{place} must be three numbers, but is {shown(given)}")
     return values[0], values[1], values[2]
 
 
@@ -163,7 +161,7 @@ def _entry(kind: type[T], given: dict[str, Any], key: str) -> T:
 def _the(kind: type[T], value: Any, place: str) -> T:
     if not isinstance(value, kind):
         words = {dict: "an object", list: "a list", str: "text"}
-        raise ValueError(f"{place} must be {words[kind]}, but is {reprlib.repr(value)}")
+        raise ValueError(f"{place} must be {words[kind]}, but is {shown(value)}")
     return value
 
 
@@ -171,13 +169,13 @@ def _text(value: Any, place: str) -> str:
     """A text that can be printed where UTF-8 is."""
     text = _the(str, value, place)
     if any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError(f"{place} must be text, but is {reprlib.repr(text)}")
+        raise ValueError(f"{place} must be text, but is {shown(text)}")
     return text
 
 
 def _whole(value: Any, place: str, low: int, high: int) -> int:
     if type(value) is not int or not low <= value <= high:
-        raise ValueError(f"{place} must be a whole number in [{low}, {high}], but is {reprlib.repr(value)}")
+        raise ValueError(f"{place} must be a whole number in [{low}, {high}], but is {shown(value)}")
     return value
 
 
@@ -188,4 +186,4 @@ def _number(value: Any, place: str) -> float:
             return float(value)
     except OverflowError:
         pass
-    raise ValueError(f"{place} must be a number, but is {reprlib.repr(value)}")
+    raise ValueError(f"{place} must be a number, but is {shown(value)}")

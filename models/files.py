@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import reprlib
 import stat
 from io import BufferedReader
 from pathlib import Path
@@ -14,6 +15,7 @@ MAX_DEPTH = 64
 """Levels of lists and objects in each other, beyond which a JSON document is refused."""
 _SHOWN = 300
 """Characters of an error."""
+_SHOWN_VALUE = 80
 
 
 def open_regular(path: Path) -> BufferedReader:
@@ -32,6 +34,12 @@ def one_line(error: Exception) -> str:
     """What an error says, in one line that can be printed: of a file's own words there may be anything in it."""
     line = " ".join(str(error).split())
     return "".join(character if character.isprintable() else "?" for character in line[:_SHOWN])
+
+
+def shown(value: object) -> str:
+    """A value for a message, however large it is."""
+    text = reprlib.repr(value)
+    return text if len(text) <= _SHOWN_VALUE else f"{text[:_SHOWN_VALUE]}..."
 
 
 def is_plain(name: str) -> bool:

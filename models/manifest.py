@@ -5,14 +5,13 @@ import errno
 import hashlib
 import json
 import os
-import reprlib
 import shutil
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from .files import is_inside, is_plain, open_regular, read_document
+from .files import is_inside, is_plain, open_regular, read_document, shown
 from .partial import partial_of
 
 MANIFEST = "MANIFEST.json"
@@ -113,15 +112,13 @@ def read_manifest(path: Path) -> dict[str, str]:
     if not whole:
         raise BrokenDirectoryError(f"{path / MANIFEST} differs from its own checksum")
     if version != FORMAT_VERSION:
-        raise FormatVersionError(
-            f"{path} has format version {reprlib.repr(version)}, but this program reads {FORMAT_VERSION}"
-        )
+        raise FormatVersionError(f"{path} has format version {shown(version)}, but this program reads {FORMAT_VERSION}")
     if not isinstance(files, dict):
-        raise BrokenDirectoryError(f"{path / MANIFEST} names no files, but {reprlib.repr(files)}")
+        raise BrokenDirectoryError(f"{path / MANIFEST} names no files, but {shown(files)}")
     for name in files:
         if not is_plain(name):
             raise BrokenDirectoryError(
-                f"{path / MANIFEST} names the file {reprlib.repr(name)}, which is no plain name inside the folder"
+                f"{path / MANIFEST} names the file {shown(name)}, which is no plain name inside the folder"
             )
     return files
 

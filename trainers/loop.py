@@ -29,6 +29,7 @@ from .methods.table import build_method
 from .outcome import Outcome, drop_outcome, read_outcome, write_outcome
 from .pictures.report import draw_report
 from .profiling import DRAW, MOVE, STEP, phase, tracing
+from .progress import tick
 from .recipe import Recipe
 from .reporter import Report, Reporter
 from .resuming import common_checkpoint
@@ -134,8 +135,10 @@ class Training:
             self._guard.check()
             drop_partials(self.directory / CHECKPOINTS)
         self.resume()
+        tick()
         if self._step == 0:
             self._take_start_weights()
+            tick()
         if self._step == settings.steps:
             yield self._report({})
         else:
@@ -150,6 +153,7 @@ class Training:
                 with phase(STEP):
                     self.method.step(self._step, batch)
                 self._step += 1
+                tick()
                 tracer.step()
                 if self._step % settings.evaluate_every == 0 or self._step == settings.steps:
                     yield from self._conclude()
@@ -234,6 +238,7 @@ class Training:
 
     def _save(self) -> None:
         meter = self.method.meter.state_dict()
+        statistics = self.world.own_statistics(self.method.segmenter)
         if self.world.leads:
             self._guard.check()
             state = {
@@ -243,8 +248,10 @@ class Training:
                 "collapsed": self._collapsed,
                 "metrics": self._metrics,
                 "meter": meter,
+                "statistics": statistics,
                 "method": self.method.state_dict(),
             }
+            tick()
             try:
                 save_checkpoint(self.directory / CHECKPOINTS, self._step, state)
             except OSError:
@@ -295,6 +302,9 @@ class Training:
         self._step, self._best_miou, self._metrics = state["step"], state["best_miou"], state["metrics"]
         self._collapsed, self._saved = state["collapsed"], state["step"]
         self.method.load_state_dict(state["method"])
+        # Between two evaluations each worker's are its own; a checkpoint of before has the first one's alone.
+        if (statistics := state.get("statistics")) is not None:
+            self.world.take_statistics(self.method.segmenter, statistics.to(self._device))
         self.method.meter.load_state_dict(state["meter"], self._device)
         log.info("resumed from %s at step %d", path, self._step)
 

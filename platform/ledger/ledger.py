@@ -112,7 +112,7 @@ class Ledger:
         for number in chosen:
             self.note(number, replace(rows[number].account, lost=0))
             trial_id = self._trial_ids[number]
-            reopen_trial(self._database.engine, self._study_id, self.ownership.epoch, trial_id)
+            reopen_trial(self._database.engine, self.sweep_id, self.ownership.epoch, trial_id)
         # Optuna's study keeps what it has read of finished trials.
         sampler, pruner = self._study.sampler, self._study.pruner
         self._study = optuna.load_study(

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mlflow.artifacts import download_artifacts
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
@@ -15,8 +16,10 @@ from ...models.bundle import CARD, read_card
 from ...models.card import Card
 from ...models.files import one_line
 from ...models.manifest import MANIFEST, read_manifest
+from ...models.partial import partial_of
 from ...trainers.errors import UserError
 from ..base.s3_reason import s3_reason
+from ..tracking.patience import is_away
 from ..tracking.runs import KEY_TAG
 from .sources import refusal
 
@@ -39,22 +42,20 @@ def pull(client: MlflowClient, reference: str, destination: Path) -> str:
     """
     if os.path.lexists(destination):
         raise UserError(_taken(destination))
-    with _telling(f"{reference} cannot be pulled"):
-        source, description = _source(client, reference)
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        # Another process may pull to the same place at the same time.
-        with TemporaryDirectory(prefix=f".{destination.name}.", suffix=".partial", dir=destination.parent) as partial:
-            folder = Path(partial) / MODEL
-            folder.mkdir()
-            _fetch(client, source, [MANIFEST], folder)
-            _fetch(client, source, read_manifest(folder), folder)
-            read_card(folder)
-            try:
-                folder.rename(destination)
-            except OSError:
-                if not os.path.lexists(destination):
-                    raise
-                raise UserError(_taken(destination)) from None
+    source, description = _source(client, reference)
+    with _telling(f"{reference} cannot be pulled"), partial_of(destination) as partial:
+        folder = partial / MODEL
+        folder.mkdir()
+        _fetch(client, source, [MANIFEST], folder)
+        _fetch(client, source, read_manifest(folder), folder)
+        read_card(folder)
+        try:
+            folder.rename(destination)
+        except OSError:
+            if not os.path.lexists(destination):
+                raise
+            # Another process pulled to the same place at the same time.
+            raise UserError(_taken(destination)) from None
     return description
 
 
@@ -96,8 +97,8 @@ def pulled(client: MlflowClient, reference: str) -> Iterator[Path]:
 
 def pull_card(client: MlflowClient, reference: str) -> tuple[str, Card]:
     """What the model of a reference is, and its card, without its weights. Raises UserError as `pull` does."""
+    source, description = _source(client, reference)
     with _telling(f"the card of {reference} cannot be read"), TemporaryDirectory(prefix="advseg-") as folder:
-        source, description = _source(client, reference)
         _fetch(client, source, (MANIFEST, CARD), Path(folder))
         return description, read_card(Path(folder), alone=True)
 
@@ -111,11 +112,23 @@ def _source(client: MlflowClient, reference: str) -> tuple[str, str]:
             f"{name}@{CHAMPION}: `advseg models list` lists the names"
         )
     name, at, version = reference.partition("@")
-    source, description = (
-        _version_source(client, name, version) if at else (_run_source(client, reference), f"the model of {reference}")
-    )
+    try:
+        run = None if at else _run_of(client, reference)
+        source, description = (
+            (f"{run.info.artifact_uri}/{MODEL}", f"the model of {reference}")
+            if run
+            else _version_source(client, name, version)
+        )
+    except MlflowException as error:
+        if is_away(error):
+            raise
+        raise UserError(f"{reference} cannot be found: {one_line(error)}") from None
     if reason := refusal(source, client.tracking_uri):
         raise UserError(f"{description} is said to lie at {source[:_SHOWN]!r}, but {reason}: register it again")
+    if run:
+        with _telling(f"{reference} cannot be found"):
+            if not client.list_artifacts(run.info.run_id, MODEL):
+                raise UserError(f"run {reference} has no model: only a sweep's baseline and best trial keep theirs")
     return source, description
 
 
@@ -132,11 +145,9 @@ def _version_source(client: MlflowClient, name: str, version: str) -> tuple[str,
     return found.source or "", f"{name} version {found.version}"
 
 
-def _run_source(client: MlflowClient, key: str) -> str:
+def _run_of(client: MlflowClient, key: str) -> Run:
     experiments = [e.experiment_id for e in client.search_experiments()]
     runs = client.search_runs(experiments, f"tags.`{KEY_TAG}` = '{key}'")
     if not runs:
         raise UserError(f"there is no run {key}; `advseg sweep show` lists the trials of a sweep")
-    if not client.list_artifacts(runs[0].info.run_id, MODEL):
-        raise UserError(f"run {key} has no model: only a sweep's baseline and best trial keep theirs")
-    return f"{runs[0].info.artifact_uri}/{MODEL}"
+    return runs[0]

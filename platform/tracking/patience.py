@@ -1,36 +1,117 @@
-"""Patience with an MLflow server that is away for some minutes."""
+"""What an error of MLflow's means: its server is away, and it is worth waiting, or it refuses, and will again."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from mlflow.exceptions import MlflowException
-from requests import RequestException
+from requests import HTTPError, RequestException
+
+from ...trainers.errors import UserError
+from .ending import Ending, State
 
 log = logging.getLogger(__name__)
 
 PATIENCE_S = 900.0
+STOP_S = 20.0
+"""How long a driver that was asked to stop closes runs: 30 seconds after the request it is killed."""
 _RETRY_S = 5.0
-_UNAVAILABLE = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")
+_UNAVAILABLE = {
+    "INTERNAL_ERROR",
+    "TEMPORARILY_UNAVAILABLE",
+    "DEADLINE_EXCEEDED",
+    "REQUEST_LIMIT_EXCEEDED",
+    "RESOURCE_EXHAUSTED",
+    "ABORTED",
+}
 """What MLflow's client calls a server that does not answer, or is in trouble itself."""
+_AGAIN = (408, 429)
+"""HTTP statuses below 500 that ask to come back later."""
+_ABOUT_CONTENT = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST"}
 
 T = TypeVar("T")
 
 
-def is_away(error: Exception) -> bool:
+class TrackingError(UserError):
+    """MLflow refused, or did not answer for a long time."""
+
+
+def is_away(error: BaseException) -> bool:
     """Whether MLflow, or what it depends on, did not answer; what it refuses it will refuse again."""
-    return not isinstance(error, MlflowException) or error.error_code in _UNAVAILABLE
+    match error:
+        case MlflowException():
+            return error.error_code in _UNAVAILABLE
+        case HTTPError() if error.response is not None:
+            return error.response.status_code >= 500 or error.response.status_code in _AGAIN
+        case UserError() | FileNotFoundError() | PermissionError() | IsADirectoryError() | NotADirectoryError():
+            return False
+        case _ if isinstance(response := getattr(error, "response", None), dict):  # boto's
+            status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
+            return status >= 500 or status in _AGAIN
+        case _:
+            return True
+
+
+def is_about_content(error: Exception) -> bool:
+    """Whether MLflow refuses what it was given, which it may take in parts, and not whoever gives it."""
+    return isinstance(error, MlflowException) and error.error_code in _ABOUT_CONTENT
+
+
+def reason_of(error: BaseException) -> str:
+    """An error in one line, which is not too long."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def patiently(work: Callable[[], T], *, patience_s: float = PATIENCE_S, retry_s: float = _RETRY_S) -> T:
-    """Do what may be done twice, again while MLflow does not answer; raises its error after `patience_s` seconds."""
+    """Do what may be done twice, again while MLflow does not answer.
+
+    Raises TrackingError for what it refuses, or if it did not answer for `patience_s` seconds.
+    """
     deadline = time.monotonic() + patience_s
     while True:
         try:
             return work()
         except (MlflowException, RequestException) as error:
-            if not is_away(error) or time.monotonic() >= deadline:
-                raise
-            log.warning("MLflow does not answer, trying again: %s", " ".join(str(error).split())[:200])
+            if not is_away(error):
+                raise TrackingError(f"MLflow refuses: {reason_of(error)}") from error
+            if time.monotonic() >= deadline:
+                raise TrackingError(f"MLflow does not answer: {reason_of(error)}") from error
+            log.warning("MLflow does not answer, trying again: %s", reason_of(error)[:200])
             time.sleep(retry_s)
+
+
+def unless_refused(work: Callable[[], object], what: str, *, patience_s: float = PATIENCE_S) -> None:
+    """Do it patiently; if MLflow does not take it, a warning says that it has no `what`."""
+    try:
+        patiently(work, patience_s=patience_s)
+    except UserError as error:
+        log.warning("MLflow does not have %s: %s", what, error)
+
+
+def close(work: Callable[[], object], ending: Ending, key: str, *, stop_s: float = STOP_S) -> None:
+    """Have MLflow say how something ended, if it takes that; a warning tells if it does not.
+
+    For that there are minutes, but `stop_s` seconds if it was asked to stop: then the process is about to be killed.
+    """
+    what = f"the end of {key}, which `advseg sync` brings"
+    if ending.state is not State.STOPPED:
+        unless_refused(work, what)
+        return
+    raised: list[BaseException] = []
+
+    def try_it() -> None:
+        try:
+            unless_refused(work, what, patience_s=stop_s)
+        except BaseException as error:
+            raised.append(error)
+
+    # MLflow may take a request and never answer, and the client waits for that for minutes.
+    thread = threading.Thread(target=try_it, name="close", daemon=True)
+    thread.start()
+    thread.join(stop_s)
+    if thread.is_alive():
+        log.warning("MLflow does not answer, and does not have %s", what)
+    elif raised:
+        raise raised[0]

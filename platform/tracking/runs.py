@@ -7,6 +7,7 @@ from mlflow.tracking import MlflowClient
 from ...trainers.errors import UserError
 from .ending import Ending
 from .identity import RunIdentity
+from .sending import log_params
 
 KEY_TAG = "advseg.key"
 ID_TAG = "advseg.id"
@@ -15,9 +16,14 @@ REASON_TAG = "advseg.reason"
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
-    """The experiment of a name, made if there is none."""
+    """The experiment of a name, made if there is none. Raises UserError for one that was deleted."""
     experiment = client.get_experiment_by_name(name)
     if experiment is not None:
+        if experiment.lifecycle_stage == "deleted":
+            raise UserError(
+                f"the experiment {name} in MLflow at {client.tracking_uri} is deleted, and its name still taken: "
+                f"restore it, as by `mlflow experiments restore -x {experiment.experiment_id}`, or choose another name"
+            )
         return experiment.experiment_id
     try:
         return client.create_experiment(name)
@@ -33,6 +39,17 @@ def find_run(client: MlflowClient, experiment: str, key: str) -> str | None:
     """The id of the run of a key, None if there is none."""
     run = read_run(client, experiment, key)
     return run.info.run_id if run else None
+
+
+def run_of(client: MlflowClient, experiment: str, key: str) -> str:
+    """The id of the run of a key. Raises UserError if there is none any more."""
+    run_id = find_run(client, experiment, key)
+    if run_id is None:
+        raise UserError(
+            f"{key} has no run in MLflow at {client.tracking_uri} any more, as somebody may have deleted it: "
+            f"`advseg sync` brings it back"
+        )
+    return run_id
 
 
 def read_run(client: MlflowClient, experiment: str, key: str) -> Run | None:
@@ -66,8 +83,8 @@ def ensure_run(client: MlflowClient, identity: RunIdentity, *, reopen: bool = Tr
         tags = {KEY_TAG: identity.key, **own}
         if identity.parent is not None:
             parent = find_run(client, identity.experiment, identity.parent)
-            assert parent is not None, f"the parent run {identity.parent} must exist before its children"
-            tags["mlflow.parentRunId"] = parent
+            # Somebody may have deleted it.
+            tags |= {"mlflow.parentRunId": parent} if parent else {}
         client.create_run(experiment_id(client, identity.experiment), tags=tags, run_name=identity.key)
         # MLflow's client repeats a request whose answer was lost, and then there are two.
         found = _runs_of(client, identity.experiment, identity.key)
@@ -87,8 +104,7 @@ def ensure_run(client: MlflowClient, identity: RunIdentity, *, reopen: bool = Tr
     # A crash can fall between a run's creation and its parameters.
     params = [Param(key, str(value)) for key, value in identity.params.items() if key not in logged]
     tags = [RunTag(name, value) for name, value in {**own, **identity.tags}.items()]
-    if params or tags:
-        client.log_batch(run_id, params=params, tags=tags)
+    log_params(client, run_id, params, tags)
     return run_id
 
 
@@ -124,10 +140,17 @@ def _place(run: Run) -> tuple[bool, int, str]:
     return not run.data.params, run.info.start_time, run.info.run_id
 
 
-def close_run(client: MlflowClient, run_id: str, ending: Ending) -> None:
-    """End a run, which says how and why."""
-    client.log_batch(run_id, tags=[RunTag(STATE_TAG, ending.state), RunTag(REASON_TAG, ending.reason)])
-    client.set_terminated(run_id, ending.status)
+def close_run(client: MlflowClient, run_id: str, ending: Ending, *, end_time: int | None = None) -> None:
+    """End a run, which says how and why, and when: at `end_time` in milliseconds, if that is known, or now.
+
+    One that has ended so already keeps its time, unless something came after it.
+    """
+    info = client.get_run(run_id).info
+    tags = {STATE_TAG: ending.state, REASON_TAG: ending.reason}
+    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+    if info.status == ending.status and (info.end_time or 0) >= (end_time or 1):
+        return
+    client.set_terminated(run_id, ending.status, end_time and max(end_time, info.start_time))
 
 
 def has_ended(run: Run, ending: Ending) -> bool:

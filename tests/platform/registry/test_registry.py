@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from advseg.models import load
@@ -16,6 +17,7 @@ from advseg.models.manifest import MANIFEST, write_directory
 from advseg.platform.registry import registry
 from advseg.platform.registry.registering import Registered, log_model
 from advseg.platform.registry.registry import pull, pull_card
+from advseg.platform.tracking.runs import KEY_TAG
 from advseg.trainers.errors import UserError
 
 Register = Callable[..., Registered]
@@ -188,6 +190,24 @@ class TestPulling:
         client.create_model_version("things", "s3://bucket/model", run_id=run_of("probe/0"))
         with pytest.raises(UserError, match=r"things@1 cannot be pulled: .*credentials.* set AWS_ACCESS_KEY_ID"):
             pull(client, "things@1", tmp_path / "to")
+        experiment = client.create_experiment("elsewhere", artifact_location="s3://bucket/runs")
+        client.create_run(experiment, tags={KEY_TAG: "elsewhere/0"})
+        with pytest.raises(UserError, match=r"elsewhere/0 cannot be found: .*credentials.* set AWS_ACCESS_KEY_ID"):
+            pull(client, "elsewhere/0", tmp_path / "to")
+
+    def test_of_a_server_that_is_away_says_nothing_of_the_model(
+        self, client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What talks to servers tells so, in its own words."""
+
+        def away(*_: object, **__: object) -> None:
+            raise MlflowException("API request failed")
+
+        for name in ("search_runs", "get_model_version", "search_registered_models"):
+            monkeypatch.setattr(MlflowClient, name, away)
+        for reference in ("things@1", "probe/0"):
+            with pytest.raises(MlflowException, match="API request failed"):
+                pull(client, reference, tmp_path / "to")
 
     def test_twice_to_one_place_at_the_same_time_leaves_one_whole_model(
         self, client: MlflowClient, model: Path, tmp_path: Path, registered: Register, monkeypatch: pytest.MonkeyPatch

@@ -190,6 +190,11 @@ class TestProblems:
             ("resources.workers=5", "resources.workers: must be at most trainer.batch_size / accumulation, 4"),
             ("resources.cpus_per_worker=0", "resources.cpus_per_worker: must be above 0"),
             (
+                "resources={workers: 2, gpus_per_worker: 0.5}",
+                "resources.gpus_per_worker: must be a whole number where several workers train, for no two can share a "
+                "GPU, but is 0.5: raise it, or use one worker",
+            ),
+            (
                 "sweep.baseline_workers=5",
                 "sweep.baseline_workers: must be at most trainer.batch_size / accumulation, 4",
             ),

@@ -12,6 +12,7 @@ from mlflow.tracking import MlflowClient
 
 from advseg.platform.tracking.ending import Ending, State
 from advseg.platform.tracking.identity import RunIdentity
+from advseg.platform.tracking.noted import Noted, read_noted
 from advseg.platform.tracking.reporter import SYSTEM, MlflowReporter
 from advseg.platform.tracking.runs import (
     ID_TAG,
@@ -26,7 +27,7 @@ from advseg.platform.tracking.runs import (
     run_url,
     runs_by_key,
 )
-from advseg.platform.tracking.spool import Spool
+from advseg.platform.tracking.spool import Spool, has_unsent
 from advseg.trainers.errors import UserError
 from advseg.trainers.reporter import Report
 
@@ -119,6 +120,35 @@ class TestRun:
         assert run.info.status == status
         assert (run.data.tags[STATE_TAG], run.data.tags[REASON_TAG]) == (state, "because")
         assert run.info.end_time
+
+    def test_that_has_ended_keeps_its_time_when_it_is_ended_again(self, client: MlflowClient) -> None:
+        run_id = ensure_run(client, SWEEP)
+        start = client.get_run(run_id).info.start_time
+        for end_time in (start + 500, start + 400, None):
+            close_run(client, run_id, Ending(State.COMPLETE), end_time=end_time)
+            assert client.get_run(run_id).info.end_time == start + 500
+
+    def test_that_went_on_after_its_end_ends_later(self, client: MlflowClient) -> None:
+        run_id = ensure_run(client, SWEEP)
+        start = client.get_run(run_id).info.start_time
+        for end_time in (start + 500, start + 900):
+            close_run(client, run_id, Ending(State.STOPPED), end_time=end_time)
+            assert client.get_run(run_id).info.end_time == end_time
+
+    def test_that_is_made_after_its_training_has_ended_lasts_no_time(self, client: MlflowClient) -> None:
+        run_id = ensure_run(client, SWEEP)
+        close_run(client, run_id, Ending(State.COMPLETE), end_time=1000)
+        info = client.get_run(run_id).info
+        assert info.end_time == info.start_time
+
+    def test_without_the_parent_that_somebody_deleted_is_made_all_the_same(self, client: MlflowClient) -> None:
+        client.delete_run(ensure_run(client, SWEEP))
+        assert "mlflow.parentRunId" not in client.get_run(ensure_run(client, TRIAL)).data.tags
+
+    def test_in_an_experiment_that_was_deleted_is_refused_with_the_remedy(self, client: MlflowClient) -> None:
+        client.delete_experiment(experiment_id(client, "probe"))
+        with pytest.raises(UserError, match=r"the experiment probe in MLflow at .* is deleted.*mlflow experiments re"):
+            ensure_run(client, SWEEP)
 
     def test_is_reopened_when_its_training_goes_on(self, client: MlflowClient) -> None:
         run_id = ensure_run(client, SWEEP)
@@ -299,6 +329,104 @@ class TestReporter:
         reporter.close()
         (run,) = runs(client)
         assert len([name for name in run.data.metrics if not name.startswith("system/")]) == 1500
+
+    def test_a_run_that_somebody_deletes_meanwhile_is_made_again_with_all(
+        self, client: MlflowClient, tmp_path: Path
+    ) -> None:
+        reporter = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "metrics.jsonl", retry_s=0.01)
+        reporter.report(report(2))
+        wait_until(lambda: Spool(tmp_path / "metrics.jsonl").unsent() == [])
+        client.delete_run(find_run(client, "probe", "probe") or "")
+        reporter.report(report(4))
+        wait_until(lambda: find_run(client, "probe", "probe") is not None)
+        reporter.close()
+        assert self.history(client) == [(2, 20.0), (4, 40.0)]
+        assert reporter.run_id == find_run(client, "probe", "probe")
+
+    def test_in_an_experiment_that_somebody_deleted_waits_for_it_and_says_so_once(
+        self, client: MlflowClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        experiment = experiment_id(client, "probe")
+        client.delete_experiment(experiment)
+        reporter = MlflowReporter(
+            client.tracking_uri, SWEEP, tmp_path / "metrics.jsonl", head_start_s=0, retry_s=0.01, system_every_s=0.01
+        )
+        reporter.report(report(2))
+        wait_until(lambda: "is deleted, and its name still taken: restore it" in caplog.text)
+        before = len(Spool(tmp_path / SYSTEM).records())
+        wait_until(lambda: len(Spool(tmp_path / SYSTEM).records()) > before + 2)
+        assert caplog.text.count("is deleted") == 1
+        client.restore_experiment(experiment)
+        wait_until(lambda: Spool(tmp_path / "metrics.jsonl").unsent() == [])
+        reporter.close()
+        assert self.history(client) == [(2, 20.0)]
+
+    def test_at_the_end_does_not_wait_for_what_is_refused(
+        self, client: MlflowClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        client.delete_experiment(experiment_id(client, "probe"))
+        reporter = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "metrics.jsonl", farewell_s=60)
+        reporter.report(report(2))
+        started = time.monotonic()
+        reporter.close()
+        assert time.monotonic() - started < 30
+        assert has_unsent(tmp_path / "metrics.jsonl")
+        assert "does not answer" not in caplog.text
+
+    def test_goes_on_where_the_machine_cannot_be_measured(
+        self, client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A container may have no counters of a network, and a driver may fail at any time."""
+
+        def broken(*_: Any, **__: Any) -> Any:
+            raise AttributeError("'NoneType' object has no attribute 'bytes_sent'")
+
+        monkeypatch.setattr("psutil.net_io_counters", lambda *_, **__: None)
+        monkeypatch.setattr("psutil.virtual_memory", broken)
+        reporter = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "metrics.jsonl")
+        reporter.report(report(2))
+        reporter.close()
+        assert self.history(client) == [(2, 20.0)]
+        (run,) = runs(client)
+        assert "system/disk_usage_percentage" in run.data.metrics
+        assert not [name for name in run.data.metrics if "network" in name]
+        assert "CPUMonitor measures no more" in caplog.text
+
+    def test_goes_on_where_measuring_breaks_as_a_whole(
+        self, client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def broken(*_: object) -> dict[str, float]:
+            raise OSError("no space left on device")
+
+        monkeypatch.setattr("advseg.platform.tracking.system_metrics.SystemMetrics.measure", broken)
+        reporter = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "metrics.jsonl")
+        reporter.report(report(2))
+        reporter.close()
+        assert self.history(client) == [(2, 20.0)]
+        assert "the machine of probe is not measured: no space left on device" in caplog.text
+
+    def test_notes_where_its_run_is(self, client: MlflowClient, tmp_path: Path) -> None:
+        MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "metrics.jsonl", head_start_s=60).leave()
+        noted = Noted(tracking_uri=client.tracking_uri, identity=SWEEP)
+        assert read_noted(tmp_path) == noted
+        reporter = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "metrics.jsonl")
+        reporter.report(report(2))
+        reporter.close()
+        assert read_noted(tmp_path) == replace(noted, run_id=reporter.run_id)
+
+    @pytest.mark.parametrize("damage", [b"", b"\0\0", b"[", b"7"])
+    @pytest.mark.parametrize("file", ["metrics.sent", "artifacts.json", "tracking.json"])
+    def test_a_file_that_a_power_cut_damaged_costs_nothing(
+        self, client: MlflowClient, tmp_path: Path, file: str, damage: bytes
+    ) -> None:
+        for step in (2, 4):
+            (tmp_path / file).write_bytes(damage)
+            reporter = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "metrics.jsonl", ["log.txt"])
+            (tmp_path / "log.txt").write_text("hello")
+            reporter.report(report(step))
+            reporter.close()
+        assert self.history(client) == [(2, 20.0), (4, 40.0)]
+        assert self.artifacts(client) == ["log.txt"]
 
 
 class FakeClient:
