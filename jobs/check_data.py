@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..platform.pages.console import VisibleConsole, words
 from ..platform.pages.shortened import Shortened
 from ..platform.spec.spec import Spec
 from ..trainers.data.dataset import Dataset
@@ -70,7 +70,7 @@ def check(spec: Spec, picture: Path) -> Check:
 def print_check(check: Check) -> None:
     """What could be read, as a table, and notes. Raises UserError that lists everything that is wrong."""
     if check.parts:
-        Console().print(census_table(check.parts, check.classes, check.palette))
+        VisibleConsole().print(census_table(check.parts, check.classes, check.palette))
     for note in check.notes:
         print(f"note: {note}")
     refuse_problems(check)
@@ -112,7 +112,8 @@ def census_table(parts: Mapping[str, PartCensus], classes: Sequence[str], palett
     table.add_row("images", *(str(part.images) for part in parts.values()))
     table.add_row("masks", *(str(part.masks) for part in parts.values()), end_section=True)
     for id, name in enumerate(classes):
-        heading = Text.assemble(("██ ", "rgb({},{},{})".format(*palette[id])), name) if palette else Text(name)
+        patch = [("██ ", "rgb({},{},{})".format(*palette[id]))] if palette else []
+        heading = Text.assemble(*patch, words(name))
         shares = (_share(int(part.pixels[id]), int(part.pixels.sum())) for part in parts.values())
         table.add_row(Shortened(heading, least=_NAME), *shares, end_section=id == len(classes) - 1)
     totals = {name: int(part.pixels.sum()) + part.ignored for name, part in parts.items()}

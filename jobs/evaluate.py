@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from ..models.bundle import Card
+from ..platform.pages.console import VisibleConsole, words
 from ..platform.spec.spec import Spec
 from ..trainers.data.dataset import Dataset
 from ..trainers.data.opening import open_dataset
@@ -25,6 +24,8 @@ from ..trainers.evaluate import Evaluation, evaluate
 from ..trainers.inference import EvaluationSettings
 from ..trainers.metrics import class_accuracy, class_iou
 from ..trainers.pictures.confusion import draw_confusion
+from ..trainers.whole_file import write_whole
+from .outputs import refuse_other_than_file, write_picture
 from .predict import load_model
 
 RESULTS, PICTURE = "results.json", "confusion.png"
@@ -34,8 +35,11 @@ NOTE = "null: absent from truth and prediction, or the ignore index; such a clas
 def evaluate_model(model_path: Path, spec: Spec, folder: Path) -> dict[str, Any]:
     """Judge a model, write its results and picture to a folder and return the results.
 
-    Raises UserError for what is no model, a broken dataset, and a dataset of other classes than the model's.
+    Raises UserError for what is no model, a broken dataset, a dataset of other classes than the model's, and for
+    what is no file where a file is to be written.
     """
+    for name in (RESULTS, PICTURE):
+        refuse_other_than_file(folder / name)
     model = load_model(model_path)
     dataset = open_dataset(spec.dataset)
     refuse_other_classes(model.card.classes, dataset.classes)
@@ -54,8 +58,8 @@ def evaluate_model(model_path: Path, spec: Spec, folder: Path) -> dict[str, Any]
         speed=speed,
     )
     results = results_of(evaluation, model.card, dataset, spec.trainer.evaluation)
-    (folder / RESULTS).write_text(json.dumps(results, indent=1))
-    draw_confusion(evaluation.matrix.numpy(), dataset.classes).save(folder / PICTURE, format="PNG")
+    write_whole(folder / RESULTS, json.dumps(results, indent=1))
+    write_picture(folder / PICTURE, draw_confusion(evaluation.matrix.numpy(), dataset.classes))
     return results
 
 
@@ -109,7 +113,7 @@ def results_table(results: dict[str, Any]) -> Table:
     for name, pixels in zip(results["iou"], true, strict=True):
         share = 100 * pixels / max(sum(true), 1)
         figures = (results["iou"][name], results["class_accuracy"][name], share)
-        table.add_row(Text(name), *(_percent(figure) for figure in figures))
+        table.add_row(words(name), *(_percent(figure) for figure in figures))
     return table
 
 
@@ -131,5 +135,5 @@ def _percent(value: float | None) -> str:
 
 def print_results(results: dict[str, Any], folder: Path) -> None:
     """The figures of each class, the headline, and where the results lie."""
-    Console().print(results_table(results))
+    VisibleConsole().print(results_table(results))
     print(f"{headline(results)}; {RESULTS} and {PICTURE} in {folder}")

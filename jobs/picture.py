@@ -6,7 +6,8 @@ from pathlib import Path
 from ..trainers.data.images import read_mask
 from ..trainers.errors import UserError
 from ..trainers.pictures.panels import colour, compose, heat
-from .predict import find_images, load_model, read_scene
+from .outputs import refuse_other_than_file, write_picture
+from .predict import find_images, load_model, probabilities_of, read_scene
 
 
 def picture(out: Path, images: Sequence[Path], truth: Path, models: Mapping[str, Path]) -> None:
@@ -14,6 +15,7 @@ def picture(out: Path, images: Sequence[Path], truth: Path, models: Mapping[str,
 
     `truth` is a folder of masks named as the images are. Raises UserError for what cannot be read.
     """
+    refuse_other_than_file(out)
     files = find_images(images)
     loaded = {name: load_model(path) for name, path in models.items()}
     judges = [(name, model) for name, model in loaded.items() if model.discriminator]
@@ -22,7 +24,7 @@ def picture(out: Path, images: Sequence[Path], truth: Path, models: Mapping[str,
     rows = []
     for file in files:
         image = read_scene(file)
-        probabilities = {name: model.probabilities(image) for name, model in loaded.items()}
+        probabilities = {name: probabilities_of(model, image, models[name]) for name, model in loaded.items()}
         maps = [read_mask(truth / f"{file.stem}.png")]
         maps += [p.argmax(0).numpy() for p in probabilities.values()]
         row = [image, *(colour(m, card.palette, card.ignore_index) for m in maps)]
@@ -31,7 +33,7 @@ def picture(out: Path, images: Sequence[Path], truth: Path, models: Mapping[str,
             row.append(heat(judge.confidence(probabilities[name]).numpy()))
         rows.append(row)
     out.parent.mkdir(parents=True, exist_ok=True)
-    compose(titles, rows).save(out, format="PNG")
+    write_picture(out, compose(titles, rows))
 
 
 def named_models(models: Sequence[str]) -> dict[str, Path]:

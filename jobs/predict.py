@@ -1,22 +1,27 @@
 """Predictions of a model on images, as palette PNGs of class ids."""
 
+import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
+from ..models.architectures import LEAST_SIDE
 from ..models.bundle import Model, load
 from ..trainers.data.images import read_image, write_mask
 from ..trainers.data.lists import has_image_suffix
 from ..trainers.errors import UserError
-from ..trainers.inference import LEAST_SIDE
+from ..trainers.whole_file import replace_whole
+from .outputs import refuse_other_than_file
 
 
 def predict(model_path: Path, images: Sequence[Path], folder: Path) -> list[Path]:
     """Write one mask an image to a folder, named as the image is; return their paths.
 
-    Raises UserError for what is no model or no image, and for masks that would replace each other or an
-    image; images are all read before the first mask is written.
+    Raises UserError for what is no model or no image, and for masks that would replace each other, an image, or what
+    is no file; images are all read before the first mask is written.
     """
     files = find_images(images)
     masks = {file: folder / f"{file.stem}.png" for file in files}
@@ -25,18 +30,21 @@ def predict(model_path: Path, images: Sequence[Path], folder: Path) -> list[Path
         read_scene(file)
     model = load_model(model_path)
     folder.mkdir(parents=True, exist_ok=True)
+    palette = list(model.card.palette)
     for file, path in masks.items():
-        mask = model.probabilities(read_scene(file)).argmax(0).numpy()
-        write_mask(path, mask, list(model.card.palette))
+        mask = probabilities_of(model, read_scene(file), model_path).argmax(0).numpy()
+        replace_whole(path, partial(write_mask, mask=mask, palette=palette))
     return list(masks.values())
 
 
 def _refuse_replacing(masks: Mapping[Path, Path]) -> None:
-    images = {file.resolve(): file for file in masks}
+    # Path.resolve raises for a loop of links.
+    images = {os.path.realpath(file): file for file in masks}
     owner: dict[Path, Path] = {}
     for file, path in masks.items():
-        if path.resolve() in images:
-            raise UserError(f"mask {path} would replace image {images[path.resolve()]}: name another folder with --to")
+        if image := images.get(os.path.realpath(path)):
+            raise UserError(f"mask {path} would replace image {image}: name another folder with --to")
+        refuse_other_than_file(path)
         if path in owner:
             raise UserError(f"{owner[path]} and {file} would have the same mask {path}: rename one of them")
         owner[path] = file
@@ -51,6 +59,14 @@ def read_scene(path: Path) -> np.ndarray:
             f"{path} is {width} x {height}, but an image must be at least {LEAST_SIDE} x {LEAST_SIDE} pixels"
         )
     return image
+
+
+def probabilities_of(model: Model, image: np.ndarray, path: Path) -> Tensor:
+    """Class probabilities [K, H, W] of an image by the model in a directory. Raises UserError if they are NaN."""
+    try:
+        return model.probabilities(image)
+    except ValueError as error:
+        raise UserError(f"model {path} is of no use ({error}): pull or train the model again") from None
 
 
 def load_model(path: Path) -> Model:

@@ -197,7 +197,7 @@ def shapes_runs(table: Table, name: str, seeds: int, overrides: Sequence[str], h
     for row in table.rows:
         fractions = [count / POOL.labelled for count in table.label_counts] or [fraction_of(row.spec)]
         for fraction in fractions:
-            if fraction == 1 and row.variant in ("semi", "pseudo-label"):
+            if fraction == 1 and row.variant in ("semi", "pseudo-label", "void-hidden"):
                 continue
             for seed in range(seeds):
                 settings = [f"dataset.root={root}", f"dataset.fraction={fraction}", *overrides, *_seeded(seed)]

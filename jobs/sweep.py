@@ -5,6 +5,7 @@
 
 import logging
 import sys
+import uuid
 from contextlib import closing
 
 import ray
@@ -18,20 +19,22 @@ from ..platform.cluster.placement import check_ledger, concurrency_of
 from ..platform.ledger.ledger import Ledger
 from ..platform.ledger.opening import open_ledger
 from ..platform.ledger.origin import Origin
-from ..platform.ledger.reading import abandoned_sweeps
+from ..platform.ledger.reading import abandoned_sweeps, sweep_id_of
 from ..platform.ledger.rows import Verdict, fruitless, verdict_of
 from ..platform.registry.champion import crown, keep_model
-from ..platform.registry.registry import CHAMPION
 from ..platform.sweep.attempts import Attempts, update_of
 from ..platform.sweep.baseline import train_baseline
+from ..platform.sweep.epochs import newest_epoch
 from ..platform.sweep.settler import Settler, settle_trials
 from ..platform.sweep.sync import sync_sweeps
 from ..platform.sweep.tasks import SweepTasks
 from ..platform.sweep.trials import run_trials
+from ..platform.tracking.clients import Clients
 from ..platform.tracking.ending import Ending, ended_by
 from ..platform.tracking.identity import sweep_identity
-from ..platform.tracking.patience import patiently
-from ..platform.tracking.runs import close_run, ensure_run, run_url
+from ..platform.tracking.noted import note
+from ..platform.tracking.patience import close, patiently
+from ..platform.tracking.runs import close_run, ensure_run, refuse_another, run_url
 from ..trainers.data.dataset import Dataset
 from ..trainers.data.opening import open_dataset
 from ..trainers.errors import FruitlessError
@@ -52,30 +55,37 @@ def sweep(job: Job) -> None:
     concurrency_of(1, baseline_resources, ray.cluster_resources())
     concurrency = concurrency_of(settings.concurrency, spec.resources, ray.cluster_resources())
     dataset = open_dataset(spec.dataset)
-    ledger = open_ledger(job.storage, spec, Origin(dataset=dataset.digest, code=code_digest(TRAINING)))
+    # Of a spec that somebody wrote, not `submit`, keys may be missing.
+    document = spec.model_dump(mode="json")
+    # An id that nobody has, for a sweep that is yet to begin.
+    known = sweep_id_of(job.storage, spec.name, spec.ledger) or uuid.uuid4().hex
+    patiently(lambda: refuse_another(job.client, sweep_identity(document, known)))
+    origin = Origin(dataset=dataset.digest, code=code_digest(TRAINING))
+    ledger = open_ledger(job.storage, spec, origin, above=newest_epoch(job.storage, spec.name))
     with closing(ledger):
-        # Of a spec that somebody wrote, not `submit`, keys may be missing.
-        document, epoch = spec.model_dump(mode="json"), ledger.ownership.epoch
-        run_id = patiently(lambda: ensure_run(job.client, sweep_identity(document)))
+        identity = sweep_identity(document, ledger.sweep_id)
+        run_id = patiently(lambda: ensure_run(job.client, identity))
+        note(directory_of(job.storage, spec.name), job.tracking_uri, identity, run_id)
         job.describe(run_id)
         tasks = SweepTasks(
             document=document,
             storage=job.storage,
             tracking_uri=job.tracking_uri,
-            epoch=epoch,
+            epoch=ledger.ownership.epoch,
+            sweep_id=ledger.sweep_id,
             dataset=dataset.digest,
         )
 
         def end(ending: Ending) -> None:
-            patiently(lambda: settle_trials(job.client, ledger, tasks))
+            close(lambda: settle_all(job, ledger, tasks, run_id, ending), ending, f"sweep {spec.name}")
             keep_report(job, ledger, run_id)
-            patiently(lambda: close_run(job.client, run_id, ending))
 
         with ended_by(end):
             emit(Stage(text=f"supervised baseline on {baseline_resources.workers} Ray Train workers"))
             train_baseline(ledger, tasks.baseline(), baseline_resources, settings.retry)
             ledger.ownership.check()
-            kept = (spec.supervised(), dataset, job.storage, key_of(spec.name, BASELINE))
+            checksum = ledger.baseline().account.checksum
+            kept = (spec.supervised(), dataset, job.storage, key_of(spec.name, BASELINE), checksum)
             patiently(lambda: keep_model(job.client, *kept))
             search(job, ledger, tasks, concurrency)
             verdict = verdict_of(ledger.rows(), ledger.baseline())
@@ -92,6 +102,13 @@ def sweep(job: Job) -> None:
             if verdict.best is None:
                 raise FruitlessError(fruitless(spec.name, ledger.rows()))
     reap_others(job)
+
+
+def settle_all(job: Job, ledger: Ledger, tasks: SweepTasks, run_id: str, ending: Ending) -> None:
+    """Have all runs of a sweep say how they ended; a run of which that cannot be done is told in a warning."""
+    for problem in settle_trials(job.client, ledger, tasks):
+        log.warning("a run of sweep %s is not as it ended: %s", job.spec.name, problem)
+    close_run(job.client, run_id, ending)
 
 
 def search(job: Job, ledger: Ledger, tasks: SweepTasks, concurrency: int) -> None:
@@ -112,14 +129,14 @@ def search(job: Job, ledger: Ledger, tasks: SweepTasks, concurrency: int) -> Non
 
 
 def crown_best(job: Job, ledger: Ledger, dataset: Dataset, verdict: Verdict) -> str | None:
-    """Register the best trial, if it beats the baseline and the spec asks for it; what it is called then."""
+    """Register the best trial, if it beats the baseline and the spec asks for it; what it is called then, and why."""
     assert job.spec.sweep
     name, best = job.spec.sweep.register_as, verdict.best
     if name is None or best is None or not verdict.is_won:
         return None
-    ledger.ownership.check()
-    version = patiently(lambda: crown(job.client, job.spec, dataset, job.storage, best, name))
-    return f"{name}@{CHAMPION} (version {version})"
+    check = ledger.ownership.check
+    check()
+    return str(patiently(lambda: crown(job.client, job.spec, dataset, job.storage, best, name, check)))
 
 
 def keep_report(job: Job, ledger: Ledger, run_id: str) -> None:
@@ -142,7 +159,8 @@ def reap_others(job: Job) -> None:
     """End the runs of other sweeps of this ledger whose drivers on this machine were killed."""
     try:
         abandoned = abandoned_sweeps(job.storage, job.spec.ledger)
-        sync_sweeps(job.client, job.storage, abandoned, job.spec.ledger, log.info)
+        for problem in sync_sweeps(Clients(job.client), job.storage, abandoned, job.spec.ledger, log.info):
+            log.warning("a run without a driver stays as it is: %s", problem)
     except Exception as error:
         log.warning("the runs of sweeps without drivers stay open: %s", " ".join(str(error).split()))
 

@@ -3,31 +3,34 @@
 `advseg submit` runs it on the cluster as `python -m advseg.jobs.train_on_ray SPEC`. Running it again resumes.
 """
 
+import logging
 import sys
 
 import ray
 
 from ..platform.base.events import Stage, emit
+from ..platform.base.keys import SINGLE, directory_of, key_of
 from ..platform.cluster.driver import Job, run_job
 from ..platform.cluster.placement import concurrency_of
 from ..platform.spec.resources import Resources
 from ..platform.spec.sweep import Retry
-from ..platform.tracking.identity import single_identity
+from ..platform.tracking.identity import RunIdentity, single_identity
 from ..platform.workers.account import Account
 from ..platform.workers.ray_train import follow_on_workers
 from ..platform.workers.task import Task
+from ..platform.workers.training_id import ensure_training_id
+
+log = logging.getLogger(__name__)
 
 
 def train(job: Job) -> None:
     """The whole job. Raises UserError, and whatever the training raised."""
     resources = Resources.model_validate(job.document["resources"])
     concurrency_of(1, resources, ray.cluster_resources())
-    task = Task(
-        spec=job.document,
-        storage=job.storage,
-        tracking_uri=job.tracking_uri,
-        identity=single_identity(job.document),
-    )
+    directory = directory_of(job.storage, key_of(job.document["name"], SINGLE))
+    identity = single_identity(job.document, ensure_training_id(directory))
+    refuse_namesake(job, identity)
+    task = Task(spec=job.document, storage=job.storage, tracking_uri=job.tracking_uri, identity=identity)
     emit(Stage(text=f"training on {resources.workers} Ray Train workers"))
     follow_on_workers(task, resources, Retry(), Account())
     # They import PyTorch and MLflow, for which the workers need not wait.
@@ -40,7 +43,20 @@ def train(job: Job) -> None:
     run_id = patiently(lambda: find_run(job.client, job.spec.name, task.key))
     assert run_id, "a training has a run"
     job.describe(run_id)
-    patiently(lambda: keep_model(job.client, job.spec, dataset, job.storage, task.key))
+    patiently(lambda: keep_model(job.client, job.spec, dataset, job.storage, task.key, None))
+
+
+def refuse_namesake(job: Job, identity: RunIdentity) -> None:
+    """Raise UserError if MLflow has another's training of this name; if it does not answer, it is not waited for."""
+    from mlflow.exceptions import MlflowException
+    from requests import RequestException
+
+    from ..platform.tracking.runs import refuse_another
+
+    try:
+        refuse_another(job.client, identity)
+    except (MlflowException, RequestException) as error:
+        log.warning("MLflow does not say whether %s is another's: %s", identity.key, " ".join(str(error).split()))
 
 
 if __name__ == "__main__":

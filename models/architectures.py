@@ -12,6 +12,9 @@ from .settings import ChosenBy, Interval, Settings
 
 RESNET_BLOCKS = {"deeplab_v2_resnet50": (3, 4, 6, 3), "deeplab_v2_resnet101": (3, 4, 23, 3)}
 
+LEAST_SIDE = 8
+"""Height and width in pixels of the smallest image that a network reads: of less its strides would leave nothing."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CompactSettings(Settings):

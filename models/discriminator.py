@@ -21,7 +21,7 @@ class DiscriminatorSettings(Settings):
 
     @property
     def smallest_side(self) -> int:
-        """Height and width in pixels below which nothing is left after the last stage."""
+        """Height and width in pixels below which nothing is left after the last stage, unless it is padded."""
         return _smallest_side(len(self.widths), self.classifier)
 
 
@@ -46,7 +46,15 @@ class Discriminator(nn.Module):
         )
 
     def forward(self, probabilities: Tensor) -> Tensor:
-        """Logits [N, 1, H, W], upsampled bilinear with aligned corners, in the probabilities' precision."""
+        """Logits [N, 1, H, W], upsampled bilinear with aligned corners, in the probabilities' precision.
+
+        Probabilities below the smallest side are judged as part of a map of it that is zero elsewhere, as truth is
+        where nothing is known.
+        """
+        height, width = probabilities.shape[-2:]
+        missing = [max(0, self.smallest_side - side) for side in (height, width)]
+        if any(missing):
+            return self(F.pad(probabilities, (0, missing[1], 0, missing[0])))[..., :height, :width]
         x = probabilities
         for i in range(self.stages):
             x = F.leaky_relu(self.get_submodule(f"conv{i + 1}")(x), 0.2)

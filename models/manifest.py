@@ -1,20 +1,25 @@
 """A directory that is whole or does not count: SHA-256 of every file in `MANIFEST.json`, written last."""
 
 import ctypes
+import errno
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from .files import is_inside, is_plain, open_regular, read_document, shown
+from .partial import partial_of
 
 MANIFEST = "MANIFEST.json"
 FORMAT_VERSION = 2
 
 
 class BrokenDirectoryError(ValueError):
-    """A directory without a manifest, or one whose files differ from it."""
+    """A directory without a manifest, or one whose files differ from it or hold something else than they should."""
 
 
 class FormatVersionError(BrokenDirectoryError):
@@ -25,63 +30,109 @@ def write_directory(path: Path, write: Callable[[Path], None]) -> None:
     """Fill a new directory by `write` and seal it: afterwards `path` is there whole, or as it was before.
 
     An older directory of that name is replaced in one step. A file system that cannot exchange two directories
-    needs two: a crash in the instant between them leaves neither.
+    needs two: a crash in the instant between them leaves neither. Others may write the same path at the same time,
+    on any machine: the last one's stays.
     """
-    partial, replaced = (path.with_name(f".{path.name}.{state}") for state in ("partial", "replaced"))
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        write(partial)
-    except BaseException:
-        # It may be gigabytes that nobody will look for.
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    files = {str(file.relative_to(partial)): _digest(file) for file in sorted(partial.rglob("*")) if file.is_file()}
+    with partial_of(path) as partial:
+        new = partial / "new"
+        new.mkdir()
+        write(new)
+        _seal(new)
+        _put(new, path, replaced=partial / "replaced")
+        _flush_to_disk(path.parent)
+
+
+def _seal(directory: Path) -> None:
+    files = {str(file.relative_to(directory)): _digest(file) for file in sorted(directory.rglob("*")) if file.is_file()}
     manifest = {"format_version": FORMAT_VERSION, "files": files, "checksum": _checksum(FORMAT_VERSION, files)}
-    (partial / MANIFEST).write_text(json.dumps(manifest, indent=1))
-    for entry in (*partial.rglob("*"), partial):
+    (directory / MANIFEST).write_text(json.dumps(manifest, indent=1))
+    for entry in (*directory.rglob("*"), directory):
         _flush_to_disk(entry)
-    if not (path.is_dir() and _exchange(partial, path)):
-        if path.is_dir():
+
+
+def _put(new: Path, path: Path, replaced: Path) -> None:
+    """Give a directory its name; one that had it before gets the name `new` or `replaced`."""
+    while not (path.is_dir() and _exchange(new, path)):
+        with suppress(FileNotFoundError):
+            if path.is_dir():
+                path.rename(replaced)
+        try:
+            new.rename(path)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            # Another writer was there first: it is the one to be replaced now.
             shutil.rmtree(replaced, ignore_errors=True)
-            path.rename(replaced)
-        partial.rename(path)
-    _flush_to_disk(path.parent)
-    for old in (partial, replaced):
-        shutil.rmtree(old, ignore_errors=True)
+        else:
+            return
 
 
-def verify_directory(path: Path, only: Collection[str] | None = None) -> None:
+def verify_directory(path: Path, only: Collection[str] | None = None, needs: Collection[str] = ()) -> None:
     """Raise BrokenDirectoryError, in one line, unless every file, or each of some, is the one that the manifest names.
 
+    The manifest must name `only` and `needs`. Names are plain and relative, files regular and inside the directory.
     Raises FormatVersionError for a manifest of another format.
     """
+    files = read_manifest(path)
+    for name in (*needs, *(only or ())):
+        if name not in files:
+            raise BrokenDirectoryError(f"{path} does not hold {name}: its {MANIFEST} does not list it")
+    for name in files if only is None else only:
+        file = path / name
+        try:
+            found = _digest(file) if is_inside(file, path) else None
+        except (FileNotFoundError, NotADirectoryError):
+            raise BrokenDirectoryError(f"{path} lacks {name}") from None
+        except OSError as error:
+            raise BrokenDirectoryError(f"{file} cannot be read ({error.strerror})") from None
+        if found is None:
+            raise BrokenDirectoryError(f"{file} is a link out of its folder")
+        if found != files[name]:
+            raise BrokenDirectoryError(f"{file} differs from its checksum in {MANIFEST}")
+
+
+def read_manifest(path: Path) -> dict[str, str]:
+    """The SHA-256 of each file by its name, as a directory's manifest has it. Raises as `verify_directory` does."""
+    if not is_inside(path / MANIFEST, path):
+        raise BrokenDirectoryError(f"{path / MANIFEST} is a link out of its folder")
     try:
-        manifest: Any = json.loads((path / MANIFEST).read_text())
+        manifest = read_document(path / MANIFEST)
         version, files = manifest["format_version"], manifest["files"]
         whole = manifest["checksum"] == _checksum(version, files)
     except (FileNotFoundError, NotADirectoryError):
         raise BrokenDirectoryError(f"{path} has no {MANIFEST}: it was never finished") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except KeyError as error:
+        raise BrokenDirectoryError(f"{path / MANIFEST} cannot be read (it has no {error.args[0]})") from None
+    except TypeError:
+        raise BrokenDirectoryError(f"{path / MANIFEST} cannot be read (it is no object)") from None
+    except OSError as error:
+        raise BrokenDirectoryError(f"{path / MANIFEST} cannot be read ({error.strerror})") from None
+    except ValueError as error:
         raise BrokenDirectoryError(f"{path / MANIFEST} cannot be read ({error})") from None
     if not whole:
         raise BrokenDirectoryError(f"{path / MANIFEST} differs from its own checksum")
     if version != FORMAT_VERSION:
-        raise FormatVersionError(f"{path} has format version {version}, but this program reads {FORMAT_VERSION}")
-    for name in files if only is None else only:
-        file = path / name
-        if not file.is_file():
-            raise BrokenDirectoryError(f"{path} lacks {name}")
-        try:
-            found = _digest(file)
-        except OSError as error:
-            raise BrokenDirectoryError(f"{file} cannot be read ({error})") from None
-        if found != files.get(name):
-            raise BrokenDirectoryError(f"{file} differs from its checksum in {MANIFEST}")
+        raise FormatVersionError(f"{path} has format version {shown(version)}, but this program reads {FORMAT_VERSION}")
+    if not isinstance(files, dict):
+        raise BrokenDirectoryError(f"{path / MANIFEST} names no files, but {shown(files)}")
+    for name in files:
+        if not is_plain(name):
+            raise BrokenDirectoryError(
+                f"{path / MANIFEST} names the file {shown(name)}, which is no plain name inside the folder"
+            )
+    return files
+
+
+def checksum_of(path: Path) -> str | None:
+    """The checksum by which a directory's manifest stands for all that it names; None if there is none to read."""
+    try:
+        return str(read_document(path / MANIFEST)["checksum"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

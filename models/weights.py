@@ -13,12 +13,17 @@ from torch import Tensor
 
 from .architectures import DeepLabSettings, Segmenter, SegmenterSettings
 from .bundle import SEGMENTER, read_card
+from .files import one_line, open_regular
+from .manifest import verify_directory
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Keys under which training programs keep a state dict beside other things."""
 _UNCOUNTED = "num_batches_tracked"
 """Of batch norm; nothing here reads it, and older state dicts lack it."""
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _SHOWN = 3
+_WRAPPED = 3
+"""State dicts that are looked for in each other."""
 
 
 class WeightsError(ValueError):
@@ -86,14 +91,13 @@ def load_weights(network: Segmenter, settings: SegmenterSettings, path: Path) ->
             f"weights {path} do not fit the body of {settings.architecture}: {_listed(wrong)}; "
             f"name weights of this architecture, or the architecture of these weights"
         )
-    taken = {name: given[name].to(state[name].dtype) for name in found.matched}
-    broken = [
-        name for name, tensor in taken.items() if not (given[name].is_floating_point() and tensor.isfinite().all())
-    ]
-    if broken:
+    floats = [name for name in found.matched if given[name].dtype in _FLOATS]
+    taken = {name: given[name].to(state[name].dtype) for name in floats}
+    finite = {name for name, tensor in taken.items() if tensor.isfinite().all()}
+    if broken := [name for name in found.matched if name not in finite]:
         raise WeightsError(
             f"weights {path} hold other than finite floating-point numbers in "
-            f"{_some(broken, f' of {len(taken)} tensors')}: take another copy, or an earlier one"
+            f"{_some(broken, f' of {len(found.matched)} tensors')}: take another copy, or an earlier one"
         )
     network.load_state_dict(taken, strict=False)
     values = sum(tensor.numel() for tensor in taken.values())
@@ -107,14 +111,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     It may stand under one of `WRAPPERS`. Components that begin all names, such as `module.`, are taken off.
     Raises WeightsError for what is none, and for a file that could run code when it is read.
     """
-    if not path.is_file():
-        raise WeightsError(f"weights {path} do not exist: put them there or name where they lie")
     try:
-        loaded = load_file(path) if path.suffix == ".safetensors" else _load_tensors(path)
-    except SafetensorError as error:
-        raise WeightsError(f"weights {path} are damaged, or no safetensors file ({error})") from None
-    while wrapped := [inner for key in WRAPPERS if isinstance(inner := _entry(loaded, key), dict)]:
-        loaded = wrapped[0]
+        open_regular(path).close()
+    except FileNotFoundError:
+        raise WeightsError(f"weights {path} do not exist: put them there or name where they lie") from None
+    except OSError as error:
+        raise WeightsError(f"weights {path} cannot be read ({error.strerror}): name a file of weights") from None
+    loaded = _load_safetensors(path) if path.suffix == ".safetensors" else _load_tensors(path)
+    for _ in range(_WRAPPED):
+        wrapped = [inner for key in WRAPPERS if isinstance(inner := _entry(loaded, key), dict)]
+        loaded = wrapped[0] if wrapped else loaded
     if not (isinstance(loaded, dict) and loaded and all(map(_is_plain, loaded.values()))):
         raise WeightsError(
             f"weights {path} are no state dict: save one by torch.save(network.state_dict(), path), "
@@ -126,17 +132,25 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def _read_model(path: Path, settings: SegmenterSettings) -> dict[str, Tensor]:
     """The state dict of a model directory, whose network must read images as that of the settings does."""
     try:
-        trained = read_card(path).segmenter
+        trained = read_card(path, alone=True).segmenter
+        verify_directory(path, needs=[SEGMENTER])
     except ValueError as error:
-        raise WeightsError(f"weights {path} are no model: {error}") from None
+        raise WeightsError(f"weights {path} are no model: {error}: name another, or its file of weights") from None
     match trained, settings:
         case DeepLabSettings(backbone=theirs), DeepLabSettings(backbone=ours) if theirs != ours:
             raise WeightsError(f"weights {path} have backbone {theirs}, but the network's is {ours}: take the same")
-    return load_file(path / SEGMENTER)
+    return _load_safetensors(path / SEGMENTER)
 
 
 def _entry(loaded: object, key: str) -> object:
     return loaded.get(key) if isinstance(loaded, dict) else None
+
+
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"weights {path} are damaged, or no safetensors file ({one_line(error)})") from None
 
 
 def _load_tensors(path: Path) -> object:
@@ -145,8 +159,6 @@ def _load_tensors(path: Path) -> object:
             # Of pickle protocols that torch does not write; what it cannot read, it refuses.
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
     except Exception as error:
         # Bytes that are no weights make torch fail in many ways.
         if needed := re.search(r"GLOBAL ([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)\s", str(error)):
@@ -158,7 +170,7 @@ def _load_tensors(path: Path) -> object:
 
 
 def _is_plain(value: object) -> bool:
-    return isinstance(value, Tensor) and value.layout is torch.strided
+    return isinstance(value, Tensor) and value.layout is torch.strided and value.device.type == "cpu"
 
 
 def _without_prefix(given: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,7 +1,9 @@
 """Checkpoints: one nested state as a directory of safetensors and JSON, sealed by a manifest. Nothing is pickled."""
 
+import errno
 import json
 import logging
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -9,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ..models.manifest import MANIFEST, BrokenDirectoryError, FormatVersionError, verify_directory, write_directory
+from ..models.tensors import save_tensors
 from .errors import CheckpointError
 
 log = logging.getLogger(__name__)
@@ -29,32 +32,37 @@ KEPT = 2
 def save_checkpoint(root: Path, step: int, state: dict[str, Any]) -> Path:
     """Write the state reached after `step` steps to `root`, whole or not at all, and drop all but the newest two.
 
-    `state` nests dicts, lists, tensors and JSON scalars; as in JSON, keys become text and tuples lists.
+    `state` nests dicts, lists, tensors and JSON scalars; as in JSON, keys become text and tuples lists. Several
+    processes may save to the same root. Raises OSError, for a full disk among others: the older ones are left then.
     """
     tensors: dict[str, Tensor] = {}
     scalars = _split(state, "", tensors)
 
     def write(directory: Path) -> None:
-        save_file(tensors, directory / TENSORS)
+        save_tensors(tensors, directory / TENSORS)
         (directory / SCALARS).write_text(json.dumps(scalars))
 
     path = root / f"step-{step:08d}"
     write_directory(path, write)
     # Damaged newer ones may lie there if the run went back to this step.
     older = [old for number, old in _newest_first(root) if number <= step]
-    for old in (*older[KEPT:], *root.glob(".step-*")):
-        shutil.rmtree(old)
+    for old in older[KEPT:]:
+        _drop(old)
     return path
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """The state in a checkpoint directory. Raises BrokenDirectoryError if it is damaged."""
-    return _join(load_scalars(path), load_file(path / TENSORS))
+    """The state in a checkpoint directory. Raises BrokenDirectoryError if it is damaged, or is being removed."""
+    scalars = load_scalars(path)
+    try:
+        return _join(scalars, load_file(path / TENSORS))
+    except FileNotFoundError:
+        raise BrokenDirectoryError(f"{path} lacks {TENSORS}") from None
 
 
 def load_scalars(path: Path) -> dict[str, Any]:
     """The state in a checkpoint directory without its tensors. Raises BrokenDirectoryError if it is damaged."""
-    verify_directory(path)
+    verify_directory(path, needs=[SCALARS, TENSORS])
     return json.loads((path / SCALARS).read_text())
 
 
@@ -75,6 +83,9 @@ def newest_checkpoint(
                 f"{error}: go on with the version of advseg that wrote it, or train in another directory"
             ) from None
         except BrokenDirectoryError as error:
+            if not os.path.lexists(path):
+                # Another process has saved newer ones meanwhile.
+                return newest_checkpoint(root, load)
             log.warning("skipping a damaged checkpoint: %s", error)
             damaged.append(error)
     if damaged:
@@ -88,6 +99,15 @@ def newest_checkpoint(
 def newest_sealed(root: Path) -> tuple[int, Path] | None:
     """Step and path of the newest checkpoint that has its manifest; what it holds is not read."""
     return next(((step, path) for step, path in _newest_first(root) if (path / MANIFEST).exists()), None)
+
+
+def _drop(path: Path) -> None:
+    try:
+        shutil.rmtree(path)
+    except OSError as error:
+        # Another process may be removing or replacing it.
+        if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+            raise
 
 
 def _newest_first(root: Path) -> list[tuple[int, Path]]:

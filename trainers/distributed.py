@@ -7,6 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+_LONGEST_TEXT = 800
+"""Of what workers tell each other, in bytes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class World:
@@ -44,6 +47,13 @@ class World:
         """Whether any worker's flag is set. Waits for all workers and for the device."""
         return bool(self.total(torch.tensor(float(flag), device=device)))
 
+    def tell(self, text: str, device: torch.device) -> list[str]:
+        """What each worker has to say, by rank, cut to some hundred characters. Waits for all workers."""
+        said = torch.zeros(self.size, _LONGEST_TEXT, dtype=torch.int32, device=device)
+        letters = text.encode()[:_LONGEST_TEXT]
+        said[self.rank, : len(letters)] = torch.tensor(list(letters), dtype=torch.int32, device=device)
+        return [bytes(row).rstrip(b"\0").decode(errors="ignore") for row in self.total(said).tolist()]
+
     def total_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Replace every gradient by its sum over all workers, in one message."""
         if self.size == 1:
@@ -57,16 +67,38 @@ class World:
         """
         if self.size == 1:
             return
-        gathering = (module for module in network.modules() if module.training)
-        statistics = [b for module in gathering for b in module.buffers(recurse=False) if b.is_floating_point()]
+        statistics = _statistics_of(network)
         _sum_together(statistics)
         for buffer in statistics:
             buffer /= self.size
+
+    def own_statistics(self, network: nn.Module) -> Tensor | None:
+        """The running statistics of each worker's network [workers, values]; None if they are the same."""
+        if self.size == 1 or not (statistics := _statistics_of(network)):
+            return None
+        ours = torch.cat([buffer.flatten() for buffer in statistics])
+        everyones = ours.new_zeros(self.size, len(ours))
+        everyones[self.rank] = ours
+        self.total(everyones)
+        return everyones if (everyones != everyones[0]).any() else None
+
+    def take_statistics(self, network: nn.Module, everyones: Tensor) -> None:
+        """Give a network this worker's share of what `own_statistics` gave; other numbers of workers take the mean."""
+        ours = everyones[self.rank] if len(everyones) == self.size else everyones.mean(0)
+        statistics = _statistics_of(network)
+        for buffer, values in zip(statistics, ours.split([b.numel() for b in statistics]), strict=True):
+            buffer.copy_(values.view_as(buffer))
 
     def barrier(self) -> None:
         """Wait for all workers."""
         if self.size > 1:
             dist.barrier()
+
+
+def _statistics_of(network: nn.Module) -> list[Tensor]:
+    """What a network gathers in training, which frozen batch norm, in evaluation mode, does not."""
+    gathering = (module for module in network.modules() if module.training)
+    return [buffer for module in gathering for buffer in module.buffers(recurse=False) if buffer.is_floating_point()]
 
 
 def _sum_together(tensors: Sequence[Tensor]) -> None:

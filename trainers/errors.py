@@ -20,6 +20,14 @@ def listed(problems: Sequence[str], place: str, shown: int | None = None) -> str
     return "\n".join(lines)
 
 
+def brief(text: str, most: int = 100) -> str:
+    """A text for a message, without its middle if it has more characters than `most`."""
+    if len(text) <= most:
+        return text
+    tail = (most - 1) // 3
+    return f"{text[: most - 1 - tail]}…{text[len(text) - tail :]}"
+
+
 class DivergedError(RuntimeError):
     """A run went wrong by its own numbers; the message names the cause and the step."""
 

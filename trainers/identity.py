@@ -10,6 +10,9 @@ from .data.streams import DRAWS
 from .differences import differences
 from .moved import moves
 
+_CAME_LATER = {"adversarial": {"discriminator_sees_void": True}}
+"""By the method's name, settings that older checkpoints do not have, with the values by which they were trained."""
+
 
 def identity_of(recipe: Settings, dataset: Dataset) -> dict[str, Any]:
     """All that determines the weights at the end, as JSON."""
@@ -28,6 +31,8 @@ def refusal(ours: dict[str, Any], theirs: dict[str, Any], *, any_accumulation: b
     """
     if moved := moves(theirs):
         return f"is of an older version of advseg: {', '.join(moved)}: go on with the version that wrote it"
+    method = theirs["method"]
+    theirs = {**theirs, "method": {**_CAME_LATER.get(method["name"], {}), **method}}
     if any_accumulation:
         theirs = {**theirs, "trainer": {**theirs["trainer"], "accumulation": ours["trainer"]["accumulation"]}}
     if differing := differences(ours, theirs):

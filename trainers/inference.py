@@ -8,14 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..models.architectures import Segmenter
+from ..models.architectures import LEAST_SIDE, Segmenter
 from ..models.settings import Interval, Settings
 
 PIXELS_AT_ONCE = 2**20
 """Pixels that go through a network together, unless one image or window alone has more."""
-
-LEAST_SIDE = 8
-"""Height and width in pixels of the smallest image that a network reads: of less its strides would leave nothing."""
 
 _Side = Annotated[int, Interval(LEAST_SIDE)]
 Size = tuple[_Side, _Side]

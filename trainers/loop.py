@@ -16,7 +16,7 @@ from ..models.bundle import Card
 from ..models.weights import WeightsError, load_weights
 from .ahead import ahead
 from .batches import Batches
-from .checkpoint import CHECKPOINTS, newest_checkpoint, save_checkpoint
+from .checkpoint import CHECKPOINTS, save_checkpoint
 from .data.dataset import Dataset
 from .distributed import World
 from .errors import CheckpointError, CollapseError, PreemptedError, UserError
@@ -32,7 +32,9 @@ from .profiling import DRAW, MOVE, STEP, phase, tracing
 from .progress import tick
 from .recipe import Recipe
 from .reporter import Report, Reporter
+from .resuming import common_checkpoint
 from .settings import DTYPES
+from .whole_file import drop_partials
 
 log = logging.getLogger(__name__)
 
@@ -126,9 +128,12 @@ class Training:
         Each report comes before the checkpoint of its step is written. `trace` is a folder for a trace of a few steps.
 
         Raises NonFiniteLossError, CollapseError, CheckpointError, UserError for weights that do not fit, FencedError,
-        and PreemptedError once the guard asked to stop and the state is saved.
+        OSError where the disk is full, and PreemptedError once the guard asked to stop and the state is saved.
         """
         settings = self.recipe.trainer
+        if self.world.leads:
+            self._guard.check()
+            drop_partials(self.directory / CHECKPOINTS)
         self.resume()
         tick()
         if self._step == 0:
@@ -233,6 +238,7 @@ class Training:
 
     def _save(self) -> None:
         meter = self.method.meter.state_dict()
+        statistics = self.world.own_statistics(self.method.segmenter)
         if self.world.leads:
             self._guard.check()
             state = {
@@ -242,10 +248,16 @@ class Training:
                 "collapsed": self._collapsed,
                 "metrics": self._metrics,
                 "meter": meter,
+                "statistics": statistics,
                 "method": self.method.state_dict(),
             }
             tick()
-            save_checkpoint(self.directory / CHECKPOINTS, self._step, state)
+            try:
+                save_checkpoint(self.directory / CHECKPOINTS, self._step, state)
+            except OSError:
+                # A newer attempt clears away what an older one is writing.
+                self._guard.check()
+                raise
         self._saved = self._step
         self.world.barrier()
 
@@ -278,20 +290,25 @@ class Training:
         log.info(loaded)
 
     def resume(self) -> None:
-        """Take up the newest whole checkpoint, if there is one.
+        """Take up the newest whole checkpoint that the leading worker finds, if there is one.
 
-        Raises CheckpointError if it belongs to other settings or other data, if it has another format, or if there
-        are only damaged ones.
+        Raises CheckpointError if it belongs to other settings or other data, if it has another format, if there
+        are only damaged ones, or if other workers do not find the same.
         """
-        found = newest_checkpoint(self.directory / CHECKPOINTS)
+        found = common_checkpoint(self.directory / CHECKPOINTS, self._accept, self.world, self._device)
         if found is None:
             return
         path, state = found
-        ours, theirs = identity_of(self.recipe, self.dataset), state["identity"]
-        if reason := refusal(ours, theirs, any_accumulation=self._any_accumulation):
-            raise CheckpointError(f"{path} {reason}, or train in another directory than {self.directory}")
         self._step, self._best_miou, self._metrics = state["step"], state["best_miou"], state["metrics"]
         self._collapsed, self._saved = state["collapsed"], state["step"]
         self.method.load_state_dict(state["method"])
+        # Between two evaluations each worker's are its own; a checkpoint of before has the first one's alone.
+        if (statistics := state.get("statistics")) is not None:
+            self.world.take_statistics(self.method.segmenter, statistics.to(self._device))
         self.method.meter.load_state_dict(state["meter"], self._device)
         log.info("resumed from %s at step %d", path, self._step)
+
+    def _accept(self, path: Path, state: dict[str, Any]) -> None:
+        ours, theirs = identity_of(self.recipe, self.dataset), state["identity"]
+        if reason := refusal(ours, theirs, any_accumulation=self._any_accumulation):
+            raise CheckpointError(f"{path} {reason}, or train in another directory than {self.directory}")

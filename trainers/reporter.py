@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from PIL import Image
 
@@ -47,23 +47,64 @@ class ConsoleReporter:
         print(f"step {report.step}/{report.steps}  {losses}  mIoU {report.metrics['val/miou']:.1f}", flush=True)
 
 
+def append_line(path: Path, line: str, *, durable: bool = False) -> None:
+    """Append a line, which has no end of its own yet: wholly or, where the disk is full, not at all.
+
+    A `durable` one outlives a power cut.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            rest = memoryview(f"{line}\n".encode())
+            while rest:
+                rest = rest[file.write(rest) :]
+            if durable:
+                os.fsync(file.fileno())
+        except BaseException:
+            file.truncate(before)
+            raise
+
+
 def drop_torn_line(path: Path) -> None:
-    """Cut off a last line without its end, which a kill in the middle of writing leaves."""
+    """Cut off a last line without its end, which a kill in the middle of writing leaves.
+
+    For the one process that appends to the file; to any other the line may be one that is being written.
+    """
     if path.exists():
         os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
 
 
+def whole_lines(path: Path) -> list[bytes]:
+    """The lines of a file that another process may be appending to, without their ends; none if there is no file."""
+    return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+
+
+def read_object(line: bytes) -> dict[str, Any] | None:
+    """The JSON object that a line holds; None of one that a power cut has damaged."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
 class JsonLinesReporter:
-    """An append-only file with one JSON object a report. A line that a kill cut short is dropped: it comes again."""
+    """An append-only file with one JSON object a report, and one report a step.
+
+    A line that a kill cut short is dropped: it comes again. What came before the kill and comes again is left out.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         drop_torn_line(path)
+        self._steps = {found["step"] for line in whole_lines(path) if (found := read_object(line)) and "step" in found}
 
     def report(self, report: Report) -> None:
         """Append `{"step": ..., "metrics": {...}}`."""
-        with self._path.open("a") as file:
-            file.write(json.dumps({"step": report.step, "metrics": report.metrics}) + "\n")
+        if report.step not in self._steps:
+            append_line(self._path, json.dumps({"step": report.step, "metrics": report.metrics}), durable=True)
+            self._steps.add(report.step)
 
 
 class PictureReporter:

@@ -1,7 +1,8 @@
 """A file that a reader finds as it was or as it is, never in between."""
 
 import os
-import threading
+import secrets
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,15 +15,34 @@ def write_whole(path: Path, text: str, *, durable: bool = False) -> None:
 def replace_whole(path: Path, write: Callable[[Path], object], *, durable: bool = False) -> None:
     """Put what `write` puts into a file beside it in the place of a file, at once.
 
-    Other processes and threads may do the same at the same time: the last one's stays.
+    Others may do the same at the same time, on any machine: the last one's stays.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
     try:
         write(partial)
         if durable:
-            with partial.open("rb") as file:
-                os.fsync(file.fileno())
+            flush_to_disk(partial)
         partial.replace(path)
+        if durable:
+            flush_to_disk(path.parent)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def flush_to_disk(path: Path) -> None:
+    """Wait until what a file or a directory holds is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def drop_partials(directory: Path) -> None:
+    """Remove the files and directories that killed writers left below a directory, to which nobody else may write."""
+    for left in directory.rglob(".*.partial"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)

@@ -28,12 +28,11 @@ def submit_job(spec: "Spec", follow: bool) -> None:
 
 def follow_job(client: "JobSubmissionClient", id: str) -> None:
     """Show a job until it ends. Raises typer.Exit unless it succeeds; Ctrl-C leaves it running."""
-    from rich.console import Console
-
+    from ...platform.pages.console import VisibleConsole
     from ...platform.pages.follow import follow
 
     try:
-        status = follow(client, id, Console())
+        status = follow(client, id, VisibleConsole())
     except KeyboardInterrupt:
         typer.echo(f"\ndetached; job {id} goes on: `advseg job follow {id}` shows it, `advseg job stop {id}` stops it")
         return

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ...platform.base.exits import exit_status
+from ...platform.base.output import guard_output
 from . import data, job, models, services, sweep, train
 
 app = typer.Typer(
@@ -23,6 +24,9 @@ app.add_typer(sweep.sweep, name="sweep", rich_help_panel=sweep.PANEL, no_args_is
 app.add_typer(sweep.verbs)
 app.add_typer(models.models, name="models", rich_help_panel=models.PANEL, no_args_is_help=True)
 app.add_typer(models.verbs)
+
+_INTERRUPTED = 130
+"""What Typer makes of KeyboardInterrupt."""
 
 
 def _print_version(asked: bool) -> None:
@@ -43,7 +47,10 @@ def advseg(
 
 
 def run() -> None:
-    """The command that was typed. Raises UserError for a line that is none, and SystemExit for a job that failed."""
+    """The command that was typed.
+
+    Raises UserError for a line that is none, SystemExit for a job that failed, and KeyboardInterrupt.
+    """
     try:
         status = app(prog_name="advseg", standalone_mode=False)
     except typer.TyperException as error:
@@ -52,6 +59,8 @@ def run() -> None:
         if not error.format_message():
             sys.exit(2)  # Help was printed instead.
         raise UserError(f"{_reason(error)}: --help says what the command takes") from None
+    if status == _INTERRUPTED:
+        raise KeyboardInterrupt
     sys.exit(status)
 
 
@@ -68,6 +77,7 @@ def _reason(error: typer.TyperException) -> str:
 
 def main() -> None:
     """The program `advseg`."""
+    guard_output()
     sys.exit(exit_status(run))
 
 

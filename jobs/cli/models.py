@@ -1,5 +1,6 @@
 """Models: what is registered, and what a model makes of images."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,7 +91,7 @@ def evaluate(
     from .. import evaluate as job
 
     read = load_spec(spec, overrides(set_))
-    folder = to or find_home() / "evaluations" / read.name / Path(model).resolve().name
+    folder = to or find_home() / "evaluations" / read.name / Path(os.path.realpath(model)).name
     with _model_folder(model) as path:
         results = job.evaluate_model(path, read, folder)
     if as_json:

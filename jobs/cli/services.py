@@ -1,5 +1,6 @@
 """The services of this machine, and what they know."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -80,10 +81,17 @@ def sync(
 
     Example: `advseg sync shapes-demo`
     """
+    from ...platform.services.connection import ServicesDownError
     from ...platform.sweep.sync import sync as sync_runs
+    from ...platform.tracking.clients import Clients
 
-    with mlflow() as client:
-        sync_runs(client, storage_or_default(storage), ledger, names or [], typer.echo)
+    with ExitStack() as stack:
+        try:
+            current = stack.enter_context(mlflow())
+        except ServicesDownError:
+            # The runs may be on another server.
+            current = None
+        sync_runs(Clients(current), storage_or_default(storage), ledger, names or [], typer.echo)
 
 
 def _sync_abandoned(tracking_uri: str, storage: Path) -> None:
@@ -96,6 +104,8 @@ def _sync_abandoned(tracking_uri: str, storage: Path) -> None:
 
     if abandoned := abandoned_sweeps(storage):
         from ...platform.sweep.sync import sync_sweeps
+        from ...platform.tracking.clients import Clients
 
         with mlflow(tracking_uri) as client:
-            sync_sweeps(client, storage, abandoned, None, typer.echo)
+            for problem in sync_sweeps(Clients(client), storage, abandoned, None, typer.echo):
+                typer.echo(f"not synced: {problem}", err=True)

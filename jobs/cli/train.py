@@ -78,11 +78,10 @@ def reproduce(
 
     Example: `advseg reproduce ablation --on shapes`
     """
-    from rich.console import Console
-
+    from ...platform.pages.console import VisibleConsole
     from .. import reproduce as job
 
-    said = Console(stderr=as_json, highlight=False)
+    said = VisibleConsole(stderr=as_json, highlight=False)
     reproduced = job.reproduce(
         table, rows or [], on=on.value, seeds=seeds, processes=processes, overrides=overrides(set_), console=said
     )

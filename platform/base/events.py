@@ -40,7 +40,8 @@ class Verdict:
     won: bool
     """Whether the best trial beats the supervised baseline."""
     registered: str | None
-    """`<model>@champion (version N)`, None if no trial beats the baseline or nothing is to be registered."""
+    """`<model>@champion (version N)`, or another alias or none with the reason why it is not the champion; None if no
+    trial beats the baseline or nothing is to be registered."""
     url: str
     """Where the MLflow UI shows the sweep."""
 

@@ -1,8 +1,11 @@
 """Names that several rooms share: keys of trainings, the places that follow from them, names of what Ray is told."""
 
+import os
 from pathlib import Path
 
 BASELINE = "baseline"
+SINGLE = "single"
+"""What stands for the number of a training that belongs to no sweep, though one may have its name."""
 S3 = "s3://"
 """How the address of an object store begins."""
 JOB = "ADVSEG_JOB"
@@ -25,7 +28,8 @@ FAILURE = "failure"
 
 
 def key_of(sweep: str, trial: int | str) -> str:
-    """The key of a trial, `<sweep>/<number>`, or of the supervised baseline, `<sweep>/baseline`."""
+    """The key of a trial, `<sweep>/<number>`, of the supervised baseline, `<sweep>/baseline`, or of a training that
+    belongs to no sweep, `<name>/single`."""
     return f"{sweep}/{trial}"
 
 
@@ -40,5 +44,5 @@ def directory_of(storage: Path, key: str) -> Path:
 
 
 def scratch_of(storage: Path, name: str) -> Path:
-    """Where Ray may keep what nobody reads again while the job of a name runs."""
-    return storage / ".scratch" / name
+    """Where Ray may keep what nobody reads again while this process's job, which has a name, runs."""
+    return storage / ".scratch" / name / os.environ.get(JOB, "alone")

@@ -2,10 +2,12 @@
 
 import contextlib
 import os
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -22,6 +24,8 @@ class ProcessIdentity:
 
     pid: int
     created: float  # seconds after the machine's boot, so that setting the clock changes nothing
+    space: str = ""
+    """Among whose pids, as `pid_space` has it; empty in a record that does not tell."""
 
 
 def launch(argv: Sequence[str], *, environment: Mapping[str, str], folder: Path, log: Path) -> ProcessIdentity:
@@ -36,7 +40,7 @@ def launch(argv: Sequence[str], *, environment: Mapping[str, str], folder: Path,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    identity = ProcessIdentity(pid=process.pid, created=_created(psutil.Process(process.pid)))
+    identity = _identity(psutil.Process(process.pid))
     # The process is meant to outlive this one: without a return code Popen would warn of that on deletion.
     process.returncode = 0
     return identity
@@ -44,14 +48,33 @@ def launch(argv: Sequence[str], *, environment: Mapping[str, str], folder: Path,
 
 def this_process() -> ProcessIdentity:
     """The calling process."""
-    process = psutil.Process()
-    return ProcessIdentity(pid=process.pid, created=_created(process))
+    return _identity(psutil.Process())
+
+
+@cache
+def pid_space() -> str:
+    """Where this process's pids mean something: a boot of a machine, and a pid namespace, as each container has one.
+
+    Host names do not tell: two containers may have the same.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:
+        return socket.gethostname()  # No Linux, so no namespaces.
 
 
 def is_alive(identity: ProcessIdentity) -> bool:
     """Whether the very process still runs; a zombie does not."""
     process = _find(identity)
     return process is not None and not _is_zombie(process)
+
+
+def kill(identity: ProcessIdentity) -> None:
+    """SIGKILL the very process; nothing happens if it has ended, or is of another pid space."""
+    if process := _find(identity):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def members(identity: ProcessIdentity, *, temp_dir: Path) -> set[psutil.Process]:
@@ -108,11 +131,17 @@ def _is_led(process: psutil.Process, leaders: Collection[int]) -> bool:
 
 
 def _find(identity: ProcessIdentity) -> psutil.Process | None:
+    if identity.space not in ("", pid_space()):
+        return None
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(identity.pid)
         if abs(_created(process) - identity.created) < CREATION_TOLERANCE_S:
             return process
     return None
+
+
+def _identity(process: psutil.Process) -> ProcessIdentity:
+    return ProcessIdentity(pid=process.pid, created=_created(process), space=pid_space())
 
 
 def _created(process: psutil.Process) -> float:

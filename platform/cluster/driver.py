@@ -3,7 +3,8 @@
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -64,6 +65,21 @@ class Job:
         patiently(lambda: describe_job(self.client, run_id, self.document, code_digest(TRAINING), git))
 
 
+@contextmanager
+def _scratch(folder: Path) -> Iterator[None]:
+    """A folder that whoever made it removes, and nobody else: another driver may be at work in it."""
+    try:
+        folder.mkdir(parents=True)
+        made = True
+    except FileExistsError:
+        made = False
+    try:
+        yield
+    finally:
+        if made:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def run_job(work: Callable[[Job], None], arguments: list[str]) -> int:
     """Run a job on the spec file named by the one argument; return its exit status.
 
@@ -77,9 +93,7 @@ def run_job(work: Callable[[Job], None], arguments: list[str]) -> int:
         # just put a handler of its own in the place of any before.
         signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
         tell_of_other_code()
-        try:
+        with _scratch(scratch_of(job.storage, job.document["name"])):
             work(job)
-        finally:
-            shutil.rmtree(scratch_of(job.storage, job.document["name"]), ignore_errors=True)
 
     return exit_status(connect_and_work)

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 from ray.exceptions import AuthenticationError
@@ -30,6 +31,8 @@ RAY_TRAIN = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
 }
 """How Ray Train is run."""
+_TRIES = 20
+"""How often an id is drawn that another submitter takes at the same moment."""
 _STOP_WAIT_S = 30
 """Seconds that a job has to end in order before it is killed."""
 
@@ -74,9 +77,24 @@ def submit(client: JobSubmissionClient, spec: Spec, services: Services, home: Pa
         spec = spec.model_copy(update={"storage": home / "runs"})
     document = spec.model_dump(mode="json")
     digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
-    id, is_new = choose_id(spec.name, digest, [_known(job) for job in client.list_jobs()])
-    if not is_new:
-        return Submitted(id=id, is_new=False)
+    for tries_left in reversed(range(_TRIES)):
+        id, is_new = choose_id(spec.name, digest, [_known(job) for job in client.list_jobs()])
+        try:
+            if is_new:
+                _send(client, id, spec, digest, document, services)
+        except RuntimeError as error:
+            # Another submitter drew the same id and was faster: perhaps it is the very job.
+            if f"{id} already exists" not in str(error) or not tries_left:
+                raise
+        else:
+            return Submitted(id=id, is_new=is_new)
+    raise AssertionError("the last try returns or raises")
+
+
+def _send(
+    client: JobSubmissionClient, id: str, spec: Spec, digest: str, document: dict[str, Any], services: Services
+) -> None:
+    """Submit a job under an id. Raises RuntimeError if the id was used."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder) / "work"
         work.mkdir()
@@ -103,7 +121,6 @@ def submit(client: JobSubmissionClient, spec: Spec, services: Services, home: Pa
                 },
             },
         )
-    return Submitted(id=id, is_new=True)
 
 
 def choose_id(name: str, digest: str, known: Sequence[KnownJob]) -> tuple[str, bool]:

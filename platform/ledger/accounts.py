@@ -6,13 +6,13 @@ from dataclasses import asdict
 from sqlalchemy import Engine, select
 
 from ..workers.account import Account
-from .database import ACCOUNTS
 from .ownership import require_epoch
+from .schema import ACCOUNTS
 
 
-def read_accounts(engine: Engine, study_id: int, numbers: Iterable[int] | None = None) -> dict[int, Account]:
+def read_accounts(engine: Engine, sweep_id: str, numbers: Iterable[int] | None = None) -> dict[int, Account]:
     """Accounts by trial number, of all trials or of some."""
-    query = select(ACCOUNTS).where(ACCOUNTS.c.study_id == study_id)
+    query = select(ACCOUNTS).where(ACCOUNTS.c.sweep_id == sweep_id)
     if numbers is not None:
         query = query.where(ACCOUNTS.c.number.in_(list(numbers)))
     with engine.connect() as connection:
@@ -20,10 +20,10 @@ def read_accounts(engine: Engine, study_id: int, numbers: Iterable[int] | None =
     return {row["number"]: Account(**{name: row[name] for name in Account.__dataclass_fields__}) for row in rows}
 
 
-def write_account(engine: Engine, study_id: int, epoch: int, number: int, account: Account) -> None:
+def write_account(engine: Engine, sweep_id: str, epoch: int, number: int, account: Account) -> None:
     """Hold a trial's account. Raises FencedError if the sweep has an owner of a newer epoch."""
-    mine = (ACCOUNTS.c.study_id == study_id, ACCOUNTS.c.number == number)
+    mine = (ACCOUNTS.c.sweep_id == sweep_id, ACCOUNTS.c.number == number)
     with engine.begin() as connection:
         if not connection.execute(ACCOUNTS.update().where(*mine).values(**asdict(account))).rowcount:
-            connection.execute(ACCOUNTS.insert().values(study_id=study_id, number=number, **asdict(account)))
-        require_epoch(connection, study_id, epoch)
+            connection.execute(ACCOUNTS.insert().values(sweep_id=sweep_id, number=number, **asdict(account)))
+        require_epoch(connection, sweep_id, epoch)

@@ -7,15 +7,15 @@ from optuna.trial import TrialState
 from sqlalchemy import Engine, select
 
 from ..workers.account import Account
-from .database import BASELINES
 from .ownership import require_epoch
 from .rows import BASELINE_NUMBER, Row
+from .schema import BASELINES
 
 
-def read_baseline(engine: Engine, study_id: int, accounts: Mapping[int, Account]) -> Row:
+def read_baseline(engine: Engine, sweep_id: str, accounts: Mapping[int, Account]) -> Row:
     """A sweep's baseline; one that waits if it has not begun."""
     with engine.connect() as connection:
-        found = connection.execute(select(BASELINES).where(BASELINES.c.study_id == study_id)).mappings().first()
+        found = connection.execute(select(BASELINES).where(BASELINES.c.sweep_id == sweep_id)).mappings().first()
     curve = json.loads(found["curve"]) if found else {}
     return Row(
         number=BASELINE_NUMBER,
@@ -27,11 +27,11 @@ def read_baseline(engine: Engine, study_id: int, accounts: Mapping[int, Account]
     )
 
 
-def write_baseline(engine: Engine, study_id: int, epoch: int, row: Row) -> None:
+def write_baseline(engine: Engine, sweep_id: str, epoch: int, row: Row) -> None:
     """Hold a baseline, apart from its account. Raises FencedError if the sweep has an owner of a newer epoch."""
     values = {"state": row.state.name, "reason": row.reason, "curve": json.dumps(row.curve)}
     with engine.begin() as connection:
-        mine = BASELINES.c.study_id == study_id
+        mine = BASELINES.c.sweep_id == sweep_id
         if not connection.execute(BASELINES.update().where(mine).values(**values)).rowcount:
-            connection.execute(BASELINES.insert().values(study_id=study_id, **values))
-        require_epoch(connection, study_id, epoch)
+            connection.execute(BASELINES.insert().values(sweep_id=sweep_id, **values))
+        require_epoch(connection, sweep_id, epoch)

@@ -20,6 +20,7 @@ from .reopening import reopen_trial
 from .rows import BASELINE_NUMBER, Row
 from .samplers import distributions_of, sampler_of, suggest
 from .study import BASE, INHERITED, REASON, row_of, rows_of
+from .sweep_id import SWEEP_ID
 
 
 class Ledger:
@@ -30,7 +31,7 @@ class Ledger:
         self.spec = spec
         self._study = study
         self._database = database
-        self._study_id = database.get_study_id_from_name(study.study_name)
+        self.sweep_id: str = study.user_attrs[SWEEP_ID]
         self._sweep: Sweep = spec.sweep
         self._seed = spec.trainer.seed
         self._base = study.user_attrs[BASE]
@@ -71,12 +72,12 @@ class Ledger:
         if trial.state is TrialState.RUNNING and step not in trial.intermediate_values:
             self._database.set_trial_intermediate_value(trial._trial_id, step, value)
             trial.intermediate_values[step] = value
-        accounts = read_accounts(self._database.engine, self._study_id, [number])
+        accounts = read_accounts(self._database.engine, self.sweep_id, [number])
         return row_of(trial, accounts), self._study.pruner.prune(self._study, trial)
 
     def note(self, number: int, account: Account) -> None:
         """Hold what a trial has cost; also after its end."""
-        write_account(self._database.engine, self._study_id, self.ownership.epoch, number, account)
+        write_account(self._database.engine, self.sweep_id, self.ownership.epoch, number, account)
 
     def finish(self, number: int, state: TrialState, reason: str = "") -> None:
         """Close a trial; one that is closed already stays as it is.
@@ -111,7 +112,7 @@ class Ledger:
         for number in chosen:
             self.note(number, replace(rows[number].account, lost=0))
             trial_id = self._trial_ids[number]
-            reopen_trial(self._database.engine, self._study_id, self.ownership.epoch, trial_id)
+            reopen_trial(self._database.engine, self.sweep_id, self.ownership.epoch, trial_id)
         # Optuna's study keeps what it has read of finished trials.
         sampler, pruner = self._study.sampler, self._study.pruner
         self._study = optuna.load_study(
@@ -122,21 +123,21 @@ class Ledger:
     def row(self, number: int) -> Row:
         """One trial."""
         trial = self._database.get_trial(self._trial_ids[number])
-        return row_of(trial, read_accounts(self._database.engine, self._study_id, [number]))
+        return row_of(trial, read_accounts(self._database.engine, self.sweep_id, [number]))
 
     def rows(self) -> list[Row]:
         """All trials that were handed out, by number; those of another sweep that the sampler learns from are not."""
-        return rows_of(self._study, read_accounts(self._database.engine, self._study_id))
+        return rows_of(self._study, read_accounts(self._database.engine, self.sweep_id))
 
     def baseline(self) -> Row:
         """The supervised baseline."""
-        accounts = read_accounts(self._database.engine, self._study_id, [BASELINE_NUMBER])
-        return read_baseline(self._database.engine, self._study_id, accounts)
+        accounts = read_accounts(self._database.engine, self.sweep_id, [BASELINE_NUMBER])
+        return read_baseline(self._database.engine, self.sweep_id, accounts)
 
     def hold_baseline(self, row: Row) -> None:
         """Hold what became of the supervised baseline so far, and what it has cost."""
         self.note(BASELINE_NUMBER, row.account)
-        write_baseline(self._database.engine, self._study_id, self.ownership.epoch, row)
+        write_baseline(self._database.engine, self.sweep_id, self.ownership.epoch, row)
 
     def _take_sampler_for(self, number: int) -> bool:
         """Put the sampler of a trial in place; False if it has no more points."""

@@ -16,10 +16,11 @@ from .origin import Origin, inherit, refuse_changes
 from .ownership import Owner, Ownership, claim, fence
 from .pruners import pruner_of
 from .study import BASE, FROM, INHERITED, ORIGIN, SPEC, VERSION_0_DIGEST, load_study, place_of, spec_of
+from .sweep_id import SWEEP_ID, ensure_sweep_id
 
 
-def open_ledger(storage: Path, spec: Spec, origin: Origin, owner: Owner | None = None) -> Ledger:
-    """Become the owner of a sweep's study, or begin it.
+def open_ledger(storage: Path, spec: Spec, origin: Origin, owner: Owner | None = None, *, above: int = 0) -> Ledger:
+    """Become the owner of a sweep's study, or begin it, in an epoch above one that was seen elsewhere.
 
     Raises UserError if another process owns it, if it was begun with another spec, other data or other code, or if
     the sweep that it is to learn from does not fit.
@@ -36,12 +37,12 @@ def open_ledger(storage: Path, spec: Spec, origin: Origin, owner: Owner | None =
                 pruner=pruner_of(spec.sweep.pruner, spec.trainer.steps),
                 load_if_exists=True,
             )
-            ownership = _own(database, spec.name, owner or Owner.here())
+            ownership = _own(database, spec.name, owner or Owner.here(), above)
         undone.callback(ownership.release)
         try:
             _begin_or_compare(study, database, place_of(storage, spec.ledger), spec, origin)
         except UserError:
-            if not study.user_attrs:
+            if study.user_attrs.keys() <= {SWEEP_ID}:
                 # It never began, and nobody is to find it.
                 database.delete_study(database.get_study_id_from_name(spec.name))
             raise
@@ -50,7 +51,7 @@ def open_ledger(storage: Path, spec: Spec, origin: Origin, owner: Owner | None =
     return ledger
 
 
-def reopen_ledger(storage: Path, sweep: str, ledger: str | None = None) -> Ledger:
+def reopen_ledger(storage: Path, sweep: str, ledger: str | None = None, *, above: int = 0) -> Ledger:
     """Become the owner of a sweep as it is, to say what became of its trials, whatever this machine has of its data.
 
     Raises UserError if there is no such sweep, another process owns it, or its spec is another version's.
@@ -61,19 +62,20 @@ def reopen_ledger(storage: Path, sweep: str, ledger: str | None = None) -> Ledge
         with readable(storage, ledger):
             study = load_study(database, sweep, place_of(storage, ledger))
             spec = spec_of(study)
-            ownership = _own(database, sweep, Owner.here())
+            ownership = _own(database, sweep, Owner.here(), above)
         undone.callback(ownership.release)
         reopened = Ledger(study, database, ownership, spec)
         undone.pop_all()
     return reopened
 
 
-def _own(database: RDBStorage, sweep: str, owner: Owner) -> Ownership:
+def _own(database: RDBStorage, sweep: str, owner: Owner, above: int) -> Ownership:
     """Take a sweep over, and fence out whoever had it before."""
-    study_id = database.get_study_id_from_name(sweep)
-    epoch = claim(database.engine, study_id, sweep, owner)
-    fence(database, study_id, epoch)
-    return Ownership(database.engine, study_id, epoch)
+    with database.engine.begin() as connection:
+        sweep_id = ensure_sweep_id(connection, database.get_study_id_from_name(sweep))
+    epoch = claim(database.engine, sweep_id, sweep, owner, above=above)
+    fence(database, sweep_id, epoch)
+    return Ownership(database.engine, sweep_id, epoch)
 
 
 def _begin_or_compare(study: optuna.Study, database: RDBStorage, place: str, spec: Spec, origin: Origin) -> None:

@@ -20,8 +20,8 @@ from sqlalchemy.orm import Session
 
 from ...trainers.errors import FencedError, UserError
 from ..base.keys import JOB
-from ..base.processes import ProcessIdentity, is_alive, this_process
-from .database import OWNERS
+from ..base.processes import ProcessIdentity, is_alive, pid_space, this_process
+from .schema import OWNERS
 
 log = logging.getLogger(__name__)
 
@@ -41,18 +41,26 @@ class Owner:
     pid: int
     created: float
     """Its start, as `ProcessIdentity` has it."""
+    space: str = ""
+    """Among whose pids, as `ProcessIdentity` has it."""
 
     @classmethod
     def here(cls) -> Self:
         """This process."""
         me = this_process()
-        return cls(job=os.environ.get(JOB, ""), host=socket.gethostname(), pid=me.pid, created=me.created)
+        return cls(
+            job=os.environ.get(JOB, ""), host=socket.gethostname(), pid=me.pid, created=me.created, space=me.space
+        )
 
     def is_gone(self) -> bool:
-        """Whether it is known to have ended; of a process on another machine nothing is known."""
-        if self.host != socket.gethostname():
+        """Whether it is known to have ended; of a process on another machine or in another container nothing is."""
+        if self.space != pid_space():
             return False
-        return not is_alive(ProcessIdentity(pid=self.pid, created=self.created))
+        return not is_alive(ProcessIdentity(pid=self.pid, created=self.created, space=self.space))
+
+    def may_be_gone(self) -> bool:
+        """Whether it has ended, or may have: before this machine went down, or in a container with its host's name."""
+        return self.is_gone() or (self.host == socket.gethostname() and self.space != pid_space())
 
     def __str__(self) -> str:
         job = f"job {self.job}, " if self.job else ""
@@ -62,9 +70,9 @@ class Owner:
 class Ownership:
     """This process's hold on a sweep, from `claim` until `release`."""
 
-    def __init__(self, engine: Engine, study_id: int, epoch: int, *, beat_s: float = BEAT_S) -> None:
+    def __init__(self, engine: Engine, sweep_id: str, epoch: int, *, beat_s: float = BEAT_S) -> None:
         self._engine = engine
-        self._study_id = study_id
+        self._sweep_id = sweep_id
         self._beat_s = beat_s
         self.epoch = epoch
         self._lost = threading.Event()
@@ -74,7 +82,7 @@ class Ownership:
 
     def check(self) -> None:
         """Raise FencedError if another process has taken the sweep over."""
-        if self._lost.is_set() or _read(self._engine, self._study_id).epoch != self.epoch:
+        if self._lost.is_set() or _read(self._engine, self._sweep_id).epoch != self.epoch:
             raise fenced(self.epoch)
 
     def release(self) -> None:
@@ -97,58 +105,60 @@ class Ownership:
                 return
 
     def _mine(self) -> Any:
-        return update(OWNERS).where(OWNERS.c.study_id == self._study_id, OWNERS.c.epoch == self.epoch)
+        return update(OWNERS).where(OWNERS.c.sweep_id == self._sweep_id, OWNERS.c.epoch == self.epoch)
 
 
 def claim(
     engine: Engine,
-    study_id: int,
+    sweep_id: str,
     sweep: str,
     owner: Owner,
     *,
+    above: int = 0,
     patience_s: float = PATIENCE_S,
     poll_s: float = 0.2,
     clock: Callable[[], float] = time.monotonic,
 ) -> int:
-    """Become the owner of a sweep and return the new epoch.
+    """Become the owner of a sweep and return the new epoch, which is above all before, and above one seen elsewhere.
 
     Waits up to `patience_s` seconds for a heartbeat of a former owner whose end is not known.
     Raises UserError that names the owner if there is one.
     """
     try:
         with engine.begin() as connection:
-            connection.execute(OWNERS.insert().values(study_id=study_id, epoch=0, owner=None, beats=0))
+            connection.execute(OWNERS.insert().values(sweep_id=sweep_id, epoch=0, owner=None, beats=0))
     except IntegrityError:
         pass  # It has had an owner before.
-    seen, since = _read(engine, study_id), clock()
+    seen, since = _read(engine, sweep_id), clock()
     while seen.owner is not None:
         holder = Owner(**json.loads(seen.owner))
         if holder.is_gone() or clock() - since >= patience_s:
             break
         time.sleep(poll_s)
-        now = _read(engine, study_id)
+        now = _read(engine, sweep_id)
         if now.owner is not None and (now.epoch, now.beats) != (seen.epoch, seen.beats):
             raise UserError(_owned(sweep, Owner(**json.loads(now.owner))))
         seen = now
+    epoch = max(seen.epoch, above) + 1
     with engine.begin() as connection:
         taken = connection.execute(
             update(OWNERS)
-            .where(OWNERS.c.study_id == study_id, OWNERS.c.epoch == seen.epoch)
-            .values(epoch=seen.epoch + 1, owner=json.dumps(asdict(owner)), beats=0)
+            .where(OWNERS.c.sweep_id == sweep_id, OWNERS.c.epoch == seen.epoch)
+            .values(epoch=epoch, owner=json.dumps(asdict(owner)), beats=0)
         ).rowcount
     if not taken:
         raise UserError(f"sweep {sweep} was taken over by another process at this very moment: follow that one")
-    return seen.epoch + 1
+    return epoch
 
 
-def owner_of(engine: Engine, study_id: int) -> Owner | None:
+def owner_of(engine: Engine, sweep_id: str) -> Owner | None:
     """Who owns a sweep, alive or not; None if nobody does."""
     with engine.connect() as connection:
-        owner = connection.execute(select(OWNERS.c.owner).where(OWNERS.c.study_id == study_id)).scalar()
+        owner = connection.execute(select(OWNERS.c.owner).where(OWNERS.c.sweep_id == sweep_id)).scalar()
     return None if owner is None else Owner(**json.loads(owner))
 
 
-def fence(database: RDBStorage, study_id: int, epoch: int) -> None:
+def fence(database: RDBStorage, sweep_id: str, epoch: int) -> None:
     """Refuse every commit of Optuna's to a sweep that has a newer epoch, with FencedError."""
 
     # What is to be written is sent first: only then does the transaction hold the lock under which the epoch stands
@@ -156,15 +166,15 @@ def fence(database: RDBStorage, study_id: int, epoch: int) -> None:
     @event.listens_for(database.scoped_session, "before_commit")
     def check(session: Session) -> None:
         session.flush()
-        require_epoch(session, study_id, epoch)
+        require_epoch(session, sweep_id, epoch)
 
 
-def require_epoch(transaction: Connection | Session, study_id: int, epoch: int) -> None:
+def require_epoch(transaction: Connection | Session, sweep_id: str, epoch: int) -> None:
     """Raise FencedError if a sweep has another epoch; until the transaction's end it then keeps this one.
 
     To be called after what the transaction writes, whose lock holds the epoch still on SQLite.
     """
-    current = select(OWNERS.c.epoch).where(OWNERS.c.study_id == study_id).with_for_update(read=True)
+    current = select(OWNERS.c.epoch).where(OWNERS.c.sweep_id == sweep_id).with_for_update(read=True)
     if transaction.execute(current).scalar() != epoch:
         raise fenced(epoch)
 
@@ -179,6 +189,6 @@ def _owned(sweep: str, holder: Owner) -> str:
     return f"sweep {sweep} is owned by {holder}, which is alive: follow it, or stop it by {stop}"
 
 
-def _read(engine: Engine, study_id: int) -> Row[Any]:
+def _read(engine: Engine, sweep_id: str) -> Row[Any]:
     with engine.connect() as connection:
-        return connection.execute(select(OWNERS).where(OWNERS.c.study_id == study_id)).one()
+        return connection.execute(select(OWNERS).where(OWNERS.c.sweep_id == sweep_id)).one()

@@ -16,6 +16,7 @@ from .database import exists, reading
 from .ownership import owner_of
 from .rows import Row, Verdict, verdict_of
 from .study import ORIGIN, load_study, place_of, rows_of, spec_of
+from .sweep_id import SWEEP_ID
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,14 @@ def read_spec(storage: Path, sweep: str, ledger: str | None = None) -> Spec:
         return spec_of(study)
 
 
+def sweep_id_of(storage: Path, sweep: str, ledger: str | None = None) -> str | None:
+    """The id of a sweep; None if it has not begun."""
+    if not exists(storage, ledger):
+        return None
+    with reading(storage, ledger) as database:
+        return next((s.user_attrs.get(SWEEP_ID) for s in database.get_all_studies() if s.study_name == sweep), None)
+
+
 def sweep_names(storage: Path, ledger: str | None = None) -> list[str]:
     """All sweeps of a ledger, in the order of their beginning."""
     if not exists(storage, ledger):
@@ -69,20 +78,23 @@ def sweep_names(storage: Path, ledger: str | None = None) -> list[str]:
 
 
 def abandoned_sweeps(storage: Path, ledger: str | None = None) -> list[str]:
-    """Sweeps whose owner has ended without giving them up: on this machine, for of others nothing is known."""
+    """Sweeps whose owner has ended on this machine without giving them up, or may have before it went down.
+
+    Whoever takes such a sweep waits for a sign of life first.
+    """
     if not exists(storage, ledger):
         return []
     with reading(storage, ledger) as database:
         owners = {
-            name: owner_of(database.engine, database.get_study_id_from_name(name))
-            for name in optuna.get_all_study_names(database)
+            study.study_name: owner_of(database.engine, study.user_attrs.get(SWEEP_ID, ""))
+            for study in database.get_all_studies()
         }
-    return [name for name, owner in owners.items() if owner is not None and owner.is_gone()]
+    return [name for name, owner in owners.items() if owner is not None and owner.may_be_gone()]
 
 
 def _record(study: optuna.Study, database: RDBStorage) -> SweepRecord:
-    study_id = database.get_study_id_from_name(study.study_name)
-    accounts = read_accounts(database.engine, study_id)
+    sweep_id = study.user_attrs.get(SWEEP_ID, "")
+    accounts = read_accounts(database.engine, sweep_id)
     try:
         spec = spec_of(study)
     except UserError:
@@ -90,10 +102,10 @@ def _record(study: optuna.Study, database: RDBStorage) -> SweepRecord:
     return SweepRecord(
         name=study.study_name,
         rows=rows_of(study, accounts),
-        baseline=read_baseline(database.engine, study_id, accounts),
+        baseline=read_baseline(database.engine, sweep_id, accounts),
         spec=spec,
         dataset=study.user_attrs.get(ORIGIN, {}).get("dataset"),
-        is_owned=owner_of(database.engine, study_id) is not None,
+        is_owned=owner_of(database.engine, sweep_id) is not None,
     )
 
 

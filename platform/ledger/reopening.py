@@ -13,7 +13,7 @@ _ATTRIBUTES = models.TrialUserAttributeModel.__table__
 _FINITE = models.TrialIntermediateValueModel.TrialIntermediateValueType.FINITE
 
 
-def reopen_trial(engine: Engine, study_id: int, epoch: int, trial_id: int) -> None:
+def reopen_trial(engine: Engine, sweep_id: str, epoch: int, trial_id: int) -> None:
     """Make a failed trial, which stays the same row, one that was handed out and never finished.
 
     Of what it reported, finite values stay. Raises FencedError if the sweep has an owner of a newer epoch.
@@ -26,4 +26,4 @@ def reopen_trial(engine: Engine, study_id: int, epoch: int, trial_id: int) -> No
         if connection.execute(opened).rowcount:
             connection.execute(delete(_VALUES).where(*broken))
             connection.execute(delete(_ATTRIBUTES).where(*reason))
-        require_epoch(connection, study_id, epoch)
+        require_epoch(connection, sweep_id, epoch)

@@ -5,11 +5,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
+from ..base.visible import visible_line
 from .comparison import Comparison, Pair
+from .console import VisibleConsole, words
 from .html_page import heading, link, note, page, paragraph, plot, table, write_page
 
 if TYPE_CHECKING:
@@ -28,10 +28,13 @@ CAVEAT = (
 
 def print_comparison(comparison: Comparison, url: str | None) -> None:
     """Parameters that differ, metrics side by side, differences, and where the MLflow UI compares the same runs."""
-    console = Console()
-    params = {name: [_text(value) for value in values] for name, values in comparison.params.items()}
-    metrics = {name: [_number(value) for value in values] for name, values in comparison.metrics.items()}
-    headings = [run.name for run in comparison.runs]
+    console = VisibleConsole()
+    # Before they are measured.
+    params = {
+        visible_line(name): [visible_line(_text(v)) for v in values] for name, values in comparison.params.items()
+    }
+    metrics = {visible_line(name): [_number(v) for v in values] for name, values in comparison.metrics.items()}
+    headings = [visible_line(run.name) for run in comparison.runs]
     first, widths = column_widths(headings, {**params, **metrics}, console.width)
     if params:
         console.print(_table("parameters that differ", _KINDS[0], headings, params, first, widths))
@@ -166,13 +169,12 @@ def _table(
 ) -> Table:
     """A table of runs, each row on one line; those that have no width have no column."""
     shown = Table(title=title, title_justify="left", box=None, padding=(0, _GAP, 0, 0), pad_edge=False)
-    # A value is a user's own, in which brackets are no markup.
     shown.add_column(kind, no_wrap=True, width=first)
     for name, width in zip(headings, widths, strict=False):
-        shown.add_column(Text(cut(name, width)), justify="right", no_wrap=True, width=width)
+        shown.add_column(words(cut(name, width)), justify="right", no_wrap=True, width=width)
     for name, cells in rows.items():
         shown.add_row(
-            Text(cut(name, first)), *(Text(cut(cell, width)) for cell, width in zip(cells, widths, strict=False))
+            words(cut(name, first)), *(words(cut(cell, width)) for cell, width in zip(cells, widths, strict=False))
         )
     return shown
 

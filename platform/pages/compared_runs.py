@@ -11,6 +11,7 @@ from mlflow.tracking import MlflowClient
 from ...trainers.errors import UserError
 from ..base.keys import BASELINE, METRIC, key_of
 from ..tracking.ending import Ending, State
+from ..tracking.names import escaped, unescaped
 from ..tracking.runs import KEY_TAG, has_ended, runs_by_key
 from ..tracking.system_metrics import PREFIX
 from .comparison import ComparedRun
@@ -103,16 +104,17 @@ def _runs_of(client: MlflowClient, sweep: str) -> dict[str, Run]:
 
 
 def _compared(client: MlflowClient, run: Run, metric: str) -> ComparedRun:
-    if metric not in run.data.metrics:
-        known = sorted(name for name in run.data.metrics if not name.startswith(PREFIX))
+    metrics = {unescaped(name): value for name, value in run.data.metrics.items()}
+    if metric not in metrics:
+        known = sorted(name for name in metrics if not name.startswith(PREFIX))
         raise UserError(f"run {_name(run)} has no metric {metric}; it has: {_listed(known)}: name one by --metric")
-    history = client.get_metric_history(run.info.run_id, metric)
+    history = client.get_metric_history(run.info.run_id, escaped(metric))
     return ComparedRun(
         name=_name(run),
         run_id=run.info.run_id,
         experiment_id=run.info.experiment_id,
         params=run.data.params,
-        metrics=run.data.metrics,
+        metrics=metrics,
         curve={value.step: value.value for value in sorted(history, key=lambda v: (v.step, v.timestamp))},
     )
 

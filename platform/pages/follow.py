@@ -1,6 +1,7 @@
 """Following a job: its log is read over the network and its events are shown as a live table."""
 
 import asyncio
+import re
 from collections.abc import Callable, Iterator
 
 from ray.job_submission import JobStatus, JobSubmissionClient
@@ -14,6 +15,8 @@ from .terminal import progress_table, update_line, verdict_text
 _RECONNECT_S = 1.0
 _LOG_TAIL = 20
 """Lines of the log that are shown when a job failed."""
+_COLOUR = re.compile("\x1b\\[[0-9;]*m")
+"""What Ray colours the lines of workers by."""
 
 
 class Progress:
@@ -33,7 +36,7 @@ class Progress:
         for line in lines:
             event = parse(line)
             if event is None:
-                self.log.append(line)
+                self.log.append(_COLOUR.sub("", line))
             elif self._is_news(event):
                 yield event
 
@@ -64,15 +67,16 @@ class Progress:
 
 
 def log_text(log: str) -> str:
-    """What a job printed, without the lines by which it tells those who follow it."""
-    return "".join(line for line in log.splitlines(keepends=True) if parse(line) is None)
+    """What a job printed, without colours and the lines by which it tells those who follow it."""
+    return "".join(_COLOUR.sub("", line) for line in log.splitlines(keepends=True) if parse(line) is None)
 
 
 def follow(client: JobSubmissionClient, id: str, console: Console) -> JobStatus:
     """Show a job until it ends, and return how. KeyboardInterrupt leaves the job running."""
     progress = Progress()
     if console.is_terminal:
-        with Live(console=console, refresh_per_second=4) as live:
+        # Redirected prints would pass with the colours, and whatever else, that they hold.
+        with Live(console=console, refresh_per_second=4, redirect_stdout=False, redirect_stderr=False) as live:
 
             def show(event: Event) -> None:
                 live.update(progress_table(progress.stage, list(progress.updates.values())))

@@ -2,12 +2,13 @@
 
 import base64
 from collections.abc import Collection, Iterable, Sequence
-from html import escape
+from html import escape as escape_markup
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...trainers.errors import UserError
 from ...trainers.whole_file import write_whole
+from ..base.visible import visible
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -102,6 +103,11 @@ def _picture(caption: str, path: Path) -> str:
     data = base64.b64encode(path.read_bytes()).decode()
     text = escape(caption)
     return f'<figure><img alt="{text}" src="data:image/png;base64,{data}"><figcaption>{text}</figcaption></figure>'
+
+
+def escape(text: str) -> str:
+    """A text in which nothing is markup or hides."""
+    return escape_markup(visible(text))
 
 
 def _row(tag: str, cells: Sequence[str], classes: Sequence[str]) -> str:

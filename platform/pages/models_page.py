@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from ...models.bundle import Card
 from ..registry.versions import RegisteredVersion
+from .console import VisibleConsole, words
 from .terminal import percent
 
 
@@ -24,9 +23,9 @@ def print_versions(versions: Sequence[RegisteredVersion]) -> None:
     table.add_column("mIoU", justify="right")
     table.add_column("trial")
     for version in versions:
-        words = (version.name, str(version.version), ", ".join(version.aliases), percent(version.miou))
-        table.add_row(*map(Text, (*words, version.key or "-")))
-    Console().print(table)
+        cells = (version.name, str(version.version), ", ".join(version.aliases), percent(version.miou))
+        table.add_row(*map(words, (*cells, version.key or "-")))
+    VisibleConsole().print(table)
 
 
 def version_json(version: RegisteredVersion) -> dict[str, Any]:
@@ -57,7 +56,7 @@ def print_card(description: str, card: Card) -> None:
     lines |= {name: f"{value:.4g}" for name, value in card.metrics.items()}
     width = max(map(len, lines))
     for name, value in lines.items():
-        Console().print(f"{name:<{width}}  {value}", soft_wrap=True, markup=False, highlight=False)
+        VisibleConsole().print(words(f"{name:<{width}}  {value}"), soft_wrap=True, highlight=False)
 
 
 def card_json(description: str, card: Card) -> dict[str, Any]:

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from ..services.state import ServiceState, ServiceStatus
+from .console import VisibleConsole, words
 from .shortened import Shortened
 
 if TYPE_CHECKING:
@@ -17,12 +16,12 @@ if TYPE_CHECKING:
 
 def print_services(home: Path, services: Sequence[ServiceStatus]) -> None:
     """What runs, where, and where it writes its log."""
-    console = Console()
+    console = VisibleConsole()
     console.print(f"services of {home}", markup=False, highlight=False, soft_wrap=True)
     table = Table("service", "state", "where", "log", box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for service in services:
         log = service.log.relative_to(home) if service.log.is_relative_to(home) else service.log
-        table.add_row(service.name, service.state.value, service.url or "", Text(str(log)))
+        table.add_row(service.name, service.state.value, words(service.url or ""), words(str(log)))
     console.print(table)
     if any(service.state is ServiceState.DEAD for service in services):
         console.print("a dead service is started again by `advseg up`")
@@ -32,9 +31,8 @@ def print_jobs(jobs: "Sequence[JobDetails]") -> None:
     """The jobs of the cluster, newest first, each on one line."""
     table = Table("job", "state", "detail", box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for job in newest_first(jobs):
-        # A message can quote the job's log, in which brackets are no markup.
-        table.add_row(job.submission_id, job.status.value, Shortened(Text(_detail(job.message or ""))))
-    Console().print(table if table.rows else "no jobs yet")
+        table.add_row(job.submission_id, job.status.value, Shortened(words(_detail(job.message or ""))))
+    VisibleConsole().print(table if table.rows else "no jobs yet")
 
 
 def _detail(message: str) -> str:

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from ..base.keys import BASELINE, key_of
 from ..ledger.reading import SweepRecord, read_sweep
 from ..ledger.rows import Row, Verdict, best_first
+from .console import VisibleConsole
 from .importance import ENOUGH, importances
 from .sparkline import scale_of
 from .terminal import console_for, duration, importance_table, percent, state_counts, states, trials_table
@@ -25,7 +24,7 @@ def print_sweep(storage: Path, sweep: str, ledger: str | None = None, *, whole: 
 
     `whole` prints all trials, and why they ended in full. Raises UserError if there is no such sweep.
     """
-    console = Console()
+    console = VisibleConsole()
     record = read_sweep(storage, sweep, ledger)
     rows = best_first(record.rows)
     shown = rows if whole else rows[:SHOWN]

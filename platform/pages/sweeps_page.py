@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.table import Table
-from rich.text import Text
 
 from ..ledger.reading import SweepRecord
+from .console import words
 from .shortened import Shortened
 from .terminal import console_for, percent, state_counts, states
 
@@ -30,7 +30,7 @@ def print_sweeps(sweeps: Sequence[SweepRecord], place: str) -> None:
             f"{said['finished_trials']}/{planned}",
             percent(said["best_miou"]),
             "-" if said["best_trial"] is None else str(said["best_trial"]),
-            Shortened(Text(states(sweep.rows))),
+            Shortened(words(states(sweep.rows))),
         )
     console_for(table).print(table)
 

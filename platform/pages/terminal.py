@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from rich.bar import Bar
-from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
@@ -14,6 +13,7 @@ from rich.text import Text
 from ..base.events import TrialUpdate, Verdict
 from ..ledger.rows import Row
 from ..spec.sweep import Value
+from .console import VisibleConsole, words
 from .shortened import Shortened
 from .sparkline import Scale, sparkline
 
@@ -59,11 +59,11 @@ def trials_table(sweep: str, rows: Sequence[Row], scale: Scale) -> Table:
     return table
 
 
-def console_for(table: Table) -> Console:
+def console_for(table: Table) -> VisibleConsole:
     """A console that cuts no word of a table off, though it be wider than the terminal."""
-    ample = Console(width=10_000)
+    ample = VisibleConsole(width=10_000)
     least = Measurement.get(ample, ample.options, table).minimum
-    return Console(width=max(Console().width, least))
+    return VisibleConsole(width=max(VisibleConsole().width, least))
 
 
 def importance_table(shares: Mapping[str, float]) -> Table:
@@ -175,5 +175,5 @@ def states(rows: Sequence[Row]) -> str:
 
 def _state(state: str, reason: str) -> Shortened:
     """A state in its colour, and as much of the reason as a line has room for, in which brackets are no markup."""
-    words = Text(" ").join([Text(state, _STYLES.get(state, "")), *map(Text, reason.split())])
-    return Shortened(words, least=len(state) + 1)
+    line = Text(" ").join([Text(state, _STYLES.get(state, "")), *map(words, reason.split())])
+    return Shortened(line, least=len(state) + 1)

@@ -1,74 +1,89 @@
-"""The model registry: a version is a directory of data, logged as artifacts of its run."""
+"""The model registry: a version is a directory of data, kept as artifacts of its run."""
 
+import os
 import re
-import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mlflow.artifacts import download_artifacts
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from ...models.bundle import CARD, Card, read_card
-from ...models.manifest import MANIFEST, BrokenDirectoryError, verify_directory
+from ...models.bundle import CARD, read_card
+from ...models.card import Card
+from ...models.files import one_line
+from ...models.manifest import MANIFEST, read_manifest
+from ...models.partial import partial_of
 from ...trainers.errors import UserError
+from ..base.s3_reason import s3_reason
+from ..tracking.patience import is_away
 from ..tracking.runs import KEY_TAG
+from .sources import refusal
 
 CHAMPION = "champion"
+CANDIDATE = "candidate"
+"""Alias of the newest version that nobody could compare with the champion."""
 MODEL = "model"
 """Artifact folder of a run's model."""
+_SHOWN = 200
+"""Characters of an address."""
 _REFERENCE = re.compile(r"[^@/']+[@/][^@/']+")
 _NAME = re.compile(r"[\w-]+")
-
-
-def register(client: MlflowClient, model: Path, name: str, run_id: str, key: str) -> str:
-    """Make the model directory of a run a version of a registered model, and its champion; return the version.
-
-    A trial is registered once: if a version has its key, that one is returned.
-    """
-    verify_directory(model)
-    try:
-        client.get_registered_model(name)
-    except MlflowException:
-        client.create_registered_model(name)
-    versions = client.search_model_versions(f"name = '{name}'")
-    version = next((v.version for v in versions if v.tags.get(KEY_TAG) == key), None)
-    if version is None:
-        source = log_model(client, model, run_id)
-        version = client.create_model_version(name, source, run_id=run_id, tags={KEY_TAG: key}).version
-    client.set_registered_model_alias(name, CHAMPION, str(version))
-    return str(version)
-
-
-def log_model(client: MlflowClient, model: Path, run_id: str) -> str:
-    """Log a model directory as artifacts of its run; return their URI."""
-    client.log_artifacts(run_id, str(model), MODEL)
-    return f"{client.get_run(run_id).info.artifact_uri}/{MODEL}"
 
 
 def pull(client: MlflowClient, reference: str, destination: Path) -> str:
     """Download the model of `<name>@<alias or version>` or of the run of `<sweep>/<trial>`; return what it is.
 
-    Raises UserError for a reference that leads nowhere, a destination that exists and a damaged download;
-    the destination is then left as it was.
+    It is what the manifest lists, checked by it. Raises UserError for a reference that leads nowhere, a destination
+    that exists and a damaged download; the destination is then left as it was.
     """
-    if destination.exists():
-        raise UserError(f"{destination} exists already: remove it or name another folder with --to")
-    partial = destination.with_name(f".{destination.name}.partial")
-    try:
-        source, description = _source(client, reference)
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        folder = Path(download_artifacts(source, dst_path=str(partial), tracking_uri=client.tracking_uri))
-        verify_directory(folder)
-        folder.rename(destination)
-    except (MlflowException, BrokenDirectoryError, OSError) as error:
-        raise UserError(f"{reference} cannot be pulled: {' '.join(str(error).split())}") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    if os.path.lexists(destination):
+        raise UserError(_taken(destination))
+    source, description = _source(client, reference)
+    with _telling(f"{reference} cannot be pulled"), partial_of(destination) as partial:
+        folder = partial / MODEL
+        folder.mkdir()
+        _fetch(client, source, [MANIFEST], folder)
+        _fetch(client, source, read_manifest(folder), folder)
+        read_card(folder)
+        try:
+            folder.rename(destination)
+        except OSError:
+            if not os.path.lexists(destination):
+                raise
+            # Another process pulled to the same place at the same time.
+            raise UserError(_taken(destination)) from None
     return description
+
+
+def _taken(destination: Path) -> str:
+    return f"{destination} exists already: remove it or name another folder with --to"
+
+
+def _fetch(client: MlflowClient, source: str, names: Iterable[str], folder: Path) -> None:
+    """Download files of a source to a folder."""
+    for name in names:
+        place = (folder / name).parent
+        download_artifacts(f"{source}/{name}", dst_path=str(place), tracking_uri=client.tracking_uri)
+
+
+@contextmanager
+def _telling(what: str) -> Iterator[None]:
+    """Raises UserError for what goes wrong with a download."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (MlflowException, ValueError, OSError) as error:
+        raise UserError(f"{what}: {one_line(error)}") from None
+    except Exception as error:
+        # Of MLflow's own client of S3.
+        if (reason := s3_reason(error)) is None:
+            raise
+        raise UserError(f"{what}: {reason}") from None
 
 
 @contextmanager
@@ -82,14 +97,10 @@ def pulled(client: MlflowClient, reference: str) -> Iterator[Path]:
 
 def pull_card(client: MlflowClient, reference: str) -> tuple[str, Card]:
     """What the model of a reference is, and its card, without its weights. Raises UserError as `pull` does."""
-    try:
-        source, description = _source(client, reference)
-        with TemporaryDirectory(prefix="advseg-") as folder:
-            for file in (MANIFEST, CARD):
-                download_artifacts(f"{source}/{file}", dst_path=folder, tracking_uri=client.tracking_uri)
-            return description, read_card(Path(folder), alone=True)
-    except (MlflowException, ValueError, OSError) as error:
-        raise UserError(f"the card of {reference} cannot be read: {' '.join(str(error).split())}") from None
+    source, description = _source(client, reference)
+    with _telling(f"the card of {reference} cannot be read"), TemporaryDirectory(prefix="advseg-") as folder:
+        _fetch(client, source, (MANIFEST, CARD), Path(folder))
+        return description, read_card(Path(folder), alone=True)
 
 
 def _source(client: MlflowClient, reference: str) -> tuple[str, str]:
@@ -101,9 +112,24 @@ def _source(client: MlflowClient, reference: str) -> tuple[str, str]:
             f"{name}@{CHAMPION}: `advseg models list` lists the names"
         )
     name, at, version = reference.partition("@")
-    if at:
-        return _version_source(client, name, version)
-    return _run_source(client, reference), f"the model of {reference}"
+    try:
+        run = None if at else _run_of(client, reference)
+        source, description = (
+            (f"{run.info.artifact_uri}/{MODEL}", f"the model of {reference}")
+            if run
+            else _version_source(client, name, version)
+        )
+    except MlflowException as error:
+        if is_away(error):
+            raise
+        raise UserError(f"{reference} cannot be found: {one_line(error)}") from None
+    if reason := refusal(source, client.tracking_uri):
+        raise UserError(f"{description} is said to lie at {source[:_SHOWN]!r}, but {reason}: register it again")
+    if run:
+        with _telling(f"{reference} cannot be found"):
+            if not client.list_artifacts(run.info.run_id, MODEL):
+                raise UserError(f"run {reference} has no model: only a sweep's baseline and best trial keep theirs")
+    return source, description
 
 
 def _version_source(client: MlflowClient, name: str, version: str) -> tuple[str, str]:
@@ -116,15 +142,12 @@ def _version_source(client: MlflowClient, name: str, version: str) -> tuple[str,
     except MlflowException:
         known = ", ".join(f"{m.name} ({', '.join(m.aliases)})" for m in client.search_registered_models())
         raise UserError(f"there is no model {name}@{version}; registered models: {known or 'none yet'}") from None
-    assert found.source
-    return found.source, f"{name} version {found.version}"
+    return found.source or "", f"{name} version {found.version}"
 
 
-def _run_source(client: MlflowClient, key: str) -> str:
+def _run_of(client: MlflowClient, key: str) -> Run:
     experiments = [e.experiment_id for e in client.search_experiments()]
     runs = client.search_runs(experiments, f"tags.`{KEY_TAG}` = '{key}'")
     if not runs:
         raise UserError(f"there is no run {key}; `advseg sweep show` lists the trials of a sweep")
-    if not client.list_artifacts(runs[0].info.run_id, MODEL):
-        raise UserError(f"run {key} has no model: only a sweep's baseline and best trial keep theirs")
-    return f"{runs[0].info.artifact_uri}/{MODEL}"
+    return runs[0]

@@ -2,13 +2,17 @@
 
 import dataclasses
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
+from ...trainers.errors import brief
 from ...trainers.moved import MOVED
 
 _RULES = {
@@ -37,6 +41,12 @@ _RULES = {
 
 _MISSING = ("missing", "missing_argument", "missing_keyword_only_argument")
 _QUOTES = "'"
+MOST_TOLD = 50
+"""Problems of a spec that are put into words: who mends these sees the others next."""
+_NAMES = 12
+"""Known names that are listed where none is near."""
+_KEY, _TEXT, _SHOWN = 200, 800, 100
+"""Characters of a key, of what is wrong with it, and of a value in that."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +57,8 @@ class Problem:
     text: str
 
     def __str__(self) -> str:
-        return f"{self.key}: {self.text}" if self.key else self.text
+        text = brief(self.text, _TEXT)
+        return f"{brief(self.key, _KEY)}: {text}" if self.key else text
 
     @classmethod
     def unknown(cls, key: str, known: Iterable[str]) -> "Problem":
@@ -57,44 +68,72 @@ class Problem:
         asked = key.rsplit(".", maxsplit=1)[-1]
         if any("." in name for name in known):
             asked = key.split(".", maxsplit=key.count(".") - 1)[-1]
-        near = difflib.get_close_matches(asked, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+        near = difflib.get_close_matches(brief(asked), known, n=1)
+        more = f" and {len(known) - _NAMES} more" if len(known) > _NAMES else ""
+        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known[:_NAMES])}{more}"
         return cls(key, f"unknown key; {hint}")
 
 
 def problems_of(error: ValidationError, model: type[BaseModel], document: Any) -> list[Problem]:
-    """The problems in the validation error of `model` for a document."""
-    problems = []
-    for detail in error.errors():
-        location, context = detail["loc"], detail.get("ctx", {})
-        key = ".".join(_keys(location, document, lacks_last=detail["type"] in _MISSING))
-        match detail["type"]:
-            case "extra_forbidden" | "unexpected_keyword_argument" if key in MOVED:
-                problems.append(Problem("", f"{key} is {MOVED[key]} now"))
-            case "extra_forbidden" | "unexpected_keyword_argument":
-                problems.append(Problem.unknown(key, _fields_at(model, location[:-1])))
-            case kind if kind in _MISSING:
-                problems.append(Problem(key, "is missing: add it"))
-            case "union_tag_invalid":
-                problems.append(_unknown_tag(key, **context))
-            case "union_tag_not_found":
-                problems.append(Problem(f"{key}.{context['discriminator'].strip(_QUOTES)}", "is missing: add it"))
-            case "value_error":
-                problems.append(Problem(key, str(context["error"])))
-            case kind if kind in _RULES:
-                rule = _RULES[kind].format(**context)
-                shown = "" if isinstance(detail["input"], dict) else f", but is {detail['input']!r}"
-                problems.append(Problem(key, rule + shown))
-            case _:
-                problems.append(Problem(key, f"{detail['msg']}, but is {detail['input']!r}"))
+    """The first problems in the validation error of `model` for a document."""
+    details = error.errors()[:MOST_TOLD]
+    within = {detail["loc"][:-2] for detail in details}
+    # Values that are wrong in themselves leave too few of them.
+    told = [detail for detail in details if detail["type"] != "too_short" or detail["loc"] not in within]
+    located = ((_key_of(detail, document), detail) for detail in told)
+    problems: list[Problem] = []
+    for key, found in groupby(located, key=itemgetter(0)):
+        details = [detail for _, detail in found]
+        if all(detail["type"] in _RULES for detail in details):
+            problems.append(_broken_rule(key, details))
+        else:
+            problems += [_problem_of(key, detail, model) for detail in details]
     return problems
+
+
+def _key_of(detail: ErrorDetails, document: Any) -> str:
+    return ".".join(_keys(detail["loc"], document, lacks_last=detail["type"] in _MISSING))
+
+
+def _broken_rule(key: str, details: Sequence[ErrorDetails]) -> Problem:
+    """That a value is none that its key takes; each member of a union says so in its own words."""
+    rules = dict.fromkeys(_RULES[detail["type"]].format(**detail.get("ctx", {})) for detail in details)
+    rule = " or ".join(rules).replace(" or must be ", " or ")
+    value = details[0]["input"]
+    return Problem(key, rule if isinstance(value, dict) else f"{rule}, but is {_shown(value)}")
+
+
+def _problem_of(key: str, detail: ErrorDetails, model: type[BaseModel]) -> Problem:
+    context = detail.get("ctx", {})
+    match detail["type"]:
+        case "extra_forbidden" | "unexpected_keyword_argument" if key in MOVED:
+            return Problem("", f"{key} is {MOVED[key]} now")
+        case "extra_forbidden" | "unexpected_keyword_argument":
+            return Problem.unknown(key, _fields_at(model, detail["loc"][:-1]))
+        case kind if kind in _MISSING:
+            return Problem(key, "is missing: add it")
+        case "union_tag_invalid":
+            return _unknown_tag(key, **context)
+        case "union_tag_not_found":
+            return Problem(f"{key}.{context['discriminator'].strip(_QUOTES)}", "is missing: add it")
+        case "value_error":
+            return Problem(key, str(context["error"]))
+        case kind if kind in _RULES:
+            return _broken_rule(key, [detail])
+    return Problem(key, f"{detail['msg']}, but is {_shown(detail['input'])}")
+
+
+def _shown(value: Any) -> str:
+    return brief(repr(value), _SHOWN)
 
 
 def _unknown_tag(key: str, discriminator: str, tag: str, expected_tags: str) -> Problem:
     """A name that chooses no member of a union, with the nearest one that does."""
-    near = difflib.get_close_matches(tag, [known.strip(_QUOTES) for known in expected_tags.split(", ")], n=1)
+    near = difflib.get_close_matches(brief(tag), [known.strip(_QUOTES) for known in expected_tags.split(", ")], n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    return Problem(f"{key}.{discriminator.strip(_QUOTES)}", f"must be one of {expected_tags}, but is {tag!r}{hint}")
+    return Problem(
+        f"{key}.{discriminator.strip(_QUOTES)}", f"must be one of {expected_tags}, but is {_shown(tag)}{hint}"
+    )
 
 
 def _keys(location: tuple[int | str, ...], document: Any, *, lacks_last: bool) -> list[str]:

@@ -56,6 +56,12 @@ DEVIATIONS = (
         reason="the paper trains the discriminator on labelled images alone; the code's D_remain is on",
     ),
     Deviation(
+        key="method.discriminator_sees_void",
+        paper=True,
+        released=True,
+        reason="neither hides predictions from the discriminator where truth is void or padding, which it is blank on",
+    ),
+    Deviation(
         key="method.semi_adv_start",
         paper=5000,
         released=0,

@@ -15,7 +15,7 @@ class Resources(Section):
     cpus_per_worker: Annotated[float, Field(gt=0)] = 1
     """CPUs that Ray sets aside for each."""
     gpus_per_worker: Annotated[float, Field(ge=0)] = 0
-    """GPUs that Ray sets aside for each."""
+    """GPUs that Ray sets aside for each; a part of one where a training has one worker alone."""
 
     @property
     def devices(self) -> float:

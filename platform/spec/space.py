@@ -3,13 +3,14 @@
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from contextlib import suppress
+from itertools import chain, islice
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 from ...trainers.moved import MOVED
-from .errors import Problem, members_of, problems_of
+from .errors import MOST_TOLD, Problem, members_of, problems_of
 from .spec import Spec, with_values
 from .sweep import MOST_VALUES, Choices, Dimension, Grid, Range, Sweep, Value
 from .workers import unfit_workers
@@ -36,12 +37,12 @@ def check_space(document: dict[str, Any], sweep: Sweep) -> tuple[Sweep, list[Pro
 
     Ends and choices are put into the spec, which says of them what it would say of a value of its own.
     """
-    known, problems = searchable(document), []
+    known, problems, base = searchable(document), [], _Base.of(document)
     if not sweep.space:
         problems.append(Problem("sweep.space", "is empty: name at least one key, such as method.lambda_adv"))
     space: dict[str, Dimension] = {}
     for key, dimension in sweep.space.items():
-        found = list(_problems_of_key(document, key, dimension, known))
+        found = list(_problems_of_key(base, key, dimension, known))
         space[key] = dimension
         if key in known and not found:
             try:
@@ -53,7 +54,8 @@ def check_space(document: dict[str, Any], sweep: Sweep) -> tuple[Sweep, list[Pro
         text = f"makes {size:,} combinations, but a grid may have {MOST_VALUES:,}: lower it, or take another sampler"
         problems.append(Problem("sweep.sampler.values", text))
     first = tuple({key: _value(known.get(key, str), value) for key, value in point.items()} for point in sweep.first)
-    problems += chain.from_iterable(_unfit(point, space, f"sweep.first.{n}") for n, point in enumerate(first))
+    unfit = chain.from_iterable(_unfit(point, space, f"sweep.first.{n}") for n, point in enumerate(first))
+    problems += islice(unfit, MOST_TOLD)
     return (sweep if problems else sweep.model_copy(update={"space": space, "first": first})), problems
 
 
@@ -64,15 +66,34 @@ def _grid_size(space: Mapping[str, Dimension], values: int) -> int:
     )
 
 
-def _problems_of_key(
-    document: dict[str, Any], key: str, dimension: Dimension, known: Mapping[str, Any]
-) -> Iterator[Problem]:
-    if not _has_sections(document, key.split(".")[:-1]):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Base:
+    """What the values of a sweep are put into, one at a time; validated once for all of them."""
+
+    document: dict[str, Any]
+    """As it is written."""
+    training: dict[str, Any]
+    """Without the sweep and, if that is valid, with every key: a rate can be set of a default optimizer."""
+    problems: frozenset[Problem]
+    """Of the training, whatever a sweep makes of it."""
+
+    @classmethod
+    def of(cls, document: dict[str, Any]) -> Self:
+        """The base of a spec's document."""
+        training = {**{name: part for name, part in document.items() if name != "sweep"}, "job": "train"}
+        # What is wrong with it is told of the spec itself.
+        with suppress(ValidationError):
+            training = Spec.model_validate(training).model_dump(mode="json")
+        return cls(document=document, training=training, problems=frozenset(_problems(training)))
+
+
+def _problems_of_key(base: _Base, key: str, dimension: Dimension, known: Mapping[str, Any]) -> Iterator[Problem]:
+    if not _has_sections(base.document, key.split(".")[:-1]):
         return  # What stands in the place of one is told already.
     if key in known:
-        yield from _refused(document, key, dimension, known[key])
+        yield from _refused(base, key, dimension, known[key])
     else:
-        yield _unknown(key, document, known)
+        yield _unknown(key, base.document, known)
 
 
 def _has_sections(document: Any, path: Sequence[str]) -> bool:
@@ -140,33 +161,23 @@ def _unknown(key: str, document: Mapping[str, Any], known: Iterable[str]) -> Pro
     return Problem.unknown(where, known)
 
 
-def _refused(document: dict[str, Any], key: str, dimension: Dimension, hint: Any) -> Iterator[Problem]:
+def _refused(base: _Base, key: str, dimension: Dimension, hint: Any) -> Iterator[Problem]:
     """The first thing that the spec says of each value that a sweep may give a key, told once."""
     where = f"sweep.space.{key}"
     if isinstance(dimension, Range) and not _is_number(hint):
         yield Problem(where, "has no range: name its values, as in {choices: [...]}")
         return
-    without = _with_every_key({**{name: part for name, part in document.items() if name != "sweep"}, "job": "train"})
-    before = set(_problems(without))
     told: set[str] = set()
     for end, value in _tried(dimension):
         if told and not end:
             break
-        problem = next((p for p in _problems(with_values(without, {key: value})) if p not in before), None)
+        problem = next((p for p in _problems(with_values(base.training, {key: value})) if p not in base.problems), None)
         if problem and problem.text not in told:
             told.add(problem.text)
             own = problem.key in (key, "")
             yield Problem(f"{where}{end}", problem.text if own else f"with {value}, {problem}")
     if isinstance(dimension, Range) and dimension.step is not None and int in members_of(hint) and dimension.step % 1:
         yield Problem(f"{where}.step", f"must be a whole number, but is {dimension.step}")
-
-
-def _with_every_key(document: dict[str, Any]) -> dict[str, Any]:
-    """A document with the defaults of keys that it lacks, if it is valid: a rate can be set of a default optimizer."""
-    try:
-        return Spec.model_validate(document).model_dump(mode="json")
-    except ValidationError:
-        return document
 
 
 def _tried(dimension: Dimension) -> Iterator[tuple[str, Value]]:

@@ -24,7 +24,7 @@ from .resources import Resources
 from .section import Section
 from .sweep import Name, Sweep, Value
 
-Variant = Literal["supervised", "adversarial", "pseudo-label", "semi"]
+Variant = Literal["supervised", "adversarial", "pseudo-label", "void-hidden", "semi"]
 """A spec itself (semi), or an ablation of its method; supervised is the same labels and steps without the method."""
 
 

@@ -1,25 +1,30 @@
 """Reading a job spec from its YAML file: all of it is validated before anything starts."""
 
-from collections.abc import Hashable, Iterable
+import os
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from ...trainers.data.layouts import TREES
-from ...trainers.data.lists import is_list_file
-from ...trainers.errors import UserError
-from ..base.keys import S3
-from .errors import Problem, problems_of
+from ...trainers.bounded_yaml import YamlError, read_yaml
+from ...trainers.errors import UserError, brief
+from ...trainers.regular_file import read_regular
+from .errors import MOST_TOLD, Problem, problems_of
+from .paths import anchor, missing_files, section_of, unfit_paths
 from .presets import apply_preset
+from .pruning import unfit_pruner
 from .space import check_space
 from .spec import Spec
-from .sweep import DIMENSION_KEYS, Dimension, Sweep
+from .sweep import DIMENSION_KEYS, MOST_KEYS, Dimension, Sweep
 from .workers import unfit_workers
 
 SPACE = "sweep.space."
+_DEEPEST_KEY = 16
+"""Parts of a key in `--set`; no key of a spec has so many."""
+_DIMENSION = TypeAdapter(Dimension)
 
 
 class SpecError(UserError):
@@ -33,63 +38,36 @@ def load_spec(path: Path, overrides: Iterable[str] = ()) -> Spec:
     Raises SpecError that lists every problem with its key.
     """
     document = read_document(path)
-    _anchor(document, path.resolve().parent)
+    anchor(document, Path(os.path.realpath(path)).parent)
     for override in overrides:
         key, equals, text = override.partition("=")
-        names = [name.strip() for name in key.split(".")]
+        names, told = [name.strip() for name in key.split(".")], brief(override)
         if not equals or not all(names):
-            raise SpecError(f"--set {override} must have the form key=value, as in --set method.lambda_adv=0.02")
+            raise SpecError(f"--set {told} must have the form key=value, as in --set method.lambda_adv=0.02")
+        if len(names) > _DEEPEST_KEY:
+            raise SpecError(f"--set {told} names a key of {len(names)} parts, but no key has more than {_DEEPEST_KEY}")
         try:
-            _set(document, ".".join(names), _read_yaml(text))
-        except yaml.YAMLError as error:
-            raise SpecError(f"--set {override} has a value that is not YAML: {_one_line(error)}") from None
-    _anchor(document, Path.cwd())
+            _set(document, ".".join(names), read_yaml(text))
+        except YamlError as error:
+            raise SpecError(f"--set {told} has a value that is not YAML: {error}") from None
+    anchor(document, Path.cwd())
     return parse_spec(document, source=str(path))
 
 
 def read_document(path: Path) -> dict[str, Any]:
     """What a spec file says, not validated. Raises SpecError if it is no YAML mapping."""
     try:
-        document = _read_yaml(path.read_text(encoding="utf-8"))
+        document = read_yaml(read_regular(path).decode())
     except FileNotFoundError:
         raise SpecError(f"spec {path} does not exist") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SpecError(f"spec {path} cannot be read: {_one_line(error)}") from None
+    except OSError as error:
+        raise SpecError(f"spec {path} cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, YamlError) as error:
+        raise SpecError(f"spec {path} cannot be read: {error}") from None
     if not isinstance(document, dict):
         kind = "is empty" if document is None else f"is a {type(document).__name__}"
         raise SpecError(f"spec {path} must be a YAML mapping of keys to values, but {kind}")
     return document
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML without code, in which a key that is given twice is an error: the first value would be lost unseen."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """The mapping of a node, whose own keys all differ."""
-        seen: dict[Hashable, int] = {}
-        for key_node, _ in node.value:
-            # `<<` brings in the keys of another mapping, which this one's own may replace.
-            if isinstance(key_node, yaml.ScalarNode) and key_node.tag != "tag:yaml.org,2002:merge":
-                key, line = self.construct_object(key_node), key_node.start_mark.line + 1
-                if key in seen:
-                    raise yaml.YAMLError(f"key {key} is given twice, on lines {seen[key]} and {line}: remove one")
-                seen[key] = line
-        return super().construct_mapping(node, deep)
-
-
-def _read_yaml(text: str) -> Any:
-    try:
-        # The loader is a SafeLoader.
-        return yaml.load(text, _Loader)
-    except RecursionError:
-        raise yaml.YAMLError("it is nested too deeply") from None
-    except ValueError as error:
-        # Of what looks like a number or a date but is none, such as 2026-02-30.
-        raise yaml.YAMLError(str(error)) from None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def parse_spec(document: dict[str, Any], *, source: str) -> Spec:
@@ -104,7 +82,8 @@ def parse_spec(document: dict[str, Any], *, source: str) -> Spec:
         spec = Spec.model_validate(document)
     except ValidationError as error:
         problems += problems_of(error, Spec, document)
-    problems += _missing_files(document)
+    problems += unfit_paths(document)
+    problems += missing_files(document)
     # Checked even where other sections and keys are wrong, so that all problems are told at once.
     if sweep := _valid_sweep(document):
         sweep, found = check_space(document, sweep)
@@ -114,11 +93,18 @@ def parse_spec(document: dict[str, Any], *, source: str) -> Spec:
     if spec:
         spec = spec.model_copy(update={"sweep": sweep})
         problems += unfit_workers(spec)
+        problems += unfit_pruner(spec)
     if problems or spec is None:
-        lines = [str(problem) for problem in problems]
-        head = f"{len(lines)} problem{'s' if len(lines) > 1 else ''} in {source}:"
-        raise SpecError("\n".join([head, *(f"  {line}" for line in lines)]))
+        raise SpecError(_listed(problems, source))
     return spec
+
+
+def _listed(problems: Sequence[Problem], source: str) -> str:
+    """Problems, a line each below a head; only the first of very many."""
+    head = f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in {source}:"
+    if len(problems) >= MOST_TOLD:
+        head = f"{MOST_TOLD} problems or more in {source}, of which the first:"
+    return "\n".join([head, *(f"  {problem}" for problem in problems[:MOST_TOLD])])
 
 
 def _valid_sweep(document: dict[str, Any]) -> Sweep | None:
@@ -132,50 +118,15 @@ def _valid_sweep(document: dict[str, Any]) -> Sweep | None:
 def _sound_space(document: dict[str, Any]) -> dict[str, Dimension]:
     """What is valid in itself of a sweep's space, where something else in the section sweep is not."""
     sound: dict[str, Dimension] = {}
-    for key, dimension in _section(_section(document, "sweep"), "space").items():
+    for key, dimension in islice(section_of(section_of(document, "sweep"), "space").items(), MOST_KEYS):
         with suppress(ValidationError):
-            sound[key] = TypeAdapter(Dimension).validate_python(dimension)
+            sound[key] = _DIMENSION.validate_python(dimension)
     return sound
-
-
-def _missing_files(document: dict[str, Any]) -> Iterable[Problem]:
-    dataset = _section(document, "dataset")
-    root, tree = dataset.get("root"), TREES.get(str(dataset.get("layout", "voc")), "the dataset")
-    pack = dataset.get("pack")
-    if isinstance(pack, str):
-        if not Path(pack).is_dir():
-            remedy = "write it by `advseg data pack`, or remove the key to read the images of dataset.root"
-            yield Problem("dataset.pack", f"folder {pack} does not exist: {remedy}")
-    elif isinstance(root, str) and not Path(root).is_dir():
-        yield Problem("dataset.root", f"folder {root} does not exist: put {tree} there, or name where it lies")
-    weights = _section(document, "model").get("weights")
-    if isinstance(weights, str) and not weights.startswith(S3) and not Path(weights).exists():
-        yield Problem("model.weights", f"file {weights} does not exist: put the start weights there or name theirs")
-
-
-def _anchor(document: dict[str, Any], folder: Path) -> None:
-    """Make the paths of a document absolute; those that are already stay, and so do names of lists and addresses."""
-    dataset, model = _section(document, "dataset"), _section(document, "model")
-    lists = [(dataset, key) for key in ("labelled", "unlabelled", "validation", "order")]
-    places = [(dataset, "root"), (dataset, "pack"), (document, "storage"), (model, "weights")]
-    places += [(section, key) for section, key in lists if is_list_file(str(section.get(key)))]
-    for section, key in places:
-        path = section.get(key)
-        if isinstance(path, str) and not path.startswith(S3):
-            if path == "~" or path.startswith("~/"):
-                path = str(Path.home()) + path[1:]
-            section[key] = str((folder / path).resolve())
-
-
-def _section(document: dict[str, Any], name: str) -> dict[str, Any]:
-    """A section of a document; an empty one if there is none, or something else in its place."""
-    section = document.get(name)
-    return section if isinstance(section, dict) else {}
 
 
 def _set(document: dict[str, Any], key: str, value: Any, where: str = "") -> None:
     """Set a dotted key of nested mappings, making those that are missing. Keys that hold dots are met whole."""
-    for name in sorted(document, key=len, reverse=True):
+    for name in sorted((name for name in document if isinstance(name, str)), key=len, reverse=True):
         if key.startswith(f"{name}.") and isinstance(document[name], dict):
             return _set(document[name], key.removeprefix(f"{name}."), value, f"{where}{name}.")
     if where == SPACE and key not in document:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from ...trainers.errors import brief
 from .section import Section
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{1,62}$")]
@@ -16,6 +17,10 @@ Value = bool | int | float | str | None
 """What a sweep may give a key."""
 
 
+MOST_KEYS = 64
+"""That a sweep may vary."""
+MOST_CHOICES = 1000
+"""Of one key."""
 MOST_VALUES = 1_000_000
 """Of a range with a step, and combinations of a grid."""
 _LARGEST = 2**63
@@ -79,13 +84,20 @@ class Range(Section):
 class Choices(Section):
     """Values that a sweep may try for one key, in no order."""
 
-    choices: Annotated[tuple[Value, ...], Field(min_length=1)]
+    choices: Annotated[tuple[Value, ...], Field(min_length=1, max_length=MOST_CHOICES)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _alone(cls, written: Any) -> Any:
+        if isinstance(written, Mapping) and (ends := [key for key in Range.model_fields if key in written]):
+            raise ValueError(f"takes no {' and '.join(ends)} beside it, as it is no range: remove either")
+        return written
 
     @model_validator(mode="after")
     def _different(self) -> Self:
         seen = {(type(choice), choice) for choice in self.choices}
         if len(seen) < len(self.choices):
-            raise ValueError(f"choices must differ, but are {', '.join(map(str, self.choices))}")
+            raise ValueError(f"choices must differ, but are {brief(', '.join(map(str, self.choices)))}")
         return self
 
     def __contains__(self, value: object) -> bool:
@@ -205,7 +217,7 @@ class Sweep(Section):
     """Trials in all, those included that are pruned or fail."""
     concurrency: Annotated[int, Field(ge=1)] = 2
     """Trials that run at the same time."""
-    space: dict[str, Dimension]
+    space: Annotated[dict[str, Dimension], Field(max_length=MOST_KEYS)]
     """Ranges and choices by key, e.g. `method.lambda_adv`: of any number or choice that determines a result."""
     first: tuple[dict[str, Value], ...] = ()
     """Points to try before the sampler proposes any; the paper's, for example."""

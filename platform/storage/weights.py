@@ -10,6 +10,7 @@ from ...models.manifest import MANIFEST
 from ...trainers.checkpoint import CHECKPOINTS, newest_sealed
 from ...trainers.errors import UserError
 from ..base.keys import S3
+from ..base.s3_reason import s3_reason
 
 CACHE = ".weights"
 """Folder of the storage in which fetched weights are kept."""
@@ -51,7 +52,8 @@ def local_weights(uri: str, cache: Path) -> Path:
         finally:
             client.close()
     except (BotoCoreError, ClientError, ValueError) as error:
-        raise UserError(f"weights {uri} cannot be fetched: {_reason(error)}") from None
+        reason = s3_reason(error) or " ".join(str(error).split())
+        raise UserError(f"weights {uri} cannot be fetched: {reason}") from None
     if path is None:
         raise UserError(f"weights {uri} do not exist: the bucket has neither such a file nor a model directory there")
     return path
@@ -102,18 +104,3 @@ def _settle(partial: Path, final: Path) -> None:
     except OSError:
         if not final.is_dir():
             raise
-
-
-def _reason(error: Exception) -> str:
-    from botocore import exceptions
-
-    match error:
-        case exceptions.NoCredentialsError() | exceptions.PartialCredentialsError():
-            return "there are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        case exceptions.ConnectionError() | exceptions.HTTPClientError():
-            return f"the storage does not answer, check AWS_ENDPOINT_URL ({error})"
-        case exceptions.ClientError() if error.response["Error"]["Code"] in ("NoSuchBucket", "NoSuchKey"):
-            return "there is no such bucket"
-        case exceptions.ClientError() if error.response["ResponseMetadata"]["HTTPStatusCode"] == 403:
-            return "the credentials do not allow it"
-    return " ".join(str(error).split())

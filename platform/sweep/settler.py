@@ -13,7 +13,9 @@ from ..base.events import TrialUpdate
 from ..base.keys import number_of
 from ..ledger.ledger import Ledger
 from ..ledger.rows import Row
+from ..tracking.clients import by_itself
 from ..tracking.ending import Ending, State
+from ..tracking.patience import is_away, reason_of
 from ..tracking.runs import read_run, runs_by_key
 from ..workers.settle import settle
 from ..workers.task import Task
@@ -24,6 +26,8 @@ log = logging.getLogger(__name__)
 _EVERY_S = 1.0
 _LEFT_ALONE_S = 5.0
 """How long the worker of a trial that has ended is given to send what is left by itself."""
+_LEAVE_S = 5.0
+"""How long closing waits for a request that is under way."""
 _ENDED = ("COMPLETE", "PRUNED", "FAIL")
 
 
@@ -59,7 +63,7 @@ class Settler:
     def close(self) -> None:
         """Look no more; what is not settled by then is left to others."""
         self._stopped.set()
-        self._thread.join()
+        self._thread.join(_LEAVE_S)
 
     def _look_on(self) -> None:
         while not self._stopped.wait(self._every_s):
@@ -72,19 +76,34 @@ class Settler:
                     run = read_run(self._client, task.identity.experiment, task.key)
                     settle_trial(self._client, self._ledger, row, task, run)
                 except Exception as error:
-                    # MLflow, its store or the ledger may be away for a while.
-                    log.warning("the run of trial %d is not settled yet, trying again: %s", number, error)
-                    break
+                    if is_away(error):
+                        # MLflow, its store or the ledger, for a while.
+                        log.warning("the run of trial %d is not settled yet, trying again: %s", number, error)
+                        continue
+                    log.warning("the run of trial %d cannot be settled: %s", number, reason_of(error))
                 del self._due[number]
 
 
-def settle_trials(client: MlflowClient, ledger: Ledger, tasks: SweepTasks) -> None:
-    """Make the runs of the baseline and of every trial say what the ledger says; what is unfinished is stopped."""
+def settle_trials(client: MlflowClient, ledger: Ledger, tasks: SweepTasks) -> list[str]:
+    """Make the runs of the baseline and of every trial say what the ledger says; what is unfinished is stopped.
+
+    Each by itself: a line for each that could not be. Raises what MLflow's client raises if it does not answer at all.
+    """
     runs = runs_by_key(client, ledger.spec.name)
-    baseline = ledger.baseline()
-    for row in ([baseline] if baseline.account.attempts else []) + ledger.rows():
+    problems: list[str] = []
+
+    def settle_row(row: Row) -> None:
         task = tasks.of(row)
         settle_trial(client, ledger, row, task, runs.get(task.key))
+
+    with by_itself("its baseline", client, problems):
+        baseline = ledger.baseline()
+        if baseline.account.attempts:
+            settle_row(baseline)
+    for row in ledger.rows():
+        with by_itself(f"trial {row.number}", client, problems):
+            settle_row(row)
+    return problems
 
 
 def settle_trial(client: MlflowClient, ledger: Ledger, row: Row, task: Task, run: Run | None) -> None:

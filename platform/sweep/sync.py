@@ -1,25 +1,31 @@
 """What killed processes left behind is brought to MLflow, and runs that nobody works on any more are ended."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from ...trainers.errors import UserError
-from ..base.keys import key_of
+from ...trainers.errors import UserError, listed
+from ..base.keys import directory_of
+from ..ledger.ledger import Ledger
 from ..ledger.opening import reopen_ledger
 from ..ledger.ownership import PATIENCE_S
 from ..ledger.reading import sweep_names
+from ..tracking.clients import Clients
 from ..tracking.ending import Ending, State
-from ..tracking.identity import RunIdentity, sweep_identity
-from ..tracking.runs import close_run, ensure_run, read_run
+from ..tracking.identity import sweep_identity
+from ..tracking.noted import FILE as NOTED
+from ..tracking.noted import Noted, read_noted
+from ..tracking.patience import reason_of
+from ..tracking.runs import close_run, ensure_run, read_run, refuse_another
 from ..tracking.spool import has_unsent
 from ..workers.heartbeat import read_beat
-from ..workers.settle import deliver
-from ..workers.task import METRICS, Task
+from ..workers.settle import deliver, last_sign
+from ..workers.task import Task
+from .epochs import newest_epoch
 from .settler import settle_trials
 from .tasks import SweepTasks
 
@@ -27,64 +33,110 @@ Say = Callable[[str], None]
 _POLL_S = 0.2
 
 
-def sync(client: MlflowClient, storage: Path, ledger: str | None, names: Sequence[str], say: Say) -> None:
-    """Settle the sweeps of these names, or all of a ledger and the trainings without one. Raises UserError."""
+def sync(clients: Clients, storage: Path, ledger: str | None, names: Sequence[str], say: Say) -> None:
+    """Settle the sweeps of these names, or all of a ledger and the trainings without one.
+
+    Each by itself. Raises UserError that names all that could not be.
+    """
     known = sweep_names(storage, ledger)
     if unknown := [name for name in names if name not in known]:
         raise UserError(f"there is no sweep {unknown[0]}; known sweeps: {', '.join(known) or 'none yet'}")
-    sync_sweeps(client, storage, names or known, ledger, say)
+    problems = sync_sweeps(clients, storage, names or known, ledger, say)
     if not names:
-        sync_trainings(client, storage, known, say)
+        problems += sync_trainings(clients, storage, say)
+    if problems:
+        raise UserError(listed(problems, "what was to be synced"))
 
 
-def sync_sweeps(client: MlflowClient, storage: Path, names: Iterable[str], ledger: str | None, say: Say) -> None:
-    """Make the runs of sweeps say what the ledger says; a sweep that somebody owns is told and left alone."""
+def sync_sweeps(clients: Clients, storage: Path, names: Iterable[str], ledger: str | None, say: Say) -> list[str]:
+    """Make the runs of sweeps say what the ledger says; a sweep that somebody owns is told and left alone.
+
+    Returns a line for each training or sweep of which this could not be done.
+    """
+    problems: list[str] = []
     for name in names:
         try:
-            reopened = reopen_ledger(storage, name, ledger)
+            reopened = reopen_ledger(storage, name, ledger, above=newest_epoch(storage, name))
         except UserError as error:
             say(f"left alone: {error}")
             continue
         with closing(reopened):
-            document = reopened.spec.model_dump(mode="json")
-            epoch = reopened.ownership.epoch
-            tasks = SweepTasks(document=document, storage=storage, tracking_uri=client.tracking_uri, epoch=epoch)
-            identity = sweep_identity(document)
-            parent = read_run(client, name, identity.key)
-            run_id = parent.info.run_id if parent else ensure_run(client, identity)
-            settle_trials(client, reopened, tasks)
-            if parent is None or parent.info.status == "RUNNING":
-                close_run(client, run_id, Ending(State.STOPPED, "its driver is gone"))
-        say(f"sweep {name}: its runs are as its ledger has them")
+            try:
+                missed = _sync_sweep(clients.of(read_noted(directory_of(storage, name))), storage, reopened)
+            except Exception as error:
+                missed = [reason_of(error)]
+        if missed:
+            problems += [f"sweep {name}: {problem}" for problem in missed]
+        else:
+            say(f"sweep {name}: its runs are as its ledger has them")
+    return problems
 
 
-def sync_trainings(
-    client: MlflowClient, storage: Path, sweeps: Iterable[str], say: Say, *, patience_s: float = PATIENCE_S
-) -> None:
-    """Bring what trainings without a sweep have left, and end their runs, if their heartbeats stand still so long."""
-    of_sweeps = set(sweeps)
-    names = [path.parent.parent.name for path in sorted(storage.glob(f"*/0/{METRICS}"))]
-    tasks = {name: _single(storage, name, client.tracking_uri) for name in names if name not in of_sweeps}
-    runs = ((task, read_run(client, name, task.key)) for name, task in tasks.items())
-    left = [(task, run) for task, run in runs if run and _is_open(run, task)]
+def _sync_sweep(client: MlflowClient, storage: Path, ledger: Ledger) -> list[str]:
+    document = ledger.spec.model_dump(mode="json")
+    tasks = SweepTasks(
+        document=document,
+        storage=storage,
+        tracking_uri=client.tracking_uri,
+        epoch=ledger.ownership.epoch,
+        sweep_id=ledger.sweep_id,
+    )
+    identity = sweep_identity(document, ledger.sweep_id)
+    refuse_another(client, identity)
+    parent = read_run(client, identity.experiment, identity.key)
+    run_id = parent.info.run_id if parent else ensure_run(client, identity)
+    problems = settle_trials(client, ledger, tasks)
+    if parent is None or parent.info.status == "RUNNING":
+        close_run(client, run_id, Ending(State.STOPPED, "its driver is gone"))
+    return problems
+
+
+def sync_trainings(clients: Clients, storage: Path, say: Say, *, patience_s: float = PATIENCE_S) -> list[str]:
+    """Bring what trainings without a sweep have left, and end their runs, if their heartbeats stand still so long.
+
+    Returns a line for each training of which this could not be done.
+    """
+    problems: list[str] = []
+    left: list[tuple[Task, MlflowClient]] = []
+    for noted, task in _singles(storage):
+        try:
+            client = clients.of(noted)
+            refuse_another(client, noted.identity)
+            if _is_open(read_run(client, noted.experiment, noted.key), task):
+                left.append((task, client))
+        except Exception as error:
+            problems.append(f"training {task.key}: {reason_of(error)}")
     at_work = _at_work([task for task, _ in left], patience_s)
-    for task, run in left:
+    for task, client in left:
         if task.key in at_work:
             say(f"left alone: training {task.key} is at work")
             continue
-        deliver(client, run.info.run_id, task)
-        if run.info.status == "RUNNING":
-            close_run(client, run.info.run_id, Ending(State.STOPPED, "its process is gone"))
-        say(f"training {task.key}: what it left is in its run")
+        try:
+            _sync_training(client, task)
+            say(f"training {task.key}: what it left is in its run")
+        except Exception as error:
+            problems.append(f"training {task.key}: {reason_of(error)}")
+    return problems
 
 
-def _single(storage: Path, name: str, tracking_uri: str) -> Task:
-    identity = RunIdentity(experiment=name, key=key_of(name, 0))
-    return Task(spec={}, storage=storage, tracking_uri=tracking_uri, identity=identity)
+def _sync_training(client: MlflowClient, task: Task) -> None:
+    run_id = ensure_run(client, task.identity, reopen=False)
+    deliver(client, run_id, task)
+    if client.get_run(run_id).info.status == "RUNNING":
+        close_run(client, run_id, Ending(State.STOPPED, "its process is gone"), end_time=last_sign(task))
 
 
-def _is_open(run: Run, task: Task) -> bool:
-    return run.info.status == "RUNNING" or has_unsent(task.spool)
+def _singles(storage: Path) -> Iterator[tuple[Noted, Task]]:
+    """The trainings that belong to no sweep, of this ledger or any other."""
+    for path in sorted(storage.glob(f"*/*/{NOTED}")):
+        noted = read_noted(path.parent)
+        if noted is not None and noted.parent is None:
+            identity = noted.identity
+            yield noted, Task(spec={}, storage=storage, tracking_uri=noted.tracking_uri, identity=identity)
+
+
+def _is_open(run: Run | None, task: Task) -> bool:
+    return (run is not None and run.info.status == "RUNNING") or has_unsent(task.spool)
 
 
 def _at_work(tasks: Sequence[Task], patience_s: float) -> set[str]:

@@ -23,6 +23,7 @@ class SweepTasks:
     storage: Path
     tracking_uri: str
     epoch: int
+    sweep_id: str = ""
     dataset: str | None = None
     """Digest of what all trials train on; not asked of those that only say what became of them."""
 
@@ -49,7 +50,7 @@ class SweepTasks:
             spec=document,
             storage=self.storage,
             tracking_uri=self.tracking_uri,
-            identity=trial_identity(document, trial),
+            identity=trial_identity(document, trial, self.sweep_id),
             attempt=Attempt(epoch=self.epoch, number=attempt),
             dataset=self.dataset,
         )

@@ -14,10 +14,28 @@ FILE = "git.json"
 """Where a job has it, beside its spec; absent if the code lay in no repository."""
 _ENTROPY = ("Base64HighEntropyString", "HexHighEntropyString")
 """Detectors that take every digest, and many a name, for a secret."""
-_UNQUOTED = re.compile(
-    r"(?i)((?:password|passwd|secret|token|api_?key|access_?key)\w*:\s*)(?=\S{8})[^\s\"'()]*\d[^\s\"'()]*"
-)
-"""A secret as YAML may hold it; the detectors look for quotes."""
+_SECRET = r"(?:password|passwd|passphrase|secret|token|api_?key|access_?key|credentials?)"
+_RULES = [
+    re.compile(rule)
+    for rule in (
+        # As YAML may hold it; the detectors look for quotes.
+        rf"(?i)({_SECRET}\w*:\s*)(?=\S{{8}})[^\s\"'()]*\d[^\s\"'()]*",
+        # As a shell or a file of variables holds it; what begins with $ is read from elsewhere.
+        rf"\b([A-Z0-9_]*{_SECRET.upper()}[A-Z0-9_]*=)"
+        r"(?!=|[\"']?\$)(?:\"[^\"]*\"|'[^']*'|[^\s\"']+)",
+        # The same in lower case, where it is no keyword argument.
+        rf"(?i)({_SECRET}\w*=)(?!=|[\"']?\$)[^\s\"'(),;\[\]{{}}]+(?=\s|$|&)",
+        # A header.
+        r"(?i)(authorization[\"']?\s*[:=]\s*[\"']?(?:bearer|basic|token)\s+)[^\s\"'{}]+",
+        r"(?i)(\bbearer\s+)(?=\S*\d)[\w.~+/=-]{8,}",
+        # What services begin their keys with: Hugging Face, OpenAI and the like, GitHub, GitLab, Slack, PyPI, npm, AWS.
+        r"()\b(?:hf_[A-Za-z0-9]{16,}|sk-(?=[\w-]*\d)[\w-]{16,}|gh[opsru]_[A-Za-z0-9]{16,}|github_pat_\w{16,}"
+        r"|glpat-[\w-]{16,}|xox[a-z]-[\w-]{10,}|pypi-[\w-]{16,}|npm_[A-Za-z0-9]{16,}|(?:AKIA|ASIA)[A-Z0-9]{12,})",
+        # An address with a password.
+        r"(://[^/\s:@\"'{}]*:)[^/\s@\"'{}]+(?=@)",
+    )
+]
+"""Secrets that the detectors miss, or see the beginning of alone; the first group stays."""
 _PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY.*?(?:-----END [A-Z ]*PRIVATE KEY[A-Z ]*-----|\Z)", re.DOTALL)
 """A key with all of its lines; the detectors see its first alone."""
 _LONGEST_DIFF = 2_000_000
@@ -35,11 +53,12 @@ class GitState:
 
 
 def git_state(folders: Sequence[Path]) -> GitState | None:
-    """The state of the repository that holds these folders, as far as it concerns them; None if none does."""
+    """The state of the repository that tracks these folders, as far as it concerns them; None if none does."""
     commit = _git(folders[0], "rev-parse", "HEAD")
-    if commit is None:
-        return None
     places = [str(folder) for folder in folders]
+    # A package in somebody's environment may lie in their repository, which does not track it.
+    if commit is None or not all(_git(folders[0], "ls-files", "--", place) for place in places):
+        return None
     changed = _git(folders[0], "diff", "HEAD", "--", *places) or ""
     unknown = _git(folders[0], "ls-files", "--others", "--exclude-standard", "--full-name", "--", *places) or ""
     named = "".join(f"# not in git: {name}\n" for name in unknown.splitlines())
@@ -59,9 +78,11 @@ def redact(text: str) -> str:
 
 
 def _redacted(line: str) -> str:
+    for rule in _RULES:
+        line = rule.sub(r"\1***", line)
     for value in sorted({secret.secret_value or "" for secret in scan_line(line)} - {""}, key=len, reverse=True):
         line = line.replace(value, "***")
-    return _UNQUOTED.sub(r"\1***", line)
+    return line
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

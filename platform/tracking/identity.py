@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..base.keys import key_of
+from ..base.keys import SINGLE, key_of
 
 _SECTIONS = ("dataset", "model", "method", "trainer")
 """What determines a training."""
@@ -16,28 +16,30 @@ class RunIdentity:
 
     experiment: str
     key: str
+    id: str = ""
+    """Of the sweep, or the training without one: it tells a run from another's of the same key. Empty if unknown."""
     parent: str | None = None
     """Key of the parent run."""
     params: dict[str, Any] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
 
 
-def sweep_identity(document: Mapping[str, Any]) -> RunIdentity:
-    """The parent run of a sweep."""
+def sweep_identity(document: Mapping[str, Any], id: str = "") -> RunIdentity:
+    """The parent run of a sweep with an id."""
     name = document["name"]
-    return RunIdentity(experiment=name, key=name, params=_flat(document))
+    return RunIdentity(experiment=name, key=name, id=id, params=_flat(document))
 
 
-def trial_identity(document: Mapping[str, Any], trial: int | str) -> RunIdentity:
-    """The run of one training, whose values are those of the document."""
+def trial_identity(document: Mapping[str, Any], trial: int | str, id: str = "") -> RunIdentity:
+    """The run of one training of a sweep with an id, whose values are those of the document."""
     name = document["name"]
-    return RunIdentity(experiment=name, key=key_of(name, trial), parent=name, params=_flat(document))
+    return RunIdentity(experiment=name, key=key_of(name, trial), id=id, parent=name, params=_flat(document))
 
 
-def single_identity(document: Mapping[str, Any]) -> RunIdentity:
-    """The run of a training that belongs to no sweep."""
+def single_identity(document: Mapping[str, Any], id: str = "") -> RunIdentity:
+    """The run of a training that belongs to no sweep, and has an id of its own."""
     name = document["name"]
-    return RunIdentity(experiment=name, key=key_of(name, 0), params=_flat(document))
+    return RunIdentity(experiment=name, key=key_of(name, SINGLE), id=id, params=_flat(document))
 
 
 def _flat(document: Mapping[str, Any]) -> dict[str, Any]:

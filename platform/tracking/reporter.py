@@ -4,21 +4,22 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...trainers.reporter import Report
 from .identity import RunIdentity
+from .noted import note
 from .spool import Spool
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
+    from .sending import Sender
+    from .system_metrics import SystemMetrics
+
 log = logging.getLogger(__name__)
 
-_BATCH = 1000
-"""Metrics that MLflow takes in one request."""
 _RETRY_S = 2.0
 _LONGEST_RETRY_S = 20.0
 """Between two tries a thread waits twice as long each time, up to this."""
@@ -70,21 +71,30 @@ class MlflowReporter:
         """Files in folders that were sent."""
         self._spool = Spool(spool)
         self._system = Spool(self._directory / SYSTEM)
-        self._last_step = max((record["step"] for record in self._spool.records()), default=-1)
+        for each in (self._spool, self._system):
+            each.take()
+        self._reported = {record["step"] for record in self._spool.records()}
+        self._machine: SystemMetrics | None = None
+        self._measured = 0
+        self._measure_at = time.monotonic() + system_every_s
+        self._client: MlflowClient | None = None
+        self._sender: Sender | None = None
+        self._told: set[tuple[str, str]] = set()
         self._wake = threading.Event()
         self._describe: Callable[[MlflowClient, str], None] | None = None
         self.run_id: str | None = None
         """Of the MLflow run, once it is known."""
         self._closing = threading.Event()
         self._abandoned = threading.Event()
+        note(self._directory, tracking_uri, identity, None)
         self._thread = threading.Thread(target=self._send_all, name="mlflow-flusher", daemon=True)
         self._thread.start()
 
     def report(self, report: Report) -> None:
         """Spool one report."""
-        if report.step > self._last_step:
-            self._last_step = report.step
+        if report.step not in self._reported:
             self._spool.append(_record(report.step, report.metrics))
+            self._reported.add(report.step)
             self._wake.set()
 
     def describe(self, describe: "Callable[[MlflowClient, str], None]") -> None:
@@ -114,42 +124,79 @@ class MlflowReporter:
     def _send_all(self) -> None:
         # Importing MLflow keeps the interpreter busy for a second or more, which delays the first step by as much.
         self._wake.wait(self._head_start_s)
-        from mlflow.tracking import MlflowClient
+        from .patience import is_away
 
-        from .artifacts import send_artifacts
-        from .runs import ensure_run
-        from .system_metrics import SystemMetrics
-
-        client, machine = MlflowClient(self._tracking_uri), SystemMetrics()
-        measured, measure_at = len(self._system.records()), time.monotonic() + self._system_every_s
         retry_s = self._retry_s
         while not self._abandoned.is_set():
             self._wake.clear()
             closing = self._closing.is_set()
-            # Also at the end, or a short training would say nothing of its machine.
-            if time.monotonic() >= measure_at or (closing and not measured):
-                self._system.append(_record(measured, machine.measure()))
-                measured, measure_at = measured + 1, time.monotonic() + self._system_every_s
+            # Whatever is raised by a device, MLflow or an artifact store: it may not end the training, nor this thread.
             try:
-                # Once the training is over its driver may have ended the run already.
-                self.run_id = run_id = self.run_id or ensure_run(client, self._identity, reopen=not closing)
-                for spool in (self._spool, self._system):
-                    send_unsent(client, run_id, spool, self._abandoned.is_set)
-                self._send_description(client, run_id)
-                self._send_folders(client, run_id)
-                if closing:
-                    if not self._abandoned.is_set():
-                        send_artifacts(client, run_id, self._directory, self._keep)
-                    return
+                self._measure(closing)
             except Exception as error:
-                # Whatever MLflow or an artifact store raises: it may not end the training, nor this thread.
-                log.warning("MLflow did not take metrics of %s, trying again: %s", self._identity.key, error)
+                self._tell("the machine of %s is not measured: %s", error)
+            try:
+                self._send(closing)
+            except Exception as error:
+                self._tell("MLflow did not take metrics of %s, trying again: %s", error)
+                if closing and not is_away(error):
+                    return
                 self._abandoned.wait(retry_s)
                 retry_s = min(2 * retry_s, _LONGEST_RETRY_S)
                 continue
             retry_s = self._retry_s
-            if not closing:
-                self._wake.wait(max(0.0, measure_at - time.monotonic()))
+            if closing:
+                return
+            self._wake.wait(max(0.0, self._measure_at - time.monotonic()))
+
+    def _measure(self, closing: bool) -> None:
+        """Measure the machine if it is time; at the end, too, or a short training would say nothing of it."""
+        from .system_metrics import SystemMetrics
+
+        if self._machine is None:
+            self._machine = SystemMetrics()
+            self._measured = max((record["step"] + 1 for record in self._system.records()), default=0)
+        if time.monotonic() >= self._measure_at or (closing and not self._measured):
+            self._measure_at = time.monotonic() + self._system_every_s
+            self._system.append(_record(self._measured, self._machine.measure()))
+            self._measured += 1
+
+    def _send(self, closing: bool) -> None:
+        from mlflow.exceptions import MlflowException
+        from mlflow.tracking import MlflowClient
+
+        from .artifacts import send_artifacts
+        from .runs import ensure_run
+        from .sending import Sender, is_deleted
+
+        client = self._client = self._client or MlflowClient(self._tracking_uri)
+        if self._sender is None:
+            # Once the training is over its driver may have ended the run already.
+            self.run_id = ensure_run(client, self._identity, reopen=not closing)
+            note(self._directory, self._tracking_uri, self._identity, self.run_id)
+            self._sender = Sender(client, self.run_id, self._identity.key)
+        run_id = self._sender.run_id
+        try:
+            for spool in (self._spool, self._system):
+                self._sender.send(spool, self._abandoned.is_set)
+        except MlflowException:
+            if is_deleted(client, run_id):
+                # Somebody has deleted it; the next try makes another, which gets all.
+                self._sender, self._kept = None, set()
+            raise
+        self._send_description(client, run_id)
+        self._send_folders(client, run_id)
+        if closing and not self._abandoned.is_set():
+            send_artifacts(client, run_id, self._directory, self._keep)
+
+    def _tell(self, text: str, error: Exception) -> None:
+        """Warn of what has not been told yet."""
+        from .patience import reason_of
+
+        reason = reason_of(error)
+        if (text, reason) not in self._told:
+            self._told.add((text, reason))
+            log.warning(text, self._identity.key, reason)
 
     def _send_description(self, client: "MlflowClient", run_id: str) -> None:
         from .patience import is_away
@@ -160,7 +207,7 @@ class MlflowReporter:
         except Exception as error:
             if is_away(error):
                 raise
-            log.warning("MLflow refuses what describes %s: %s", self._identity.key, error)
+            self._tell("MLflow refuses what describes %s: %s", error)
         self._describe = None
 
     def _send_folders(self, client: "MlflowClient", run_id: str) -> None:
@@ -175,32 +222,3 @@ class MlflowReporter:
 
 def _record(step: int, metrics: dict[str, float]) -> dict[str, Any]:
     return {"step": step, "timestamp": time.time_ns() // 1_000_000, "metrics": metrics}
-
-
-def send_unsent(client: "MlflowClient", run_id: str, spool: Spool, abandoned: Callable[[], bool]) -> None:
-    """Send what a spool holds, as many records at a time as fit in a request, and mark them; stops when `abandoned`.
-
-    What was sent and not marked is sent again: with the same timestamps it is the same to MLflow.
-    """
-    from mlflow.entities import Metric
-
-    unsent = spool.unsent()
-    while unsent and not abandoned():
-        count = _fitting(unsent)
-        metrics = [
-            Metric(name, value, record["timestamp"], record["step"])
-            for record in unsent[:count]
-            for name, value in record["metrics"].items()
-        ]
-        for start in range(0, len(metrics), _BATCH):
-            client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
-        if abandoned():
-            return
-        spool.mark_sent(count)
-        unsent = unsent[count:]
-
-
-def _fitting(records: Sequence[dict[str, Any]]) -> int:
-    """How many of the first records make one request; one at least."""
-    totals = accumulate(len(record["metrics"]) for record in records)
-    return max(1, sum(total <= _BATCH for total in totals))

@@ -4,18 +4,26 @@ from mlflow.entities import Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from ...trainers.errors import UserError
 from .ending import Ending
 from .identity import RunIdentity
+from .sending import log_params
 
 KEY_TAG = "advseg.key"
+ID_TAG = "advseg.id"
 STATE_TAG = "advseg.state"
 REASON_TAG = "advseg.reason"
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
-    """The experiment of a name, made if there is none."""
+    """The experiment of a name, made if there is none. Raises UserError for one that was deleted."""
     experiment = client.get_experiment_by_name(name)
     if experiment is not None:
+        if experiment.lifecycle_stage == "deleted":
+            raise UserError(
+                f"the experiment {name} in MLflow at {client.tracking_uri} is deleted, and its name still taken: "
+                f"restore it, as by `mlflow experiments restore -x {experiment.experiment_id}`, or choose another name"
+            )
         return experiment.experiment_id
     try:
         return client.create_experiment(name)
@@ -56,18 +64,27 @@ def ensure_run(client: MlflowClient, identity: RunIdentity, *, reopen: bool = Tr
     """The id of the run of an identity; it is created only if its key is not found.
 
     One that had ended is opened again if `reopen`. Parameters that are logged already stay as they are.
+    Raises UserError, and writes nothing, if it is another's of that key.
     """
     found = _runs_of(client, identity.experiment, identity.key)
+    own = {ID_TAG: identity.id} if identity.id else {}
     if not found:
-        tags = {KEY_TAG: identity.key}
+        tags = {KEY_TAG: identity.key, **own}
         if identity.parent is not None:
             parent = find_run(client, identity.experiment, identity.parent)
-            assert parent is not None, f"the parent run {identity.parent} must exist before its children"
-            tags["mlflow.parentRunId"] = parent
+            # Somebody may have deleted it.
+            tags |= {"mlflow.parentRunId": parent} if parent else {}
         client.create_run(experiment_id(client, identity.experiment), tags=tags, run_name=identity.key)
         # MLflow's client repeats a request whose answer was lost, and then there are two.
         found = _runs_of(client, identity.experiment, identity.key)
-    run, *repeated = found
+    mine = [run for run in found if is_own(run, identity)]
+    if len(mine) < len(found):
+        # Also of two that made theirs at the same moment, each before it saw the other's.
+        for run in mine:
+            if not run.data.params:
+                client.delete_run(run.info.run_id)
+        raise UserError(_refusal(client, identity))
+    run, *repeated = mine
     for each in repeated:
         client.delete_run(each.info.run_id)
     run_id, logged = run.info.run_id, run.data.params
@@ -75,10 +92,28 @@ def ensure_run(client: MlflowClient, identity: RunIdentity, *, reopen: bool = Tr
         client.update_run(run_id, status="RUNNING")
     # A crash can fall between a run's creation and its parameters.
     params = [Param(key, str(value)) for key, value in identity.params.items() if key not in logged]
-    tags = [RunTag(name, value) for name, value in identity.tags.items()]
-    if params or tags:
-        client.log_batch(run_id, params=params, tags=tags)
+    tags = [RunTag(name, value) for name, value in {**own, **identity.tags}.items()]
+    log_params(client, run_id, params, tags)
     return run_id
+
+
+def refuse_another(client: MlflowClient, identity: RunIdentity) -> None:
+    """Raise UserError if a run of an identity's key is that of another sweep or training."""
+    if not all(is_own(run, identity) for run in _runs_of(client, identity.experiment, identity.key)):
+        raise UserError(_refusal(client, identity))
+
+
+def is_own(run: Run, identity: RunIdentity) -> bool:
+    """Whether a run of an identity's key is its own; one without an id is anybody's."""
+    return not identity.id or run.data.tags.get(ID_TAG, identity.id) == identity.id
+
+
+def _refusal(client: MlflowClient, identity: RunIdentity) -> str:
+    return (
+        f"the experiment {identity.experiment} in MLflow at {client.tracking_uri} holds {identity.key} of another "
+        f"ledger or storage: choose another name, as in --set name={identity.experiment}-2, or delete that experiment "
+        f"if nobody needs it"
+    )
 
 
 def _runs_of(client: MlflowClient, experiment: str, key: str) -> list[Run]:
@@ -94,10 +129,17 @@ def _place(run: Run) -> tuple[bool, int, str]:
     return not run.data.params, run.info.start_time, run.info.run_id
 
 
-def close_run(client: MlflowClient, run_id: str, ending: Ending) -> None:
-    """End a run, which says how and why."""
-    client.log_batch(run_id, tags=[RunTag(STATE_TAG, ending.state), RunTag(REASON_TAG, ending.reason)])
-    client.set_terminated(run_id, ending.status)
+def close_run(client: MlflowClient, run_id: str, ending: Ending, *, end_time: int | None = None) -> None:
+    """End a run, which says how and why, and when: at `end_time` in milliseconds, if that is known, or now.
+
+    One that has ended so already keeps its time, unless something came after it.
+    """
+    info = client.get_run(run_id).info
+    tags = {STATE_TAG: ending.state, REASON_TAG: ending.reason}
+    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+    if info.status == ending.status and (info.end_time or 0) >= (end_time or 1):
+        return
+    client.set_terminated(run_id, ending.status, end_time and max(end_time, info.start_time))
 
 
 def has_ended(run: Run, ending: Ending) -> bool:

@@ -1,5 +1,7 @@
 """What the machine of a training does meanwhile: processors, memory, disk, network, GPUs, as MLflow measures them."""
 
+import contextlib
+import logging
 from collections.abc import Callable
 
 from mlflow.system_metrics.metrics.base_metrics_monitor import BaseMetricsMonitor
@@ -8,6 +10,8 @@ from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
 from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
 from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
 from mlflow.system_metrics.metrics.rocm_monitor import ROCMMonitor
+
+log = logging.getLogger(__name__)
 
 PREFIX = "system/"
 """Metrics that begin with it have a page of their own in the MLflow UI."""
@@ -26,17 +30,22 @@ class SystemMetrics:
     def __init__(self) -> None:
         self._monitors: list[BaseMetricsMonitor] = []
         for monitor in _MONITORS:
-            try:
+            # There may be no such device here, or not what reads it: a container may lack its network's counters.
+            with contextlib.suppress(Exception):
                 self._monitors.append(monitor())
-            except (ImportError, RuntimeError):
-                continue  # There is no such device here, or not what reads it.
         self.measure()  # What counts since the last call has none the first time.
 
     def measure(self) -> dict[str, float]:
         """Values of now by MLflow's names, in the units that they end in; processors: since the last call."""
         values: dict[str, float] = {}
-        for monitor in self._monitors:
-            monitor.collect_metrics()
-            values |= {f"{PREFIX}{name}": float(value) for name, value in (monitor.aggregate_metrics() or {}).items()}
-            monitor.clear_metrics()
+        for monitor in list(self._monitors):
+            try:
+                monitor.collect_metrics()
+                measured = monitor.aggregate_metrics() or {}
+                monitor.clear_metrics()
+                values |= {f"{PREFIX}{name}": float(value) for name, value in measured.items()}
+            except Exception as error:
+                # Whatever psutil or a driver raises; the rest goes on.
+                self._monitors.remove(monitor)
+                log.warning("%s measures no more: %s", type(monitor).__name__, error)
         return values

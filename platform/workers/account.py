@@ -23,3 +23,5 @@ class Account:
     """Its MLflow run."""
     checkpoint: str | None = None
     """Its newest whole checkpoint, relative to the spec's storage."""
+    checksum: str | None = None
+    """That checkpoint's own, as its manifest has it."""

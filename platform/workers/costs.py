@@ -14,11 +14,14 @@ def account_now(account: Account, directory: Path, storage: Path, resources: Res
     `again` says that more is to come.
     """
     # PyTorch, for which a driver that starts workers does not wait.
+    from ...models.manifest import checksum_of
     from ...trainers.checkpoint import CHECKPOINTS, newest_sealed
 
     sealed = newest_sealed(directory / CHECKPOINTS)
     account = counted(account, beat_of(directory, account.attempts), sealed, resources, again)
-    return replace(account, checkpoint=str(sealed[1].relative_to(storage))) if sealed else account
+    if sealed is None:
+        return account
+    return replace(account, checkpoint=str(sealed[1].relative_to(storage)), checksum=checksum_of(sealed[1]))
 
 
 def counted(

@@ -20,6 +20,7 @@ from ...trainers.loop import Training
 from ...trainers.pictures.report import CLASS_BARS, CONFUSION, PANELS
 from ...trainers.profiling import PHASES, TRACE
 from ...trainers.reporter import PictureReporter, Report
+from ...trainers.whole_file import drop_partials
 from ..spec.spec import spec_from
 from ..storage.weights import start_weights
 from ..tracking.reporter import MlflowReporter
@@ -68,6 +69,8 @@ def run_task(task: Task, *, world: World, device: torch.device | None = None, no
 
 def _lead(task: Task, world: World, device: torch.device | None, lease: Lease, node: str) -> Generator[Report]:
     lease.take()
+    # Of attempts that were killed, or are fenced out by now.
+    drop_partials(task.directory)
     tracker = MlflowReporter(task.tracking_uri, task.identity, task.spool, ARTIFACTS)
     pictures = PictureReporter(task.directory)
     training: Training | None = None

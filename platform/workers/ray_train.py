@@ -277,10 +277,10 @@ def _settle(task: Task, ending: Ending) -> None:
     """Make the MLflow run of a task say how it ended: Ray kills workers hard, and they end nothing then."""
     from mlflow.tracking import MlflowClient
 
-    from ..tracking.patience import patiently
+    from ..tracking.patience import close
     from .settle import settle
 
-    patiently(lambda: settle(MlflowClient(task.tracking_uri), task, ending))
+    close(lambda: settle(MlflowClient(task.tracking_uri), task, ending), ending, task.key)
 
 
 def worker_resources(resources: Resources) -> dict[str, float]:

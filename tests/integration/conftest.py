@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 from mlflow.tracking import MlflowClient
+from orders import Orders
+from waiting import LIMIT_S
 
 from advseg.platform.base.keys import METRIC
 from advseg.platform.services.connection import connect
@@ -23,14 +25,29 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def orders_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where trainings of the cluster look for orders."""
+    return tmp_path_factory.mktemp("orders")
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory, orders_folder: Path) -> Iterator[Path]:
     """The home folder of running services."""
     home = tmp_path_factory.mktemp("cluster")
     try:
-        up(home, cpus=2, say=print)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ADVSEG_TEST_ORDERS", str(orders_folder))
+            patch.setenv("PYTHONPATH", str(Path(__file__).parent / "orders"), prepend=os.pathsep)
+            up(home, cpus=2, say=print)
         yield home
     finally:
         down(home, say=print)
+
+
+@pytest.fixture
+def orders(orders_folder: Path) -> Orders:
+    """Holds and breaks trainings of the cluster."""
+    return Orders(orders_folder)
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +61,7 @@ def advseg(cluster: Path) -> Command:
             cwd=cluster,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=LIMIT_S,
         )
         assert done.returncode == status, f"{done.args} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
         return done

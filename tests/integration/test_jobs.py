@@ -14,6 +14,7 @@ import yaml
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
+from waiting import LIMIT_S
 
 from advseg.models import load
 from advseg.platform.base.keys import METRIC
@@ -261,24 +262,25 @@ def follow_until(cluster: Path, document: dict[str, Any], path: Path, line: str)
                 process.send_signal(signal.SIGINT)
                 break
         output += process.stdout.read()
-        return process.wait(timeout=60), output
+        return process.wait(timeout=LIMIT_S), output
     finally:
         process.kill()
         process.stdout.close()
 
 
-def test_a_sweep_detached_from_and_stopped_is_resumed(cluster, spec, submit, advseg, mlflow_client, tmp_path):
+def test_a_sweep_detached_from_and_stopped_is_resumed(cluster, spec, submit, advseg, orders, mlflow_client, tmp_path):
     document = spec("stopped")
-    document["trainer"] |= {"steps": 240, "evaluate_every": 20}
     document["sweep"] |= {"trials": 2, "baseline_workers": 1}
 
-    line = f"{'stopped/0':<20}  step    20/240"
-    status, output = follow_until(cluster, document, tmp_path / "stopped.yaml", line)
-    assert status == 0
-    assert (
-        "detached; job stopped-1 goes on: `advseg job follow stopped-1` shows it, `advseg job stop stopped-1`" in output
-    )
-    advseg("sweep", "stop", "stopped")
+    line = f"{'stopped/0':<20}  step     {EVERY}/{STEPS}"
+    with orders.held("stopped/0", "stopped/1", step=EVERY + 1):
+        status, output = follow_until(cluster, document, tmp_path / "stopped.yaml", line)
+        assert status == 0
+        assert (
+            "detached; job stopped-1 goes on: `advseg job follow stopped-1` shows it, `advseg job stop stopped-1`"
+            in output
+        )
+        advseg("sweep", "stop", "stopped")
 
     statuses = {key: run.info.status for key, run in runs_of(mlflow_client, "stopped").items()}
     assert statuses.pop("stopped/baseline") == "FINISHED"
@@ -293,7 +295,7 @@ def test_a_sweep_detached_from_and_stopped_is_resumed(cluster, spec, submit, adv
     runs = runs_of(mlflow_client, "stopped")
     assert len(runs) == 4
     history = mlflow_client.get_metric_history(runs["stopped/0"].info.run_id, METRIC)
-    assert [point.step for point in history] == list(range(20, 241, 20))
+    assert [point.step for point in history] == list(range(EVERY, STEPS + 1, EVERY))
 
 
 def test_trials_of_two_workers_run_on_ray_train_one_at_a_time(cluster, spec, submit, mlflow_client):
@@ -311,8 +313,8 @@ def test_a_single_training_runs_on_ray_train_and_keeps_its_model(spec, submit, a
     document = spec("single", job="train", resources={"workers": 2})
     del document["sweep"]
     assert "training on 2 Ray Train workers" in submit(document, "--follow")
-    assert runs_of(mlflow_client, "single")["single/0"].info.status == "FINISHED"
-    advseg("models", "pull", "single/0", "--to", tmp_path / "model")
+    assert runs_of(mlflow_client, "single")["single/single"].info.status == "FINISHED"
+    advseg("models", "pull", "single/single", "--to", tmp_path / "model")
     assert load(tmp_path / "model").discriminator is not None
 
 

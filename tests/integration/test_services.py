@@ -9,8 +9,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from waiting import LIMIT_S, wait_for
 
-from advseg.platform.base.processes import is_alive, members
+from advseg.platform.base.processes import members
 from advseg.platform.services.connection import Services, connect
 from advseg.platform.services.launching import ServiceStartError
 from advseg.platform.services.records import ServiceRecord, read_records, records_path
@@ -41,7 +42,7 @@ def no_other_services(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def get(url: str, *, token: str | None = None) -> str:
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
-    with OPENER.open(request, timeout=10) as response:
+    with OPENER.open(request, timeout=LIMIT_S) as response:
         return response.read().decode()
 
 
@@ -65,7 +66,7 @@ def submit_job(services: Services, marker: Path) -> None:
             "Content-Type": "application/json",
         },
     )
-    OPENER.open(request, timeout=30).close()
+    OPENER.open(request, timeout=LIMIT_S).close()
 
 
 def pids(home: Path) -> dict[str, int]:
@@ -82,7 +83,7 @@ def runs(pid: int) -> bool:
 def kill(record: ServiceRecord) -> None:
     process = psutil.Process(record.pid)
     process.kill()
-    process.wait(timeout=10)
+    process.wait(timeout=LIMIT_S)
 
 
 def left_of(home: Path, record: ServiceRecord) -> list[str]:
@@ -115,7 +116,7 @@ def test_both_answer_and_ray_wants_its_token(home: Path) -> None:
 
 def test_mlflow_refuses_requests_by_another_name(home: Path) -> None:
     port = read_records(home)["mlflow"].port
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LIMIT_S)
     try:
         path = "/api/2.0/mlflow/experiments/search?max_results=1"
         connection.request("GET", path, headers={"Host": "example.org"})
@@ -197,8 +198,7 @@ def test_down_cleans_up_after_a_killed_head_and_its_job(home: Path, tmp_path: Pa
     records = read_records(home)
     marker = tmp_path / "job.pid"
     submit_job(connect(home), marker)
-    while not (marker.exists() and marker.read_text()):
-        assert is_alive(records["ray"].process)
+    wait_for(lambda: marker.exists() and marker.read_text())
     kill(records["ray"])
     assert runs(int(marker.read_text()))
 

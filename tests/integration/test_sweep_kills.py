@@ -1,43 +1,40 @@
 """A sweep whose workers and driver are killed at random ends as one that was left alone."""
 
-import json
 import os
 import random
 import re
 import signal
-import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import optuna
 import psutil
 import pytest
 import yaml
 from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
+from waiting import LIMIT_S, wait_for
+from watched_sweep import WatchedSweep, point
 
 from advseg.platform.base.keys import METRIC
 from advseg.platform.ledger.reading import read_spec, read_sweep
 from advseg.platform.ledger.rows import best_row
-from advseg.platform.ledger.samplers import distributions_of, sampler_of
 from advseg.platform.services.connection import connect
 from advseg.platform.services.records import read_records
 from advseg.platform.services.servers import RAY
 from advseg.platform.spec.ledger_address import ledger_file
-from advseg.platform.spec.spec import Spec
 from advseg.platform.tracking.runs import KEY_TAG
-from advseg.platform.workers.heartbeat import Beat, read_beat
+from advseg.platform.workers.heartbeat import Beat
 from advseg.platform.workers.task import ACCUMULATION_TAG
 from advseg.trainers.checkpoint import CHECKPOINTS, newest_sealed
 
 pytestmark = pytest.mark.cluster
 
 TRIALS, REPORTS = 8, 8
+LAST = (TRIALS - 2, TRIALS - 1)
 
 
 @pytest.fixture
@@ -54,52 +51,7 @@ def document(sweep_document) -> Callable[[str, int], dict[str, Any]]:
     return write
 
 
-class Sweep:
-    """A sweep that runs on the cluster, as those who mean it harm see it."""
-
-    def __init__(self, home: Path, name: str, trials: int = TRIALS) -> None:
-        self.home, self.name, self.trials = home, name, trials
-        self.storage = home / "runs"
-        self.pids: set[int] = set()
-        """Of every driver and trial worker that was seen."""
-
-    def beats(self) -> dict[int, Beat]:
-        """Heartbeats of trials whose worker lives, by trial."""
-        found = {n: beat for n in range(self.trials) if (beat := read_beat(self.storage / self.name / str(n)))}
-        alive = {n: beat for n, beat in found.items() if psutil.pid_exists(beat.pid)}
-        self.pids |= {beat.pid for beat in alive.values()}
-        return alive
-
-    def driver(self) -> int | None:
-        """The pid of the sweep's owner, while it lives."""
-        query = "SELECT owner FROM advseg_owners JOIN studies USING (study_id) WHERE study_name = ?"
-        with closing(sqlite3.connect(ledger_file(self.storage), timeout=30)) as database:
-            try:
-                rows = database.execute(query, [self.name]).fetchall()
-            except sqlite3.OperationalError:
-                return None  # The first driver has not made its tables yet.
-        pid = json.loads(rows[0][0])["pid"] if rows and rows[0][0] else None
-        if pid is None or not psutil.pid_exists(pid):
-            return None
-        self.pids.add(pid)
-        return pid
-
-    def unfinished(self) -> bool:
-        """Whether there is anything left to disturb."""
-        rows = read_sweep(self.storage, self.name).rows
-        return len(rows) < self.trials or any(not row.state.is_finished() for row in rows)
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 120) -> Any:
-    """What the condition gives, once that is true."""
-    deadline = time.monotonic() + seconds
-    while not (given := condition()):
-        assert time.monotonic() < deadline, "waited for too long"
-        time.sleep(0.05)
-    return given
-
-
-def kill_a_worker(sweep: Sweep, rng: random.Random) -> None:
+def kill_a_worker(sweep: WatchedSweep, rng: random.Random) -> None:
     """SIGKILL the worker of a trial that has just made a step."""
     first: dict[int, Beat] = {}
 
@@ -108,19 +60,15 @@ def kill_a_worker(sweep: Sweep, rng: random.Random) -> None:
             first.setdefault(beat.pid, beat)
         return [beat.pid for beat in beats.values() if beat.step > first[beat.pid].step]
 
-    wait_for(lambda: at_work() or not sweep.unfinished())
-    if pids := at_work():
-        os.kill(rng.choice(pids), signal.SIGKILL)
+    os.kill(rng.choice(wait_for(at_work)), signal.SIGKILL)
 
 
-def kill_the_driver(sweep: Sweep, look: Callable[[], None], resume: Callable[[], None]) -> None:
+def kill_the_driver(sweep: WatchedSweep, look: Callable[[], None], resume: Callable[[], None]) -> None:
     """SIGKILL the driver while trials run, look at what is left when its workers are gone, too, and resume."""
-    wait_for(lambda: sweep.driver() and (sweep.beats() or not sweep.unfinished()))
-    if sweep.unfinished() and (pid := sweep.driver()):
-        os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: not sweep.beats())
-        look()
-        resume()
+    os.kill(wait_for(lambda: sweep.beats() and sweep.driver()), signal.SIGKILL)
+    wait_for(lambda: not sweep.beats())
+    look()
+    resume()
 
 
 @pytest.fixture
@@ -157,6 +105,7 @@ def test_a_sweep_under_kills_ends_as_one_left_alone(
     cluster: Path,
     document,
     advseg,
+    orders,
     mlflow_client: MlflowClient,
     resume,
     sync,
@@ -170,22 +119,19 @@ def test_a_sweep_under_kills_ends_as_one_left_alone(
     name = f"kills-{seed}"
     path = tmp_path / "spec.yaml"
     path.write_text(yaml.safe_dump(document(name, every)))
-    advseg("submit", path)
-    sweep, rng = Sweep(cluster, name), random.Random(seed)
-    wait_for(lambda: ledger_file(sweep.storage).exists() and sweep.driver())
+    sweep, rng = WatchedSweep(cluster / "runs", name, TRIALS), random.Random(seed)
     kills = ["worker"] * workers + ["driver"] * drivers
     rng.shuffle(kills)
-    done = {"worker": 0, "driver": 0}
-    for kind in kills:
-        if not sweep.unfinished():
-            break
-        if kind == "worker":
-            kill_a_worker(sweep, rng)
-        else:
-            kill_the_driver(sweep, lambda: sync(name), lambda: resume(name))
-        done[kind] += 1
-    assert done == {"worker": workers, "driver": drivers}, "the sweep was over before all kills were done"
-    wait_for(lambda: not sweep.unfinished(), 300)
+    # However slow this process is, the sweep is not over before all kills are done.
+    with orders.held(*(f"{name}/{number}" for number in LAST), step=REPORTS * every - 1):
+        advseg("submit", path)
+        wait_for(sweep.begun)
+        for kind in kills:
+            if kind == "worker":
+                kill_a_worker(sweep, rng)
+            else:
+                kill_the_driver(sweep, lambda: sync(name), lambda: resume(name))
+    wait_for(lambda: not sweep.unfinished())
     wait_for(lambda: sweep.driver() is None)
 
     spec, rows = read_spec(sweep.storage, name), read_sweep(sweep.storage, name).rows
@@ -217,33 +163,22 @@ def test_a_sweep_under_kills_ends_as_one_left_alone(
         history = mlflow_client.get_metric_history(row.account.run_id, METRIC)
         assert [(point.step, point.value) for point in history] == list(row.curve.items())
 
-    wait_for(lambda: not [pid for pid in sweep.pids if psutil.pid_exists(pid)], 60)
+    wait_for(lambda: not sweep.leftovers())
 
 
-def point(spec: Spec, number: int) -> dict[str, float]:
-    """A trial's point, drawn by a study that has never seen another."""
-    assert spec.sweep
-    study = optuna.create_study(sampler=sampler_of(spec.sweep, spec.trainer.seed, number, number))
-    return study.ask(distributions_of(spec.sweep.space)).params
-
-
-def log_of(sweep: Sweep, number: int) -> str:
+def log_of(sweep: WatchedSweep, number: int) -> str:
     return (sweep.storage / sweep.name / str(number) / "log.txt").read_text()
 
 
 @pytest.mark.chaos
 def test_an_orphaned_driver_that_wakes_up_writes_nothing_more(
-    cluster: Path, document, advseg, mlflow_client: MlflowClient, undisturbed, tmp_path: Path
+    cluster: Path, document, advseg, orders, mlflow_client: MlflowClient, undisturbed, tmp_path: Path
 ) -> None:
     """The first driver is stopped (SIGSTOP) until another has taken the sweep over, then goes on."""
     name = "orphan"
     path = tmp_path / "spec.yaml"
     path.write_text(yaml.safe_dump(document(name, 30) | {"storage": str(cluster / "runs")}))
-    advseg("submit", path)
-    sweep = Sweep(cluster, name)
-    wait_for(lambda: ledger_file(sweep.storage).exists() and sweep.driver() and sweep.beats())
-    orphan = sweep.driver()
-    assert orphan
+    sweep = WatchedSweep(cluster / "runs", name, TRIALS)
     environment = {
         **os.environ,
         **connect(cluster).environment(),
@@ -251,25 +186,29 @@ def test_an_orphaned_driver_that_wakes_up_writes_nothing_more(
         # As the head has it: the address of the loopback stays what it is.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     }
-    os.kill(orphan, signal.SIGSTOP)
-    with subprocess.Popen(
-        [sys.executable, "-m", "advseg.jobs.sweep", str(path)],
-        env=environment,
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as second:
-        try:
-            wait_for(lambda: second.poll() is not None or sweep.driver() not in (None, orphan))
-            os.kill(orphan, signal.SIGCONT)
-            output, _ = second.communicate(timeout=300)
-        finally:
-            with suppress(ProcessLookupError):
-                os.kill(orphan, signal.SIGCONT)
-            second.kill()
-    assert second.returncode == 0, output
-    wait_for(lambda: not psutil.pid_exists(orphan), 60)
+    log = tmp_path / "second.log"
+    with ExitStack() as undone:
+        undone.enter_context(orders.held(*(f"{name}/{number}" for number in LAST), step=1))
+        advseg("submit", path)
+        wait_for(lambda: sweep.begun() and sweep.beats())
+        orphan = sweep.driver()
+        assert orphan
+        os.kill(orphan, signal.SIGSTOP)
+        undone.callback(os.kill, orphan, signal.SIGCONT)
+        second = subprocess.Popen(
+            [sys.executable, "-m", "advseg.jobs.sweep", str(path)],
+            env=environment,
+            cwd=tmp_path,
+            stdout=undone.enter_context(log.open("w")),
+            stderr=subprocess.STDOUT,
+        )
+        wait_for(lambda: second.poll() is not None or sweep.driver() not in (None, orphan))
+    try:
+        assert second.wait(LIMIT_S) == 0, log.read_text()
+    finally:
+        second.kill()
+        second.wait()
+    wait_for(lambda: not psutil.pid_exists(orphan))
     rows = read_sweep(sweep.storage, name).rows
     assert {row.state for row in rows} == {TrialState.COMPLETE}
     spec = read_spec(sweep.storage, name)
@@ -285,7 +224,7 @@ def test_an_orphaned_driver_that_wakes_up_writes_nothing_more(
 
 @pytest.mark.chaos
 def test_a_worker_without_enough_memory_trains_on_with_half_the_micro_batch(
-    cluster: Path, sweep_document, advseg, mlflow_client: MlflowClient, tmp_path: Path
+    cluster: Path, sweep_document, advseg, orders, mlflow_client: MlflowClient, tmp_path: Path
 ) -> None:
     """A first attempt shows what a step needs, and is killed; the second may not have as much (RLIMIT_DATA)."""
     name, side = "memory", 256
@@ -306,15 +245,16 @@ def test_a_worker_without_enough_memory_trains_on_with_half_the_micro_batch(
     document["method"]["semi_start"] = 0
     path = tmp_path / "spec.yaml"
     path.write_text(yaml.safe_dump(document))
-    advseg("submit", path)
-    sweep = Sweep(cluster, name, trials=1)
-    first = wait_for(lambda: sweep.beats().get(0))
-    worker, sizes = psutil.Process(first.pid), list[int]()
-    wait_for(lambda: sizes.append(worker.memory_info().data) or sweep.beats()[0].step >= 2)
-    worker.kill()
-    second = wait_for(lambda: (beat := sweep.beats().get(0)) and beat.pid != first.pid and beat)
-    psutil.Process(second.pid).rlimit(psutil.RLIMIT_DATA, (max(sizes) - 150 * 2**20, psutil.RLIM_INFINITY))
-    wait_for(lambda: not sweep.unfinished() and sweep.driver() is None, 300)
+    sweep = WatchedSweep(cluster / "runs", name, trials=1)
+    with orders.held(f"{name}/0", step=3):
+        advseg("submit", path)
+        first = wait_for(lambda: ledger_file(sweep.storage).exists() and sweep.beats().get(0))
+        worker, sizes = psutil.Process(first.pid), list[int]()
+        wait_for(lambda: sizes.append(worker.memory_info().data) or sweep.beats()[0].step >= 3)
+        worker.kill()
+        second = wait_for(lambda: (beat := sweep.beats().get(0)) and beat.pid != first.pid and beat)
+        psutil.Process(second.pid).rlimit(psutil.RLIMIT_DATA, (max(sizes) - 150 * 2**20, psutil.RLIM_INFINITY))
+    wait_for(lambda: not sweep.unfinished() and sweep.driver() is None)
 
     (row,) = read_sweep(sweep.storage, name).rows
     assert row.state is TrialState.COMPLETE, row.reason

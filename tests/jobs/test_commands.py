@@ -272,7 +272,7 @@ class TestPicture:
 
     def test_onto_a_folder(self, ask: Command, model: Path, tmp_path: Path) -> None:
         (tmp_path / "folder").mkdir()
-        assert mistake(ask(f"a={model}", out="folder")) == "folder: Is a directory"
+        assert mistake(ask(f"a={model}", out="folder")) == "folder: Is a directory: name a file in it"
 
     def test_says_where_it_is(self, ask: Command, model: Path) -> None:
         assert ask(f"a={model}")[:2] == (0, "picture written to out.png\n")
@@ -303,3 +303,17 @@ def test_a_command_line_that_is_wrong_is_answered_in_one_line(
     assert line.startswith(reason)
     assert line.endswith(": --help says what the command takes")
     assert "\n" not in line
+
+
+def test_an_interrupted_command_says_so(advseg: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> list[str]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("advseg.jobs.init_data.init_data", interrupted)
+    assert advseg("data", "init", "leaves") == (130, "", "interrupted\n")
+
+
+def test_names_of_the_users_cannot_steer_the_terminal(advseg: Command, tmp_path: Path) -> None:
+    status, out, err = advseg("data", "init", tmp_path / "\x1b]0;title\x07\u202e")
+    assert (status, out) == (2, "")
+    assert "\\u001b]0;title\\u0007\\u202e is no folder" in err

@@ -226,3 +226,14 @@ def test_models_and_datasets_must_have_the_same_classes_in_the_same_order() -> N
         refuse_other_classes(("a", "b"), ("a", "b", "c"))
     with pytest.raises(UserError, match="class 0 is a in the model, but b in the dataset"):
         refuse_other_classes(("a", "b"), ("b", "a"))
+
+
+@pytest.mark.parametrize("name", ["results.json", "confusion.png"])
+def test_nothing_is_written_through_a_link(advseg: Command, model: Path, spec: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "to").mkdir()
+    (tmp_path / "to" / name).symlink_to("../mine")
+    status, _, err = advseg("evaluate", model, spec, "--to", tmp_path / "to")
+    assert (status, err.count("\n")) == (2, 1)
+    assert f"{name} is there and no regular file" in err
+    assert (tmp_path / "mine").read_text() == "mine"

@@ -17,7 +17,7 @@ from advseg.jobs.paper_tables import tables
 from advseg.platform.ledger.opening import open_ledger
 from advseg.platform.ledger.origin import Origin
 from advseg.platform.pages.json_line import json_line
-from advseg.platform.registry.registry import register
+from advseg.platform.registry.registering import register
 from advseg.platform.spec.spec_file import load_spec
 from advseg.platform.tracking.identity import RunIdentity
 from advseg.platform.tracking.runs import ensure_run
@@ -129,7 +129,7 @@ def registered(tracking: MlflowClient, model: Path) -> MlflowClient:
         key = f"probe/{number}"
         run_id = ensure_run(tracking, RunIdentity(experiment="probe", key=key, params={"p": number, "q": 1}))
         tracking.log_batch(run_id, metrics=[Metric("val/miou", 40.0 + number, 1, step) for step in (4, 8)])
-    register(tracking, model, "shapes", run_id, key)
+    register(tracking, model, "shapes", run_id, key, lambda: None)
     return tracking
 
 

@@ -1,14 +1,18 @@
+import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from advseg.jobs.picture import picture
 from advseg.jobs.predict import find_images, load_model, predict
 from advseg.jobs.train import train
 from advseg.models import load
+from advseg.models.bundle import save as save_model
 from advseg.platform.spec.spec_file import load_spec
 from advseg.trainers.errors import UserError
 from advseg.trainers.reporter import Reporters
@@ -77,6 +81,47 @@ class TestPredicting:
             predict(model, [tmp_path], tmp_path)
         assert image.read_bytes() == before
 
+    @pytest.mark.parametrize("name", ["elsewhere.png", "nowhere.png", "images"])
+    def test_never_writes_through_a_link(self, model: Path, images: list[Path], tmp_path: Path, name: str) -> None:
+        (tmp_path / "elsewhere.png").write_text("mine")
+        (tmp_path / "images").mkdir()
+        (tmp_path / "to").mkdir()
+        (tmp_path / "to" / f"{images[1].stem}.png").symlink_to(tmp_path / name)
+        with pytest.raises(UserError, match=r"\.png is there and no regular file: remove it, or name another place"):
+            predict(model, images, tmp_path / "to")
+        assert len(list((tmp_path / "to").iterdir())) == 1
+        assert (tmp_path / "elsewhere.png").read_text() == "mine"
+        assert not (tmp_path / "nowhere.png").exists()
+
+    def test_replaces_masks_of_before(self, model: Path, images: list[Path], tmp_path: Path) -> None:
+        before = [path.read_bytes() for path in predict(model, images, tmp_path)]
+        (tmp_path / f"{images[0].stem}.png").write_text("old")
+        assert [path.read_bytes() for path in predict(model, images, tmp_path)] == before
+        assert {path.suffix for path in tmp_path.iterdir()} == {".png"}
+
+    @pytest.mark.parametrize("what", ["pipe", "device", "loop"])
+    def test_refuses_what_is_called_an_image_and_no_file(self, model: Path, tmp_path: Path, what: str) -> None:
+        path = tmp_path / "images" / "odd.png"
+        save(tmp_path / "images" / "even.png", 16, 16)
+        match what:
+            case "pipe":
+                os.mkfifo(path)
+            case "device":
+                path.symlink_to("/dev/zero")
+            case "loop":
+                path.symlink_to("odd.png")
+        with pytest.raises(UserError, match=r"odd\.png cannot be read \((no regular file|.*symbolic links)\)"):
+            predict(model, [tmp_path / "images"], tmp_path / "to")
+        assert not (tmp_path / "to").exists()
+
+    def test_refuses_a_network_that_computes_nothing(self, model: Path, images: list[Path], tmp_path: Path) -> None:
+        loaded = load(model)
+        huge = {name: torch.full_like(tensor, 1e38) for name, tensor in loaded.segmenter.state_dict().items()}
+        save_model(tmp_path / "model", replace(loaded.card, discriminator=None), huge, None)
+        with pytest.raises(UserError, match=r"model is of no use .the network computes NaN.*pull or train"):
+            predict(tmp_path / "model", images, tmp_path / "to")
+        assert not list((tmp_path / "to").iterdir())
+
     def test_takes_an_image_that_is_named_twice_once(self, model: Path, images: list[Path], tmp_path: Path) -> None:
         assert len(predict(model, [images[0], images[0]], tmp_path)) == 1
 
@@ -131,6 +176,15 @@ class TestPicture:
         picture(tmp_path / "out.png", images, shapes / "SegmentationClass", {"plain": tmp_path / "run" / "model"})
         with Image.open(tmp_path / "out.png") as drawn:
             assert drawn.width == 3 * (TILE + GAP) + GAP
+
+    def test_is_never_written_through_a_link(
+        self, model: Path, images: list[Path], shapes: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "mine.txt").write_text("mine")
+        (tmp_path / "out.png").symlink_to("mine.txt")
+        with pytest.raises(UserError, match=r"out\.png is there and no regular file"):
+            picture(tmp_path / "out.png", images, shapes / "SegmentationClass", {"a": model})
+        assert (tmp_path / "mine.txt").read_text() == "mine"
 
     def test_needs_the_truth_of_every_image(self, model: Path, images: list[Path], tmp_path: Path) -> None:
         with pytest.raises(UserError, match=f"{images[0].stem}.png does not exist"):

@@ -1,10 +1,17 @@
+import hashlib
 import json
+import multiprocessing
 import os
 import sys
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from advseg.models import manifest
 from advseg.models.manifest import (
@@ -12,6 +19,7 @@ from advseg.models.manifest import (
     MANIFEST,
     BrokenDirectoryError,
     FormatVersionError,
+    checksum_of,
     verify_directory,
     write_directory,
 )
@@ -85,6 +93,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty manifest": (lambda path: (path / MANIFEST).write_text(""), MANIFEST),
     "manifest of another shape": (lambda path: (path / MANIFEST).write_text("[1]"), MANIFEST),
     "manifest without files": (lambda path: (path / MANIFEST).write_text('{"format_version": 1}'), MANIFEST),
+    "deep manifest": (lambda path: (path / MANIFEST).write_text("[" * 100_000), "nested deeper than"),
     "files that are no table": (lambda path: edit_manifest(path, files=7), MANIFEST),
 }
 
@@ -114,8 +123,125 @@ def test_damage_is_looked_for_in_the_files_that_are_asked_for_only(sealed):
 def test_a_file_that_is_asked_for_has_to_be_in_the_manifest(sealed):
     (sealed / "c.txt").write_text("more")
 
-    with pytest.raises(BrokenDirectoryError, match=r"c\.txt differs from its checksum"):
+    with pytest.raises(BrokenDirectoryError, match=r"does not hold c\.txt: its MANIFEST\.json does not list it"):
         verify_directory(sealed, only=["c.txt"])
+
+
+def test_a_file_that_is_needed_has_to_be_in_the_manifest(sealed):
+    """A manifest that names nothing vouches for nothing."""
+    sealed_by(sealed, FORMAT_VERSION, {})
+    verify_directory(sealed)
+
+    with pytest.raises(BrokenDirectoryError, match=r"does not hold a\.txt: its MANIFEST\.json does not list it"):
+        verify_directory(sealed, needs=["a.txt"])
+
+
+def test_all_files_are_verified_beside_those_that_are_needed(sealed):
+    flip_a_bit(sealed)
+
+    with pytest.raises(BrokenDirectoryError, match=r"b\.bin differs"):
+        verify_directory(sealed, needs=["a.txt"])
+
+
+def sealed_by(path: Path, version: Any, files: Any) -> None:
+    """Give a directory a manifest that is whole and says what it likes."""
+    manifest = {"format_version": version, "files": files, "checksum": checksum(version, files)}
+    (path / MANIFEST).write_text(json.dumps(manifest))
+
+
+def checksum(version: Any, files: Any) -> str:
+    return hashlib.sha256(json.dumps([version, files], sort_keys=True).encode()).hexdigest()
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("name", ["/etc/hostname", "../outside.txt", "inner/../a.txt", "./a.txt", "", "a\0b", "a\nb"])
+def test_a_name_that_is_not_plain_and_relative_is_refused_before_it_is_opened(sealed, name):
+    (sealed.parent / "outside.txt").write_text("one")
+    sealed_by(sealed, FORMAT_VERSION, {"a.txt": digest(sealed / "a.txt"), name: digest(sealed / "a.txt")})
+
+    with pytest.raises(BrokenDirectoryError, match="no plain name inside the folder") as caught:
+        verify_directory(sealed, only=["a.txt"])
+
+    assert "\n" not in str(caught.value)
+
+
+def test_a_link_out_of_the_directory_is_refused_though_its_content_is_right(sealed):
+    content = (sealed / "a.txt").rename(sealed.parent / "outside.txt")
+    (sealed / "a.txt").symlink_to(content)
+
+    with pytest.raises(BrokenDirectoryError, match=r"a\.txt is a link out of its folder"):
+        verify_directory(sealed)
+
+
+def test_a_folder_that_leads_out_of_the_directory_is_refused(sealed):
+    (sealed / "inner").rename(sealed.parent / "outside")
+    (sealed / "inner").symlink_to("../outside")
+
+    with pytest.raises(BrokenDirectoryError, match=r"b\.bin is a link out of its folder"):
+        verify_directory(sealed)
+
+
+def test_a_manifest_that_is_a_link_out_of_the_directory_is_refused(sealed):
+    (sealed / MANIFEST).rename(sealed.parent / "outside.json")
+    (sealed / MANIFEST).symlink_to("../outside.json")
+
+    with pytest.raises(BrokenDirectoryError, match="is a link out of its folder"):
+        verify_directory(sealed)
+
+
+def test_links_within_the_directory_and_to_it_are_followed(sealed):
+    (sealed / "a.txt").rename(sealed / "inner" / "real.txt")
+    (sealed / "a.txt").symlink_to("inner/real.txt")
+    (sealed.parent / "link").symlink_to("sealed")
+
+    verify_directory(sealed.parent / "link")
+
+
+@pytest.mark.parametrize("place", ["a.txt", MANIFEST])
+@pytest.mark.parametrize("what", ["pipe", "device", "loop"])
+def test_what_is_no_regular_file_is_refused_at_once(sealed, place, what):
+    (sealed / place).unlink()
+    match what:
+        case "pipe":
+            os.mkfifo(sealed / place)
+        case "device":
+            (sealed / place).symlink_to("/dev/zero")
+        case "loop":
+            (sealed / place).symlink_to(place)
+
+    with pytest.raises(BrokenDirectoryError, match=r"no regular file|link out of its folder|symbolic links"):
+        verify_directory(sealed)
+
+
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from([10**400, FORMAT_VERSION]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text() | st.just("a.txt"), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(version=ANY, files=ANY)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_manifest_that_says_anything_is_told_in_one_line(sealed, version, files):
+    sealed_by(sealed, version, files)
+    refused_in_one_line(sealed)
+
+
+@given(manifest=ANY)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_manifest_that_is_anything_is_told_in_one_line(sealed, manifest):
+    (sealed / MANIFEST).write_text(json.dumps(manifest))
+    refused_in_one_line(sealed)
+
+
+def refused_in_one_line(path: Path) -> None:
+    with pytest.raises(BrokenDirectoryError) as caught:
+        verify_directory(path, needs=["a.txt"])
+    assert len(str(caught.value).splitlines()) == 1
+    assert len(str(caught.value)) < 600
 
 
 def test_another_format_version_is_told_from_damage(tmp_path, monkeypatch):
@@ -218,6 +344,40 @@ def test_without_an_exchange_of_directories_there_is_one_moment_that_leaves_neit
     assert left.count("none") == 1
 
 
+def write_often(path: Path, name: str, swaps: bool) -> None:
+    with mock.patch.object(manifest, "_exchange", manifest._exchange if swaps else lambda one, other: False):
+        for _ in range(60):
+            write_directory(path, writer(name))
+
+
+@pytest.mark.parametrize("swaps", [True, False], ids=["exchanging", "renaming"])
+def test_several_processes_may_write_the_same_directory(tmp_path, swaps):
+    names = ("one", "two", "three")
+    with ProcessPoolExecutor(len(names), multiprocessing.get_context("fork")) as pool:
+        writing = [pool.submit(write_often, tmp_path / "a", name, swaps) for name in names]
+        for each in writing:
+            each.result()
+
+    verify_directory(tmp_path / "a")
+    assert (tmp_path / "a" / "a.txt").read_text() in names
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("step", ["_digest", "_flush_to_disk", "_put"])
+def test_an_error_after_the_writing_leaves_nothing_either(sealed, monkeypatch, step):
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(manifest, step, fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_directory(sealed, writer("two"))
+    monkeypatch.undo()
+
+    verify_directory(sealed)
+    assert (sealed / "a.txt").read_text() == "one"
+    assert [path.name for path in sealed.parent.iterdir()] == ["sealed"]
+
+
 def test_a_file_of_that_name_is_not_replaced(tmp_path):
     (tmp_path / "file").write_text("precious")
 
@@ -241,3 +401,13 @@ def test_all_that_was_written_is_on_the_disk_before_it_gets_its_name(tmp_path, m
     write_directory(tmp_path / "new", writer("new"))
 
     assert seen == [True]
+
+
+def test_the_checksum_of_a_manifest_stands_for_all_that_it_names(sealed: Path) -> None:
+    before = checksum_of(sealed)
+    assert before and len(before) == 64
+    write_directory(sealed, writer("two"))
+    assert checksum_of(sealed) not in (None, before)
+    (sealed / MANIFEST).write_text("{")
+    assert checksum_of(sealed) is None
+    assert checksum_of(sealed / "nowhere") is None

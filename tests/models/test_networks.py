@@ -269,3 +269,16 @@ def test_normalisation_subtracts_the_mean_of_a_channel_and_divides_by_its_spread
     values = normalise(torch.full((1, 3, 2, 2), 50.0))
 
     assert values[0, :, 0, 0].tolist() == [40.0, 15.0, 5.0]
+
+
+@pytest.mark.parametrize(("height", "width"), [(20, 20), (1, 1), (20, 100), (100, 20)])
+def test_a_discriminator_judges_small_maps_as_if_nothing_were_known_around_them(height, width):
+    network = build_discriminator(DiscriminatorSettings(), 5)
+    probabilities = torch.rand(2, 5, height, width).softmax(1)
+    padded = torch.zeros(2, 5, max(height, 32), max(width, 32))
+    padded[..., :height, :width] = probabilities
+
+    judged = network(probabilities)
+
+    assert judged.shape == (2, 1, height, width)
+    assert torch.equal(judged, network(padded)[..., :height, :width])

@@ -2,6 +2,7 @@
 
 import argparse
 import itertools
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +21,9 @@ from advseg.models.architectures import (
     build_segmenter,
     normalisation_of,
 )
-from advseg.models.bundle import Card, save
+from advseg.models.bundle import CARD, SEGMENTER, save
+from advseg.models.card import Card
+from advseg.models.manifest import write_directory
 from advseg.models.weights import WeightsError, load_weights, match, read_weights
 
 COMPACT = CompactSettings(width=8)
@@ -315,6 +318,53 @@ def test_objects_are_never_unpickled_and_the_way_to_convert_them_is_told(zipped,
 def test_what_training_programs_save_beside_weights_is_named(content, tmp_path):
     kind = "advseg.models.compact.Compact" if isinstance(content, torch.nn.Module) else "argparse.Namespace"
     assert_refused(content, tmp_path, f"hold more than tensors ({kind}), and reading that could run code: if you")
+
+
+def test_a_dict_that_holds_itself_is_no_state_dict(tmp_path):
+    endless = {}
+    endless["state_dict"] = endless
+    assert_refused(endless, tmp_path, "are no state dict")
+
+
+def test_tensors_without_values_are_no_state_dict(tmp_path):
+    empty = {name: tensor.to("meta") for name, tensor in state_of().items()}
+    assert_refused(empty, tmp_path, "are no state dict")
+
+
+def test_tensors_of_eight_bits_are_no_weights(tmp_path):
+    state = state_of()
+    save_file({name: tensor.to(torch.float8_e4m3fn) for name, tensor in state.items()}, tmp_path / "w.safetensors")
+    with pytest.raises(WeightsError, match="hold other than finite floating-point numbers in 37 of 37 tensors"):
+        load_weights(network_of(), COMPACT, tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+def test_a_pipe_is_no_file_of_weights(name, tmp_path):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(WeightsError, match=rf"{name} cannot be read \(no regular file\): name a file of weights"):
+        load_weights(network_of(), COMPACT, tmp_path / name)
+
+
+def test_weights_of_a_model_that_its_manifest_does_not_list_are_not_read(tmp_path):
+    save(tmp_path / "model", card_of(COMPACT), state_of(), None)
+    card, weights = ((tmp_path / "model" / name).read_bytes() for name in (CARD, SEGMENTER))
+    write_directory(tmp_path / "model", lambda path: (path / CARD).write_bytes(card) and None)
+    (tmp_path / "model" / SEGMENTER).write_bytes(weights)
+    with pytest.raises(WeightsError, match=r"are no model: .* does not list it"):
+        load_weights(network_of(), COMPACT, tmp_path / "model")
+
+
+def test_a_model_of_damaged_weights_is_told_though_its_manifest_vouches_for_them(tmp_path):
+    save(tmp_path / "model", card_of(COMPACT), state_of(), None)
+    card = (tmp_path / "model" / CARD).read_bytes()
+
+    def write(path):
+        (path / CARD).write_bytes(card)
+        (path / SEGMENTER).write_bytes(b"no tensors")
+
+    write_directory(tmp_path / "model", write)
+    with pytest.raises(WeightsError, match="are damaged, or no safetensors file"):
+        load_weights(network_of(), COMPACT, tmp_path / "model")
 
 
 def test_weights_that_do_not_exist_are_told(tmp_path):

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from sqlalchemy import Engine, create_engine, event, text
 
+from advseg.platform.base.processes import pid_space
 from advseg.platform.ledger.ledger import Ledger
 from advseg.platform.ledger.opening import open_ledger
 from advseg.platform.ledger.origin import Origin
@@ -22,7 +23,7 @@ from advseg.platform.spec.spec import Spec
 from advseg.platform.spec.spec_file import load_spec
 
 ORIGIN = Origin(dataset="d" * 64, code="c" * 64)
-GONE = Owner(job="", host=socket.gethostname(), pid=os.getpid(), created=-1e9)
+GONE = Owner(job="", host=socket.gethostname(), pid=os.getpid(), created=-1e9, space=pid_space())
 """A process of this machine that has ended: its pid is another's now."""
 
 

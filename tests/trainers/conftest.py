@@ -54,7 +54,7 @@ def train(program, shapes_root, tmp_path_factory) -> Callable[..., dict[int, Pat
                 stack.callback(running.wait)
                 stack.callback(running.terminate)
                 programs.append(running)
-            assert [running.wait(timeout=300) for running in programs] == [0] * len(programs)
+            assert [running.wait(timeout=1200) for running in programs] == [0] * len(programs)
         return directories
 
     return run

@@ -19,7 +19,7 @@ def test_the_next_ones_are_made_while_the_caller_works_on_one(threads):
         next(results)
 
         # This would hang if nothing were made before it is asked for.
-        assert all(begun[step].wait(30) for step in range(1, threads + 1))
+        assert all(begun[step].wait(300) for step in range(1, threads + 1))
 
 
 def test_without_threads_nothing_is_made_before_it_is_asked_for():

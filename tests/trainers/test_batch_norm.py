@@ -1,22 +1,33 @@
 """Batch norm on several workers, which are processes of their own over gloo."""
 
+import copy
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+from torch.nn import functional as F
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from advseg.models.architectures import DeepLabSettings
+from advseg.models.architectures import DeepLabSettings, build_segmenter
 from advseg.models.deeplab import DeepLabV2
 from advseg.trainers.checkpoint import newest_checkpoint
 from advseg.trainers.distributed import World
 from advseg.trainers.errors import UserError
 from advseg.trainers.loop import Training
+from advseg.trainers.methods.method import Batch
+from advseg.trainers.methods.supervised import Supervised
 from advseg.trainers.recipe import Recipe
+from advseg.trainers.speed import SpeedSettings
 
 PROGRAM = Path(__file__).parent / "batch_norm_program.py"
 SIZE = 2
@@ -30,7 +41,7 @@ def folder(shapes_root, tmp_path_factory) -> Path:
     command = [sys.executable, str(PROGRAM), str(shapes_root), str(folder)]
     workers = [subprocess.Popen([*command, str(rank), str(SIZE)], env=environment) for rank in range(SIZE)]
     try:
-        assert [worker.wait(timeout=120) for worker in workers] == [0] * SIZE
+        assert [worker.wait(timeout=1200) for worker in workers] == [0] * SIZE
     finally:
         for worker in workers:
             worker.kill()
@@ -113,3 +124,69 @@ def test_synchronised_batch_norm_of_several_workers_is_torchs_own(synchronised, 
 def test_synchronised_batch_norm_of_several_workers_needs_gpus(synchronised, shapes, tmp_path):
     with pytest.raises(UserError, match=r"batch_norm is synchronised, .* the 2 have none: set it to batch or frozen"):
         Training(synchronised, shapes, tmp_path, world=World(size=2), device=torch.device("cpu"))
+
+
+@pytest.fixture
+def fake_group() -> Iterator[None]:
+    """Two workers in one process: messages to the other, who always has the same, change nothing."""
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+class SameThere:
+    """Stands for torch's kernels of synchronised batch norm, which are for GPUs: of two equal shares."""
+
+    @staticmethod
+    def apply(
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        mean: Tensor,
+        variance: Tensor,
+        eps: float,
+        momentum: float,
+        group: object,
+        size: int,
+    ) -> Tensor:
+        assert size == 2
+        return F.batch_norm(x, mean, variance, weight, bias, True, momentum, eps)
+
+
+def on_any_device(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Synchronised batch norm that takes the CPU for a backend of somebody's own, for it refuses CPUs."""
+    with mock.patch.object(torch._C, "_get_privateuse1_backend_name", lambda: "cpu"):
+        return forward(x)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_steps_with_synchronised_batch_norm_on_equal_shares_are_those_of_plain_batch_norm(
+    program, fake_group, monkeypatch, recompute
+):
+    recipe = program.running_statistics()
+    trainer = replace(recipe.trainer, speed=SpeedSettings(recompute=recompute))
+    with program.small_deeplab():
+        network = build_segmenter(recipe.segmenter, 4).double()
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(network))
+    # Torch's own layer runs here, but for its kernels.
+    monkeypatch.setattr("torch.nn.modules.batchnorm.sync_batch_norm", SameThere)
+    for module in converted.modules():
+        if isinstance(module, nn.SyncBatchNorm):
+            module.forward = partial(on_any_device, module.forward)
+
+    def trained(network: DeepLabV2) -> dict[str, Tensor]:
+        rng = torch.Generator().manual_seed(0)
+        method = Supervised(trainer, network, ignore_index=255, world=World())
+        for step in range(2):
+            images = torch.randn(2, 3, 24, 24, generator=rng, dtype=torch.float64)
+            labels = torch.randint(0, 4, (2, 24, 24), generator=rng)
+            method.step(step, [Batch(images=images, labels=labels)])
+        return method.segmenter.state_dict()
+
+    plain, synchronised = trained(network), trained(converted)
+
+    assert synchronised["bn1.num_batches_tracked"] == 2
+    assert not synchronised["bn1.running_mean"].eq(0).any()
+    torch.testing.assert_close(synchronised, plain, rtol=1e-9, atol=1e-9)

@@ -1,9 +1,13 @@
+import errno
 import json
 import logging
 import math
+import multiprocessing
 import os
+import resource
 import shutil
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,12 +138,67 @@ def test_what_only_looks_like_a_checkpoint_is_left_alone(tmp_path):
     assert (tmp_path / "step-00000003-backup").is_dir()
 
 
-def test_what_a_crash_left_behind_is_cleared_by_the_next_save(tmp_path):
-    for name in (".step-00000001.partial", ".step-00000002.replaced"):
-        (tmp_path / name).mkdir()
-    save_checkpoint(tmp_path, 3, {"step": 3})
+def save_often(root: Path, first: int) -> None:
+    for step in range(first, 90, 3):
+        save_checkpoint(root, step, {"step": step, "weights": torch.full((100,), float(step))})
 
-    assert [path.name for path in tmp_path.iterdir()] == ["step-00000003"]
+
+def read_often(root: Path) -> None:
+    for _ in range(60):
+        if found := newest_checkpoint(root):
+            assert found[1]["weights"].tolist() == [found[1]["step"]] * 100
+
+
+@pytest.mark.parametrize("firsts", [(1, 2, 3), (1, 1, 1)], ids=["of other steps", "of the same steps"])
+def test_several_processes_may_save_to_the_same_root(tmp_path, firsts):
+    with ProcessPoolExecutor(4, multiprocessing.get_context("fork")) as pool:
+        working = [pool.submit(save_often, tmp_path, first) for first in firsts]
+        working.append(pool.submit(read_often, tmp_path))
+        for each in working:
+            each.result()
+
+    found = newest_checkpoint(tmp_path)
+    assert found
+    assert found[1]["step"] == max(step for first in firsts for step in range(first, 90, 3))
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_what_another_process_is_writing_is_left_to_it(tmp_path):
+    other = tmp_path / ".step-00000001.elsewhere-1.partial"
+    other.mkdir()
+
+    save_checkpoint(tmp_path, 1, {"step": 1})
+
+    assert other.is_dir()
+
+
+def test_a_full_disk_is_told_in_a_line_and_leaves_the_older_ones_alone(two):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            save_checkpoint(two, 3, {"weights": torch.zeros(10_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert caught.value.errno == errno.EFBIG
+    assert "\n" not in str(caught.value)
+    assert {path.name for path in two.iterdir()} == {"step-00000001", "step-00000002"}
+    found = newest_checkpoint(two)
+    assert found and found[0].name == "step-00000002"
+
+
+def test_a_checkpoint_that_is_removed_while_it_is_read_gives_way_to_newer_ones(two):
+    def load(path: Path) -> dict:
+        if path.name == "step-00000002":
+            for step in (3, 4):
+                save_checkpoint(two, step, {"weights": torch.full((4,), float(step))})
+        return load_checkpoint(path)
+
+    found = newest_checkpoint(two, load)
+
+    assert found
+    assert found[0].name == "step-00000004"
 
 
 def test_a_run_that_went_back_past_damaged_checkpoints_keeps_what_it_saves(tmp_path):
@@ -170,6 +229,16 @@ def test_the_scalars_of_a_checkpoint_with_damaged_tensors_are_not_believed(two):
 
     with pytest.raises(BrokenDirectoryError, match=TENSORS):
         load_scalars(two / "step-00000002")
+
+
+def test_tensors_that_the_manifest_does_not_list_are_not_believed(two):
+    tensors = (two / "step-00000002" / TENSORS).read_bytes()
+    scalars = (two / "step-00000002" / SCALARS).read_bytes()
+    manifest.write_directory(two / "step-00000002", lambda path: (path / SCALARS).write_bytes(scalars) and None)
+    (two / "step-00000002" / TENSORS).write_bytes(tensors)
+
+    with pytest.raises(BrokenDirectoryError, match=f"does not hold {TENSORS}"):
+        load_checkpoint(two / "step-00000002")
 
 
 def test_before_the_first_checkpoint_there_is_none(tmp_path):

@@ -39,6 +39,19 @@ def test_alone_a_sum_is_the_tensor_itself():
     assert world.smallest(tensor) is tensor
 
 
+@pytest.mark.parametrize(("size", "mean"), [(2, [1.0, 5.0]), (1, [3.0]), (3, [3.0, 3.0, 3.0])])
+def test_statistics_of_each_worker_are_taken_up_by_it_or_their_mean_by_another_number_of_workers(size, mean):
+    found = []
+    for rank in range(size):
+        network = torch.nn.Sequential(torch.nn.BatchNorm2d(2), torch.nn.BatchNorm2d(3).eval())
+        World(rank=rank, size=size).take_statistics(network, torch.tensor([[1.0] * 4, [5.0] * 4]))
+        found.append(network[0].running_mean.unique().item())
+        assert network[0].running_var.eq(network[0].running_mean[0]).all()
+        assert network[1].running_mean.eq(0).all()
+
+    assert found == mean
+
+
 def reports_in(directory: Path) -> list[list[dict]]:
     """What each worker reported."""
     logs = sorted(directory.glob("reports-*.jsonl"))

@@ -188,7 +188,7 @@ class TestSharing:
             for rank in range(3)
         ]
         try:
-            found = [json.loads(worker.communicate(timeout=120)[0]) for worker in workers]
+            found = [json.loads(worker.communicate(timeout=1200)[0]) for worker in workers]
         finally:
             for worker in workers:
                 worker.kill()

@@ -190,13 +190,13 @@ Run = Callable[..., list[str]]
 def run(program, shapes_root) -> Run:
     """Trains by two workers, processes of their own; what they print, in any order."""
 
-    def run(directory: Path, *options: str) -> list[str]:
-        flags = ["--workers=2", "--recipe=seldom", *options]
+    def run(directory: Path, recipe: str, *options: str) -> list[str]:
+        flags = ["--workers=2", f"--recipe={recipe}", *options]
         command = [sys.executable, program.__file__, shapes_root, directory, *flags]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as running:
             try:
-                printed, _ = running.communicate(timeout=300)
+                printed, _ = running.communicate(timeout=1200)
             finally:
                 running.terminate()
         assert running.returncode == 0
@@ -212,12 +212,12 @@ def test_two_workers_of_which_one_is_asked_to_stop_save_at_the_same_step_and_go_
     one, other = tmp_path / "undisturbed", tmp_path / "asked"
     for directory in (one, other):
         directory.mkdir()
-    run(one)
+    run(one, "seldom")
 
-    lines = run(other, "--ask-at=5")
+    lines = run(other, "seldom", "--ask-at=5")
     assert lines.count("asked to stop, and saved at step 8") == 2
     assert [path.name for path in sorted((other / "checkpoints").iterdir())][-1] == "step-00000008"
-    run(other)
+    run(other, "seldom")
 
     states = [load_checkpoint(checkpoint(directory, 32))["method"] for directory in (one, other)]
     torch.testing.assert_close(states[1], states[0], rtol=0, atol=0)
@@ -230,3 +230,20 @@ def test_two_workers_of_which_one_is_asked_to_stop_save_at_the_same_step_and_go_
             assert ours["step"] == theirs["step"]
             # In the first report the sums of both workers' eight steps are added up in another order.
             assert ours["metrics"] == pytest.approx(theirs["metrics"], rel=1e-9)
+
+
+def test_two_workers_that_are_asked_to_stop_go_on_with_the_running_statistics_of_each(run, tmp_path):
+    one, other = tmp_path / "undisturbed", tmp_path / "asked"
+    for directory in (one, other):
+        directory.mkdir()
+    run(one, "statistics")
+
+    assert run(other, "statistics", "--ask-at=5").count("asked to stop, and saved at step 8") == 2
+    saved = load_checkpoint(checkpoint(other, 8))["statistics"]
+    assert saved.shape[0] == 2
+    assert not torch.equal(saved[0], saved[1])
+    run(other, "statistics")
+
+    expected, found = (load_checkpoint(checkpoint(directory, 16)) for directory in (one, other))
+    torch.testing.assert_close(found["method"], expected["method"], rtol=0, atol=0)
+    assert (found["statistics"], found["metrics"]["val/miou"]) == (None, expected["metrics"]["val/miou"])

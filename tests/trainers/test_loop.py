@@ -226,6 +226,20 @@ def refusal(training: Training) -> str:
     return message
 
 
+def test_a_checkpoint_of_before_a_setting_came_was_trained_by_what_is_its_default_now(
+    program, shapes, undisturbed, tmp_path
+):
+    _, alone, _ = undisturbed
+    state = load_checkpoint(alone.directory / "checkpoints" / "step-00000012")
+    del state["identity"]["method"]["discriminator_sees_void"]
+    save_checkpoint(tmp_path / "checkpoints", state["step"], state)
+
+    Training(program.recipe_of(), shapes, tmp_path).resume()
+
+    message = refusal(Training(program.recipe_of(discriminator_sees_void=False), shapes, tmp_path))
+    assert "method.discriminator_sees_void is False, but the checkpoint has True" in message
+
+
 def test_resuming_with_another_width_or_architecture_is_refused(program, shapes, undisturbed):
     _, alone, _ = undisturbed
 

@@ -1,4 +1,5 @@
 import json
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,50 @@ def test_json_lines_go_on_in_a_new_line_where_a_kill_tore_the_last_one(tmp_path,
 
     JsonLinesReporter(path).report(report_of(10))
 
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [5, 10]
+
+
+def test_json_lines_hold_a_step_once_that_is_reported_again_after_a_kill(tmp_path):
+    for steps in ((5, 10), (10, 15)):
+        reporter = JsonLinesReporter(tmp_path / "log.jsonl")
+        for step in steps:
+            reporter.report(report_of(step))
+
+    assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [5, 10, 15]
+
+
+@pytest.mark.parametrize("damage", [b"\0" * 50, b"{", b"[]", b"\xff"])
+def test_json_lines_go_on_after_a_line_that_a_power_cut_damaged(tmp_path, damage):
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(damage + b"\n")
+
+    JsonLinesReporter(path).report(report_of(5))
+
+    assert path.read_bytes().startswith(damage + b"\n{")
+
+
+@pytest.fixture
+def small_files():
+    """Files may not become longer than 4 KB, as on a disk that is full."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_line_for_which_there_is_no_room_is_not_there_at_all(tmp_path, small_files):
+    path = tmp_path / "log.jsonl"
+    reporter = JsonLinesReporter(path)
+    reporter.report(report_of(5))
+    whole = path.read_bytes()
+
+    for _ in range(2):
+        with pytest.raises(OSError, match="File too large"):
+            reporter.report(Report(step=10, steps=10, metrics={"x" * 5000: 1.0}))
+
+    assert path.read_bytes() == whole
+    reporter.report(report_of(10))
+    reporter.report(report_of(10))
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [5, 10]
 
 

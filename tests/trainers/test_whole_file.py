@@ -1,9 +1,10 @@
+import os
 import threading
 from pathlib import Path
 
 import pytest
 
-from advseg.trainers.whole_file import replace_whole, write_whole
+from advseg.trainers.whole_file import drop_partials, replace_whole, write_whole
 
 
 @pytest.mark.parametrize("durable", [False, True])
@@ -45,3 +46,42 @@ def test_writers_at_the_same_time_do_not_meet(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert not errors
+
+
+def test_a_file_that_cannot_get_its_place_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.json" / "inner").mkdir(parents=True)
+
+    with pytest.raises(OSError, match="directory"):
+        write_whole(tmp_path / "a.json", "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_no_two_writers_share_a_name_whatever_their_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # In two containers, or on two machines, all may have the same number.
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    monkeypatch.setattr(threading, "get_ident", lambda: 1)
+    names: list[str] = []
+
+    def write(partial: Path) -> None:
+        names.append(partial.name)
+        partial.touch()
+
+    for _ in range(2):
+        replace_whole(tmp_path / "a.json", write)
+    assert len(set(names)) == 2
+
+
+def test_what_killed_writers_left_is_dropped_and_nothing_else(tmp_path: Path) -> None:
+    def kept() -> list[str]:
+        return sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
+
+    (tmp_path / "inner").mkdir()
+    for name in ("a.json", "inner/.hidden", "inner/b.partial"):
+        (tmp_path / name).touch()
+    before = kept()
+    (tmp_path / "inner" / ".step-1.x.partial" / "new" / ".deep.x.partial").mkdir(parents=True)
+    (tmp_path / ".a.json.0123.partial").touch()
+
+    drop_partials(tmp_path)
+
+    assert kept() == before

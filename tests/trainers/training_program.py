@@ -96,6 +96,14 @@ def seldom_reported() -> Recipe:
     )
 
 
+def running_statistics() -> Recipe:
+    """Sixteen steps with one report, of DeepLab whose batch norm gathers statistics of each worker's own images."""
+    recipe = recipe_of(
+        "supervised", batch_size=4, steps=16, evaluate_every=16, segmenter_optimizer=SGDSettings(lr=1e-6)
+    )
+    return replace(recipe, segmenter=DeepLabSettings(architecture="deeplab_v2_resnet50"))
+
+
 def of_method(name: str) -> Recipe:
     """Eight steps of a method in double precision, with a batch of which workers' shares differ."""
     return recipe_of(name, precision="float64", batch_size=5, steps=8, evaluate_every=2, collapse_patience=None)
@@ -107,6 +115,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "compact": compact_for_many_workers,
     "deeplab": deeplab_for_many_workers,
     "seldom": seldom_reported,
+    "statistics": running_statistics,
 }
 
 

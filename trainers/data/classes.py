@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ..errors import brief
+from ..regular_file import read_regular
 from .images import Colour, voc_palette
 
 VOC_CLASSES = (
@@ -24,6 +27,10 @@ CITYSCAPES_PALETTE: tuple[Colour, ...] = (
 CITYSCAPES_LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 """The values in labelIds files of the classes from 0; all others count nowhere."""
 
+_MOST_VALUES = 50_000
+"""Keys and values of a classes.yaml, ten or so a class."""
+_SHOWN = 50
+"""Problems with entries that are told."""
 REMEDY = "write a list of {name: …, colour: [red, green, blue]}"
 
 
@@ -49,27 +56,26 @@ def read_classes(path: Path) -> tuple[ClassTable | None, list[str]]:
     An entry is `{name: sky, colour: [70, 130, 180]}`. Colours are for RGB masks and for pictures: all classes
     have one or none has. An entry with `ignore: true` is no class; pixels of its colour count nowhere.
     """
-    import yaml
+    from ..bounded_yaml import YamlError, read_yaml
 
     try:
         # PyYAML tells the encoding of bytes.
-        document = yaml.safe_load(path.read_bytes())
+        document = read_yaml(read_regular(path), most=_MOST_VALUES)
     except FileNotFoundError:
         return None, [f"{path} does not exist: {REMEDY}, or set dataset.classes"]
     except OSError as error:
         return None, [f"{path} cannot be read ({error.strerror}): {REMEDY}"]
-    except (yaml.YAMLError, ValueError) as error:
-        return None, [f"{path} is not YAML ({' '.join(str(error).split())}): {REMEDY}"]
-    except RecursionError:
-        return None, [f"{path} is nested too deeply: {REMEDY}"]
+    except YamlError as error:
+        return None, [f"{path} is not YAML ({error}): {REMEDY}"]
     if not isinstance(document, list) or not document:
         kind = "is empty" if not document else f"is a {type(document).__name__}"
         return None, [f"{path} must be a list of classes, but {kind}: {REMEDY}"]
-    problems = [
+    found = (
         f"{path}: entry {number} {problem}"
         for number, entry in enumerate(document, 1)
         for problem in _problems_of_entry(entry)
-    ]
+    )
+    problems = list(islice(found, _SHOWN))
     if not problems:
         problems = [f"{path}: {problem}" for problem in _problems_of_all(document)]
     if problems:
@@ -84,21 +90,21 @@ def read_classes(path: Path) -> tuple[ClassTable | None, list[str]]:
 
 def _problems_of_entry(entry: Any) -> Iterator[str]:
     if not isinstance(entry, dict):
-        yield f"must be a mapping, but is {entry!r}: {REMEDY}"
+        yield f"must be a mapping, but is {brief(repr(entry))}: {REMEDY}"
         return
     for key in entry:
         if key not in ("name", "colour", "ignore"):
-            yield f"has the unknown key {key}: an entry has name, colour and ignore"
+            yield f"has the unknown key {brief(str(key))}: an entry has name, colour and ignore"
     name = entry.get("name")
     if not isinstance(name, str) or not name.strip():
-        yield f"must have a name that is text, but it is {name!r}: quote what YAML reads as something else"
+        yield f"must have a name that is text, but it is {brief(repr(name))}: quote what YAML reads as something else"
     ignore = entry.get("ignore", False)
     if not isinstance(ignore, bool):
-        yield f"must have ignore true or false, but it is {ignore!r}"
+        yield f"must have ignore true or false, but it is {brief(repr(ignore))}"
     if ignore is True and "colour" not in entry:
         yield "is to be ignored and needs the colour that is"
     if "colour" in entry and not _is_colour(entry["colour"]):
-        yield f"must have a colour of three whole numbers from 0 to 255, but it is {entry['colour']!r}"
+        yield f"must have a colour of three whole numbers from 0 to 255, but it is {brief(repr(entry['colour']))}"
 
 
 def _problems_of_all(entries: list[dict[str, Any]]) -> Iterator[str]:

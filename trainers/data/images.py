@@ -1,5 +1,6 @@
 """Reading images and masks from files that nobody vouches for."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,7 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from ...models.files import open_regular
 from ..errors import UserError
+from ..regular_file import read_regular
 
 Colour = tuple[int, int, int]
 
@@ -79,24 +82,29 @@ def read_size(path: Path) -> tuple[int, int]:
 
     An orientation that a PNG tells only after its pixels is not seen: they would have to be unpacked for it.
     """
-    with _refusing(path), Image.open(path, formats=FORMATS) as header:
+    with _refusing(path), open_regular(path) as file, Image.open(file, formats=FORMATS) as header:
         width, height = header.size
         tells = header.format == "JPEG" or not header.info.keys().isdisjoint(_EXIF_OF_PNG)
         return (width, height) if tells and _orientation(header) in _SIDEWAYS else (height, width)
 
 
 def is_file(path: Path) -> bool:
-    """Whether a file is there; no if its name cannot be one."""
+    """Whether a regular file is there; no if its name cannot be one."""
     try:
         return path.is_file()
     except OSError:
         return False
 
 
+def is_there(path: Path) -> bool:
+    """Whether anything is there, a link that leads nowhere included."""
+    return os.path.lexists(path)
+
+
 def read_file(path: Path) -> bytes:
-    """The content of a file. Raises ImageError."""
+    """The content of a regular file. Raises ImageError."""
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except FileNotFoundError:
         raise ImageError(f"{path} does not exist") from None
     except OSError as error:

@@ -1,13 +1,13 @@
 """Where images, masks and lists lie in a dataset's folder."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
 from ..errors import UserError
 from .classes import CITYSCAPES_CLASSES, CITYSCAPES_LABEL_IDS, CITYSCAPES_PALETTE, VOC_CLASSES, ClassTable, read_classes
-from .images import IGNORE_INDEX, SUFFIXES, Colour, MaskCoding, is_file
+from .images import IGNORE_INDEX, SUFFIXES, Colour, MaskCoding, is_file, is_there
 from .lists import Entry, has_image_suffix, read_list
 from .samples import FileSample
 
@@ -200,7 +200,7 @@ class FolderLayout:
                 problems.append(f"{other} and {path} both have the id {self._id(path)}: rename one and its mask")
         table = ClassTable(names=classes, colours=(), ignored=())
         file = root / "classes.yaml"
-        if file.exists() or not classes:
+        if is_there(file) or not classes:
             read, wrong = read_classes(file)
             problems += wrong
             if read and classes and read.names != classes:
@@ -272,8 +272,10 @@ def _cityscapes_id(name: str) -> str:
     return stem.partition("_gtFine_")[0]
 
 
-def _first_file(paths: Iterator[Path] | list[Path]) -> Path | None:
-    return next((path for path in paths if is_file(path)), None)
+def _first_file(paths: Iterable[Path]) -> Path | None:
+    """The first that is a file; else the first that is there at all, of which reading it tells what it is."""
+    paths = list(paths)
+    return next((path for kind in (is_file, is_there) for path in paths if kind(path)), None)
 
 
 def _first_folder(paths: Iterator[Path] | tuple[Path, ...]) -> Path | None:

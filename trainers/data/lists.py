@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
+from ..regular_file import read_regular
 from .images import SUFFIXES
 
 _IMAGE = "(?:" + "|".join(map(re.escape, SUFFIXES)) + ")"
@@ -79,7 +80,7 @@ def parse_entry(line: str) -> Entry:
         if len(parts) > 2:
             raise ValueError(f"has {len(parts)} parts between tabs, but may have two: an image and its mask")
         return Entry(image=parts[0], mask=parts[1] if parts[1:] else None)
-    pair = _PAIR.fullmatch(line)
+    pair = _PAIR.fullmatch(line) if has_image_suffix(line) else None
     return Entry(image=pair[1], mask=pair[2]) if pair else Entry(image=line)
 
 
@@ -91,7 +92,7 @@ def read_order(path: Path, count: int) -> list[int]:
     pickled = path.suffix == ".pkl"
     try:
         if pickled:
-            order = _pickled(path.read_bytes())
+            order = _pickled(read_regular(path))
         else:
             order = [int(word) for _, line in _lines(path) for word in line.split()]
     except FileNotFoundError:
@@ -114,7 +115,7 @@ def read_order(path: Path, count: int) -> list[int]:
 
 def _lines(path: Path) -> list[tuple[int, str]]:
     """The lines of a text file that are not blank, without surrounding white space, with their numbers from 1."""
-    text = path.read_bytes().decode("utf-8-sig")
+    text = read_regular(path).decode("utf-8-sig")
     return [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
 
 

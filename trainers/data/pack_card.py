@@ -9,12 +9,15 @@ from typing import Any
 
 from ...models.manifest import BrokenDirectoryError, verify_directory
 from ..differences import differences
+from ..errors import brief
+from ..regular_file import read_regular
 from .dataset import DatasetError, DatasetSettings
 from .images import Colour, is_file
 from .lists import is_list_file
 
 FORMAT_VERSION = 1
 CARD = "pack.json"
+PARTS = ("labelled", "unlabelled", "validation")
 REMEDY = "remove it and write it again by `advseg data pack`, or remove dataset.pack to read the images themselves"
 
 
@@ -55,15 +58,27 @@ def read_card(folder: Path) -> PackCard:
         raise DatasetError(f"{folder} is no pack, as it has no {CARD}: name a folder that `advseg data pack` wrote")
     try:
         verify_directory(folder, only=[CARD])
-        said = json.loads((folder / CARD).read_text(encoding="utf-8"))
     except BrokenDirectoryError as error:
         raise DatasetError(f"{error}: {REMEDY}") from None
-    if (version := said["format_version"]) != FORMAT_VERSION:
-        raise DatasetError(
-            f"pack {folder} has format version {version}, but this program reads {FORMAT_VERSION}: {REMEDY}"
-        )
-    said["classes"], said["palette"] = tuple(said["classes"]), tuple(tuple(colour) for colour in said["palette"])
-    return PackCard(**said)
+    try:
+        said = json.loads(read_regular(folder / CARD))
+        if (version := said["format_version"]) == FORMAT_VERSION:
+            return _card_of(said)
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        reason = brief(" ".join(str(error).split()))
+        raise DatasetError(f"{folder / CARD} is no card of a pack ({reason}): {REMEDY}") from None
+    raise DatasetError(
+        f"pack {folder} has format version {brief(str(version))}, but this program reads {FORMAT_VERSION}: {REMEDY}"
+    )
+
+
+def _card_of(said: dict[str, Any]) -> PackCard:
+    """Raises ValueError, LookupError or TypeError for what is no card."""
+    for counts in (said["images"], said["bytes"]):
+        if sorted(counts) != sorted(PARTS) or not all(type(count) is int for count in counts.values()):
+            raise ValueError(f"it must count {', '.join(PARTS)}")
+    palette = tuple((int(r), int(g), int(b)) for r, g, b in said["palette"])
+    return PackCard(**said | {"classes": tuple(map(str, said["classes"])), "palette": palette})
 
 
 def packed_settings(settings: DatasetSettings) -> dict[str, Any]:

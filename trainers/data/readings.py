@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..progress import tick
-from .images import READERS, ImageError, decode_image, decode_mask, is_file, read_file
+from .images import READERS, ImageError, decode_image, decode_mask, is_file, is_there, read_file
 from .samples import FileSample
 
 
@@ -61,7 +61,7 @@ def read_sample(sample: FileSample, rules: Rules, *, mask: bool) -> Reading:
     problems: list[str] = []
     image_sum = mask_sum = b""
     size = pixels = None
-    if is_file(sample.image):
+    if is_there(sample.image):
         try:
             content = read_file(sample.image)
             image_sum = hashlib.sha256(content).digest()
@@ -74,7 +74,7 @@ def read_sample(sample: FileSample, rules: Rules, *, mask: bool) -> Reading:
     if sample.mask is None:
         if mask:
             problems.append(rules.maskless(sample.id))
-    elif not is_file(sample.mask):
+    elif not is_there(sample.mask):
         problems.append(f"mask {sample.mask} does not exist: add it or list {sample.id} as unlabelled")
     else:
         try:

@@ -4,7 +4,6 @@ Scenes of one to three shapes over a textured background. A shape's colour is it
 of four cases and anybody's in the fourth, so a network has to learn form as well.
 """
 
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +11,7 @@ from typing import Annotated
 import numpy as np
 from PIL import Image
 
+from ...models.partial import partial_of
 from ...models.settings import Interval, Settings
 from ..errors import UserError
 from .images import voc_palette, write_mask
@@ -48,17 +48,11 @@ def write_shapes(root: Path, settings: ShapesSettings) -> bool:
         raise UserError(f"{root} is a file, but the dataset needs a folder: name another one")
     if root.is_dir() and any(root.iterdir()):
         raise UserError(f"{root} holds something else than these shapes: remove it or name another folder")
-    partial = root.with_name(f".{root.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        _write(partial, settings)
-        (partial / stamp.name).write_text(description)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    if root.is_dir():
-        root.rmdir()
-    partial.rename(root)
+    with partial_of(root) as partial:
+        _write(partial / "new", settings)
+        (partial / "new" / stamp.name).write_text(description)
+        # An empty folder gives way.
+        (partial / "new").rename(root)
     return True
 
 

@@ -13,9 +13,11 @@ from ..settings import TrainerSettings
 ABLATIONS: dict[str, dict[str, Any]] = {
     "adversarial": {"lambda_semi_adv": 0.0, "lambda_semi": 0.0},
     "pseudo-label": {"lambda_adv": 0.0, "lambda_semi_adv": 0.0},
+    "void-hidden": {"discriminator_sees_void": False},
     "semi": {},
 }
-"""By name, the fields that each sets: without what learns from unlabelled images, with that alone, and as it is."""
+"""By name, the fields that each sets: without what learns from unlabelled images, with that alone, with a discriminator
+that cannot go by void and padding, and as it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,9 @@ class AdversarialSettings(Settings):
     """First step, counted from 0, with the adversarial loss on unlabelled images."""
     discriminator_sees_unlabelled: bool = True
     """Whether predictions on unlabelled images are fakes to the discriminator too (released code: yes, paper: no)."""
+    discriminator_sees_void: bool = True
+    """Whether the discriminator sees predictions where there is no truth (paper and released code: yes). One-hot truth
+    is zero on void and padding, so it can tell the two apart by that alone. False: predictions are zero there too."""
     discriminator: DiscriminatorSettings = DiscriminatorSettings()
     discriminator_optimizer: OptimizerSettings = AdamSettings()
 

@@ -117,7 +117,7 @@ class Adversarial:
         """Segmenter: look real on unlabelled images, and match pseudo-labels where the discriminator trusts them."""
         s, step, valid = self.settings, micro.step, micro.batch.unlabelled_valid
         assert valid is not None
-        d_logits = self._judge(logits.softmax(1))
+        d_logits = self._judge(self._shown(logits.softmax(1), valid))
         if s.discriminator_sees_unlabelled:
             self._fake_phase(micro, d_logits, valid)
         adversarial = adversarial_loss_sum(d_logits, True, valid) / self._world.denominator(valid.sum())
@@ -142,13 +142,21 @@ class Adversarial:
         loss = cross_entropy_sum(logits, labels, self._ignore_index) / pixels
         self.meter.add_watched("loss/ce", loss, micro.step)
         terms = [loss]
-        d_logits = self._judge(logits.softmax(1))
+        d_logits = self._judge(self._shown(logits.softmax(1), known))
         self._fake_phase(micro, d_logits, known)
         if self.settings.lambda_adv > 0:
             adversarial = adversarial_loss_sum(d_logits, True, known) / pixels
             self.meter.add_watched("loss/adv", adversarial, micro.step)
             terms.append(self.settings.lambda_adv * adversarial)
         return terms
+
+    def _shown(self, probabilities: Tensor, known: Tensor) -> Tensor:
+        """Predictions [N, K, H, W] as the discriminator reads them; `known` [N, H, W] is False on void and padding.
+
+        To leave those pixels out of the loss, as is done in either case, does not hide them: they lie in the receptive
+        fields of their neighbours. Of unlabelled images nobody knows the void, but only the padding.
+        """
+        return probabilities if self.settings.discriminator_sees_void else probabilities * known.unsqueeze(1)
 
     def _fake_phase(self, micro: _MicroBatch, d_logits: Tensor, mask: Tensor) -> None:
         """Discriminator: call predictions, made before the update, fake."""
@@ -194,12 +202,7 @@ class Adversarial:
         return {learner.name: learner.rate(step) for learner in self._learners}
 
     def maps(self, probabilities: Tensor) -> dict[str, Tensor]:
-        """The discriminator's `confidence`, and the pixels `selected` were they unlabelled.
-
-        Empty for images too small for the discriminator.
-        """
-        if min(probabilities.shape[-2:]) < self.discriminator.smallest_side:
-            return {}
+        """The discriminator's `confidence`, and the pixels `selected` were they unlabelled."""
         d_logits = self._judge(probabilities)
         maps = {"confidence": d_logits.sigmoid().squeeze(1)}
         if self.settings.lambda_semi > 0:

@@ -1,12 +1,18 @@
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import ray
 import yaml
 
-from advseg.platform.cluster.driver import Job
+from advseg.platform.base.keys import JOB, scratch_of
+from advseg.platform.cluster.driver import Job, run_job
 from advseg.platform.spec.spec import Spec
+from advseg.trainers.errors import UserError
 
 IMPORTED = """
 import sys
@@ -30,3 +36,45 @@ def test_a_job_reads_the_spec_that_was_submitted(make_spec, tmp_path: Path, over
 
     assert job.storage == tmp_path / "runs"
     assert job.spec == Spec.model_validate(job.document) == spec
+
+
+class TestScratch:
+    """What Ray keeps for a job, of which another of the same name may be at work, as when a driver is refused."""
+
+    @pytest.fixture
+    def run(
+        self,
+        document: dict[str, Any],
+        write_spec: Callable[[dict[str, Any]], Path],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> Callable[..., int]:
+        monkeypatch.setattr(ray, "init", lambda **_: None)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://nowhere")
+        path = write_spec({**document, "storage": str(tmp_path / "runs")})
+
+        def run(id: str, work: Callable[[Path], object]) -> int:
+            monkeypatch.setenv(JOB, id)
+            handler = signal.getsignal(signal.SIGTERM)
+            try:
+                return run_job(lambda job: work(scratch_of(job.storage, "probe")) and None, [str(path)])
+            finally:
+                signal.signal(signal.SIGTERM, handler)
+
+        return run
+
+    @pytest.mark.parametrize("id", ["probe-2", "probe-1"], ids=["another job", "another cluster's job of the same id"])
+    def test_is_the_makers_alone(self, run: Callable[..., int], id: str) -> None:
+        def refuse(_: Path) -> None:
+            raise UserError("somebody owns it")
+
+        def work(scratch: Path) -> None:
+            (scratch / "state").write_text("kept")
+            assert run(id, refuse) == 2
+            assert (scratch / "state").read_text() == "kept"
+
+        assert run("probe-1", work) == 0
+
+    def test_is_removed_at_the_end(self, run: Callable[..., int], tmp_path: Path) -> None:
+        assert run("probe-1", lambda scratch: (scratch / "state").write_text("kept")) == 0
+        assert [path for path in (tmp_path / "runs").rglob("*") if path.is_file()] == []

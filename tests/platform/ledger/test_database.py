@@ -1,6 +1,7 @@
 import gc
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +9,18 @@ import optuna
 import pytest
 from optuna.distributions import FloatDistribution
 from optuna.samplers import TPESampler
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import Column, Integer, MetaData, Table, create_engine, inspect, select, text
 from sqlalchemy.exc import OperationalError
 
-from advseg.platform.ledger import database
-from advseg.platform.ledger.database import MIGRATIONS, SCHEMA, migrate, open_database, reading, schema_version
+from advseg.platform.ledger import database, schema
+from advseg.platform.ledger.database import open_database, reading
 from advseg.platform.ledger.ledger import Ledger
 from advseg.platform.ledger.reading import read_spec, read_sweep
 from advseg.platform.ledger.samplers import seed_of
+from advseg.platform.ledger.schema import ACCOUNTS, BASELINES, MIGRATIONS, OWNERS, SCHEMA, migrate, schema_version
+from advseg.platform.ledger.sweep_id import SWEEP_ID
 from advseg.platform.spec.ledger_address import database_url
 from advseg.platform.spec.spec import Spec
 from advseg.platform.workers.account import Account
@@ -63,6 +67,28 @@ class Version0:
         trial = self.study.trials[number]
         self.study._storage.set_trial_user_attr(trial._trial_id, "advseg.reason", reason)
         self.study.tell(number, state=TrialState.FAIL)
+
+
+def as_version_2_had_it(database: RDBStorage) -> None:
+    """Put our tables back to what they were before sweeps had ids."""
+    with database.engine.begin() as connection:
+        ids = {study.user_attrs[SWEEP_ID]: study._study_id for study in database.get_all_studies()}
+        for table in (OWNERS, ACCOUNTS, BASELINES):
+            rows = connection.execute(table.select()).mappings().all()
+            table.drop(connection)
+            columns = [column for column in table.columns if column.name not in ("sweep_id", "checksum")]
+            old = Table(
+                table.name,
+                MetaData(),
+                Column("study_id", Integer, primary_key=True),
+                *(Column(c.name, c.type, primary_key=c.primary_key, nullable=c.nullable) for c in columns),
+            )
+            old.create(connection)
+            for row in rows:
+                held = {column.name: row[column.name] for column in columns}
+                connection.execute(old.insert().values(study_id=ids[row["sweep_id"]], **held))
+        connection.execute(text("DELETE FROM study_user_attributes WHERE key = :key"), {"key": SWEEP_ID})
+        connection.execute(SCHEMA.update().values(version=2))
 
 
 def value_of(number: int) -> float:
@@ -152,7 +178,7 @@ class TestSchema:
         steps: list[int] = []
         with reading(tmp_path, None) as new, new.engine.begin() as connection:
             more = (*MIGRATIONS, lambda _: steps.append(1), lambda _: steps.append(2))
-            monkeypatch.setattr(database, "MIGRATIONS", more)
+            monkeypatch.setattr(schema, "MIGRATIONS", more)
             for _ in range(2):
                 migrate(connection)
             assert schema_version(connection) == len(more)
@@ -196,6 +222,58 @@ class TestSchema:
             thread.join()
         gc.collect()
         assert failures == []
+
+    @on_both
+    def test_of_version_2_has_its_rows_under_the_ids_of_sweeps(
+        self, make_spec: MakeSpec, opened: Opened, tmp_path: Path, ledger_address: str | None
+    ) -> None:
+        for name in ("deleted", "probe"):
+            ledger = opened(make_spec(f"name={name}"))
+            ledger.propose()
+            ledger.note(0, Account(attempts=2, lost=1, device_seconds=1.5, run_id="run", checkpoint="probe/0"))
+            ledger.hold_baseline(replace(ledger.baseline(), state=TrialState.COMPLETE, curve={8: 40.0}))
+            ledger.close()
+        before = read_sweep(tmp_path, "probe", ledger_address)
+        with reading(tmp_path, ledger_address) as left:
+            ids = {name: left.get_study_id_from_name(name) for name in ("deleted", "probe")}
+            as_version_2_had_it(left)
+            left.delete_study(ids["deleted"])
+        after = opened(make_spec())
+        assert (after.rows(), after.baseline()) == (before.rows, before.baseline)
+        assert after.ownership.epoch == 2
+        after.note(0, Account(checksum="c"))
+        assert after.row(0).account == Account(checksum="c")
+        with reading(tmp_path, ledger_address) as new, new.engine.connect() as connection:
+            for table in (OWNERS, ACCOUNTS, BASELINES):
+                kept = set(connection.execute(select(table.c.sweep_id)).scalars())
+                assert kept == {new.get_study_user_attrs(ids["probe"])[SWEEP_ID]}
+
+    @on_both
+    def test_is_as_it_was_after_a_crash_while_it_was_changed(
+        self,
+        make_spec: MakeSpec,
+        opened: Opened,
+        tmp_path: Path,
+        ledger_address: str | None,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        opened(make_spec()).close()
+        with reading(tmp_path, ledger_address) as left:
+            as_version_2_had_it(left)
+
+        def crash(_: Any) -> None:
+            pytest.exit("crash")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(schema, "MIGRATIONS", (*MIGRATIONS, crash))
+            with pytest.raises(pytest.exit.Exception):
+                open_database(tmp_path, ledger_address)
+        engine = create_engine(database_url(tmp_path, ledger_address))
+        with engine.connect() as connection:
+            assert schema_version(connection) == 2
+            assert connection.execute(text("SELECT study_id, epoch FROM advseg_owners")).all() == [(1, 1)]
+        engine.dispose()
+        assert opened(make_spec()).ownership.epoch == 2
 
     def test_that_can_never_be_made_is_not_tried_for_ever(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

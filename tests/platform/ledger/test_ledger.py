@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +227,7 @@ class TestAccount:
         lost_steps=4,
         run_id="run",
         checkpoint="probe/0/checkpoints/step-00000004",
+        checksum="c" * 64,
     )
 
     def test_of_a_trial_is_empty_at_first(self, make_spec: MakeSpec, opened: Opened) -> None:
@@ -259,6 +261,23 @@ class TestAccount:
             [row.account for row in read_sweep(tmp_path, name, ledger_address).rows] for name in ("probe", "other")
         ]
         assert accounts == [[Account(), Account()], [Account(), self.ACCOUNT]]
+
+    def test_is_not_that_of_a_deleted_sweep(
+        self, make_spec: MakeSpec, opened: Opened, tmp_path: Path, ledger_address: str | None
+    ) -> None:
+        """To which SQLite gave the number that the next one gets."""
+        ledger = opened(make_spec())
+        ledger.propose()
+        ledger.note(0, self.ACCOUNT)
+        ledger.hold_baseline(replace(ledger.baseline(), state=TrialState.COMPLETE))
+        ledger.close()
+        with reading(tmp_path, ledger_address) as database:
+            database.delete_study(database.get_study_id_from_name("probe"))
+        anew = opened(make_spec())
+        anew.propose()
+        assert anew.row(0).account == Account()
+        assert anew.baseline().state is TrialState.WAITING
+        assert anew.ownership.epoch == 1
 
 
 class TestOpening:

@@ -21,11 +21,12 @@ from sqlalchemy.exc import OperationalError
 
 from advseg.platform.base.keys import JOB
 from advseg.platform.ledger import ownership
-from advseg.platform.ledger.database import OWNERS, reading
+from advseg.platform.ledger.database import reading
 from advseg.platform.ledger.ledger import Ledger
 from advseg.platform.ledger.ownership import PATIENCE_S, Owner, Ownership, claim, fence
 from advseg.platform.ledger.reading import read_sweep
 from advseg.platform.ledger.rows import BASELINE_NUMBER, Row
+from advseg.platform.ledger.schema import OWNERS
 from advseg.platform.spec.spec import Spec
 from advseg.platform.workers.account import Account
 from advseg.trainers.errors import FencedError, UserError
@@ -38,7 +39,12 @@ Opened = Callable[..., Ledger]
 HERE = Owner.here()
 DEAD = replace(HERE, created=HERE.created - 1e6)
 """Its pid is this process's by now."""
-ELSEWHERE = Owner(job="probe-3", host="another", pid=1, created=5.0)
+SWEEP = "5" * 32
+ELSEWHERE = Owner(job="probe-3", host="another", pid=1, created=5.0, space="another/1")
+NAMESAKE = replace(DEAD, space="another/1")
+"""In a container of its own, which has the host name of this process's."""
+UNTOLD = replace(DEAD, space="")
+"""As an older version of advseg wrote it."""
 
 
 @pytest.fixture
@@ -58,12 +64,12 @@ def study_id(database: RDBStorage) -> int:
 
 
 @pytest.fixture
-def owning(engine: Engine, study_id: int) -> Iterator[Callable[..., Ownership]]:
+def owning(engine: Engine) -> Iterator[Callable[..., Ownership]]:
     """Makes an owner of an epoch, whose heart beats quickly."""
     held = []
 
     def own(epoch: int) -> Ownership:
-        held.append(Ownership(engine, study_id, epoch, beat_s=0.01))
+        held.append(Ownership(engine, SWEEP, epoch, beat_s=0.01))
         return held[-1]
 
     yield own
@@ -90,7 +96,7 @@ def never(number: int) -> None:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < deadline
         threading.Event().wait(0.005)
@@ -111,90 +117,84 @@ def jumping(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @on_both
 class TestClaim:
-    def test_of_a_sweep_that_nobody_owns_begins_with_epoch_1(self, engine: Engine, study_id: int) -> None:
-        assert claim(engine, study_id, "probe", HERE, clock=Clock(never)) == 1
+    def test_of_a_sweep_that_nobody_owns_begins_with_epoch_1(self, engine: Engine) -> None:
+        assert claim(engine, SWEEP, "probe", HERE, clock=Clock(never)) == 1
 
     def test_is_refused_naming_the_owner_whose_heart_beats(
-        self, engine: Engine, study_id: int, owning: Callable[..., Ownership]
+        self, engine: Engine, owning: Callable[..., Ownership]
     ) -> None:
-        owning(claim(engine, study_id, "probe", replace(HERE, job="probe-7")))
+        owning(claim(engine, SWEEP, "probe", replace(HERE, job="probe-7")))
         with pytest.raises(UserError) as caught:
-            claim(engine, study_id, "probe", HERE, poll_s=0.02)
+            claim(engine, SWEEP, "probe", HERE, poll_s=0.02)
         assert str(caught.value) == (
             f"sweep probe is owned by job probe-7, process {os.getpid()} on {socket.gethostname()}, which is alive: "
             f"follow it, or stop it by `advseg job stop probe-7`"
         )
 
     def test_is_refused_also_by_an_owner_on_another_machine_and_outside_of_a_job(
-        self, engine: Engine, study_id: int, owning: Callable[..., Ownership]
+        self, engine: Engine, owning: Callable[..., Ownership]
     ) -> None:
-        owning(claim(engine, study_id, "probe", replace(ELSEWHERE, job="")))
+        owning(claim(engine, SWEEP, "probe", replace(ELSEWHERE, job="")))
         with pytest.raises(UserError, match=r"owned by process 1 on another, .* or stop it by ending that process$"):
-            claim(engine, study_id, "probe", HERE, poll_s=0.02)
+            claim(engine, SWEEP, "probe", HERE, poll_s=0.02)
 
     def test_is_refused_while_the_clocks_on_the_walls_jump(
-        self, engine: Engine, study_id: int, owning: Callable[..., Ownership], jumping: None
+        self, engine: Engine, owning: Callable[..., Ownership], jumping: None
     ) -> None:
-        owning(claim(engine, study_id, "probe", ELSEWHERE))
+        owning(claim(engine, SWEEP, "probe", ELSEWHERE))
         with pytest.raises(UserError, match="owned by job probe-3"):
-            claim(engine, study_id, "probe", HERE, poll_s=0.02)
+            claim(engine, SWEEP, "probe", HERE, poll_s=0.02)
 
-    def test_takes_over_at_once_from_an_owner_that_has_ended_on_this_machine(
-        self, engine: Engine, study_id: int
-    ) -> None:
-        claim(engine, study_id, "probe", DEAD)
-        assert claim(engine, study_id, "probe", HERE, clock=Clock(never)) == 2
+    def test_takes_over_at_once_from_an_owner_that_has_ended_on_this_machine(self, engine: Engine) -> None:
+        claim(engine, SWEEP, "probe", DEAD)
+        assert claim(engine, SWEEP, "probe", HERE, clock=Clock(never)) == 2
 
-    def test_takes_over_at_once_from_an_owner_that_gave_the_sweep_up(self, engine: Engine, study_id: int) -> None:
-        Ownership(engine, study_id, claim(engine, study_id, "probe", ELSEWHERE)).release()
-        assert claim(engine, study_id, "probe", HERE, clock=Clock(never)) == 2
+    def test_takes_over_at_once_from_an_owner_that_gave_the_sweep_up(self, engine: Engine) -> None:
+        Ownership(engine, SWEEP, claim(engine, SWEEP, "probe", ELSEWHERE)).release()
+        assert claim(engine, SWEEP, "probe", HERE, clock=Clock(never)) == 2
 
     def test_takes_over_if_the_owner_gives_the_sweep_up_meanwhile(
-        self, engine: Engine, study_id: int, owning: Callable[..., Ownership]
+        self, engine: Engine, owning: Callable[..., Ownership]
     ) -> None:
-        owner = Ownership(engine, study_id, claim(engine, study_id, "probe", ELSEWHERE), beat_s=3600)
+        owner = Ownership(engine, SWEEP, claim(engine, SWEEP, "probe", ELSEWHERE), beat_s=3600)
         clock = Clock(lambda number: owner.release() if number == 1 else None)
-        assert claim(engine, study_id, "probe", HERE, poll_s=0, clock=clock) == 2
+        assert claim(engine, SWEEP, "probe", HERE, poll_s=0, clock=clock) == 2
         assert clock.looks == 2
 
     @pytest.mark.parametrize("owner", [ELSEWHERE, HERE], ids=["on another machine", "stopped on this one"])
-    def test_takes_over_from_a_silent_owner_once_its_patience_ends(
-        self, engine: Engine, study_id: int, owner: Owner
-    ) -> None:
-        claim(engine, study_id, "probe", owner)
+    def test_takes_over_from_a_silent_owner_once_its_patience_ends(self, engine: Engine, owner: Owner) -> None:
+        claim(engine, SWEEP, "probe", owner)
         clock = Clock()
-        assert claim(engine, study_id, "probe", HERE, poll_s=0, clock=clock) == 2
+        assert claim(engine, SWEEP, "probe", HERE, poll_s=0, clock=clock) == 2
         # Its first look starts the time.
         assert 5.0 * (clock.looks - 1) == PATIENCE_S
 
-    def test_waits_as_long_while_the_clocks_on_the_walls_jump(
-        self, engine: Engine, study_id: int, jumping: None
-    ) -> None:
-        claim(engine, study_id, "probe", ELSEWHERE)
+    def test_waits_as_long_while_the_clocks_on_the_walls_jump(self, engine: Engine, jumping: None) -> None:
+        claim(engine, SWEEP, "probe", ELSEWHERE)
         clock = Clock()
-        assert claim(engine, study_id, "probe", HERE, poll_s=0, clock=clock) == 2
+        assert claim(engine, SWEEP, "probe", HERE, poll_s=0, clock=clock) == 2
         assert 5.0 * (clock.looks - 1) == PATIENCE_S
 
-    def test_is_refused_by_an_owner_that_took_over_while_it_waited(self, engine: Engine, study_id: int) -> None:
-        claim(engine, study_id, "probe", ELSEWHERE)
+    def test_is_refused_by_an_owner_that_took_over_while_it_waited(self, engine: Engine) -> None:
+        claim(engine, SWEEP, "probe", ELSEWHERE)
         faster = replace(HERE, job="faster")
 
         def take_over(number: int) -> None:
             if number == 2:
-                claim(engine, study_id, "probe", faster, patience_s=0)
+                claim(engine, SWEEP, "probe", faster, patience_s=0)
 
         with pytest.raises(UserError, match="sweep probe is owned by job faster"):
-            claim(engine, study_id, "probe", HERE, poll_s=0, clock=Clock(take_over))
+            claim(engine, SWEEP, "probe", HERE, poll_s=0, clock=Clock(take_over))
         assert owners(engine).epoch == 2
 
-    def test_is_won_by_one_of_several_that_make_it_at_the_same_moment(self, engine: Engine, study_id: int) -> None:
+    def test_is_won_by_one_of_several_that_make_it_at_the_same_moment(self, engine: Engine) -> None:
         takers = 4
         have_looked = threading.Barrier(takers)
         results: list[object] = []
 
         def take() -> None:
             try:
-                results.append(claim(engine, study_id, "probe", HERE, clock=lambda: have_looked.wait(10)))
+                results.append(claim(engine, SWEEP, "probe", HERE, clock=lambda: have_looked.wait(300)))
             except UserError as error:
                 results.append(str(error))
 
@@ -208,9 +208,9 @@ class TestClaim:
         assert results.count(lost) == takers - 1
         assert owners(engine).epoch == 1
 
-    def test_is_of_one_sweep(self, engine: Engine, study_id: int, owning: Callable[..., Ownership]) -> None:
-        owning(claim(engine, study_id, "probe", ELSEWHERE))
-        assert claim(engine, study_id + 1, "other", HERE, clock=Clock(never)) == 1
+    def test_is_of_one_sweep(self, engine: Engine, owning: Callable[..., Ownership]) -> None:
+        owning(claim(engine, SWEEP, "probe", ELSEWHERE))
+        assert claim(engine, "another", "other", HERE, clock=Clock(never)) == 1
 
 
 class TestOwner:
@@ -219,32 +219,40 @@ class TestOwner:
         assert str(Owner.here()) == f"job probe-4, process {os.getpid()} on {socket.gethostname()}"
 
     def test_is_gone_only_if_it_is_known_to_be(self) -> None:
-        assert [owner.is_gone() for owner in (HERE, DEAD, ELSEWHERE)] == [False, True, False]
+        known = {HERE: False, DEAD: True, ELSEWHERE: False, NAMESAKE: False, UNTOLD: False}
+        assert {owner: owner.is_gone() for owner in known} == known
+
+    def test_may_be_gone_also_if_it_ran_on_this_machine_before_it_went_down(self) -> None:
+        known = {HERE: False, DEAD: True, ELSEWHERE: False, NAMESAKE: True, UNTOLD: True}
+        assert {owner: owner.may_be_gone() for owner in known} == known
+
+    def test_of_an_older_version_is_read(self) -> None:
+        assert Owner(job="", host="a", pid=1, created=5.0).space == ""
 
 
 @on_both
 class TestOwnership:
     def test_is_known_to_be_lost_without_asking_again_once_a_heartbeat_is_refused(
-        self, engine: Engine, study_id: int, owning: Callable[..., Ownership], monkeypatch: pytest.MonkeyPatch
+        self, engine: Engine, owning: Callable[..., Ownership], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        stale = owning(claim(engine, study_id, "probe", DEAD))
-        claim(engine, study_id, "probe", HERE)
+        stale = owning(claim(engine, SWEEP, "probe", DEAD))
+        claim(engine, SWEEP, "probe", HERE)
         wait_until(lambda: not stale._thread.is_alive())
         monkeypatch.setattr(ownership, "_read", lambda *_: pytest.fail("it asked"))
         with pytest.raises(FencedError, match="another process has taken this sweep over since epoch 1"):
             stale.check()
 
-    def test_is_known_to_be_lost_also_before_the_next_heartbeat(self, engine: Engine, study_id: int) -> None:
-        stale = Ownership(engine, study_id, claim(engine, study_id, "probe", DEAD), beat_s=3600)
+    def test_is_known_to_be_lost_also_before_the_next_heartbeat(self, engine: Engine) -> None:
+        stale = Ownership(engine, SWEEP, claim(engine, SWEEP, "probe", DEAD), beat_s=3600)
         stale.check()
-        claim(engine, study_id, "probe", HERE)
+        claim(engine, SWEEP, "probe", HERE)
         with pytest.raises(FencedError):
             stale.check()
         stale.release()
 
-    def test_that_is_lost_takes_nothing_from_the_new_owner(self, engine: Engine, study_id: int) -> None:
-        stale = Ownership(engine, study_id, claim(engine, study_id, "probe", DEAD), beat_s=0.01)
-        claim(engine, study_id, "probe", ELSEWHERE)
+    def test_that_is_lost_takes_nothing_from_the_new_owner(self, engine: Engine) -> None:
+        stale = Ownership(engine, SWEEP, claim(engine, SWEEP, "probe", DEAD), beat_s=0.01)
+        claim(engine, SWEEP, "probe", ELSEWHERE)
         stale.release()
         assert (owners(engine).epoch, owners(engine).beats) == (2, 0)
         assert '"another"' in owners(engine).owner
@@ -252,11 +260,10 @@ class TestOwnership:
     def test_outlives_a_database_that_is_away_for_a_while(
         self,
         engine: Engine,
-        study_id: int,
         owning: Callable[..., Ownership],
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        owner = owning(claim(engine, study_id, "probe", HERE))
+        owner = owning(claim(engine, SWEEP, "probe", HERE))
 
         def away(*_: Any) -> None:
             raise OperationalError("update", {}, Exception("no answer"))
@@ -295,7 +302,7 @@ class TestFence:
         trial = database.create_new_trial(study_id)
         before = self.content(database, study_id)
         with reading(tmp_path, ledger_address) as owners:
-            fence(owners, study_id, claim(owners.engine, study_id, "probe", HERE))
+            fence(owners, SWEEP, claim(owners.engine, SWEEP, "probe", HERE))
             write(owners, study_id, trial)
         assert self.content(database, study_id) != before
 
@@ -306,8 +313,8 @@ class TestFence:
         trial = database.create_new_trial(study_id)
         before = self.content(database, study_id)
         with reading(tmp_path, ledger_address) as stales:
-            fence(stales, study_id, claim(stales.engine, study_id, "probe", DEAD))
-            claim(database.engine, study_id, "probe", HERE)
+            fence(stales, SWEEP, claim(stales.engine, SWEEP, "probe", DEAD))
+            claim(database.engine, SWEEP, "probe", HERE)
             with pytest.raises(FencedError, match="taken this sweep over since epoch 1: nothing more is written"):
                 write(stales, study_id, trial)
         assert self.content(database, study_id) == before
@@ -316,7 +323,7 @@ class TestFence:
     def test_makes_a_taker_wait_for_a_write_that_was_checked_already(
         self, database: RDBStorage, study_id: int, tmp_path: Path, ledger_address: str | None, write: Callable[..., Any]
     ) -> None:
-        fence(database, study_id, claim(database.engine, study_id, "probe", DEAD))
+        fence(database, SWEEP, claim(database.engine, SWEEP, "probe", DEAD))
         trial = database.create_new_trial(study_id)
         before = self.content(database, study_id)
         takes, has_taken = threading.Event(), threading.Event()
@@ -324,7 +331,7 @@ class TestFence:
         def take_over() -> None:
             with reading(tmp_path, ledger_address) as other:
                 event.listen(other.engine, "before_cursor_execute", lambda *_: takes.set())
-                claim(other.engine, study_id, "probe", HERE)
+                claim(other.engine, SWEEP, "probe", HERE)
                 has_taken.set()
 
         taker = threading.Thread(target=take_over)
@@ -334,7 +341,7 @@ class TestFence:
         def meanwhile(_: Any) -> None:
             if not takes.is_set():
                 taker.start()
-                assert takes.wait(10)
+                assert takes.wait(300)
                 assert not has_taken.wait(0.2)
 
         write(database, study_id, trial)

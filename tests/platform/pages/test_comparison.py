@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
@@ -13,7 +14,9 @@ from advseg.platform.pages.comparison import ComparedRun, compare, comparison_ur
 from advseg.platform.pages.paired import MAX_PAIRS, paired_difference
 from advseg.platform.tracking.ending import Ending, State
 from advseg.platform.tracking.identity import RunIdentity
-from advseg.platform.tracking.runs import close_run, ensure_run
+from advseg.platform.tracking.runs import close_run, ensure_run, find_run
+from advseg.platform.tracking.sending import Sender
+from advseg.platform.tracking.spool import Spool
 from advseg.trainers.errors import UserError
 
 MIOU = "val/miou"
@@ -157,6 +160,18 @@ class TestNames:
                 for sweep, best in (("other", "other/0"), ("probe", "probe/1"))
             ],
         )
+
+    def test_have_metrics_by_the_names_of_their_classes(self, tracked: MlflowClient, tmp_path: Path) -> None:
+        name = "val/iou/road (wet)"
+        for number in range(2):
+            spool = Spool(tmp_path / f"{number}.jsonl")
+            for step in (4, 8):
+                spool.append({"step": step, "timestamp": step, "metrics": {name: float(step + number)}})
+            run_id = find_run(tracked, "probe", f"probe/{number}") or ""
+            Sender(tracked, run_id, f"probe/{number}").send(spool)
+        one, two = find_compared(tracked, ["probe/0", "probe/1"], name, print)
+        assert (one.curve, two.curve) == ({4: 4.0, 8: 8.0}, {4: 5.0, 8: 9.0})
+        assert one.metrics == {MIOU: one.metrics[MIOU], name: 8.0}
 
     def test_of_a_large_sweep_are_the_best_of_it(self, client: MlflowClient) -> None:
         for number in range(MOST + 2):

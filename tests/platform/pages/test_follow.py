@@ -1,5 +1,8 @@
 """What following a job and `advseg status` print, without a cluster."""
 
+import io
+import json
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +12,8 @@ import pytest
 from ray.job_submission import JobStatus
 from rich.console import Console
 
+from advseg.platform.base.output import guard_output
+from advseg.platform.pages.console import VisibleConsole
 from advseg.platform.pages.follow import follow, log_text
 from advseg.platform.pages.state_page import print_jobs, print_services
 from advseg.platform.services.state import ServiceState, ServiceStatus
@@ -57,6 +62,26 @@ def test_each_event_is_shown_once_even_if_the_stream_breaks(pieces: tuple[int, .
 def test_brackets_of_a_reason_are_shown_as_they_are(terminal: bool) -> None:
     _, out = followed(FakeJobs(STAGE + TRIAL, JobStatus.SUCCEEDED), terminal=terminal)
     assert "no [/tmp/x] [bold]" in out
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_no_word_of_a_job_steers_the_terminal(is_terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: is_terminal)
+    for name, value in (("TERM", "xterm-256color"), ("COLUMNS", "160")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
+    guard_output()
+    bad = "\x1b]0;title\x07\x1b[8m\u202e"
+    stage, trial = (json.loads(line.removeprefix("@advseg ")) for line in (STAGE, TRIAL))
+    events = [stage | {"text": bad}, trial | {"key": f"a/{bad}", "reason": bad, "params": {bad: bad}}]
+    log = "".join(f"@advseg {json.dumps(event)}\n" for event in events)
+    follow(FakeJobs(f"{log}\x1b[36m(worker)\x1b[0m {bad}\n", JobStatus.FAILED), "a-1", VisibleConsole())
+    said = terminal.getvalue()
+    assert "\\u001b]0;title\\u0007\\u001b[8m\\u202e" in said
+    assert "(worker) \\u001b]0;" in said
+    assert not {"\x07", "\u202e", "\x1b]", "\x1b[8m"} & {said[i : i + n] for i in range(len(said)) for n in (1, 2, 4)}
 
 
 def test_a_failed_job_shows_the_end_of_its_log() -> None:

@@ -1,6 +1,8 @@
 """What is printed: tables, the sweep's page, and how a command ends."""
 
+import errno
 import math
+import os
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -433,7 +435,27 @@ class TestExit:
     def test_of_a_file_that_cannot_be_written_is_2_and_a_line(
         self, capsys: pytest.CaptureFixture[str], tmp_path: Path
     ) -> None:
-        assert self.ended(capsys, lambda: tmp_path.write_text("a")) == (2, f"error: {tmp_path}: Is a directory\n")
+        assert self.ended(capsys, lambda: tmp_path.write_text("a")) == (
+            2,
+            f"error: {tmp_path}: Is a directory: name a file in it\n",
+        )
+
+    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EMFILE, errno.ENAMETOOLONG, errno.EACCES])
+    def test_of_what_a_disk_refuses_is_2_and_a_line_though_no_file_be_named(
+        self, number: int, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        status, said = self.ended(capsys, self.raising(OSError(number, os.strerror(number))))
+        assert (status, said.count("\n")) == (2, 1)
+        assert said.startswith(f"error: {os.strerror(number)}: ")
+
+    def test_names_the_file_that_was_to_be_replaced(self, capsys: pytest.CaptureFixture[str]) -> None:
+        error = OSError(errno.EISDIR, "Is a directory", ".page.html.17", None, "page.html")
+        assert self.ended(capsys, self.raising(error))[1] == "error: page.html: Is a directory: name a file in it\n"
+
+    def test_bounds_the_lines_of_a_message(self, capsys: pytest.CaptureFixture[str]) -> None:
+        _, said = self.ended(capsys, self.raising(UserError("a" * 100_000 + "\nb")))
+        assert len(said) < 5000
+        assert said.endswith("…\nb\n")
 
     @pytest.mark.parametrize("error", [ValueError("a bug"), OSError("without a file"), AssertionError()])
     def test_of_a_bug_is_its_traceback(self, error: Exception) -> None:
@@ -457,5 +479,5 @@ class TestRuns:
         assert (sweep_identity(document).key, sweep_identity(document).parent) == ("probe", None)
         assert (trial_identity(document, 3).key, trial_identity(document, 3).parent) == ("probe/3", "probe")
         assert trial_identity(document, "baseline").key == "probe/baseline"
-        assert (single_identity(document).key, single_identity(document).parent) == ("probe/0", None)
+        assert (single_identity(document).key, single_identity(document).parent) == ("probe/single", None)
         assert sweep_identity(document).experiment == "probe"

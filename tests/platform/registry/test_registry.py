@@ -1,65 +1,26 @@
+import hashlib
 import json
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from advseg.models import load
-from advseg.models.architectures import IMAGENET, CompactSettings, build_segmenter
-from advseg.models.bundle import Card, save
-from advseg.platform.registry.registry import CHAMPION, log_model, pull, register
-from advseg.platform.tracking.identity import RunIdentity
-from advseg.platform.tracking.runs import ensure_run
+from advseg.models.bundle import CARD, SEGMENTER
+from advseg.models.manifest import MANIFEST, write_directory
+from advseg.platform.registry import registry
+from advseg.platform.registry.registering import Registered, log_model
+from advseg.platform.registry.registry import pull, pull_card
+from advseg.platform.tracking.runs import KEY_TAG
 from advseg.trainers.errors import UserError
 
-
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model directory, which no test changes."""
-    path = tmp_path_factory.mktemp("models") / "model"
-    settings = CompactSettings(width=8)
-    card = Card(
-        segmenter=settings,
-        discriminator=None,
-        classes=("background", "thing"),
-        palette=((0, 0, 0), (128, 0, 0)),
-        ignore_index=255,
-        normalisation=IMAGENET,
-    )
-    torch.manual_seed(0)
-    save(path, card, build_segmenter(settings, 2).state_dict(), None)
-    return path
-
-
-def run_of(client: MlflowClient, key: str) -> str:
-    return ensure_run(client, RunIdentity(experiment="probe", key=key))
-
-
-def registered(client: MlflowClient, model: Path, key: str) -> str:
-    return register(client, model, "things", run_of(client, key), key)
-
-
-class TestRegistering:
-    def test_makes_a_version_and_the_champion(self, client: MlflowClient, model: Path) -> None:
-        assert registered(client, model, "probe/0") == "1"
-        version = client.get_model_version_by_alias("things", CHAMPION)
-        assert (str(version.version), version.run_id) == ("1", run_of(client, "probe/0"))
-
-    def test_twice_makes_one_version(self, client: MlflowClient, model: Path) -> None:
-        assert [registered(client, model, "probe/0") for _ in range(2)] == ["1", "1"]
-        assert len(client.search_model_versions("name = 'things'")) == 1
-
-    def test_of_another_trial_moves_the_champion(self, client: MlflowClient, model: Path) -> None:
-        assert [registered(client, model, f"probe/{trial}") for trial in (0, 1)] == ["1", "2"]
-        assert str(client.get_model_version_by_alias("things", CHAMPION).version) == "2"
-        registered(client, model, "probe/0")
-        assert str(client.get_model_version_by_alias("things", CHAMPION).version) == "1"
-
-    def test_refuses_a_damaged_model(self, client: MlflowClient, tmp_path: Path) -> None:
-        with pytest.raises(ValueError, match="MANIFEST"):
-            registered(client, tmp_path, "probe/0")
-        assert client.search_registered_models() == []
+Register = Callable[..., Registered]
 
 
 class TestPulling:
@@ -72,9 +33,9 @@ class TestPulling:
         ],
     )
     def test_gives_the_model_by_alias_version_or_trial(
-        self, client: MlflowClient, model: Path, tmp_path: Path, reference: str, what: str
+        self, client: MlflowClient, model: Path, tmp_path: Path, reference: str, what: str, registered: Register
     ) -> None:
-        registered(client, model, "probe/0")
+        registered(model, "probe/0")
         destination = tmp_path / "new" / "folder"
         assert pull(client, reference, destination) == what
         assert load(destination).card == load(model).card
@@ -98,10 +59,17 @@ class TestPulling:
         ],
     )
     def test_of_a_reference_that_leads_nowhere_is_refused(
-        self, client: MlflowClient, model: Path, tmp_path: Path, reference: str, message: str
+        self,
+        client: MlflowClient,
+        model: Path,
+        tmp_path: Path,
+        reference: str,
+        message: str,
+        registered: Register,
+        run_of: Callable[[str], str],
     ) -> None:
-        registered(client, model, "probe/0")
-        run_of(client, "probe/1")
+        registered(model, "probe/0")
+        run_of("probe/1")
         with pytest.raises(UserError, match=message):
             pull(client, reference, tmp_path / "to")
         assert not [path for path in tmp_path.iterdir() if path.name.startswith((".to", "to"))]
@@ -110,25 +78,29 @@ class TestPulling:
         with pytest.raises(UserError, match="registered models: none yet"):
             pull(client, "things@champion", tmp_path / "to")
 
-    def test_to_what_exists_is_refused(self, client: MlflowClient, model: Path, tmp_path: Path) -> None:
-        registered(client, model, "probe/0")
+    def test_to_what_exists_is_refused(
+        self, client: MlflowClient, model: Path, tmp_path: Path, registered: Register
+    ) -> None:
+        registered(model, "probe/0")
         (tmp_path / "to").mkdir()
         (tmp_path / "to" / "mine.txt").write_text("mine")
         with pytest.raises(UserError, match="exists already"):
             pull(client, "things@champion", tmp_path / "to")
         assert (tmp_path / "to" / "mine.txt").read_text() == "mine"
 
-    def test_into_a_file_is_refused(self, client: MlflowClient, model: Path, tmp_path: Path) -> None:
-        registered(client, model, "probe/0")
+    def test_into_a_file_is_refused(
+        self, client: MlflowClient, model: Path, tmp_path: Path, registered: Register
+    ) -> None:
+        registered(model, "probe/0")
         (tmp_path / "file").write_text("mine")
         with pytest.raises(UserError, match="cannot be pulled"):
             pull(client, "things@champion", tmp_path / "file" / "to")
 
     @pytest.mark.parametrize("damage", ["changed", "lost", "all lost"])
     def test_of_a_damaged_artifact_is_refused(
-        self, client: MlflowClient, model: Path, tmp_path: Path, damage: str
+        self, client: MlflowClient, model: Path, tmp_path: Path, damage: str, registered: Register
     ) -> None:
-        registered(client, model, "probe/0")
+        registered(model, "probe/0")
         (card,) = tmp_path.rglob("model.json")
         match damage:
             case "changed":
@@ -141,11 +113,129 @@ class TestPulling:
                 card.parent.rmdir()
         with pytest.raises(UserError, match="things@champion cannot be pulled: "):
             pull(client, "things@champion", tmp_path / "to")
-        assert not (tmp_path / "to").exists()
-        assert not (tmp_path / ".to.partial").exists()
+        assert not [path for path in tmp_path.iterdir() if path.name.startswith((".to", "to"))]
 
-    def test_of_a_run_takes_what_was_logged_last(self, client: MlflowClient, model: Path, tmp_path: Path) -> None:
+    def test_of_a_run_takes_what_was_logged_last(
+        self, client: MlflowClient, model: Path, tmp_path: Path, run_of: Callable[[str], str]
+    ) -> None:
         for _ in range(2):
-            log_model(client, model, run_of(client, "probe/baseline"))
+            log_model(client, model, run_of("probe/baseline"))
         assert pull(client, "probe/baseline", tmp_path / "to") == "the model of probe/baseline"
         load(tmp_path / "to")
+
+    def test_takes_no_files_that_the_manifest_does_not_list(
+        self, client: MlflowClient, model: Path, tmp_path: Path, registered: Register
+    ) -> None:
+        registered(model, "probe/0")
+        (folder,) = (path.parent for path in (tmp_path / "mlruns").rglob(CARD))
+        (folder / "discriminator.safetensors").write_text("planted")
+        pull(client, "things@champion", tmp_path / "to")
+        assert {path.name for path in (tmp_path / "to").iterdir()} == {CARD, SEGMENTER, MANIFEST}
+
+    @pytest.mark.parametrize("card", ["[", "[]", "{}", "[" * 100_000, '{"segmenter": {"architecture": "compact"}}'])
+    def test_of_what_has_no_proper_card_is_refused(
+        self, client: MlflowClient, tmp_path: Path, run_of: Callable[[str], str], card: str
+    ) -> None:
+        write_directory(tmp_path / "odd", lambda path: (path / CARD).write_text(card) and None)
+        log_model(client, tmp_path / "odd", run_of("probe/0"))
+        for refused in (pull, lambda *_: pull_card(client, "probe/0")):
+            with pytest.raises(UserError, match=r"probe/0 cannot be (pulled|read): .*model\.json is no card") as caught:
+                refused(client, "probe/0", tmp_path / "to")
+            assert "\n" not in str(caught.value)
+        assert not (tmp_path / "to").exists()
+
+    def test_of_names_that_climb_is_refused(
+        self, client: MlflowClient, model: Path, tmp_path: Path, registered: Register
+    ) -> None:
+        registered(model, "probe/0")
+        (manifest,) = (tmp_path / "mlruns").rglob(MANIFEST)
+        files = {"/etc/hostname": "ab"}
+        sealed = {"format_version": 2, "files": files, "checksum": checksum_of([2, files])}
+        manifest.write_text(json.dumps(sealed))
+        with pytest.raises(UserError, match="'/etc/hostname', which is no plain name inside the folder"):
+            pull(client, "things@champion", tmp_path / "to")
+
+    @pytest.mark.parametrize("source", ["http://evil.example/model", "runs:/abc/model", "ftp://evil.example/model"])
+    def test_from_an_address_that_no_registry_of_ours_names_is_refused(
+        self, client: MlflowClient, tmp_path: Path, run_of: Callable[[str], str], source: str
+    ) -> None:
+        client.create_registered_model("things")
+        client.create_model_version("things", source, run_id=run_of("probe/0"))
+        for refused in (pull, lambda *_: pull_card(client, "things@1")):
+            with pytest.raises(UserError, match=f"things version 1 is said to lie at '{source}', but models come from"):
+                refused(client, "things@1", tmp_path / "to")
+
+    def test_of_files_that_a_server_names_is_refused(
+        self, client: MlflowClient, model: Path, tmp_path: Path, registered: Register, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        registered(model, "probe/0")
+        monkeypatch.setattr(MlflowClient, "tracking_uri", "http://mlflow.example")
+        for reference in ("things@champion", "probe/0"):
+            with pytest.raises(UserError, match="a file of this machine, which a server has no business to name"):
+                pull(client, reference, tmp_path / "to")
+
+    def test_from_s3_without_credentials_names_the_variables(
+        self,
+        client: MlflowClient,
+        tmp_path: Path,
+        run_of: Callable[[str], str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+            monkeypatch.setenv(name, str(tmp_path / "none"))
+        client.create_registered_model("things")
+        client.create_model_version("things", "s3://bucket/model", run_id=run_of("probe/0"))
+        with pytest.raises(UserError, match=r"things@1 cannot be pulled: .*credentials.* set AWS_ACCESS_KEY_ID"):
+            pull(client, "things@1", tmp_path / "to")
+        experiment = client.create_experiment("elsewhere", artifact_location="s3://bucket/runs")
+        client.create_run(experiment, tags={KEY_TAG: "elsewhere/0"})
+        with pytest.raises(UserError, match=r"elsewhere/0 cannot be found: .*credentials.* set AWS_ACCESS_KEY_ID"):
+            pull(client, "elsewhere/0", tmp_path / "to")
+
+    def test_of_a_server_that_is_away_says_nothing_of_the_model(
+        self, client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What talks to servers tells so, in its own words."""
+
+        def away(*_: object, **__: object) -> None:
+            raise MlflowException("API request failed")
+
+        for name in ("search_runs", "get_model_version", "search_registered_models"):
+            monkeypatch.setattr(MlflowClient, name, away)
+        for reference in ("things@1", "probe/0"):
+            with pytest.raises(MlflowException, match="API request failed"):
+                pull(client, reference, tmp_path / "to")
+
+    def test_twice_to_one_place_at_the_same_time_leaves_one_whole_model(
+        self, client: MlflowClient, model: Path, tmp_path: Path, registered: Register, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Both have begun before either has ended."""
+        registered(model, "probe/0")
+        both, download = threading.Barrier(2), registry.download_artifacts
+
+        def together(address: str, **options: Any) -> str:
+            if address.endswith(SEGMENTER):
+                both.wait(timeout=60)
+            return download(address, **options)
+
+        monkeypatch.setattr(registry, "download_artifacts", together)
+
+        def attempt(_: int) -> str:
+            try:
+                return pull(client, "things@champion", tmp_path / "to")
+            except UserError as error:
+                return str(error)
+
+        with ThreadPoolExecutor(2) as pool:
+            told = sorted(pool.map(attempt, range(2)))
+        assert told[1] == "things version 1"
+        assert told[0].startswith(f"{tmp_path / 'to'} exists already")
+        load(tmp_path / "to")
+        assert not [path for path in tmp_path.iterdir() if path.name.startswith(".to")]
+
+
+def checksum_of(document: Any) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()

@@ -190,7 +190,7 @@ class TestProcesses:
         psutil.Process(first.pid).wait()
         assert {process.pid for process in members(first, temp_dir=tmp_path)} == children
 
-        end(lambda: members(first, temp_dir=tmp_path), leaders={first.pid}, grace_s=10)
+        end(lambda: members(first, temp_dir=tmp_path), leaders={first.pid}, grace_s=300)
 
         assert members(first, temp_dir=tmp_path) == set()
 
@@ -205,7 +205,7 @@ class TestProcesses:
             "    child.kill(); child.wait(); print('in order', flush=True); sys.exit()\n"
             "signal.signal(signal.SIGTERM, stop); print('up', flush=True); time.sleep(1000)"
         )
-        end(lambda: members(first, temp_dir=tmp_path), leaders={first.pid}, grace_s=10)
+        end(lambda: members(first, temp_dir=tmp_path), leaders={first.pid}, grace_s=300)
         assert (tmp_path / "0.log").read_text().split("\n") == ["up", "in order", ""]
 
     def test_who_ignores_sigterm_is_killed_after_the_grace(

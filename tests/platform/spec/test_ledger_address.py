@@ -1,6 +1,8 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from advseg.platform.spec.ledger_address import check_address, database_url, shown
 
@@ -32,6 +34,8 @@ def test_an_address_of_postgresql_is_taken_as_it_is(url: str) -> None:
         "postgresql+psycopg2://me@host/database",
         "postgresql://me@host",
         "postgresql://me@host/",
+        "postgresql://me@host/data base",
+        "postgresql://me@host/data\nbase",
     ],
 )
 def test_any_other_is_refused_with_the_form_that_it_must_have(url: str) -> None:
@@ -53,6 +57,26 @@ def test_any_other_is_refused_with_the_form_that_it_must_have(url: str) -> None:
         "postgresql://me:hunter2#@host/database",
         "postgresql://me:@hunter2@host/database",
         "postgresql://:hunter2@host/database",
+        "postgresql://me@host/database?PASSWORD=hunter2",
+        "postgresql://me@host/database?p%61ssword=hunter2",
+        "postgresql://me@host/database?p%2561ssword=hunter2",
+        "postgresql://me@host/database?pass%77ord%3Dhunter2",
+        "postgresql://me@host/database#password=hunter2",
+        "postgresql://me@host/database;password=hunter2",
+        "postgresql://me@host/database?dbname=host%3Dh%20password%3Dhunter2",
+        "postgresql://me@host/database?dbname=postgresql://me:hunter2@host",
+        "postgresql://me@host/database?oauth_client_secret=hunter2",
+        "postgresql://me%3Ahunter2@host/database",
+        "postgresql://me%253Ahunter2@host/database",
+        "POSTGRESQL://me:hunter2@host/database",
+        "postgresql:///me:hunter2@host/database",
+        "jdbc:postgresql://host/database?user=me&password=hunter2",
+        "me:hunter2@host/database",
+        "postgresql:me:hunter2@host/database",
+        "//me:hunter2@host/database",
+        "host=host user=me password=hunter2 dbname=database",
+        "host='host' user='me' password = 'hunter2'",
+        "me:hunter2",
         "mysql://me:hunter2@host/database",
         "postgresql://me:hunter2@host",
     ],
@@ -62,6 +86,20 @@ def test_a_password_is_refused_and_not_echoed(url: str) -> None:
         check_address(url)
     assert "hunter2" not in str(caught.value)
     assert "ter2" not in str(caught.value)
+
+
+@given(
+    user=st.text(st.characters(codec="ascii"), max_size=8),
+    joint=st.sampled_from([":", "%3A", "%253a"]),
+    before=st.sampled_from(["postgresql://", "postgresql:", "u://", "//", ""]),
+    after=st.sampled_from(["@host/database", "@host", "%40host/database"]),
+)
+def test_what_stands_before_an_at_is_shown_by_no_message(user: str, joint: str, before: str, after: str) -> None:
+    address = f"{before}{user}{joint}hunter2{after}"
+    assert "hunter2" not in shown(address)
+    with pytest.raises(ValueError) as caught:
+        check_address(address)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_a_password_is_to_be_put_where_it_belongs() -> None:

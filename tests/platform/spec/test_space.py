@@ -158,7 +158,7 @@ class TestValues:
             space("method.lambda_adv", "{choices: [1, 1.0]}"),
             "method.lambda_adv: choices must differ, but are 1.0",
         ),
-        (space("trainer.seed", f"{{low: 0, high: {10**400}}}"), "low and high must lie within 2**63"),
+        (space("trainer.seed", f"{{low: 0, high: {2**63}}}"), "low and high must lie within 2**63"),
         (space("name", "{choices: [a-b, c-d]}"), "sweep.space.name: cannot be varied: name does not determine"),
         (space("trainer.seed", "3"), "sweep.space.trainer.seed: must be a mapping of keys to values, but is 3"),
         # What one value breaks elsewhere, and what lies between two ends that are both fine.
@@ -240,6 +240,54 @@ def test_a_first_point_lies_in_the_space(make_spec: MakeSpec, point: str, proble
     with pytest.raises(SpecError) as caught:
         make_spec(space("trainer.batch_size", "{low: 4, high: 16, step: 4}"), f"sweep.first=[{point}]")
     assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "problem"),
+    [
+        (
+            space("trainer.seed", "{low: 1, high: 4, choices: [1, 2]}"),
+            "sweep.space.trainer.seed.choices: takes no low and high beside it, as it is no range: remove either",
+        ),
+        (
+            space("trainer.seed", "{choices: [[1, 2]]}"),
+            "sweep.space.trainer.seed.choices.0: must be true or false or a whole number or a number or a text, but is "
+            "[1, 2]",
+        ),
+        (
+            space("zzz", "{low: 0, high: 1}"),
+            "sweep.space.zzz: unknown key; known here: method.discriminator.classifier, ",
+        ),
+        (
+            "sweep.pruner={name: hyperband, min_resource: 9}",
+            "sweep.pruner.min_resource: must be at most trainer.steps, 8, but is 9: lower it, or remove sweep.pruner",
+        ),
+        (
+            "sweep.pruner={name: patient, patience: 1, wrapped: {name: median, warmup_steps: 9}}",
+            "sweep.pruner.wrapped.warmup_steps: must be at most trainer.steps, 8, but is 9",
+        ),
+    ],
+)
+def test_one_mistake_is_told_in_one_line(make_spec: MakeSpec, override: str, problem: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        make_spec(override)
+    _, line = str(caught.value).split("\n")
+    assert line.strip().startswith(problem)
+    assert len(line) < 600
+
+
+def test_the_spec_is_validated_once_for_all_keys(make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    validated: list[object] = []
+    validate = Spec.model_validate
+    monkeypatch.setattr(Spec, "model_validate", lambda document: validated.append(document) or validate(document))
+
+    def count(*keys: str) -> int:
+        validated.clear()
+        make_spec(*(f"sweep.space.{key}={{low: 0.1, high: 0.2}}" for key in keys))
+        return len(validated)
+
+    # Two ends of each key, and nothing else.
+    assert count("method.lambda_semi", "method.lambda_semi_adv") == count("method.lambda_semi") + 2
 
 
 def test_a_grid_of_too_many_combinations_is_refused(make_spec: MakeSpec) -> None:

@@ -56,7 +56,7 @@ class TestFile:
         assert refusal(tmp_path / "no.yaml") == f"spec {tmp_path / 'no.yaml'} does not exist"
 
     def test_is_a_directory(self, tmp_path: Path) -> None:
-        assert "Is a directory" in refusal(tmp_path)
+        assert "no regular file" in refusal(tmp_path)
 
     def test_is_not_utf8(self, tmp_path: Path) -> None:
         path = tmp_path / "latin.yaml"
@@ -190,6 +190,11 @@ class TestProblems:
             ("resources.workers=5", "resources.workers: must be at most trainer.batch_size / accumulation, 4"),
             ("resources.cpus_per_worker=0", "resources.cpus_per_worker: must be above 0"),
             (
+                "resources={workers: 2, gpus_per_worker: 0.5}",
+                "resources.gpus_per_worker: must be a whole number where several workers train, for no two can share a "
+                "GPU, but is 0.5: raise it, or use one worker",
+            ),
+            (
                 "sweep.baseline_workers=5",
                 "sweep.baseline_workers: must be at most trainer.batch_size / accumulation, 4",
             ),
@@ -266,6 +271,38 @@ class TestProblems:
     def test_echo_no_password(self, document: dict[str, Any], write_spec: WriteSpec) -> None:
         (problem,) = problems(write_spec(document), "ledger=postgresql://me:hunter2@host/database")
         assert problem.startswith("ledger: postgresql://...@host/database holds a password, which a spec must not")
+        assert "hunter2" not in problem
+
+    @pytest.mark.parametrize("key", ["storage", "dataset.root", "dataset.pack", "dataset.labelled", "model.weights"])
+    @pytest.mark.parametrize("address", ["gs://bucket/x", "http://host/x", "file:///x", "hdfs://me:hunter2@host/x"])
+    def test_tell_addresses_where_there_has_to_be_a_path(
+        self, document: dict[str, Any], write_spec: WriteSpec, key: str, address: str
+    ) -> None:
+        section, _, name = key.rpartition(".")
+        (document[section] if section else document)[name] = address
+        for problem in (*problems(write_spec(document)), *problems(write_spec(document), f"{key}={address}")):
+            assert problem.startswith(f"{key}: must be a ")
+            assert "is the address " in problem and "name where it is mounted" in problem
+            assert "hunter2" not in problem
+
+    @pytest.mark.parametrize("key", ["storage", "dataset.root", "dataset.pack"])
+    def test_tell_that_there_is_no_store_in_a_bucket_yet(self, make_spec: MakeSpec, key: str) -> None:
+        with pytest.raises(SpecError, match=f"{key}: must be a path, but is the address s3://bucket/x: name where"):
+            make_spec(f"{key}=s3://bucket/x")
+
+    @pytest.mark.parametrize(
+        "weights",
+        [
+            "s3://AKIAhunter2:hunter2@bucket/key",
+            "s3://hunter2@bucket/key",
+            "s3://bucket/key?AWSAccessKeyId=hunter2&Signature=hunter2",
+            "s3://bucket/key?X-Amz-Credential=hunter2&X-Amz-Signature=hunter2",
+            "s3://bucket/key?X-Amz-Security-T%6fken=hunter2",
+        ],
+    )
+    def test_echo_no_key_of_a_bucket(self, document: dict[str, Any], write_spec: WriteSpec, weights: str) -> None:
+        (problem,) = problems(write_spec(document), f"model.weights={weights}")
+        assert "holds a key or a signature, which a spec must not" in problem
         assert "hunter2" not in problem
 
     @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
+from advseg.models.manifest import checksum_of
 from advseg.platform.base.keys import METRIC
 from advseg.platform.ledger.ledger import Ledger
 from advseg.platform.ledger.rows import Row
@@ -374,6 +375,7 @@ class TestAccount:
         driver.start()
         driver.trains(attempt=1, step=5, seconds=10.0, saved=4, run_id="run")
         driver.attempts.fail(0, LOST)
+        first = checksum_of(driver.attempts.directory(0) / "checkpoints" / "step-00000004")
         expected = Account(
             attempts=1,
             lost=1,
@@ -382,6 +384,7 @@ class TestAccount:
             lost_steps=1,
             run_id="run",
             checkpoint="probe/0/checkpoints/step-00000004",
+            checksum=first,
         )
         assert driver.account() == expected
         driver.start()
@@ -391,6 +394,7 @@ class TestAccount:
         account = driver.account()
         assert (account.attempts, account.device_seconds, account.lost_steps) == (2, 13.5, 1)
         assert (account.run_id, account.checkpoint) == ("run", "probe/0/checkpoints/step-00000008")
+        assert first and account.checksum not in (None, first)
 
     def test_of_a_trial_that_was_lost_before_its_first_checkpoint_has_all_steps_lost(
         self, drive: Callable[..., Driver]

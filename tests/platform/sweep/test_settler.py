@@ -80,7 +80,7 @@ def status_of(client: MlflowClient, number: int) -> str | None:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < deadline
         threading.Event().wait(0.01)

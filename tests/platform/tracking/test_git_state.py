@@ -45,6 +45,16 @@ def test_changes_of_that_code_alone_are_told(repository):
     assert state.diff.startswith("# not in git: models/new.py\n")
 
 
+def test_a_package_that_somebodys_repository_does_not_track_has_no_state(repository):
+    (repository / ".gitignore").write_text(".venv/\n")
+    installed = [repository / ".venv" / "site-packages" / name for name in ("models", "trainers")]
+    for folder in installed:
+        folder.mkdir(parents=True)
+        (folder / "code.py").write_text("x = 1\n")
+    assert git_state(installed) is None
+    assert git_state([repository / "models", installed[1]]) is None
+
+
 def test_code_in_no_repository_has_no_state(tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert git_state([tmp_path]) is None
@@ -75,6 +85,19 @@ def test_a_job_reads_what_its_submitter_wrote(repository, tmp_path):
         ('+token = "ghp_abcdefghijklmnopqrstuvwxyz0123456789"', "ghp_abcdefghijklmnopqrstuvwxyz0123456789"),
         ("-key AKIAIOSFODNN7EXAMPLE", "AKIAIOSFODNN7EXAMPLE"),
         ("+api_key: abcd1234efgh", "abcd1234efgh"),
+        ("+AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG", "wJalrXUtnFEMI/K7MDENG"),
+        ("+export DB_PASSWORD=correcthorse", "correcthorse"),
+        ("+MLFLOW_TRACKING_PASSWORD='correct horse' mlflow server", "correct horse"),
+        ("+db_password=correcthorse", "correcthorse"),
+        ('+headers = {"Authorization": "Bearer abcdefgh"}', "abcdefgh"),
+        ("+Proxy-Authorization: Basic bWU6cHc=", "bWU6cHc="),
+        ("+curl -H 'X: Bearer abc.def.9hi'", "abc.def.9hi"),
+        ("+login hf_abcdefghijklmnopqrstuvwxyz", "abcdefghijklmnopqrstuvwxyz"),
+        ("+client = OpenAI('sk-proj-abc123def456ghi789')", "abc123def456ghi789"),
+        ("+git clone with ghp_abcdefghijklmnopqrst", "abcdefghijklmnopqrst"),
+        ("+github_pat_11ABCDEFG0123456789_abcdefg", "11ABCDEFG0123456789"),
+        ("+glpat-abcdefghij0123456789", "abcdefghij0123456789"),
+        ("+MLFLOW_TRACKING_URI=https://me:s3cr3tpw@mlflow.example.org", "s3cr3tpw"),
     ],
 )
 def test_secrets_are_redacted(line, secret):
@@ -87,7 +110,12 @@ def test_secrets_are_redacted(line, secret):
 
 def test_code_is_not_taken_for_a_secret():
     digest = "0ba904eae8773b70c75333db4de2f3ac45a8ad4ddba1b242f0b3cfc199391dd8"
-    code = f'+digest = "{digest}"\n+x = token_path(home)\n+def f(token: str) -> str:\n+lr = 0.1\n'
+    code = (
+        f'+digest = "{digest}"\n+x = token_path(home)\n+def f(token: str) -> str:\n+lr = 0.1\n'
+        "+def g(token=None):\n+f(password=password, token=token)\n+if secret==other:\n"
+        '+headers={"Authorization": f"Bearer {token}"}\n+export ADMIN_PASSWORD="$(cat /etc/admin)"\n'
+        '+f"https://{user}:{password}@{host}"\n+# basic segmentation, a bearer of news\n'
+    )
     assert redact(code) == code
 
 

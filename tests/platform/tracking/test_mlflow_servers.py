@@ -71,7 +71,7 @@ def start(stack: ExitStack, folder: Path, backend: str, *options: str, **environ
     )
     stack.callback(process.wait)
     stack.callback(process.terminate)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while server.status("/health") != 200:
         assert process.poll() is None and time.monotonic() < deadline, server.log.read_text()
         time.sleep(0.1)
@@ -123,7 +123,7 @@ def report(step: int) -> Report:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -23,7 +23,7 @@ from advseg.platform.tracking.spool import Spool
 from advseg.platform.workers import preemption
 from advseg.platform.workers.execute import LOG, run_task
 from advseg.platform.workers.heartbeat import Beat, read_beat
-from advseg.platform.workers.lease import Attempt, Lease, holder_of
+from advseg.platform.workers.lease import FOLDER, Attempt, Lease, holder_of
 from advseg.platform.workers.retry import Kind
 from advseg.platform.workers.task import ACCUMULATION_TAG, Task
 from advseg.trainers import evaluate as evaluating
@@ -86,7 +86,7 @@ def run(task: Task) -> list[int]:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < deadline
         threading.Event().wait(0.005)
@@ -239,8 +239,16 @@ class TestLease:
         Lease(long.directory, Attempt(epoch=1, number=2)).take()
         with pytest.raises(FencedError, match="belongs to attempt 2 of epoch 1 now"):
             run(replace(long, attempt=Attempt(epoch=1, number=1)))
-        assert [path.name for path in long.directory.iterdir()] == ["lease.json"]
+        assert [path.name for path in long.directory.iterdir()] == [FOLDER]
         assert find_run(client, "probe", long.key) is None
+
+    def test_clears_away_what_killed_attempts_left_half_written(self, long: Task) -> None:
+        for name in (f"{CHECKPOINTS}/.step-00000001.there-1.partial/new/a", ".heartbeat.json.1.partial"):
+            left = long.directory / name
+            left.parent.mkdir(parents=True, exist_ok=True)
+            left.touch()
+        run(long)
+        assert not list(long.directory.rglob(".*"))
 
     def test_that_is_taken_meanwhile_lets_nothing_more_be_written(self, long: Task, client: MlflowClient) -> None:
         reports = running(long)
@@ -372,7 +380,7 @@ def test_a_heartbeat_moves_while_a_training_opens_its_data_and_evaluates(
     long: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
-    monkeypatch.setattr(readings, "is_file", lambda path: (seen.append(ticks()), path.is_file())[1])
+    monkeypatch.setattr(readings, "is_there", lambda path: (seen.append(ticks()), path.is_file())[1])
     monkeypatch.setattr(evaluating, "confusion", lambda *parts: (seen.append(ticks()), confusion(*parts))[1])
     run(long)
     assert len(set(seen)) > 8

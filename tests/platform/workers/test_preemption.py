@@ -45,12 +45,12 @@ class TestWhileTraining:
         def train() -> None:
             with training():
                 began.set()
-                sent.wait(10)
+                sent.wait(300)
                 answers.append(asked_to_stop())
 
         thread = threading.Thread(target=train)
         thread.start()
-        assert began.wait(10)
+        assert began.wait(300)
         terminate()
         sent.set()
         thread.join()

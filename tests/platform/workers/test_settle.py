@@ -1,11 +1,14 @@
 """What MLflow's runs say once no process works on their trainings any more."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow.entities import Metric, Run
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
 
@@ -14,9 +17,9 @@ from advseg.platform.ledger.rows import Row
 from advseg.platform.sweep.settler import settle_trials
 from advseg.platform.tracking.ending import Ending, State
 from advseg.platform.tracking.identity import RunIdentity
-from advseg.platform.tracking.reporter import MlflowReporter
+from advseg.platform.tracking.reporter import SYSTEM, MlflowReporter
 from advseg.platform.tracking.runs import REASON_TAG, STATE_TAG, close_run, ensure_run, find_run
-from advseg.platform.tracking.spool import Spool
+from advseg.platform.tracking.spool import Spool, read_records
 from advseg.platform.workers.account import Account
 from advseg.platform.workers.execute import LOG
 from advseg.platform.workers.settle import settle
@@ -121,6 +124,57 @@ class TestRun:
         assert mlflow.asked.count("log_artifact") == 1
         assert history(mlflow) == [(2, 20.0)]
 
+    def test_ends_when_its_training_gave_the_last_sign_however_late_it_is_settled(
+        self, mlflow: Watched, tmp_path: Path
+    ) -> None:
+        run_id = ensure_run(mlflow, task(tmp_path).identity)
+        start = mlflow.get_run(run_id).info.start_time
+        spool = Spool(task(tmp_path).spool)
+        for step in (2, 4):
+            spool.append({"step": step, "timestamp": start + 10 * step, "metrics": {"val/miou": 1.0}})
+        for ending in (Ending(State.FAIL, "its worker died"), Ending(State.FAIL, "its worker died"), None):
+            settle(mlflow, task(tmp_path), ending or Ending(State.COMPLETE))
+            assert run_of(mlflow).info.end_time == start + 40
+
+    def test_of_a_training_that_still_writes_gets_what_is_whole_and_nothing_on_disk_is_cut(
+        self, mlflow: Watched, tmp_path: Path
+    ) -> None:
+        """Nobody knows for sure of another machine's process that it is gone."""
+        spooled(task(tmp_path), 2)
+        line = json.dumps({"step": 4, "timestamp": 1004, "metrics": {"val/miou": 40.0}})
+        for name in ("metrics.jsonl", SYSTEM):
+            with (task(tmp_path).directory / name).open("a") as file:
+                file.write(line[:30])
+                file.flush()
+                settle(mlflow, task(tmp_path), Ending(State.STOPPED))
+                file.write(line[30:] + "\n")
+        assert [record["step"] for record in read_records(task(tmp_path).spool)] == [2, 4]
+        assert [record["step"] for record in read_records(task(tmp_path).directory / SYSTEM)] == [4]
+        settle(mlflow, task(tmp_path), Ending(State.STOPPED))
+        assert history(mlflow) == [(2, 20.0), (4, 40.0)]
+
+    def test_that_somebody_deleted_comes_again_with_all_that_was_reported(
+        self, mlflow: Watched, tmp_path: Path
+    ) -> None:
+        spooled(task(tmp_path), 2, 4)
+        (task(tmp_path).directory / LOG).write_text("a log")
+        mlflow.delete_run(settle(mlflow, task(tmp_path), Ending(State.COMPLETE)))
+        settle(mlflow, task(tmp_path), Ending(State.COMPLETE))
+        assert history(mlflow) == [(2, 20.0), (4, 40.0)]
+        assert [artifact.path for artifact in mlflow.list_artifacts(run_of(mlflow).info.run_id)] == [LOG]
+
+    @pytest.mark.parametrize("damage", [b"", b"\0\0\0\0", b"{"])
+    @pytest.mark.parametrize("file", ["metrics.sent", "artifacts.json", "metrics.jsonl", SYSTEM, "tracking.json"])
+    def test_is_settled_whatever_a_power_cut_did_to_the_files(
+        self, mlflow: Watched, tmp_path: Path, file: str, damage: bytes
+    ) -> None:
+        spooled(task(tmp_path), 2, sent=1)
+        (task(tmp_path).directory / LOG).write_text("a log")
+        settle(mlflow, task(tmp_path), Ending(State.STOPPED))
+        (task(tmp_path).directory / file).write_bytes(damage)
+        settle(mlflow, task(tmp_path), Ending(State.COMPLETE))
+        assert state_of(mlflow) == ("FINISHED", "COMPLETE", "")
+
 
 @pytest.fixture
 def ledger(make_spec: Callable[..., Any], opened: Callable[..., Ledger]) -> Ledger:
@@ -145,13 +199,13 @@ RIGHT = [
 
 class TestTrials:
     @staticmethod
-    def settle(client: MlflowClient, ledger: Ledger, storage: Path) -> None:
+    def settle(client: MlflowClient, ledger: Ledger, storage: Path) -> list[str]:
         class Tasks:
             @staticmethod
             def of(row: Row) -> Task:
                 return task(storage, row.number)
 
-        settle_trials(client, ledger, Tasks)
+        return settle_trials(client, ledger, Tasks)
 
     def test_without_runs_get_them(self, mlflow: Watched, ledger: Ledger, tmp_path: Path) -> None:
         self.settle(mlflow, ledger, tmp_path)
@@ -176,6 +230,44 @@ class TestTrials:
         self.settle(mlflow, ledger, tmp_path)
         assert set(mlflow.asked) == READS
         assert [run_of(mlflow, number).info.end_time for number in range(4)] == before
+
+    @pytest.mark.parametrize("refused", [0, 1, 3])
+    def test_are_settled_each_by_itself(
+        self, mlflow: Watched, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: int
+    ) -> None:
+        for number in range(4):
+            ensure_run(mlflow, task(tmp_path, number).identity)
+        run_id, terminate = run_of(mlflow, refused).info.run_id, mlflow.set_terminated
+
+        def refuse(id: str, *rest: Any) -> None:
+            if id == run_id:
+                raise MlflowException("not yours", error_code=PERMISSION_DENIED)
+            terminate(id, *rest)
+
+        monkeypatch.setattr(mlflow, "set_terminated", refuse)
+        assert self.settle(mlflow, ledger, tmp_path) == [f"trial {refused}: not yours"]
+        assert [state_of(mlflow, n) == RIGHT[n] for n in range(4)] == [n != refused for n in range(4)]
+
+    def test_are_settled_though_the_baseline_is_damaged(
+        self, mlflow: Watched, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def damaged() -> Row:
+            raise ValueError("Expecting value: line 1 column 1 (char 0)")
+
+        monkeypatch.setattr(ledger, "baseline", damaged)
+        assert self.settle(mlflow, ledger, tmp_path) == ["its baseline: Expecting value: line 1 column 1 (char 0)"]
+        assert [state_of(mlflow, number) for number in range(4)] == RIGHT
+
+    def test_wait_for_a_server_that_does_not_answer_at_all(
+        self, mlflow: Watched, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def away(*_: Any, **__: Any) -> Any:
+            raise MlflowException("connection refused")
+
+        for name in ("log_batch", "search_experiments"):
+            monkeypatch.setattr(mlflow, name, away)
+        with pytest.raises(MlflowException, match="connection refused"):
+            self.settle(mlflow, ledger, tmp_path)
 
     def test_have_their_runs_noted_in_the_ledger(self, mlflow: Watched, ledger: Ledger, tmp_path: Path) -> None:
         ledger.note(1, Account(attempts=2, device_seconds=3.0))

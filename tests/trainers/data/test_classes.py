@@ -108,3 +108,23 @@ def test_missing_colours_are_those_of_voc():
     assert complete_palette(((9, 9, 9),), 3) == ((9, 9, 9), *voc_palette(3)[1:])
     assert complete_palette(CITYSCAPES_PALETTE, 2) == CITYSCAPES_PALETTE[:2]
     assert len(set(complete_palette((), 300))) == 300
+
+
+def test_a_bomb_of_aliases_goes_off_nowhere(path):
+    levels = "".join(f"- &{chr(98 + level)} [*{chr(97 + level)}, *{chr(97 + level)}]\n" for level in range(24))
+    path.write_text(f"- &a [x, x]\n{levels}")
+
+    table, (problem,) = read_classes(path)
+
+    assert table is None
+    assert "is not YAML (its aliases make" in problem
+    assert len(problem) < 500
+
+
+def test_of_thousands_of_bad_entries_the_first_are_told_briefly(path):
+    path.write_text(f"- {{name: [{'x' * 50_000}]}}\n" + "- 3\n" * 9000)
+
+    _, problems = read_classes(path)
+
+    assert len(problems) == 50
+    assert max(map(len, problems)) < 500

@@ -1,4 +1,5 @@
 import io
+import os
 import struct
 import warnings
 import zlib
@@ -289,6 +290,14 @@ def test_a_bomb_is_refused_in_one_way_whether_warnings_are_errors_or_not(path):
             warnings.simplefilter(action)
             with pytest.raises(ImageError, match=r"pixels.*scale it down"):
                 read_image(path)
+
+
+@pytest.mark.parametrize("read", [read_image, read_mask, read_size])
+def test_a_pipe_is_refused_rather_than_waited_for(path, read):
+    os.mkfifo(path)
+
+    with pytest.raises(ImageError, match=r"no regular file"):
+        read(path)
 
 
 def test_an_absent_file_is_named(path):

@@ -204,3 +204,12 @@ def test_an_order_that_is_not_of_whole_numbers_is_refused(path, text):
 def test_a_missing_order_is_named(path):
     with pytest.raises(UserError, match=r"order .*list\.txt does not exist"):
         read_order(path, 2)
+
+
+def test_a_line_of_many_names_is_read_in_time(path):
+    """Looking for two paths in it from every place in turn would take hours."""
+    path.write_text("a.png " * 200_000 + "b\n")
+
+    (entry,) = read_list(path)
+
+    assert entry == Entry(image="a.png " * 200_000 + "b")

@@ -1,3 +1,4 @@
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +101,7 @@ def test_a_failure_half_way_leaves_no_file_behind(tmp_path, monkeypatch, root):
 
 
 def test_what_a_killed_writer_left_does_not_matter(tmp_path):
-    leftover = tmp_path / ".shapes.partial" / "JPEGImages"
+    leftover = tmp_path / f".shapes.{socket.gethostname()}-1.partial" / "new" / "JPEGImages"
     leftover.mkdir(parents=True)
     (leftover / "stray.jpg").write_text("half")
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from advseg.models.compact import Compact
@@ -14,7 +14,7 @@ from advseg.trainers.errors import NonFiniteLossError
 from advseg.trainers.methods.adversarial import AdversarialSettings
 from advseg.trainers.methods.adversarial_step import Adversarial
 from advseg.trainers.methods.method import Batch
-from advseg.trainers.optimizers import SGDSettings
+from advseg.trainers.optimizers import AdamSettings, SGDSettings
 from advseg.trainers.settings import TrainerSettings
 
 CLASSES, SIZE, IGNORE = 3, 16, 255
@@ -173,6 +173,76 @@ def test_without_unlabelled_fakes_the_discriminator_learns_from_labelled_predict
     method.step(0, [batch])
 
     assert method.meter.take()["loss/d"] == pytest.approx(expected["d without unlabelled"].item(), rel=1e-9)
+
+
+class Copyist(nn.Module):
+    """A segmenter whose prediction is what its images say, and which does not learn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.full((1,), 1000.0, dtype=torch.float64))
+
+    def head(self) -> list[nn.Parameter]:
+        return []
+
+    def blocks(self) -> list[nn.Module]:
+        return []
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.scale * images
+
+
+def perfect_batch(step: int) -> Batch:
+    """Images that say what the truth is, also on the void, which is half of both."""
+    rng = torch.Generator().manual_seed(step)
+    truth = torch.randint(0, CLASSES, (2, SIZE, SIZE), generator=rng)
+    void = torch.rand(truth.shape, generator=rng) < 0.5
+    labels = truth.masked_fill(void, IGNORE)
+    return Batch(images=F.one_hot(truth, CLASSES).movedim(-1, 1).double(), labels=labels, real_labels=labels)
+
+
+@pytest.mark.parametrize("sees", [True, False])
+def test_perfect_predictions_are_told_from_truth_by_void_alone_and_not_if_that_is_hidden(sees):
+    settings = AdversarialSettings(
+        lambda_semi_adv=0.0,
+        lambda_semi=0.0,
+        discriminator_sees_void=sees,
+        discriminator_optimizer=AdamSettings(lr=0.01),
+    )
+    optimizer = SGDSettings(lr=1e-30)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        discriminator = Discriminator(CLASSES, (8, 8), "dense").double()
+    trainer = replace(TRAINER, steps=200, segmenter_optimizer=optimizer)
+    method = Adversarial(settings, trainer, Copyist(), discriminator, ignore_index=IGNORE, world=World())
+
+    losses = []
+    for step in range(100):
+        method.step(step, [perfect_batch(step)])
+        losses.append(method.meter.take()["loss/d"])
+
+    if sees:
+        assert losses[-1] < 0.4
+    else:
+        assert losses[-1] == pytest.approx(math.log(2), abs=1e-3)
+        assert min(losses) >= math.log(2)
+
+
+def test_what_is_hidden_changes_neither_the_cross_entropy_nor_what_is_seen_elsewhere():
+    batch = batch_of()
+    known, valid = batch.labels != IGNORE, batch.unlabelled_valid
+    everywhere = replace(batch, labels=batch.labels.clamp(max=0), unlabelled_valid=torch.ones_like(valid))
+    seen, hidden = (replace(ALL, discriminator_sees_void=sees) for sees in (True, False))
+
+    def figures(settings: AdversarialSettings, batch: Batch) -> dict[str, float]:
+        method = method_of(settings)
+        method.step(0, [batch])
+        return method.meter.take()
+
+    assert figures(hidden, batch)["loss/ce"] == figures(seen, batch)["loss/ce"]
+    assert figures(hidden, batch)["loss/d"] != figures(seen, batch)["loss/d"]
+    assert not known.all() and not valid.all()
+    assert figures(hidden, everywhere) == figures(seen, everywhere)
 
 
 def test_with_the_labelled_adversarial_loss_alone_no_unlabelled_image_is_needed():
@@ -404,9 +474,12 @@ class TestMaps:
 
         assert set(method.maps(torch.rand(1, CLASSES, SIZE, SIZE, dtype=torch.float64))) == {"confidence"}
 
-    def test_are_none_for_images_too_small_for_the_discriminator(self):
+    def test_are_there_for_images_below_the_discriminators_smallest_side(self):
         method = method_of()
-        side = method.discriminator.smallest_side
+        side = method.discriminator.smallest_side - 1
 
-        assert set(method.maps(torch.rand(1, CLASSES, side, side, dtype=torch.float64)))
-        assert not method.maps(torch.rand(1, CLASSES, SIZE, side - 1, dtype=torch.float64))
+        assert method.maps(torch.rand(1, CLASSES, side, side, dtype=torch.float64))["confidence"].shape == (
+            1,
+            side,
+            side,
+        )

@@ -1,0 +1,113 @@
+"""Our own tables, which lie beside Optuna's: who owns which sweep, what trials cost, what became of baselines."""
+
+from collections.abc import Callable
+
+from sqlalchemy import Column, Connection, Float, Integer, MetaData, String, Table, func, inspect, select, text
+
+from ...trainers.errors import UserError
+from .sweep_id import ensure_sweep_id
+
+_METADATA = MetaData()
+SCHEMA = Table("advseg_schema", _METADATA, Column("version", Integer, nullable=False))
+OWNERS = Table(
+    "advseg_owners",
+    _METADATA,
+    Column("sweep_id", String, primary_key=True),
+    Column("epoch", Integer, nullable=False),
+    Column("owner", String),  # JSON; nobody owns the sweep if it is null
+    Column("beats", Integer, nullable=False),
+)
+ACCOUNTS = Table(
+    "advseg_accounts",
+    _METADATA,
+    Column("sweep_id", String, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("attempts", Integer, nullable=False),
+    Column("lost", Integer, nullable=False),
+    Column("halvings", Integer, nullable=False),
+    Column("counted", Integer, nullable=False),
+    Column("device_seconds", Float, nullable=False),
+    Column("lost_steps", Integer, nullable=False),
+    Column("run_id", String),
+    Column("checkpoint", String),
+    Column("checksum", String),
+)
+
+BASELINES = Table(
+    "advseg_baselines",
+    _METADATA,
+    Column("sweep_id", String, primary_key=True),
+    Column("state", String, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("curve", String, nullable=False),  # JSON: mean IoU in percent by step
+)
+
+
+_LOCK = 0x616476736567
+"""What PostgreSQL is told to lock while tables are changed."""
+
+
+def _to_version_1(connection: Connection) -> None:
+    """Add owners and accounts. Sweeps of version 0, which held a digest, get their spec when they are next opened."""
+    OWNERS.create(connection, checkfirst=True)
+    ACCOUNTS.create(connection, checkfirst=True)
+
+
+def _to_version_2(connection: Connection) -> None:
+    """Add baselines; what is known of those of before stays in their checkpoints."""
+    BASELINES.create(connection, checkfirst=True)
+
+
+def _to_version_3(connection: Connection) -> None:
+    """Key all rows by the ids of sweeps, no more by the numbers of studies; those of deleted studies are dropped."""
+    studies = connection.execute(text("SELECT study_id FROM studies")).scalars().all()
+    ids = {study: ensure_sweep_id(connection, study) for study in studies}
+    for table in (OWNERS, ACCOUNTS, BASELINES):
+        if "study_id" not in {column["name"] for column in inspect(connection).get_columns(table.name)}:
+            continue  # It has just been made, as it is now.
+        rows = connection.execute(text(f"SELECT * FROM {table.name}")).mappings().all()
+        table.drop(connection)
+        table.create(connection)
+        for row in rows:
+            if row["study_id"] in ids:
+                held = {name: value for name, value in row.items() if name != "study_id"}
+                connection.execute(table.insert().values(sweep_id=ids[row["study_id"]], **held))
+
+
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_to_version_1, _to_version_2, _to_version_3)
+"""What brings a ledger from each version to the next; also one that a crash left in between."""
+
+
+def migrate(connection: Connection) -> None:
+    """Bring our own tables to the newest version. Raises UserError if they are newer still."""
+    if schema_version(connection) == len(MIGRATIONS):
+        return
+    _wait_for_others(connection)
+    version = schema_version(connection)
+    if version > len(MIGRATIONS):
+        raise UserError(
+            f"the ledger has schema version {version}, but this advseg knows {len(MIGRATIONS)} at most: "
+            f"install the version of advseg that wrote it"
+        )
+    for step in MIGRATIONS[version:]:
+        step(connection)
+    if version < len(MIGRATIONS):
+        SCHEMA.create(connection, checkfirst=True)
+        connection.execute(SCHEMA.delete())
+        connection.execute(SCHEMA.insert().values(version=len(MIGRATIONS)))
+
+
+def schema_version(connection: Connection) -> int:
+    """The version of our own tables, 0 before there were any."""
+    if not inspect(connection).has_table(SCHEMA.name):
+        return 0
+    return connection.execute(select(func.max(SCHEMA.c.version))).scalar() or 0
+
+
+def _wait_for_others(connection: Connection) -> None:
+    """Let one process at a time change the tables, in one transaction: a crash leaves them as they were."""
+    if connection.dialect.name == "sqlite":
+        # By itself sqlite3 begins none before tables are made.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))

@@ -1,0 +1,58 @@
+"""Which process is meant."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+
+import psutil
+import pytest
+
+from advseg.platform.base.processes import ProcessIdentity, is_alive, kill, pid_space, this_process
+
+
+@pytest.fixture
+def child() -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    yield process
+    process.kill()
+    process.wait()
+    assert process.stdin
+    process.stdin.close()
+
+
+def identity_of(process: subprocess.Popen[bytes]) -> ProcessIdentity:
+    created = psutil.Process(process.pid).create_time() - psutil.boot_time()
+    return ProcessIdentity(pid=process.pid, created=created, space=pid_space())
+
+
+class TestIdentity:
+    def test_is_of_this_process_among_the_pids_of_this_boot_and_namespace(self) -> None:
+        me = this_process()
+        assert (me.pid, me.space) == (os.getpid(), pid_space())
+        assert is_alive(me)
+
+    def test_of_a_record_that_does_not_tell_the_pid_space_is_looked_for_here(self) -> None:
+        assert is_alive(replace(this_process(), space=""))
+
+    def test_in_another_pid_space_is_none_of_ours(self) -> None:
+        assert not is_alive(replace(this_process(), space="another boot/1"))
+
+
+class TestKill:
+    def test_ends_the_very_process(self, child: subprocess.Popen[bytes]) -> None:
+        kill(identity_of(child))
+        assert child.wait(10) == -9
+
+    @pytest.mark.parametrize("change", [{"created": 1.0}, {"space": "another boot/1"}], ids=str)
+    def test_spares_a_stranger_with_its_pid(self, child: subprocess.Popen[bytes], change: dict[str, object]) -> None:
+        kill(replace(identity_of(child), **change))  # pyright: ignore[reportArgumentType]
+        child.communicate(b"\n")
+        assert child.returncode == 0
+
+    def test_of_a_process_that_has_ended_does_nothing(self, child: subprocess.Popen[bytes]) -> None:
+        identity = identity_of(child)
+        child.kill()
+        child.wait()
+        kill(identity)

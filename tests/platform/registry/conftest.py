@@ -1,0 +1,64 @@
+"""Models of one network, and runs to register them from."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mlflow.tracking import MlflowClient
+
+from advseg.models.architectures import IMAGENET, CompactSettings, build_segmenter
+from advseg.models.bundle import save
+from advseg.models.card import Card
+from advseg.platform.registry.registering import Registered, register
+from advseg.platform.tracking.identity import RunIdentity
+from advseg.platform.tracking.runs import ensure_run
+
+CARD = Card(
+    segmenter=CompactSettings(width=8),
+    discriminator=None,
+    classes=("background", "thing"),
+    palette=((0, 0, 0), (128, 0, 0)),
+    ignore_index=255,
+    normalisation=IMAGENET,
+)
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model directory, which no test changes."""
+    path = tmp_path_factory.mktemp("models") / "model"
+    torch.manual_seed(0)
+    save(path, CARD, build_segmenter(CARD.segmenter, 2).state_dict(), None)
+    return path
+
+
+@pytest.fixture
+def judged(tmp_path: Path) -> Callable[..., Path]:
+    """Makes a model directory of a mean IoU on a dataset."""
+
+    def make(miou: float, dataset: str = "ab") -> Path:
+        path = tmp_path / "judged" / f"{miou}-{dataset}"
+        card = replace(CARD, metrics={"val/miou": miou}, lineage={"dataset_digest": dataset})
+        save(path, card, build_segmenter(CARD.segmenter, 2).state_dict(), None)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def run_of(client: MlflowClient) -> Callable[[str], str]:
+    """The run with a key."""
+    return lambda key: ensure_run(client, RunIdentity(experiment="probe", key=key))
+
+
+@pytest.fixture
+def registered(client: MlflowClient, run_of: Callable[[str], str]) -> Callable[..., Registered]:
+    """Registers a model as that of a trial."""
+
+    def run(model: Path, key: str, check: Callable[[], Any] = lambda: None) -> Registered:
+        return register(client, model, "things", run_of(key), key, check)
+
+    return run
