@@ -36,6 +36,7 @@ from advseg.trainers.distributed import World
 from advseg.trainers.errors import (
     BrokenEnvironmentError,
     FencedError,
+    ForeignCheckpointError,
     NonFiniteLossError,
     PreemptedError,
     UserError,
@@ -334,7 +335,7 @@ class TestHalving:
         with closing(running(long)) as reports:
             for _ in range(3):
                 next(reports)
-        with pytest.raises(BrokenEnvironmentError, match=r"trainer\.accumulation is 2, but the checkpoint has 1"):
+        with pytest.raises(ForeignCheckpointError, match=r"trainer\.accumulation is 2, but the checkpoint has 1"):
             run(replace(with_trainer(long, accumulation=2), attempt=Attempt(number=2)))
 
 
