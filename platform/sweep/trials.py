@@ -30,6 +30,15 @@ from .search import LedgerScheduler, LedgerSearcher
 from .tasks import SweepTasks
 from .watchdog import Watchdog
 
+TUNE = {
+    # Our own spool and reporters track; Tune's loggers would write every result three times more.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # The ledger decides what is tried again. Tune would, by itself, what a drained node took along.
+    "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",
+    # Its handler tells nobody that it was called, and outlives the search. Of SIGUSR1, too, it makes an interrupt.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+}
+"""How Ray Tune is run, as environment variables."""
 _POLL_S = 0.5
 
 
@@ -114,9 +123,6 @@ def _stopped_by_signal(attempts: Attempts) -> Iterator[None]:
         attempts.stop()
         os.kill(os.getpid(), signal.SIGUSR1)
 
-    # Tune's own handler of SIGINT tells nobody that it was called, and outlives the search; of SIGUSR1, too, it makes
-    # an interrupt.
-    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     handlers = {signal.SIGINT: stop, signal.SIGUSR1: lambda signum, frame: None}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
@@ -130,10 +136,7 @@ def _tune(spec: Spec, ledger: Ledger, attempts: Attempts, storage: Path, concurr
     """Run attempts until none is under way, nor may begin by now."""
     assert spec.sweep
     resources = spec.resources
-    # Our own spool and reporters track; Tune's loggers would write every result three times more.
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-    # The ledger decides what is tried again. Tune would, by itself, what a drained node took along.
-    os.environ["RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE"] = "1"
+    os.environ.update(TUNE)
     searcher = LedgerSearcher(attempts)
     watchdog = Watchdog(
         searcher,
