@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..models.manifest import MANIFEST, BrokenDirectoryError, FormatVersionError, verify_directory, write_directory
 from ..models.tensors import save_tensors
-from .errors import CheckpointError
+from .errors import CheckpointError, ForeignCheckpointError
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def newest_checkpoint(
         try:
             return path, load(path)
         except FormatVersionError as error:
-            raise CheckpointError(
+            raise ForeignCheckpointError(
                 f"{error}: go on with the version of advseg that wrote it, or train in another directory"
             ) from None
         except BrokenDirectoryError as error:

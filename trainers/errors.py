@@ -44,6 +44,10 @@ class CheckpointError(UserError):
     """A checkpoint is damaged, missing or of another shape than the run that wants to resume from it."""
 
 
+class ForeignCheckpointError(CheckpointError):
+    """A checkpoint is another run's, by its settings or data, or another version's."""
+
+
 class FencedError(RuntimeError):
     """Another process owns what this one was about to write; nothing was written."""
 

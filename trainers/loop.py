@@ -19,7 +19,7 @@ from .batches import Batches
 from .checkpoint import CHECKPOINTS, save_checkpoint
 from .data.dataset import Dataset
 from .distributed import World
-from .errors import CheckpointError, CollapseError, PreemptedError, UserError
+from .errors import CollapseError, ForeignCheckpointError, PreemptedError, UserError
 from .evaluate import Evaluation, evaluate
 from .guard import Guard, Unguarded
 from .health import symptoms
@@ -311,4 +311,4 @@ class Training:
     def _accept(self, path: Path, state: dict[str, Any]) -> None:
         ours, theirs = identity_of(self.recipe, self.dataset), state["identity"]
         if reason := refusal(ours, theirs, any_accumulation=self._any_accumulation):
-            raise CheckpointError(f"{path} {reason}, or train in another directory than {self.directory}")
+            raise ForeignCheckpointError(f"{path} {reason}, or train in another directory than {self.directory}")

@@ -3,6 +3,7 @@
 A job's id is `<name>-<n>`, for Ray refuses an id that was used; `n` is greater the newer the job is.
 """
 
+import math
 import re
 import time
 from collections.abc import Iterable
@@ -13,6 +14,8 @@ from ...trainers.errors import UserError
 
 _ID = re.compile(r"(?P<name>.+)-(?P<number>[1-9][0-9]*)")
 _POLL_S = 0.5
+STOP_LIMIT_S = 90.0
+"""How long a job may take to stop, which is killed after a third of that."""
 
 
 def numbers_of(name: str, ids: Iterable[str]) -> list[int]:
@@ -43,16 +46,21 @@ def job_ids(client: JobSubmissionClient) -> list[str]:
     return [job.submission_id for job in client.list_jobs() if job.submission_id]
 
 
-def wait_for_job(client: JobSubmissionClient, id: str) -> JobStatus:
-    """How a job ended, once it has."""
-    while not (status := client.get_job_status(id)).is_terminal():
+def wait_for_job(client: JobSubmissionClient, id: str, limit_s: float = math.inf) -> JobStatus:
+    """How a job ended, once it has; or what it does after so many seconds."""
+    deadline = time.monotonic() + limit_s
+    while not (status := client.get_job_status(id)).is_terminal() and time.monotonic() < deadline:
         time.sleep(_POLL_S)
     return status
 
 
 def stop_job(client: JobSubmissionClient, id: str) -> None:
-    """Ask a job to stop and wait until it has. Raises UserError if it has ended."""
+    """Ask a job to stop and wait until it has. Raises UserError if it has ended, or does not end for long."""
     if client.get_job_status(id).is_terminal():
         raise UserError(f"job {id} has ended already: `advseg job list` says how")
     client.stop_job(id)
-    wait_for_job(client, id)
+    if not wait_for_job(client, id, STOP_LIMIT_S).is_terminal():
+        raise UserError(
+            f"job {id} was told to stop, but has not ended in {STOP_LIMIT_S:g} s: `advseg status` says whether its "
+            f"cluster runs, and `advseg job list` what became of it"
+        )

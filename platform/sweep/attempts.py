@@ -94,15 +94,13 @@ class Attempts:
         if self._is_stopped or self.ailment:
             # What still runs may report, and show that trials can.
             return None
-        number = self._next_number()
-        while number is not None and not self._catch_up(number):
-            number = self._next_number()
-        if number is None:
-            return None
-        account = self.account(number, again=True)
-        self._ledger.note(number, replace(account, attempts=account.attempts + 1))
-        self._live.add(number)
-        return self._changed(number)
+        while (number := self._next_number()) is not None:
+            self._live.add(number)
+            if self._catch_up(number):
+                account = self.account(number, again=True)
+                self._ledger.note(number, replace(account, attempts=account.attempts + 1))
+                return self._changed(number)
+        return None
 
     def _next_number(self) -> int | None:
         now = self._clock()

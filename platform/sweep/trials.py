@@ -115,9 +115,6 @@ def _stopped_by_signal(attempts: Attempts) -> Iterator[None]:
         attempts.stop()
         os.kill(os.getpid(), signal.SIGUSR1)
 
-    # Tune's own handler of SIGINT tells nobody that it was called, and outlives the search; of SIGUSR1, too, it makes
-    # an interrupt.
-    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     handlers = {signal.SIGINT: stop, signal.SIGUSR1: lambda signum, frame: None}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:

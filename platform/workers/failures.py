@@ -25,6 +25,7 @@ from ...trainers.errors import (
     CheckpointError,
     DivergedError,
     FencedError,
+    ForeignCheckpointError,
     PreemptedError,
     UserError,
 )
@@ -135,6 +136,8 @@ def naming_the_machine() -> Iterator[None]:
 def _is_environments(error: BaseException) -> bool:
     """Whether an error comes of a disk, a mount, a driver or a connection."""
     match error:
+        case ForeignCheckpointError():
+            return False
         case RuntimeError() | AssertionError() if _says(error, _DEVICE):
             return _OUR_BUG not in str(error)
         case RuntimeError() | SafetensorError():

@@ -77,6 +77,15 @@ def test_stopping_lasts_until_the_end() -> None:
     assert client.stopped == ["a-1"]
 
 
+def test_a_job_that_does_not_stop_is_told_of_and_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "STOP_LIMIT_S", 0.05)
+    monkeypatch.setattr(jobs, "_POLL_S", 0.01)
+    client: Any = Job(*["RUNNING"] * 100)
+    with pytest.raises(UserError, match=r"job a-1 was told to stop, but has not ended in 0\.05 s"):
+        stop_job(client, "a-1")
+    assert client.stopped == ["a-1"]
+
+
 def test_a_job_that_has_ended_is_not_stopped() -> None:
     client: Any = Job("SUCCEEDED")
     with pytest.raises(UserError, match="job a-1 has ended already: `advseg job list` says how"):

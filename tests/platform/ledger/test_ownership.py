@@ -258,6 +258,27 @@ class TestOwnership:
         assert (owners(engine).epoch, owners(engine).beats) == (2, 0)
         assert '"another"' in owners(engine).owner
 
+    def test_is_given_up_though_a_heartbeat_gets_no_answer(
+        self, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(ownership, "BEAT_S", 0.05)
+        stuck, go_on = threading.Event(), threading.Event()
+
+        @event.listens_for(engine, "before_cursor_execute")
+        def stick(*_: Any) -> None:
+            if threading.current_thread().name == "owner":
+                stuck.set()
+                go_on.wait(60)
+
+        mine = Ownership(engine, SWEEP, claim(engine, SWEEP, "probe", HERE), beat_s=0.01)
+        try:
+            assert stuck.wait(60)
+            mine.release()
+            assert owners(engine).owner is None
+        finally:
+            go_on.set()
+            mine._thread.join()
+
     def test_outlives_a_database_that_is_away_for_a_while(
         self,
         engine: Engine,

@@ -503,6 +503,16 @@ class TestReportsThatNobodyHeard:
         driver.attempts.complete(0)
         assert (driver.row().state, driver.row().curve) == (TrialState.COMPLETE, {4: 40.0, STEPS: 80.0})
 
+    def test_may_be_what_a_trial_fails_for(self, drive: Callable[..., Driver]) -> None:
+        driver = drive("sweep.trials=1")
+        driver.start()
+        self.spool(driver, (4, math.nan))
+        driver.trains(attempt=1, step=4, seconds=1.0, saved=4)
+        driver.attempts.fail(0, LOST)
+        assert driver.attempts.next() is None
+        assert (driver.row().state, driver.row().reason) == (TrialState.FAIL, "bad value: nan")
+        assert driver.attempts.spent
+
     def test_may_be_what_a_trial_is_stopped_early_for(self, drive: Callable[..., Driver]) -> None:
         driver = drive(HALVING, "sweep.trials=2")
         for _ in range(2):

@@ -36,6 +36,7 @@ from advseg.trainers.distributed import World
 from advseg.trainers.errors import (
     BrokenEnvironmentError,
     FencedError,
+    ForeignCheckpointError,
     NonFiniteLossError,
     PreemptedError,
     UserError,
@@ -334,7 +335,7 @@ class TestHalving:
         with closing(running(long)) as reports:
             for _ in range(3):
                 next(reports)
-        with pytest.raises(BrokenEnvironmentError, match=r"trainer\.accumulation is 2, but the checkpoint has 1"):
+        with pytest.raises(ForeignCheckpointError, match=r"trainer\.accumulation is 2, but the checkpoint has 1"):
             run(replace(with_trainer(long, accumulation=2), attempt=Attempt(number=2)))
 
 
@@ -380,7 +381,7 @@ def test_a_heartbeat_moves_while_a_training_opens_its_data_and_evaluates(
     long: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
-    monkeypatch.setattr(readings, "is_file", lambda path: (seen.append(ticks()), path.is_file())[1])
+    monkeypatch.setattr(readings, "is_there", lambda path: (seen.append(ticks()), path.is_file())[1])
     monkeypatch.setattr(evaluating, "confusion", lambda *parts: (seen.append(ticks()), confusion(*parts))[1])
     run(long)
     assert len(set(seen)) > 8
