@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...trainers.reporter import Report
+from ..base.mlflow_account import log_in
 from .identity import RunIdentity
 from .spool import Spool
 
@@ -120,6 +121,7 @@ class MlflowReporter:
         from .runs import ensure_run
         from .system_metrics import SystemMetrics
 
+        log_in()
         client, machine = MlflowClient(self._tracking_uri), SystemMetrics()
         measured, measure_at = len(self._system.records()), time.monotonic() + self._system_every_s
         retry_s = self._retry_s

@@ -7,7 +7,7 @@ import typer.main
 from advseg.jobs.cli.main import app
 
 SURFACE: dict[str, Any] = {
-    "up": "--mlflow-port --dashboard-port --cpus",
+    "up": "--mlflow-port --dashboard-port --cpus --open-mlflow",
     "down": "",
     "status": "--json",
     "sync": "[SWEEP...] --storage --ledger",
