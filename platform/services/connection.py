@@ -1,10 +1,11 @@
 """Where a client finds the services: those of its environment, else the local ones."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from ...trainers.errors import UserError
 from ..base.mlflow_account import PASSWORD_PATH, log_in
@@ -18,6 +19,8 @@ _REMEDIES = {
     "RAY_ADDRESS": "RAY_AUTH_TOKEN_PATH",
 }
 """Where a secret may stand instead of the address."""
+_SECRET = re.compile("(?i)user|pass|token|secret|key")
+"""In the name of a parameter."""
 
 
 class ServicesDownError(UserError):
@@ -110,9 +113,9 @@ def services_of(
 
 def refuse_secrets(name: str, address: str) -> None:
     """Raise UserError for an address with a password or a user, for addresses are shown to others and kept."""
-    authority = urlsplit(address).netloc
-    if "@" in authority:
-        shown = address.replace(authority, f"***@{authority.rpartition('@')[2]}")
+    parts = urlsplit(address)
+    if "@" in parts.netloc or any(_SECRET.search(key) for key, _ in parse_qsl(parts.query)):
+        shown = f"{parts.scheme}://***@{parts.netloc.rpartition('@')[2]}"
         raise UserError(
             f"{name} must hold no user and no password, for addresses are kept with runs and shown by pages and logs, "
             f"but is {shown}: put them into {_REMEDIES[name]}"
