@@ -141,7 +141,10 @@ def test_the_folder_of_artifacts_serves_what_clients_put_there(
     for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
         monkeypatch.setenv(name, "of another server")
     monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    services_of(local.home, {MLFLOW: local.record, RAY: local.record}).enter()
+    services = services_of(local.home, {MLFLOW: local.record, RAY: local.record})
+    for name in services.environment():
+        monkeypatch.setenv(name, "as it was")
+    services.enter()
     client = MlflowClient(local.record.url)
     run = client.create_run(client.create_experiment("kept"))
     client.log_text(run.info.run_id, "kept", "notes/text.json")
