@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...trainers.reporter import Report
+from ..base.mlflow_account import log_in
 from .identity import RunIdentity
 from .noted import note
 from .spool import Spool
@@ -127,6 +128,7 @@ class MlflowReporter:
         self._wake.wait(self._head_start_s)
         from .patience import is_away
 
+        log_in()
         retry_s = self._retry_s
         while not self._abandoned.is_set():
             self._wake.clear()

@@ -4,6 +4,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 import yaml
@@ -15,6 +16,8 @@ from advseg.platform.base.keys import METRIC
 from advseg.platform.ledger.opening import open_ledger
 from advseg.platform.ledger.origin import Origin
 from advseg.platform.pages.sweep_report import REPORT, write_report
+from advseg.platform.services.mlflow_accounts import page_path
+from advseg.platform.services.servers import MLFLOW, folder
 from advseg.platform.spec.spec_file import load_spec
 from advseg.platform.tracking.ending import Ending, State
 from advseg.platform.tracking.identity import sweep_identity, trial_identity
@@ -53,15 +56,13 @@ def complaints() -> list[str]:
 
 
 @pytest.fixture
-def page(browser, mlflow_client: MlflowClient, complaints: list[str]) -> Iterator["playwright.Page"]:
+def page(browser, cluster: Path, mlflow_client: MlflowClient, complaints: list[str]) -> Iterator["playwright.Page"]:
     """The UI's first page, wide enough for all that it has to show."""
     ours = mlflow_client.tracking_uri
-    # The UI asks for the user's account and takes this answer for a server without accounts.
-    no_accounts = f"{ours}/ajax-api/2.0/mlflow/users/current"
 
     def concerns_us(url: str) -> bool:
         """Not what the UI may want from its makers' own sites, which a machine without internet cannot give it."""
-        return url.removeprefix("blob:").startswith(ours) and url != no_accounts
+        return url.removeprefix("blob:").startswith(ours)
 
     def hear(message: "playwright.ConsoleMessage") -> None:
         if message.type == "error" and concerns_us(message.location["url"]):
@@ -77,7 +78,9 @@ def page(browser, mlflow_client: MlflowClient, complaints: list[str]) -> Iterato
         page.on("console", hear)
         page.on("requestfailed", miss)
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(ours)
+        # As the owner of the services opens it: the file leads to the server, which knows the browser from there on.
+        page.goto(page_path(folder(cluster, MLFLOW)).as_uri())
+        page.wait_for_url(f"{ours}/**")
         yield page
 
 
