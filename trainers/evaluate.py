@@ -15,6 +15,7 @@ from .distributed import World
 from .inference import PIXELS_AT_ONCE, EvaluationSettings, Size, predict_averaged, predict_probabilities
 from .losses import argmax
 from .metrics import class_iou, confusion, mean, metrics_of
+from .progress import tick
 from .speed import SpeedSettings
 
 _GROUP = 16
@@ -66,6 +67,7 @@ def evaluate(
                 predicted = argmax(predict(segmenter, pixels, settings, resize=resize))
             matrix += confusion(predicted, truth, classes, ignored)
         images += len(pictures)
+        tick()
     segmenter.train(was_training)
     headline, *averaged = world.total(matrices).cpu()
     metrics = metrics_of(headline, dataset.classes, ignored)

@@ -29,6 +29,7 @@ from .methods.table import build_method
 from .outcome import Outcome, drop_outcome, read_outcome, write_outcome
 from .pictures.report import draw_report
 from .profiling import DRAW, MOVE, STEP, phase, tracing
+from .progress import tick
 from .recipe import Recipe
 from .reporter import Report, Reporter
 from .resuming import common_checkpoint
@@ -134,8 +135,10 @@ class Training:
             self._guard.check()
             drop_partials(self.directory / CHECKPOINTS)
         self.resume()
+        tick()
         if self._step == 0:
             self._take_start_weights()
+            tick()
         if self._step == settings.steps:
             yield self._report({})
         else:
@@ -150,6 +153,7 @@ class Training:
                 with phase(STEP):
                     self.method.step(self._step, batch)
                 self._step += 1
+                tick()
                 tracer.step()
                 if self._step % settings.evaluate_every == 0 or self._step == settings.steps:
                     yield from self._conclude()
@@ -247,6 +251,7 @@ class Training:
                 "statistics": statistics,
                 "method": self.method.state_dict(),
             }
+            tick()
             try:
                 save_checkpoint(self.directory / CHECKPOINTS, self._step, state)
             except OSError:

@@ -202,7 +202,10 @@ class Retry(Section):
     tried again after 3 to 30 seconds, before the sweep stops and leaves it unfinished. So many trials that fail of one
     error before any has reported stop it, too."""
     hang_timeout: Annotated[float, Field(gt=0)] = 600
-    """Seconds without a finished step, starting and evaluating included, after which a worker counts as hung."""
+    """Seconds without any progress, be it a step, a batch of an evaluation or a file opened, after which a worker
+    counts as hung; from its first sign of life on, so that it may wait for its CPUs and GPUs."""
+    start_timeout: Annotated[float, Field(gt=0)] = 3600
+    """Seconds in which nothing of a job begins, as others hold the CPUs or GPUs that it needs, before it stops."""
     trial_timeout: Annotated[float, Field(gt=0)] | None = None
     """Seconds that a trial may train in all its attempts together."""
 

@@ -8,17 +8,20 @@ from pathlib import Path
 
 from optuna.trial import TrialState
 
+from ...trainers.checkpoint import CHECKPOINTS, newest_sealed
 from ..base.events import Stage, TrialUpdate, emit
-from ..base.keys import BASELINE, directory_of, key_of
+from ..base.keys import BASELINE, METRIC, directory_of, key_of
 from ..ledger.ledger import Ledger
 from ..ledger.pruners import reason_of
 from ..ledger.rows import BASELINE_NUMBER, Row
 from ..spec.spec import Spec
+from ..tracking.spool import read_records
 from ..workers.account import Account
 from ..workers.costs import account_now
 from ..workers.health import Health
 from ..workers.heartbeat import beat_of
 from ..workers.retry import Again, Failure, GiveUp, Kind, can_halve, decide
+from ..workers.task import METRICS
 
 
 class Attempts:
@@ -92,6 +95,8 @@ class Attempts:
             # What still runs may report, and show that trials can.
             return None
         number = self._next_number()
+        while number is not None and not self._catch_up(number):
+            number = self._next_number()
         if number is None:
             return None
         account = self.account(number, again=True)
@@ -112,6 +117,19 @@ class Attempts:
         self._all_proposed = number is None
         return number
 
+    def _catch_up(self, number: int) -> bool:
+        """Take what an attempt before has reported and saved and nobody heard; whether the trial goes on.
+
+        As a node dies, reports may stick on their way. What no checkpoint holds is made and reported again.
+        """
+        sealed = newest_sealed(self.directory(number) / CHECKPOINTS)
+        if sealed is None:
+            return True
+        held, (saved, _) = self._ledger.row(number).curve, sealed
+        records = read_records(self.directory(number) / METRICS)
+        missing = {record["step"]: record["metrics"][METRIC] for record in records if record["step"] <= saved}
+        return all(self.report(number, step, miou) for step, miou in missing.items() if step not in held)
+
     def report(self, number: int, step: int, miou: float) -> bool:
         """Take a trial's mean IoU in percent at a step; whether it goes on."""
         row, prunable = self._ledger.report(number, step, miou)
@@ -130,7 +148,7 @@ class Attempts:
 
     def complete(self, number: int) -> None:
         """The trial has made its last step and saved, unless it has ended otherwise before."""
-        if number in self._live:
+        if number in self._live and self._catch_up(number):
             self._close(number, TrialState.COMPLETE)
             self._changed(number)
 

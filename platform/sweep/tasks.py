@@ -24,6 +24,8 @@ class SweepTasks:
     tracking_uri: str
     epoch: int
     sweep_id: str = ""
+    dataset: str | None = None
+    """Digest of what all trials train on; not asked of those that only say what became of them."""
 
     def attempt(self, number: int, params: Mapping[str, Value], attempt: int, halvings: int) -> Task:
         """That of an attempt at a trial, by its parameters and how often its micro-batch was halved."""
@@ -50,4 +52,5 @@ class SweepTasks:
             tracking_uri=self.tracking_uri,
             identity=trial_identity(document, trial, self.sweep_id),
             attempt=Attempt(epoch=self.epoch, number=attempt),
+            dataset=self.dataset,
         )

@@ -28,6 +28,7 @@ from ..workers.retry import Failure
 from .attempts import Attempts
 from .search import LedgerScheduler, LedgerSearcher
 from .tasks import SweepTasks
+from .tune_environment import prepare_environment
 from .watchdog import Watchdog
 
 _POLL_S = 0.5
@@ -130,10 +131,7 @@ def _tune(spec: Spec, ledger: Ledger, attempts: Attempts, storage: Path, concurr
     """Run attempts until none is under way, nor may begin by now."""
     assert spec.sweep
     resources = spec.resources
-    # Our own spool and reporters track; Tune's loggers would write every result three times more.
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-    # The ledger decides what is tried again. Tune would, by itself, what a drained node took along.
-    os.environ["RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE"] = "1"
+    prepare_environment()
     searcher = LedgerSearcher(attempts)
     watchdog = Watchdog(
         searcher,

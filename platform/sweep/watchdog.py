@@ -1,7 +1,5 @@
 """Watches the heartbeats of running trials, and kills the processes of those that hang or take too long."""
 
-import os
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +8,14 @@ from typing import Any
 import ray
 from ray.tune import Callback
 from ray.tune.experiment import Trial
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from ...trainers.errors import BrokenEnvironmentError
+from ..base.events import Stage, emit
 from ..base.keys import ATTEMPT, NUMBER
 from ..spec.sweep import Retry
-from ..workers.heartbeat import Beat, Pulse, read_beat
-from ..workers.retry import Failure, Kind
+from ..workers.heartbeat import Beat, beat_of
+from ..workers.killing import kill_beating
+from ..workers.watch import TELL_AFTER_S, Watch
 from .search import LedgerSearcher
 
 _LOOK_S = 1.0
@@ -44,9 +44,10 @@ class Watchdog(Callback):
         self._clock = clock
         self._kill = kill or kill_attempt
         self._running: dict[int, Trial] = {}
-        self._pulses: dict[int, Pulse] = {}
+        self._watches: dict[int, Watch] = {}
         self._before: dict[int, float] = {}
-        self._looked = clock()
+        self._looked = self._active = clock()
+        self._has_told = False
 
     def __reduce__(self) -> tuple[type[Callback], tuple[()]]:
         # Tune pickles its callbacks for a restoration that nobody asks for.
@@ -56,7 +57,7 @@ class Watchdog(Callback):
         """Begin to watch a trial."""
         number = trial.config[NUMBER]
         self._running[number] = trial
-        self._pulses[number] = Pulse(counter=-1, since=self._clock())
+        self._watches[number] = Watch(began=self._clock())
         self._before[number] = self._seconds_before(number)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -68,47 +69,44 @@ class Watchdog(Callback):
         self._running.pop(trial.config[NUMBER], None)
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Look at all, if it is time. Raises FencedError if another process owns the sweep."""
+        """Look at all, if it is time.
+
+        Raises FencedError if another process owns the sweep, and BrokenEnvironmentError if nothing begins for too long.
+        """
         now = self._clock()
         if now - self._looked < _LOOK_S:
             return
         self._looked = now
         self._check_owner()
+        waiting = [trial for trial in trials if trial.status == Trial.PENDING]
         for number, trial in list(self._running.items()):
-            beat = read_beat(self._directory(number))
-            if beat is not None and beat.attempt != trial.config[ATTEMPT]:
-                beat = None
-            pulse = self._pulses[number]
-            if beat is not None:
-                pulse = self._pulses[number] = pulse.seen(beat.step, now)
-            seconds = self._before[number] + (beat.seconds if beat else 0.0)
-            if failure := verdict(pulse, seconds, self._retry, now):
+            beat = beat_of(self._directory(number), trial.config[ATTEMPT])
+            watch = self._watches[number] = self._watches[number].seen(beat, now)
+            if watch.beat is None:
+                waiting.append(trial)
+            if failure := watch.verdict(self._retry, now, self._before[number]):
                 self._searcher.condemn(number, failure)
                 del self._running[number]
-                self._kill(trial, beat)
+                self._kill(trial, watch.beat)
+        self._see_to_waiting(len(waiting), now)
 
-
-def verdict(pulse: Pulse, seconds: float, retry: Retry, now: float) -> Failure | None:
-    """Why a trial must be killed that has trained for `seconds` in all its attempts; None if it may go on."""
-    if pulse.silent_s(now) > retry.hang_timeout:
-        where = f"after step {pulse.counter}" if pulse.counter >= 0 else "since it was started"
-        return Failure(kind=Kind.HUNG, text=f"no step in {retry.hang_timeout:g} s {where}")
-    if retry.trial_timeout is not None and seconds > retry.trial_timeout:
-        return Failure(kind=Kind.TIMEOUT, text=f"trained for more than {retry.trial_timeout:g} s")
-    return None
+    def _see_to_waiting(self, waiting: int, now: float) -> None:
+        """Say that nothing runs while some wait for their workers, and raise if that goes on for too long."""
+        if not waiting or any(watch.beat for number, watch in self._watches.items() if number in self._running):
+            self._active, self._has_told = now, False
+        elif now - self._active > self._retry.start_timeout:
+            raise BrokenEnvironmentError(
+                f"no trial has begun for {self._retry.start_timeout:g} s: something else holds the CPUs or GPUs that "
+                f"{waiting} wait for, as `ray status` shows; free them, or lower resources, and resume the sweep"
+            )
+        elif now - self._active > TELL_AFTER_S and not self._has_told:
+            self._has_told = True
+            emit(Stage(text=f"{waiting} trials wait for CPUs or GPUs that something else holds, and none runs"))
 
 
 def kill_attempt(trial: Trial, beat: Beat | None) -> None:
     """End an attempt's processes, also if they are stopped or stuck."""
-    if beat is not None and beat.node:
-        here = NodeAffinitySchedulingStrategy(beat.node, soft=False)
-        # A node that is gone has taken the process with it.
-        _kill_process.options(scheduling_strategy=here).remote(beat.pid)
+    if beat is not None:
+        kill_beating(beat)
     if actor := trial.temporary_state.ray_actor:
         ray.kill(actor)
-
-
-@ray.remote(num_cpus=0, max_retries=0)
-def _kill_process(pid: int) -> None:
-    # The heartbeat is a second old at most, and the process alive or not yet reaped: the pid is still its own.
-    os.kill(pid, signal.SIGKILL)

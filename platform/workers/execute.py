@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ...trainers.data.dataset import Dataset
+from ...trainers.data.dataset import Dataset, DatasetError
 from ...trainers.data.opening import open_dataset
 from ...trainers.distributed import World
 from ...trainers.errors import BrokenEnvironmentError, FencedError, PreemptedError, UserError
@@ -123,9 +123,15 @@ def _training(task: Task, world: World, device: torch.device | None, lease: Leas
     if spec.resources.gpus_per_worker and not torch.cuda.is_available():
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
         raise RuntimeError(f"No CUDA GPUs are available, with CUDA_VISIBLE_DEVICES {visible}: see nvidia-smi there")
+    dataset = open_dataset(spec.dataset)
+    if task.dataset not in (None, dataset.digest):
+        raise DatasetError(
+            f"dataset {spec.dataset.pack or spec.dataset.root} has digest {dataset.digest[:12]} there, but {task.key} "
+            f"is to train on {task.dataset[:12]}: restore it, or begin anew under another name"
+        )
     return Training(
         spec.recipe(),
-        open_dataset(spec.dataset),
+        dataset,
         task.directory,
         world=world,
         device=device,

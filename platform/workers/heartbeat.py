@@ -1,18 +1,20 @@
 """The heartbeat of a training: a small file beside its checkpoints, which its driver reads.
 
-It holds a counter of steps. Whoever watches it times the counter on its own clock, so that no clock need agree.
+It holds a counter of all that the training gets done. Whoever watches it times the counter on its own clock, so that no
+clock need agree.
 """
 
 import contextlib
 import json
-import os
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ...trainers.progress import ticks
 from ...trainers.whole_file import write_whole
+from ..base.processes import ProcessIdentity, this_process
 from .lease import Attempt
 from .retry import Failure, Kind
 
@@ -31,6 +33,10 @@ class Beat:
     seconds: float
     """Since the attempt began, on its own clock."""
     pid: int
+    process: ProcessIdentity | None = None
+    """The process of that pid, told apart from a later one."""
+    progress: int = 0
+    """Steps, and whatever else it has done by now: images evaluated, files opened."""
     node: str
     """Ray's id of the node; empty outside of Ray."""
     run_id: str | None = None
@@ -44,10 +50,10 @@ def read_beat(directory: Path) -> Beat | None:
     """The newest heartbeat of the training in a directory, None before the first and if it cannot be read now."""
     try:
         said = json.loads((directory / FILE).read_text())
-        failure = said.pop("failure")
+        failure, process = said.pop("failure"), said.pop("process", None)
         if failure is not None:
             failure = Failure(kind=Kind(failure["kind"]), text=failure["text"])
-        return Beat(**said, failure=failure)
+        return Beat(**said, failure=failure, process=process and ProcessIdentity(**process))
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
@@ -79,6 +85,7 @@ class Heart:
         self._node = node
         self._halvings = halvings
         self._beat_s = beat_s
+        self._process = this_process()
         self._began = time.monotonic()
         self._stopped = threading.Event()
         self._writing = threading.Lock()
@@ -97,7 +104,9 @@ class Heart:
             attempt=self._attempt.number,
             step=self._step(),
             seconds=round(time.monotonic() - self._began, 3),
-            pid=os.getpid(),
+            pid=self._process.pid,
+            process=self._process,
+            progress=ticks(),
             node=self._node,
             run_id=self._run_id(),
             halvings=self._halvings,

@@ -3,6 +3,7 @@
 What imports PyTorch or MLflow is imported where it is used: the process that starts workers need not wait for it.
 """
 
+import os
 import signal
 import threading
 import time
@@ -26,12 +27,16 @@ from ..tracking.spool import read_records
 from .account import Account
 from .costs import account_now
 from .health import Health
-from .heartbeat import read_beat
+from .heartbeat import beat_of, read_beat
+from .killing import kill_beating
 from .lease import Lease, next_attempt
 from .retry import Again, Failure, GiveUp, Kind, decide, error_of
 from .task import Task
+from .watch import TELL_AFTER_S, Watch
 
 _POLL_S = 0.5
+_KILL_S = 60.0
+"""How long Ray Train is given to notice that a worker was killed."""
 _ONLY = 0
 """The number of the one training that is followed, among those of its health."""
 
@@ -105,13 +110,13 @@ def follow_on_workers(
         while True:
             followed.begin_attempt()
             try:
-                with followed.news(), _own_interrupts():
+                with followed.watched(retry), _own_interrupts():
                     run_on_workers(followed.task, resources)
                 return
-            except (TrainingFailedError, OSError) as error:
+            except (TrainingFailedError, OSError, _CondemnedError) as error:
                 from .failures import failure_of
 
-                failure = failure_of(error)
+                failure = followed.condemned or failure_of(error)
                 if failure.kind is Kind.FENCED:
                     raise FencedError(failure.text) from None
                 halvable = followed.task.can_halve(resources.workers)
@@ -135,13 +140,20 @@ def _remedy(task: Task, ailment: str) -> str:
 
 @contextmanager
 def _own_interrupts() -> Iterator[None]:
-    """Afterwards SIGINT does what it did before: Ray Train's own handler outlives the training that it ends."""
+    """SIGINT raises KeyboardInterrupt, and afterwards does what it did before: Ray Train's own handler stays."""
     before = signal.getsignal(signal.SIGINT)
     try:
         yield
+    except SystemExit:
+        # What Ray Train makes of it once it has ended its workers.
+        raise KeyboardInterrupt from None
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, before)
+
+
+class _CondemnedError(Exception):
+    """An attempt was ended by who watches it."""
 
 
 @dataclass(kw_only=True)
@@ -153,10 +165,14 @@ class _Followed:
     resources: Resources
     tell: Tell
     health: Health = Health()
+    condemned: Failure | None = None
+    """Why the attempt was ended by who watches it."""
     _told: int = 0
     """Records of the spool that were told of."""
     _step: int = 0
     """The newest that was told of."""
+    _waits: bool = False
+    """Whether it was told of that its workers have not begun."""
 
     def begin_attempt(self) -> None:
         """Take the next attempt's number, and tell that it begins."""
@@ -183,22 +199,61 @@ class _Followed:
         _settle(self.task, ending)
 
     @contextmanager
-    def news(self) -> Iterator[None]:
-        """Meanwhile tell of every report in the training's spool."""
+    def watched(self, retry: Retry) -> Iterator[None]:
+        """Meanwhile tell of every report in the training's spool, and end the attempt if it hangs.
+
+        Raises _CondemnedError for one that was ended by this, unless Ray Train says so, and what `tell` raises.
+        """
         ended = threading.Event()
+        raised: list[Exception] = []
 
-        def tell_until_ended() -> None:
-            while not ended.wait(_POLL_S):
-                self._tell_news()
+        def look_on() -> None:
+            try:
+                self._look_until(ended, retry)
+            except Exception as error:
+                # The training may be another driver's by now.
+                raised.append(error)
+            if not ended.is_set():
+                # Ray Train waits in the main thread, and ends its workers for this.
+                os.kill(os.getpid(), signal.SIGINT)
 
-        thread = threading.Thread(target=tell_until_ended, name="news", daemon=True)
+        self.condemned = None
+        thread = threading.Thread(target=look_on, name="news", daemon=True)
         thread.start()
         try:
             yield
+        except KeyboardInterrupt:
+            if raised:
+                raise raised[0] from None
+            if self.condemned:
+                raise _CondemnedError from None
+            raise
         finally:
             ended.set()
             thread.join()
             self._tell_news()
+
+    def _look_until(self, ended: threading.Event, retry: Retry) -> None:
+        """Tell of every report until the attempt has ended, or is to be ended."""
+        watch = Watch(began=time.monotonic())
+        before = self.account.device_seconds / self.resources.devices
+        while not ended.wait(_POLL_S):
+            self._tell_news()
+            now = time.monotonic()
+            watch = watch.seen(beat_of(self.task.directory, self.task.attempt.number), now)
+            if failure := watch.verdict(retry, now, before):
+                self.condemned = failure
+                if watch.beat:
+                    kill_beating(watch.beat)
+                    ended.wait(_KILL_S)
+                return
+            if watch.beat is None and now - watch.began > TELL_AFTER_S:
+                self._say_that_it_waits()
+
+    def _say_that_it_waits(self) -> None:
+        if not self._waits:
+            self._waits = True
+            emit(Stage(text=f"{self.task.key} waits for CPUs or GPUs that something else holds"))
 
     def _tell_news(self) -> None:
         records = read_records(self.task.spool)

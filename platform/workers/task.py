@@ -26,6 +26,8 @@ class Task:
     attempt: Attempt = Attempt()
     halvings: int = 0
     """How often its micro-batch was halved, in `spec` too, after it ran out of memory."""
+    dataset: str | None = None
+    """Digest of what it is to train on, where that is settled."""
 
     @property
     def key(self) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..progress import tick
 from .images import READERS, ImageError, decode_image, decode_mask, is_file, is_there, read_file
 from .samples import FileSample
 
@@ -56,6 +57,7 @@ def read_samples(samples: Sequence[FileSample], rules: Rules, *, masks: bool) ->
 
 def read_sample(sample: FileSample, rules: Rules, *, mask: bool) -> Reading:
     """The reading of a sample, which has to have a mask or not."""
+    tick()
     problems: list[str] = []
     image_sum = mask_sum = b""
     size = pixels = None

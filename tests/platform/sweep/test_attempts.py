@@ -10,13 +10,16 @@ import pytest
 from optuna.trial import TrialState
 
 from advseg.models.manifest import checksum_of
+from advseg.platform.base.keys import METRIC
 from advseg.platform.ledger.ledger import Ledger
 from advseg.platform.ledger.rows import Row
 from advseg.platform.spec.spec import Spec
 from advseg.platform.sweep.attempts import Attempts
+from advseg.platform.tracking.spool import Spool
 from advseg.platform.workers.account import Account
 from advseg.platform.workers.heartbeat import FILE, Beat
 from advseg.platform.workers.retry import Failure, Kind
+from advseg.platform.workers.task import METRICS
 from advseg.trainers.checkpoint import save_checkpoint
 
 MakeSpec = Callable[..., Spec]
@@ -463,3 +466,50 @@ class TestAccount:
         path.write_text(path.read_text()[:20])
         driver.attempts.fail(0, LOST)
         assert driver.account() == Account(attempts=1, lost=1)
+
+
+class TestReportsThatNobodyHeard:
+    """A node died after it had saved, before its report arrived."""
+
+    def spool(self, driver: Driver, *reports: tuple[int, float]) -> None:
+        for step, miou in reports:
+            Spool(driver.attempts.directory(0) / METRICS).append(
+                {"step": step, "timestamp": 1, "metrics": {METRIC: miou}}
+            )
+
+    def test_are_held_if_the_checkpoint_of_their_step_is_used(self, drive: Callable[..., Driver]) -> None:
+        driver = drive("sweep.trials=1")
+        driver.start()
+        driver.attempts.report(0, 2, 20.0)
+        self.spool(driver, (2, 20.0), (4, 40.0), (6, 60.0))
+        driver.trains(attempt=1, step=6, seconds=1.0, saved=4)
+        driver.attempts.fail(0, LOST)
+        driver.start()
+        # That of step 6 is made again.
+        assert driver.row().curve == {2: 20.0, 4: 40.0}
+
+    def test_are_held_also_under_another_driver(self, drive: Callable[..., Driver]) -> None:
+        driver = drive()
+        driver.start()
+        self.spool(driver, (4, 40.0))
+        driver.trains(attempt=1, step=4, seconds=1.0, saved=4)
+        assert drive().start().curve == {4: 40.0}
+
+    def test_are_held_of_a_trial_that_is_complete(self, drive: Callable[..., Driver]) -> None:
+        driver = drive()
+        driver.start()
+        self.spool(driver, (4, 40.0), (STEPS, 80.0))
+        driver.trains(attempt=1, step=STEPS, seconds=1.0, saved=STEPS)
+        driver.attempts.complete(0)
+        assert (driver.row().state, driver.row().curve) == (TrialState.COMPLETE, {4: 40.0, STEPS: 80.0})
+
+    def test_may_be_what_a_trial_is_stopped_early_for(self, drive: Callable[..., Driver]) -> None:
+        driver = drive(HALVING, "sweep.trials=2")
+        for _ in range(2):
+            driver.start()
+        driver.attempts.report(1, 2, 50.0)
+        self.spool(driver, (2, 40.0))
+        driver.trains(attempt=1, step=2, seconds=1.0, saved=2)
+        driver.attempts.fail(0, LOST)
+        assert driver.attempts.next() is None
+        assert driver.row().state is TrialState.PRUNED

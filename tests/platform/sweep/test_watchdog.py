@@ -11,33 +11,12 @@ from ray.tune.experiment import Trial
 
 from advseg.platform.base.keys import ATTEMPT, NUMBER
 from advseg.platform.spec.sweep import Retry
-from advseg.platform.sweep.watchdog import Watchdog, verdict
-from advseg.platform.workers.heartbeat import FILE, Beat, Pulse
+from advseg.platform.sweep.watchdog import Watchdog
+from advseg.platform.workers.heartbeat import FILE, Beat
 from advseg.platform.workers.retry import Failure, Kind
-from advseg.trainers.errors import FencedError
+from advseg.trainers.errors import BrokenEnvironmentError, FencedError
 
-RETRY = Retry(hang_timeout=30, trial_timeout=500)
-
-
-@pytest.mark.parametrize(
-    ("pulse", "seconds", "now", "expected"),
-    [
-        (Pulse(counter=4, since=100), 0, 130, None),
-        (Pulse(counter=4, since=100), 0, 130.5, Failure(kind=Kind.HUNG, text="no step in 30 s after step 4")),
-        (Pulse(counter=0, since=100), 0, 130.5, Failure(kind=Kind.HUNG, text="no step in 30 s after step 0")),
-        (Pulse(counter=-1, since=100), 0, 130.5, Failure(kind=Kind.HUNG, text="no step in 30 s since it was started")),
-        (Pulse(counter=4, since=100), 500, 110, None),
-        (Pulse(counter=4, since=100), 501, 110, Failure(kind=Kind.TIMEOUT, text="trained for more than 500 s")),
-    ],
-)
-def test_a_trial_must_move_and_come_to_an_end(
-    pulse: Pulse, seconds: float, now: float, expected: Failure | None
-) -> None:
-    assert verdict(pulse, seconds, RETRY, now) == expected
-
-
-def test_a_trial_may_take_its_time_if_no_limit_is_set() -> None:
-    assert verdict(Pulse(counter=4, since=100), 1e9, Retry(hang_timeout=30), 110) is None
+RETRY = Retry(hang_timeout=30, trial_timeout=500, start_timeout=200)
 
 
 class Scene:
@@ -48,6 +27,7 @@ class Scene:
         self.killed: list[tuple[str, Beat | None]] = []
         self.condemned: list[tuple[int, Failure]] = []
         self.owner_checks = 0
+        self.trials: list[Trial] = []
         self.seconds_before = 0.0
         self._directory = lambda number: storage / "probe" / str(number)
         self.watchdog = Watchdog(
@@ -73,7 +53,7 @@ class Scene:
         return trial
 
     def beat(self, step: int, *, number: int = 0, attempt: int = 1, seconds: float = 0.0) -> Beat:
-        beat = Beat(epoch=1, attempt=attempt, step=step, seconds=seconds, pid=1, node="")
+        beat = Beat(epoch=1, attempt=attempt, step=step, progress=step, seconds=seconds, pid=1, node="")
         directory = self._directory(number)
         directory.mkdir(parents=True, exist_ok=True)
         (directory / FILE).write_text(json.dumps(asdict(beat)))
@@ -86,7 +66,7 @@ class Scene:
         """Tune's loop turns ten times a second meanwhile."""
         for _ in range(int(10 * seconds)):
             self.now += 0.1
-            self.watchdog.on_step_begin(0, [])
+            self.watchdog.on_step_begin(0, self.trials)
 
 
 @pytest.fixture
@@ -102,7 +82,7 @@ class TestWatchdog:
         assert scene.killed == []
         scene.wait(60)
         assert scene.killed == [("a", beat)]
-        assert scene.condemned == [(0, Failure(kind=Kind.HUNG, text="no step in 30 s after step 4"))]
+        assert scene.condemned == [(0, Failure(kind=Kind.HUNG, text="no progress in 30 s after step 4"))]
 
     def test_lets_a_trial_go_on_that_moves_however_slowly(self, scene: Scene) -> None:
         scene.start("a")
@@ -118,22 +98,46 @@ class TestWatchdog:
             scene.wait(1)
         assert [failure.kind for _, failure in scene.condemned] == [Kind.HUNG]
 
-    def test_counts_a_trial_that_never_had_a_heartbeat_as_silent_since_its_start(self, scene: Scene) -> None:
-        scene.wait(1000)
+    def test_lets_a_trial_wait_for_its_workers_and_counts_from_its_first_sign_of_life(self, scene: Scene) -> None:
         scene.start("a")
+        scene.wait(100)
+        scene.beat(0)
         scene.wait(29)
         assert scene.killed == []
-        scene.wait(3)
-        assert scene.killed == [("a", None)]
-        assert scene.condemned[0][1].text == "no step in 30 s since it was started"
+        scene.wait(5)
+        assert [failure.kind for _, failure in scene.condemned] == [Kind.HUNG]
+
+    def test_tries_a_trial_again_that_never_begins_while_others_run(self, scene: Scene) -> None:
+        scene.start("a")
+        scene.start("b", number=1)
+        for step in range(21):
+            scene.beat(step, number=1)
+            scene.wait(10)
+        assert [(number, failure.kind) for number, failure in scene.condemned] == [(0, Kind.ENVIRONMENT)]
+
+    def test_tells_once_that_nothing_runs_and_ends_the_search_if_that_goes_on(
+        self, scene: Scene, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        pending = Trial("probe", config={NUMBER: 0, ATTEMPT: 1}, trial_id="a", stub=True)
+        scene.trials = [pending]
+        with pytest.raises(BrokenEnvironmentError, match="no trial has begun for 200 s: something else holds"):
+            scene.wait(300)
+        assert capsys.readouterr().out.count("1 trials wait for CPUs or GPUs") == 1
+
+    def test_lets_some_wait_for_as_long_as_others_run(self, scene: Scene) -> None:
+        scene.trials = [Trial("probe", config={NUMBER: 0, ATTEMPT: 1}, trial_id="a", stub=True)]
+        scene.start("b", number=1)
+        for step in range(30):
+            scene.beat(step, number=1)
+            scene.wait(10)
+        assert scene.condemned == []
 
     def test_heeds_no_heartbeat_of_an_older_attempt(self, scene: Scene) -> None:
         scene.start("a", attempt=2)
         for step in range(40):
             scene.beat(step, attempt=1, seconds=1e6)
             scene.wait(1)
-        assert scene.killed == [("a", None)]
-        assert [failure.kind for _, failure in scene.condemned] == [Kind.HUNG]
+        assert scene.killed == []
 
     def test_takes_a_heartbeat_that_cannot_be_read_for_no_sign_of_life(self, scene: Scene) -> None:
         scene.start("a")
@@ -142,7 +146,7 @@ class TestWatchdog:
             scene.wait(1)
             scene.tear()
             scene.wait(1)
-        assert [failure.text for _, failure in scene.condemned] == ["no step in 30 s after step 4"]
+        assert [failure.text for _, failure in scene.condemned] == ["no progress in 30 s after step 4"]
 
     def test_kills_a_trial_that_takes_too_long_in_all_its_attempts(self, scene: Scene) -> None:
         scene.seconds_before = 400
@@ -160,6 +164,7 @@ class TestWatchdog:
         scene.beat(4)
         scene.wait(40)
         scene.start("b", attempt=2)
+        scene.beat(4, attempt=2)
         scene.wait(29)
         assert [id for id, _ in scene.killed] == ["a"]
         scene.wait(3)

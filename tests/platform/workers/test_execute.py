@@ -1,5 +1,7 @@
 """A training as a task, in this process."""
 
+import errno
+import socket
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -14,7 +16,7 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from advseg.models.architectures import CompactSettings, build_segmenter
-from advseg.platform.spec.spec import Spec
+from advseg.platform.spec.spec import Spec, spec_from
 from advseg.platform.tracking.identity import sweep_identity, trial_identity
 from advseg.platform.tracking.runs import STATE_TAG, ensure_run, find_run
 from advseg.platform.tracking.spool import Spool
@@ -24,14 +26,26 @@ from advseg.platform.workers.heartbeat import Beat, read_beat
 from advseg.platform.workers.lease import FOLDER, Attempt, Lease, holder_of
 from advseg.platform.workers.retry import Kind
 from advseg.platform.workers.task import ACCUMULATION_TAG, Task
+from advseg.trainers import evaluate as evaluating
+from advseg.trainers import loop
 from advseg.trainers.checkpoint import CHECKPOINTS, newest_sealed
+from advseg.trainers.data import readings
+from advseg.trainers.data.opening import open_dataset
 from advseg.trainers.data.shapes import CLASSES, ShapesSettings, write_shapes
 from advseg.trainers.distributed import World
-from advseg.trainers.errors import CheckpointError, FencedError, NonFiniteLossError, PreemptedError, UserError
+from advseg.trainers.errors import (
+    BrokenEnvironmentError,
+    FencedError,
+    NonFiniteLossError,
+    PreemptedError,
+    UserError,
+)
 from advseg.trainers.evaluate import Evaluation
 from advseg.trainers.loop import Training
+from advseg.trainers.metrics import confusion
 from advseg.trainers.pictures.report import CLASS_BARS, CONFUSION, PANELS
 from advseg.trainers.profiling import PHASES, STEPS, TRACE, WAIT
+from advseg.trainers.progress import ticks
 from advseg.trainers.reporter import Report
 
 
@@ -320,5 +334,54 @@ class TestHalving:
         with closing(running(long)) as reports:
             for _ in range(3):
                 next(reports)
-        with pytest.raises(CheckpointError, match=r"trainer\.accumulation is 2, but the checkpoint has 1"):
+        with pytest.raises(BrokenEnvironmentError, match=r"trainer\.accumulation is 2, but the checkpoint has 1"):
             run(replace(with_trainer(long, accumulation=2), attempt=Attempt(number=2)))
+
+
+class TestEnvironment:
+    def test_is_to_blame_for_data_that_changed_since_the_sweep_began(self, task: Task) -> None:
+        digest = "d" * 64
+        with pytest.raises(BrokenEnvironmentError, match=f"on {socket.gethostname()}: dataset .* has digest") as caught:
+            run(replace(task, dataset=digest))
+        assert f"but probe/0 is to train on {digest[:12]}" in str(caught.value)
+        failure = beat_of(task).failure
+        assert failure and failure.kind is Kind.ENVIRONMENT
+
+    def test_of_data_that_did_not_change_is_sound(self, task: Task) -> None:
+        dataset = open_dataset(spec_from(task.spec).dataset)
+        assert run(replace(task, dataset=dataset.digest)) == [1]
+
+    def test_is_to_blame_for_start_weights_that_are_gone(self, task: Task) -> None:
+        Path(task.spec["model"]["weights"]).unlink()
+        with pytest.raises(BrokenEnvironmentError, match=r"start\.pth"):
+            run(task)
+
+    def test_is_to_blame_for_a_gpu_that_is_asked_for_and_not_there(
+        self, task: Task, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+        resources = {**task.spec["resources"], "gpus_per_worker": 1}
+        with pytest.raises(BrokenEnvironmentError, match="with CUDA_VISIBLE_DEVICES 7"):
+            run(replace(task, spec={**task.spec, "resources": resources}))
+
+    def test_is_to_blame_for_a_disk_on_which_nothing_can_be_saved(
+        self, task: Task, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(loop, "save_checkpoint", full)
+        with pytest.raises(BrokenEnvironmentError, match="No space left on device"):
+            run(task)
+
+
+def test_a_heartbeat_moves_while_a_training_opens_its_data_and_evaluates(
+    long: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(readings, "is_file", lambda path: (seen.append(ticks()), path.is_file())[1])
+    monkeypatch.setattr(evaluating, "confusion", lambda *parts: (seen.append(ticks()), confusion(*parts))[1])
+    run(long)
+    assert len(set(seen)) > 8
+    assert beat_of(long).progress >= max(seen)

@@ -1,6 +1,8 @@
 """A training that is followed on workers, which are scripted here: no cluster."""
 
 import errno
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from advseg.platform.tracking.runs import REASON_TAG, STATE_TAG, ensure_run, fin
 from advseg.platform.tracking.spool import Spool
 from advseg.platform.workers import ray_train as workers
 from advseg.platform.workers.account import Account
-from advseg.platform.workers.heartbeat import Heart
+from advseg.platform.workers.heartbeat import Beat, Heart
 from advseg.platform.workers.lease import Attempt, Lease
 from advseg.platform.workers.ray_train import follow_on_workers
 from advseg.platform.workers.task import ACCUMULATION_TAG, Task
@@ -245,6 +247,69 @@ class TestEnvironment:
 def test_workers_that_another_driver_fenced_out_are_the_end_of_this_one(follow: Callable[..., Script]) -> None:
     with pytest.raises(FencedError, match="attempt 7 of epoch 9"):
         follow(FencedError("it belongs to attempt 7 of epoch 9 now"))
+
+
+class TestHanging:
+    """Workers of which nothing comes; Ray Train is scripted to end once they are killed, or interrupted."""
+
+    @pytest.fixture(autouse=True)
+    def killed(self, monkeypatch: pytest.MonkeyPatch) -> list[Beat]:
+        killed: list[Beat] = []
+        monkeypatch.setattr(workers, "_POLL_S", 0.01)
+        monkeypatch.setattr(workers, "_KILL_S", 0.05)
+        monkeypatch.setattr(workers, "kill_beating", killed.append)
+        return killed
+
+    @pytest.fixture
+    def begin(self, task: Task, told: list[Stage], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Script]:
+        def run(*ends: Callable[[Task], None], **limits: float) -> Script:
+            script = Script(*ends)
+            monkeypatch.setattr(workers, "run_on_workers", script)
+            follow_on_workers(task, Resources(), Retry.model_validate(limits), Account())
+            return script
+
+        return run
+
+    def test_are_killed_and_replaced(self, begin: Callable[..., Script], killed: list[Beat], told: list[Stage]) -> None:
+        def hang(task: Task) -> None:
+            Heart(task.directory, task.attempt, lambda: 4, lambda: None, "").stop()
+            deadline = time.monotonic() + 30
+            while not killed:
+                assert time.monotonic() < deadline
+                threading.Event().wait(0.005)
+            raise WorkerGroupError("", {0: LOST})
+
+        assert len(begin(hang, reports(8), hang_timeout=0.2).attempts) == 2
+        assert [beat.attempt for beat in killed] == [1]
+        (stage,) = [event for event in told if isinstance(event, Stage)]
+        assert stage.text == "probe/baseline is tried again: hung: no progress in 0.2 s after step 4"
+
+    def test_are_given_up_if_ray_does_not_notice_that_they_were_killed(self, begin: Callable[..., Script]) -> None:
+        def hang(task: Task) -> None:
+            Heart(task.directory, task.attempt, lambda: 4, lambda: None, "").stop()
+            threading.Event().wait(30)
+
+        assert len(begin(hang, reports(8), hang_timeout=0.2).attempts) == 2
+
+    def test_are_the_environments_failure_if_they_never_begin(self, begin: Callable[..., Script]) -> None:
+        def wait(task: Task) -> None:
+            threading.Event().wait(30)
+
+        with pytest.raises(BrokenEnvironmentError, match=r"it did not begin within 0\.2 s"):
+            begin(wait, start_timeout=0.2, stop_after=1)
+
+    def test_are_ended_if_their_ledger_is_anothers(self, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+        def tell(update: TrialUpdate, account: Account) -> None:
+            if update.miou is not None:
+                raise FencedError("another process has taken this sweep over")
+
+        def report_and_go_on(task: Task) -> None:
+            reports(4)(task)
+            threading.Event().wait(30)
+
+        monkeypatch.setattr(workers, "run_on_workers", Script(report_and_go_on))
+        with pytest.raises(FencedError, match="taken this sweep over"):
+            follow_on_workers(task, Resources(), Retry(), Account(), tell)
 
 
 def test_an_interrupt_stops_the_run(follow: Callable[..., Script], client: MlflowClient) -> None:
