@@ -11,6 +11,7 @@ import yaml
 from mlflow.entities import Metric
 from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
+from waiting import LIMIT_S
 
 from advseg.platform.base.keys import METRIC
 from advseg.platform.ledger.opening import open_ledger
@@ -39,7 +40,7 @@ def browser() -> Iterator["playwright.Browser"]:
     program = next(filter(None, map(shutil.which, BROWSERS)), None)
     if program is None:
         pytest.skip(f"there is none of the browsers {', '.join(BROWSERS)}: on Debian, `apt-get install chromium`")
-    playwright.expect.set_options(timeout=30_000)  # milliseconds; 5 s are few on a busy machine
+    playwright.expect.set_options(timeout=1000 * LIMIT_S)
     # As root, in containers, its sandbox does not start.
     options = ["--no-sandbox", "--no-first-run", *(f"--disable-{what}" for what in QUIET)]
     with (
@@ -74,6 +75,7 @@ def page(browser, cluster: Path, mlflow_client: MlflowClient, complaints: list[s
             complaints.append(f"{request.failure}: {request.url}")
 
     with closing(browser.new_context(viewport={"width": 1600, "height": 1000})) as context:
+        context.set_default_timeout(1000 * LIMIT_S)
         page = context.new_page()
         page.on("console", hear)
         page.on("requestfailed", miss)
