@@ -85,11 +85,17 @@ def patiently(work: Callable[[], T], *, patience_s: float = PATIENCE_S, retry_s:
             time.sleep(retry_s)
 
 
-def unless_refused(work: Callable[[], object], what: str, *, patience_s: float = PATIENCE_S) -> None:
+def unless_refused(
+    work: Callable[[], object],
+    what: str,
+    *,
+    patience_s: float = PATIENCE_S,
+    refusal: type[UserError] = TrackingError,
+) -> None:
     """Do it patiently; if MLflow does not take it, a warning says that it has no `what`."""
     try:
         patiently(work, patience_s=patience_s)
-    except UserError as error:
+    except refusal as error:
         log.warning("MLflow does not have %s: %s", what, error)
 
 
@@ -99,13 +105,13 @@ def close(work: Callable[[], object], ending: Ending, what: str, *, stop_s: floa
     For that there are minutes, but `stop_s` seconds if a stop was asked for: then the process is about to be killed.
     """
     if ending.state is not State.STOPPED:
-        unless_refused(work, what)
+        unless_refused(work, what, refusal=UserError)
         return
     raised: list[BaseException] = []
 
     def try_it() -> None:
         try:
-            unless_refused(work, what, patience_s=stop_s)
+            unless_refused(work, what, patience_s=stop_s, refusal=UserError)
         except BaseException as error:
             raised.append(error)
 

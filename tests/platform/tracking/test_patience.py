@@ -101,6 +101,11 @@ def test_what_is_refused_is_told_where_it_may_be_missing(caplog: pytest.LogCaptu
     assert caplog.messages == ["MLflow does not have the model: MLflow refuses: read only"]
 
 
+def test_what_is_wrong_with_the_work_itself_stays_an_error() -> None:
+    with pytest.raises(UserError, match=r"^its checkpoint is gone$"):
+        unless_refused(failing(UserError("its checkpoint is gone"), 1), "the model")
+
+
 class TestClosing:
     @pytest.mark.parametrize("state", State)
     def test_is_done(self, state: State) -> None:
