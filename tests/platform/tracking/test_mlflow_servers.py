@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import requests
 from mlflow import environment_variables
 from mlflow.exceptions import MlflowException
-from mlflow.server.auth.client import AuthServiceClient
 from mlflow.tracking import MlflowClient
 
 from advseg.platform.services.ports import choose_port
@@ -222,7 +222,11 @@ class TestAuthentication:
     ) -> None:
         for name, value in (("USERNAME", USER), ("PASSWORD", PASSWORD)):
             monkeypatch.setenv(f"MLFLOW_TRACKING_{name}", value)
-        AuthServiceClient(authenticating.uri).create_user("reader", PASSWORD)
+        address, account = (
+            f"{authenticating.uri}/api/2.0/mlflow/users/create",
+            {"username": "reader", "password": PASSWORD},
+        )
+        requests.post(address, json=account, auth=(USER, PASSWORD), timeout=60).raise_for_status()
         identity = RunIdentity(experiment="read", key="read/0")
         run_id = ensure_run(MlflowClient(authenticating.uri), identity)
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "reader")
