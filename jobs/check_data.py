@@ -18,6 +18,7 @@ from ..trainers.data.readings import PartCensus
 from ..trainers.errors import UserError, listed
 from ..trainers.pictures.overview import draw_overview
 from ..trainers.recipe import TrainerSettings
+from .outputs import write_picture
 
 _EXACT = 10_000_000
 """Pixels from which on they are given in millions."""
@@ -54,7 +55,7 @@ def check(spec: Spec, picture: Path) -> Check:
         settings = spec.trainer
         overview = draw_overview(dataset, settings.augmentation, seed=settings.seed, resize=settings.resize)
         picture.parent.mkdir(parents=True, exist_ok=True)
-        overview.save(picture, format="PNG")
+        write_picture(picture, overview)
     return Check(
         place=spec.dataset.pack or spec.dataset.root,
         digest=dataset.digest if dataset else None,

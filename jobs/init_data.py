@@ -5,7 +5,7 @@ What is there already is kept.
 
 import re
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from statistics import median_low
 
@@ -41,12 +41,26 @@ def init_data(folder: Path, seed: int) -> list[str]:
     if not found.unlabelled:
         del contents["unlabelled.txt"]
     missing = {name: text() for name, text in contents.items() if not (folder / name).exists()}
-    for name, text in missing.items():
-        with (folder / name).open("x", encoding="utf-8") as file:
-            file.write(text)
+    _write_all({folder / name: text for name, text in missing.items()})
     said += [f"{'written' if name in missing else 'kept   '}  {folder / name}" for name in contents]
     spec = shlex.quote(str(folder / SPEC))
     return [*said, "next:", f"  advseg data check {spec}", f"  advseg train {spec}"]
+
+
+def _write_all(texts: Mapping[Path, str]) -> None:
+    """Write new files, all or none: some of them would be kept by the next call, as a user's own."""
+    written: list[Path] = []
+    try:
+        for path, text in texts.items():
+            with path.open("x", encoding="utf-8") as file:
+                written.append(path)
+                file.write(text)
+    except BaseException as error:
+        for path in written:
+            path.unlink()
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(written[-1])
+        raise
 
 
 def _refuse_half_a_draw(folder: Path) -> None:

@@ -33,7 +33,7 @@ from ..platform.tracking.clients import Clients
 from ..platform.tracking.ending import Ending, ended_by
 from ..platform.tracking.identity import sweep_identity
 from ..platform.tracking.noted import note
-from ..platform.tracking.patience import close, patiently
+from ..platform.tracking.patience import close, patiently, unless_refused
 from ..platform.tracking.runs import close_run, ensure_run, refuse_another, run_url
 from ..trainers.data.dataset import Dataset
 from ..trainers.data.opening import open_dataset
@@ -86,7 +86,7 @@ def sweep(job: Job) -> None:
             ledger.ownership.check()
             checksum = ledger.baseline().account.checksum
             kept = (spec.supervised(), dataset, job.storage, key_of(spec.name, BASELINE), checksum)
-            patiently(lambda: keep_model(job.client, *kept))
+            unless_refused(lambda: keep_model(job.client, *kept), "the model of the baseline")
             search(job, ledger, tasks, concurrency)
             verdict = verdict_of(ledger.rows(), ledger.baseline())
             emit(

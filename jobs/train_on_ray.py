@@ -36,12 +36,11 @@ def train(job: Job) -> None:
     # They import PyTorch and MLflow, for which the workers need not wait.
     from ..platform.registry.champion import keep_model
     from ..platform.tracking.patience import patiently
-    from ..platform.tracking.runs import find_run
+    from ..platform.tracking.runs import run_of
     from ..trainers.data.opening import open_dataset
 
     dataset = open_dataset(job.spec.dataset)
-    run_id = patiently(lambda: find_run(job.client, job.spec.name, task.key))
-    assert run_id, "a training has a run"
+    run_id = patiently(lambda: run_of(job.client, job.spec.name, task.key))
     job.describe(run_id)
     patiently(lambda: keep_model(job.client, job.spec, dataset, job.storage, task.key, None))
 

@@ -4,6 +4,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -25,9 +26,15 @@ def replace_whole(path: Path, write: Callable[[Path], object], *, durable: bool 
         partial.replace(path)
         if durable:
             flush_to_disk(path.parent)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, partial, str(partial)):
+            raise
+        # Of a full disk Python names no file, and of the partial one nobody has heard.
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        # As a rule it is gone; of a name that is too long there never was one.
+        with suppress(OSError):
+            partial.unlink()
 
 
 def flush_to_disk(path: Path) -> None:

@@ -51,7 +51,8 @@ def mlflow(tracking_uri: str | None = None) -> "Iterator[MlflowClient]":
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     }
-    # A user at a terminal does not wait for minutes.
+    # A user at a terminal does not wait for minutes: neither for an answer, nor for a server.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     if tracking_uri is None:
         from ...platform.services.connection import connect

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ...platform.base.home import find_home
-from .options import AsJson, Overrides, SpecPath, overrides
+from .options import AsJson, Overrides, SpecPath, check_path, overrides
 
 PANEL = "Data"
 data = typer.Typer(help="Begin with your own images, check and pack a dataset, write a synthetic one.")
@@ -14,7 +14,9 @@ data = typer.Typer(help="Begin with your own images, check and pack a dataset, w
 
 @data.command()
 def init(
-    folder: Annotated[Path, typer.Argument(help="A folder with images/ and, of the same names, PNGs in masks/.")],
+    folder: Annotated[
+        Path, typer.Argument(callback=check_path, help="A folder with images/ and, of the same names, PNGs in masks/.")
+    ],
     seed: Annotated[int, typer.Option(metavar="N", help="Another seed, other validation images.")] = 0,
 ) -> None:
     """Write a first spec for your own images, with class names and lists. What is there already is kept.
@@ -31,7 +33,10 @@ def check(
     spec: SpecPath,
     set_: Overrides = None,
     picture: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The PNG to write; by default .advseg/checks/<name>.png.")
+        Path | None,
+        typer.Option(
+            callback=check_path, metavar="FILE", help="The PNG to write; by default .advseg/checks/<name>.png."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -56,7 +61,7 @@ def check(
 @data.command()
 def pack(
     spec: SpecPath,
-    folder: Annotated[Path, typer.Argument(help="Folder to write.")],
+    folder: Annotated[Path, typer.Argument(callback=check_path, help="Folder to write.")],
     set_: Overrides = None,
 ) -> None:
     """Decode a spec's dataset once; `dataset.pack` reads it from there.
@@ -70,7 +75,7 @@ def pack(
 
 @data.command()
 def shapes(
-    folder: Annotated[Path, typer.Argument(help="Folder to write.")],
+    folder: Annotated[Path, typer.Argument(callback=check_path, help="Folder to write.")],
     labelled: Annotated[int, typer.Option(metavar="N", help="Training images with masks.")] = 50,
     unlabelled: Annotated[int, typer.Option(metavar="N", help="Training images whose masks are not trained on.")] = 750,
     val: Annotated[int, typer.Option(metavar="N", help="Validation images.")] = 200,

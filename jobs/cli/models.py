@@ -10,7 +10,7 @@ import typer
 
 from ...platform.base.home import find_home
 from .connections import mlflow
-from .options import AsJson, AsJsonLines, ModelOrReference, Overrides, Reference, SpecPath, overrides
+from .options import AsJson, AsJsonLines, ModelOrReference, Overrides, Reference, SpecPath, check_path, overrides
 
 PANEL = "Models"
 models = typer.Typer(help="List, show and download models.")
@@ -60,7 +60,7 @@ def show(reference: Reference, as_json: AsJson = False) -> None:
 @models.command()
 def pull(
     reference: Reference,
-    to: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.")],
+    to: Annotated[Path, typer.Option(callback=check_path, metavar="DIR", help="Folder to write.")],
 ) -> None:
     """Download a model: safetensors and JSON, checked against its manifest.
 
@@ -79,7 +79,9 @@ def evaluate(
     set_: Overrides = None,
     to: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder of results; by default .advseg/evaluations/<name>/<model>."),
+        typer.Option(
+            callback=check_path, metavar="DIR", help="Folder of results; by default .advseg/evaluations/<name>/<model>."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -105,8 +107,10 @@ def evaluate(
 @verbs.command(rich_help_panel=PANEL)
 def predict(
     model: ModelOrReference,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images, or folders of images.")],
-    to: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the masks.")],
+    images: Annotated[
+        list[Path], typer.Argument(callback=check_path, metavar="IMAGE...", help="Images, or folders of images.")
+    ],
+    to: Annotated[Path, typer.Option(callback=check_path, metavar="DIR", help="Folder for the masks.")],
 ) -> None:
     """Write a palette PNG of class ids for every image.
 
@@ -121,9 +125,14 @@ def predict(
 
 @verbs.command(rich_help_panel=PANEL)
 def picture(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The PNG to write.")],
-    images: Annotated[list[Path], typer.Option(metavar="IMAGE", help="An image, or a folder of images. Repeatable.")],
-    truth: Annotated[Path, typer.Option(metavar="DIR", help="Folder of masks named as the images are.")],
+    out: Annotated[Path, typer.Argument(callback=check_path, metavar="OUT", help="The PNG to write.")],
+    images: Annotated[
+        list[Path],
+        typer.Option(callback=check_path, metavar="IMAGE", help="An image, or a folder of images. Repeatable."),
+    ],
+    truth: Annotated[
+        Path, typer.Option(callback=check_path, metavar="DIR", help="Folder of masks named as the images are.")
+    ],
     model: Annotated[list[str], typer.Option(metavar="NAME=DIR", help="A model folder and its title. Repeatable.")],
 ) -> None:
     """Draw images, truth, predictions of several models and a discriminator's confidence side by side.

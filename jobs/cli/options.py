@@ -21,7 +21,20 @@ def _check_ledger(address: str | None) -> str | None:
         raise UserError(f"--ledger {error}") from None
 
 
-SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="The job spec, a YAML file.")]
+def check_path(value: Path | list[Path] | None) -> Path | list[Path] | None:
+    """Raises UserError for an address: a folder of its name would be made, or looked for, here."""
+    from ...platform.base.addresses import is_address, shown
+    from ...trainers.errors import UserError
+
+    for path in value if isinstance(value, list) else [value]:
+        if path is not None and is_address(str(path)):
+            # A path keeps one of two slashes.
+            address = shown(str(path).replace(":/", "://", 1))
+            raise UserError(f"{address} is an address: name a path here, where it is mounted or copied to")
+    return value
+
+
+SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", callback=check_path, help="The job spec, a YAML file.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the spec, as in trainer.steps=500. Repeatable."),
@@ -29,7 +42,10 @@ Overrides = Annotated[
 Profile = Annotated[
     bool, typer.Option("--profile", help="Trace a few steps; trace.json.gz and phases.txt are kept with the run.")
 ]
-Storage = Annotated[Path | None, typer.Option("--storage", metavar="DIR", help="The spec's storage, if it names one.")]
+Storage = Annotated[
+    Path | None,
+    typer.Option("--storage", metavar="DIR", callback=check_path, help="The spec's storage, if it names one."),
+]
 Ledger = Annotated[
     str | None,
     typer.Option("--ledger", metavar="URL", callback=_check_ledger, help="The spec's ledger, if it names one."),

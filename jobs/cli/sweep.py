@@ -9,7 +9,7 @@ import typer
 
 from .connections import cluster, mlflow
 from .following import submit_job
-from .options import AsJson, AsJsonLines, Follow, Ledger, Storage, SweepName, storage_or_default
+from .options import AsJson, AsJsonLines, Follow, Ledger, Storage, SweepName, check_path, storage_or_default
 
 PANEL = "Sweeps"
 sweep = typer.Typer(help="List, show, resume and stop sweeps.")
@@ -65,7 +65,10 @@ def show(
 @sweep.command()
 def report(
     name: SweepName,
-    to: Annotated[Path | None, typer.Option(metavar="FILE", help="The file to write; <name>.html by default.")] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(callback=check_path, metavar="FILE", help="The file to write; <name>.html by default."),
+    ] = None,
     storage: Storage = None,
     ledger: Ledger = None,
 ) -> None:
@@ -140,7 +143,9 @@ def compare(
     metric: Annotated[
         str, typer.Option(metavar="NAME", help="What the runs are compared by, step by step.")
     ] = "val/miou",
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with a plot, too.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(callback=check_path, metavar="FILE", help="Write a page with a plot, too.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare runs: parameters that differ, metrics side by side, and how far each is above the first.

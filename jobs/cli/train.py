@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .following import submit_job
-from .options import AsJsonLines, Follow, Overrides, Profile, SpecPath, overrides
+from .options import AsJsonLines, Follow, Overrides, Profile, SpecPath, check_path, overrides
 
 PANEL = "Train"
 verbs = typer.Typer()
@@ -25,7 +25,10 @@ def train(
     spec: SpecPath,
     set_: Overrides = None,
     to: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the run; by default .advseg/runs/<name>/local.")
+        Path | None,
+        typer.Option(
+            callback=check_path, metavar="DIR", help="Folder of the run; by default .advseg/runs/<name>/local."
+        ),
     ] = None,
     profile: Profile = False,
 ) -> None:

@@ -18,6 +18,7 @@ _REMEDIES = {
     errno.EPERM: "ask for the right to it, or name another",
     errno.EISDIR: "name a file in it",
     errno.ENOTDIR: "a part of its path is a file: name another",
+    errno.EEXIST: "remove it, or name another",
     errno.ENAMETOOLONG: "shorten its name",
     errno.ELOOP: "mend its links, which lead in a circle",
     errno.EMFILE: "raise the limit on open files (`ulimit -n`)",

@@ -58,11 +58,12 @@ class Job:
     def describe(self, run_id: str) -> None:
         """Log spec, packages and code with the run of the job."""
         from ..tracking.git_state import read_git_state
-        from ..tracking.patience import patiently
+        from ..tracking.patience import unless_refused
         from ..tracking.provenance import describe_job
 
         git = read_git_state(self.path.parent)
-        patiently(lambda: describe_job(self.client, run_id, self.document, code_digest(TRAINING), git))
+        code = code_digest(TRAINING)
+        unless_refused(lambda: describe_job(self.client, run_id, self.document, code, git), "what describes the job")
 
 
 @contextmanager

@@ -4,18 +4,25 @@ import json
 from collections.abc import Mapping
 
 from optuna.trial import TrialState
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, RowMapping, select
 
 from ..workers.account import Account
 from .ownership import require_epoch
+from .patience import repeated
 from .rows import BASELINE_NUMBER, Row
 from .schema import BASELINES
 
 
+@repeated
 def read_baseline(engine: Engine, sweep_id: str, accounts: Mapping[int, Account]) -> Row:
     """A sweep's baseline; one that waits if it has not begun."""
     with engine.connect() as connection:
         found = connection.execute(select(BASELINES).where(BASELINES.c.sweep_id == sweep_id)).mappings().first()
+    return baseline_from(found, accounts)
+
+
+def baseline_from(found: RowMapping | None, accounts: Mapping[int, Account]) -> Row:
+    """The baseline that a row of the table tells of."""
     curve = json.loads(found["curve"]) if found else {}
     return Row(
         number=BASELINE_NUMBER,
@@ -27,6 +34,7 @@ def read_baseline(engine: Engine, sweep_id: str, accounts: Mapping[int, Account]
     )
 
 
+@repeated
 def write_baseline(engine: Engine, sweep_id: str, epoch: int, row: Row) -> None:
     """Hold a baseline, apart from its account. Raises FencedError if the sweep has an owner of a newer epoch."""
     values = {"state": row.state.name, "reason": row.reason, "curve": json.dumps(row.curve)}

@@ -14,6 +14,7 @@ from .database import close_database, open_database, readable
 from .ledger import Ledger
 from .origin import Origin, inherit, refuse_changes
 from .ownership import Owner, Ownership, claim, fence
+from .patience import patiently
 from .pruners import pruner_of
 from .study import BASE, FROM, INHERITED, ORIGIN, SPEC, VERSION_0_DIGEST, load_study, place_of, spec_of
 from .sweep_id import SWEEP_ID, ensure_sweep_id
@@ -71,8 +72,13 @@ def reopen_ledger(storage: Path, sweep: str, ledger: str | None = None, *, above
 
 def _own(database: RDBStorage, sweep: str, owner: Owner, above: int) -> Ownership:
     """Take a sweep over, and fence out whoever had it before."""
-    with database.engine.begin() as connection:
-        sweep_id = ensure_sweep_id(connection, database.get_study_id_from_name(sweep))
+    study_id = database.get_study_id_from_name(sweep)
+
+    def identify() -> str:
+        with database.engine.begin() as connection:
+            return ensure_sweep_id(connection, study_id)
+
+    sweep_id = patiently(identify)
     epoch = claim(database.engine, sweep_id, sweep, owner, above=above)
     fence(database, sweep_id, epoch)
     return Ownership(database.engine, sweep_id, epoch)

@@ -9,18 +9,19 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from optuna.storages import RDBStorage
-from sqlalchemy import Connection, Engine, Row, event, select, update
+from sqlalchemy import Connection, Engine, Row, RowMapping, event, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from ...trainers.errors import FencedError, UserError
 from ..base.keys import JOB
 from ..base.processes import ProcessIdentity, is_alive, pid_space, this_process
+from .patience import LedgerAwayError, patiently, repeated
 from .schema import OWNERS
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,8 @@ BEAT_S = 2.0
 """Seconds between two heartbeats of an owner."""
 PATIENCE_S = 20.0
 """Seconds of silence after which an owner counts as gone."""
+_JOIN_S = 5.0
+"""Seconds that giving a sweep up waits for a heartbeat that is under way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,17 +91,19 @@ class Ownership:
     def release(self) -> None:
         """Give the sweep up, so that the next owner need not wait."""
         self._released.set()
-        # A database that never answers is not waited for: its owner's end is noticed without a word.
-        self._thread.join(BEAT_S)
-        with self._engine.begin() as connection:
-            connection.execute(self._mine().values(owner=None))
+        self._thread.join(_JOIN_S)
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(self._mine().values(owner=None))
+        except LedgerAwayError as error:
+            log.warning("the sweep is not given up, so the next owner waits for %g s: %s", PATIENCE_S, error)
 
     def _beat_on(self) -> None:
         while not self._released.wait(self._beat_s):
             try:
                 with self._engine.begin() as connection:
                     beaten = connection.execute(self._mine().values(beats=OWNERS.c.beats + 1)).rowcount
-            except SQLAlchemyError as error:
+            except (SQLAlchemyError, LedgerAwayError) as error:
                 log.warning("the ledger did not take a heartbeat, trying again: %s", str(error).splitlines()[0])
                 continue
             if not beaten:
@@ -125,11 +130,7 @@ def claim(
     Waits up to `patience_s` seconds for a heartbeat of a former owner whose end is not known.
     Raises UserError that names the owner if there is one.
     """
-    try:
-        with engine.begin() as connection:
-            connection.execute(OWNERS.insert().values(sweep_id=sweep_id, epoch=0, owner=None, beats=0))
-    except IntegrityError:
-        pass  # It has had an owner before.
+    _enter(engine, sweep_id)
     seen, since = _read(engine, sweep_id), clock()
     while seen.owner is not None:
         holder = Owner(**json.loads(seen.owner))
@@ -141,22 +142,25 @@ def claim(
             raise UserError(_owned(sweep, Owner(**json.loads(now.owner))))
         seen = now
     epoch = max(seen.epoch, above) + 1
-    with engine.begin() as connection:
-        taken = connection.execute(
-            update(OWNERS)
-            .where(OWNERS.c.sweep_id == sweep_id, OWNERS.c.epoch == seen.epoch)
-            .values(epoch=epoch, owner=json.dumps(asdict(owner)), beats=0)
-        ).rowcount
-    if not taken:
+    mine = {"epoch": epoch, "owner": json.dumps(asdict(owner))}
+
+    def take() -> bool:
+        with engine.begin() as connection:
+            before = update(OWNERS).where(OWNERS.c.sweep_id == sweep_id, OWNERS.c.epoch == seen.epoch)
+            return connection.execute(before.values(**mine, beats=0)).rowcount > 0
+
+    def find_or_take() -> bool:
+        now = _read(engine, sweep_id)
+        return {"epoch": now.epoch, "owner": now.owner} == mine or take()
+
+    if not patiently(take, find_or_take):
         raise UserError(f"sweep {sweep} was taken over by another process at this very moment: follow that one")
     return epoch
 
 
-def owner_of(engine: Engine, sweep_id: str) -> Owner | None:
-    """Who owns a sweep, alive or not; None if nobody does."""
-    with engine.connect() as connection:
-        owner = connection.execute(select(OWNERS.c.owner).where(OWNERS.c.sweep_id == sweep_id)).scalar()
-    return None if owner is None else Owner(**json.loads(owner))
+def owner_from(rows: Sequence[RowMapping]) -> Owner | None:
+    """Who owns a sweep, alive or not, as its row says, if it has one; None if nobody does."""
+    return Owner(**json.loads(rows[0]["owner"])) if rows and rows[0]["owner"] else None
 
 
 def fence(database: RDBStorage, sweep_id: str, epoch: int) -> None:
@@ -190,6 +194,17 @@ def _owned(sweep: str, holder: Owner) -> str:
     return f"sweep {sweep} is owned by {holder}, which is alive: follow it, or stop it by {stop}"
 
 
+@repeated
+def _enter(engine: Engine, sweep_id: str) -> None:
+    """See to it that a sweep has a row."""
+    try:
+        with engine.begin() as connection:
+            connection.execute(OWNERS.insert().values(sweep_id=sweep_id, epoch=0, owner=None, beats=0))
+    except IntegrityError:
+        pass  # It has had an owner before.
+
+
+@repeated
 def _read(engine: Engine, sweep_id: str) -> Row[Any]:
     with engine.connect() as connection:
         return connection.execute(select(OWNERS).where(OWNERS.c.sweep_id == sweep_id)).one()

@@ -10,11 +10,12 @@ from optuna.storages import RDBStorage
 
 from ...trainers.errors import UserError
 from ..spec.spec import Spec
-from .accounts import read_accounts
-from .baseline import read_baseline
-from .database import exists, reading
-from .ownership import owner_of
+from .accounts import accounts_from
+from .baseline import baseline_from
+from .database import reading
+from .ownership import owner_from
 from .rows import Row, Verdict, verdict_of
+from .schema import ACCOUNTS, BASELINES, OWNERS, Held
 from .study import ORIGIN, load_study, place_of, rows_of, spec_of
 from .sweep_id import SWEEP_ID
 
@@ -48,9 +49,9 @@ def read_sweep(storage: Path, sweep: str, ledger: str | None = None) -> SweepRec
 
 def read_sweeps(storage: Path, ledger: str | None = None) -> list[SweepRecord]:
     """What a ledger holds, in the order in which its sweeps began."""
-    if not exists(storage, ledger):
-        return []
     with reading(storage, ledger) as database:
+        if database is None:
+            return []
         names = optuna.get_all_study_names(database)
         return [_record(optuna.load_study(study_name=name, storage=database), database) for name in names]
 
@@ -63,18 +64,15 @@ def read_spec(storage: Path, sweep: str, ledger: str | None = None) -> Spec:
 
 def sweep_id_of(storage: Path, sweep: str, ledger: str | None = None) -> str | None:
     """The id of a sweep; None if it has not begun."""
-    if not exists(storage, ledger):
-        return None
     with reading(storage, ledger) as database:
-        return next((s.user_attrs.get(SWEEP_ID) for s in database.get_all_studies() if s.study_name == sweep), None)
+        studies = database.get_all_studies() if database else []
+        return next((s.user_attrs.get(SWEEP_ID) for s in studies if s.study_name == sweep), None)
 
 
 def sweep_names(storage: Path, ledger: str | None = None) -> list[str]:
     """All sweeps of a ledger, in the order of their beginning."""
-    if not exists(storage, ledger):
-        return []
     with reading(storage, ledger) as database:
-        return optuna.get_all_study_names(database)
+        return optuna.get_all_study_names(database) if database else []
 
 
 def abandoned_sweeps(storage: Path, ledger: str | None = None) -> list[str]:
@@ -82,19 +80,25 @@ def abandoned_sweeps(storage: Path, ledger: str | None = None) -> list[str]:
 
     Whoever takes such a sweep waits for a sign of life first.
     """
-    if not exists(storage, ledger):
-        return []
     with reading(storage, ledger) as database:
-        owners = {
-            study.study_name: owner_of(database.engine, study.user_attrs.get(SWEEP_ID, ""))
-            for study in database.get_all_studies()
-        }
+        if database is None:
+            return []
+        with database.engine.connect() as connection:
+            held = Held(connection)
+            owners = {
+                study.study_name: owner_from(held.of(OWNERS, study._study_id, study.user_attrs.get(SWEEP_ID)))
+                for study in database.get_all_studies()
+            }
     return [name for name, owner in owners.items() if owner is not None and owner.may_be_gone()]
 
 
 def _record(study: optuna.Study, database: RDBStorage) -> SweepRecord:
-    sweep_id = study.user_attrs.get(SWEEP_ID, "")
-    accounts = read_accounts(database.engine, sweep_id)
+    attrs = study.user_attrs
+    key = (study._study_id, attrs.get(SWEEP_ID))
+    with database.engine.connect() as connection:
+        held = Held(connection)
+        accounts = accounts_from(held.of(ACCOUNTS, *key))
+        baselines, owners = held.of(BASELINES, *key), held.of(OWNERS, *key)
     try:
         spec = spec_of(study)
     except UserError:
@@ -102,17 +106,17 @@ def _record(study: optuna.Study, database: RDBStorage) -> SweepRecord:
     return SweepRecord(
         name=study.study_name,
         rows=rows_of(study, accounts),
-        baseline=read_baseline(database.engine, sweep_id, accounts),
+        baseline=baseline_from(baselines[0] if baselines else None, accounts),
         spec=spec,
-        dataset=study.user_attrs.get(ORIGIN, {}).get("dataset"),
-        is_owned=owner_of(database.engine, sweep_id) is not None,
+        dataset=attrs.get(ORIGIN, {}).get("dataset"),
+        is_owned=owner_from(owners) is not None,
     )
 
 
 @contextmanager
 def _opened(storage: Path, sweep: str, ledger: str | None) -> Iterator[tuple[optuna.Study, RDBStorage]]:
     place = place_of(storage, ledger)
-    if not exists(storage, ledger):
-        raise UserError(f"there is no sweep {sweep} in {place}; known sweeps: none yet")
     with reading(storage, ledger) as database:
+        if database is None:
+            raise UserError(f"there is no sweep {sweep} in {place}; known sweeps: none yet")
         yield load_study(database, sweep, place), database

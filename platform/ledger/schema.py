@@ -1,8 +1,21 @@
 """Our own tables, which lie beside Optuna's: who owns which sweep, what trials cost, what became of baselines."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from sqlalchemy import Column, Connection, Float, Integer, MetaData, String, Table, func, inspect, select, text
+from sqlalchemy import (
+    Column,
+    Connection,
+    Float,
+    Integer,
+    MetaData,
+    RowMapping,
+    String,
+    Table,
+    func,
+    inspect,
+    select,
+    text,
+)
 
 from ...trainers.errors import UserError
 from .sweep_id import ensure_sweep_id
@@ -80,21 +93,27 @@ MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_to_version_1, _to_versi
 
 def migrate(connection: Connection) -> None:
     """Bring our own tables to the newest version. Raises UserError if they are newer still."""
+    refuse_newer(connection)
     if schema_version(connection) == len(MIGRATIONS):
         return
     _wait_for_others(connection)
     version = schema_version(connection)
-    if version > len(MIGRATIONS):
-        raise UserError(
-            f"the ledger has schema version {version}, but this advseg knows {len(MIGRATIONS)} at most: "
-            f"install the version of advseg that wrote it"
-        )
     for step in MIGRATIONS[version:]:
         step(connection)
     if version < len(MIGRATIONS):
         SCHEMA.create(connection, checkfirst=True)
         connection.execute(SCHEMA.delete())
         connection.execute(SCHEMA.insert().values(version=len(MIGRATIONS)))
+
+
+def refuse_newer(connection: Connection) -> None:
+    """Raise UserError if our own tables are of a version that this program does not know."""
+    version = schema_version(connection)
+    if version > len(MIGRATIONS):
+        raise UserError(
+            f"the ledger has schema version {version}, but this advseg knows {len(MIGRATIONS)} at most: "
+            f"install the version of advseg that wrote it"
+        )
 
 
 def schema_version(connection: Connection) -> int:
@@ -111,3 +130,24 @@ def _wait_for_others(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:
         connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+
+
+class Held:
+    """What our tables hold of sweeps, for whoever only reads: of an older version as it is."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        tables = {table.name for table in (OWNERS, ACCOUNTS, BASELINES)}
+        self._columns = {
+            name: {column["name"] for column in inspect(connection).get_columns(name)}
+            for name in tables & set(inspect(connection).get_table_names())
+        }
+
+    def of(self, table: Table, study_id: int, sweep_id: str | None) -> Sequence[RowMapping]:
+        """The rows of a sweep in a table; none if there is no such table yet."""
+        columns = self._columns.get(table.name, set())
+        if not columns:
+            return []
+        key = ("sweep_id", sweep_id) if "sweep_id" in columns else ("study_id", study_id)
+        query = text(f"SELECT * FROM {table.name} WHERE {key[0]} = :key")
+        return self._connection.execute(query, {"key": key[1]}).mappings().all()

@@ -15,7 +15,7 @@ from ...trainers.loop import Training
 from ..base.keys import directory_of, key_of
 from ..ledger.rows import Row
 from ..spec.spec import Spec
-from ..tracking.runs import find_run
+from ..tracking.runs import run_of
 from .registering import Registered, log_model, register
 
 
@@ -23,8 +23,7 @@ def keep_model(
     client: MlflowClient, spec: Spec, dataset: Dataset, storage: Path, key: str, checksum: str | None
 ) -> None:
     """Log the model of a finished training in its run. Raises UserError as `export` does."""
-    run_id = find_run(client, spec.name, key)
-    assert run_id, f"{key} was trained, so it has a run"
+    run_id = run_of(client, spec.name, key)
     log_model(client, export(spec, dataset, storage, key, checksum), run_id)
 
 
@@ -42,8 +41,7 @@ def crown(
     Raises UserError as `export` does, and then nothing is registered.
     """
     key = key_of(spec.name, best.number)
-    run_id = find_run(client, spec.name, key)
-    assert run_id, f"{key} was trained, so it has a run"
+    run_id = run_of(client, spec.name, key)
     model = export(spec.with_values(best.params), dataset, storage, key, best.account.checksum)
     return register(client, model, name, run_id, key, check)
 

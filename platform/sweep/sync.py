@@ -101,8 +101,8 @@ def sync_trainings(clients: Clients, storage: Path, say: Say, *, patience_s: flo
     for noted, task in _singles(storage):
         try:
             client = clients.of(noted)
-            refuse_another(client, noted.identity)
-            if _is_open(read_run(client, noted.experiment, noted.key), task):
+            refuse_another(client, task.identity)
+            if _is_open(read_run(client, task.identity.experiment, task.key), task):
                 left.append((task, client))
         except Exception as error:
             problems.append(f"training {task.key}: {reason_of(error)}")
@@ -130,9 +130,8 @@ def _singles(storage: Path) -> Iterator[tuple[Noted, Task]]:
     """The trainings that belong to no sweep, of this ledger or any other."""
     for path in sorted(storage.glob(f"*/*/{NOTED}")):
         noted = read_noted(path.parent)
-        if noted is not None and noted.parent is None:
-            identity = noted.identity
-            yield noted, Task(spec={}, storage=storage, tracking_uri=noted.tracking_uri, identity=identity)
+        if noted is not None and noted.identity.parent is None:
+            yield noted, Task(spec={}, storage=storage, tracking_uri=noted.tracking_uri, identity=noted.identity)
 
 
 def _is_open(run: Run | None, task: Task) -> bool:

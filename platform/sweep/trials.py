@@ -28,17 +28,9 @@ from ..workers.retry import Failure
 from .attempts import Attempts
 from .search import LedgerScheduler, LedgerSearcher
 from .tasks import SweepTasks
+from .tune_environment import prepare_environment
 from .watchdog import Watchdog
 
-TUNE = {
-    # Our own spool and reporters track; Tune's loggers would write every result three times more.
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    # The ledger decides what is tried again. Tune would, by itself, what a drained node took along.
-    "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",
-    # Its handler tells nobody that it was called, and outlives the search. Of SIGUSR1, too, it makes an interrupt.
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-}
-"""How Ray Tune is run, as environment variables."""
 _POLL_S = 0.5
 
 
@@ -136,7 +128,7 @@ def _tune(spec: Spec, ledger: Ledger, attempts: Attempts, storage: Path, concurr
     """Run attempts until none is under way, nor may begin by now."""
     assert spec.sweep
     resources = spec.resources
-    os.environ.update(TUNE)
+    prepare_environment()
     searcher = LedgerSearcher(attempts)
     watchdog = Watchdog(
         searcher,

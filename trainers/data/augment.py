@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from ...models.settings import Interval, Settings
+from .draws import Draws
 from .jitter import ColourJitter, JitterSettings, draw_colour_jitter, jitter_colours
 from .resize import Size, resize_image, resize_mask
 
@@ -51,7 +52,7 @@ class View:
     colour_jitter: ColourJitter
 
 
-def draw_view(size: Size, settings: AugmentationSettings, rng: np.random.Generator) -> View:
+def draw_view(size: Size, settings: AugmentationSettings, rng: Draws) -> View:
     """Draw what to show of an image of a height and width.
 
     An image is scaled, and a window of the scaled image is cropped. Only the part that the window shows is scaled in
@@ -66,15 +67,15 @@ def draw_view(size: Size, settings: AugmentationSettings, rng: np.random.Generat
         columns=columns,
         size=(height, width),
         mirror=settings.mirror and rng.random() < 0.5,
-        turns=int(rng.integers(4)) if settings.rotate else 0,
+        turns=rng.integers(4) if settings.rotate else 0,
         colour_jitter=draw_colour_jitter(settings.jitter, rng),
     )
 
 
-def _window(side: int, scaled: int, crop: int, rng: np.random.Generator) -> tuple[slice, int]:
+def _window(side: int, scaled: int, crop: int, rng: Draws) -> tuple[slice, int]:
     """A stretch of `side` pixels, and the length it has in a crop, where the whole side has length `scaled`."""
     seen = side if scaled <= crop else max(1, round(crop * side / scaled))
-    start = int(rng.integers(side - seen + 1))
+    start = rng.integers(side - seen + 1)
     return slice(start, start + seen), min(crop, scaled)
 
 

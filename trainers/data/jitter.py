@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from ...models.settings import Interval, Settings
+from .draws import Draws
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in a grey: the luma of ITU-R BT.601."""
@@ -40,7 +41,7 @@ class ColourJitter:
     """Shift of the hue in turns of the colour circle."""
 
 
-def draw_colour_jitter(settings: JitterSettings, rng: np.random.Generator) -> ColourJitter:
+def draw_colour_jitter(settings: JitterSettings, rng: Draws) -> ColourJitter:
     """Draw what is on."""
 
     def around(centre: float, reach: float) -> float:

@@ -48,11 +48,16 @@ def write_shapes(root: Path, settings: ShapesSettings) -> bool:
         raise UserError(f"{root} is a file, but the dataset needs a folder: name another one")
     if root.is_dir() and any(root.iterdir()):
         raise UserError(f"{root} holds something else than these shapes: remove it or name another folder")
-    with partial_of(root) as partial:
-        _write(partial / "new", settings)
-        (partial / "new" / stamp.name).write_text(description)
-        # An empty folder gives way.
-        (partial / "new").rename(root)
+    try:
+        with partial_of(root) as partial:
+            _write(partial / "new", settings)
+            (partial / "new" / stamp.name).write_text(description)
+            # An empty folder gives way.
+            (partial / "new").rename(root)
+    except OSError as error:
+        raise UserError(
+            f"{root} cannot be written ({error.strerror or error}): make room, or name another folder"
+        ) from None
     return True
 
 

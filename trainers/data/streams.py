@@ -4,7 +4,6 @@ Nothing is drawn from a global or advancing random state, so a run that resumes 
 and any division of the slots among workers shows the same pixels.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from .augment import AugmentationSettings, View, draw_view, show_image, show_mask, show_validity
 from .device import show_image_there, show_mask_there, show_validity_there
+from .draws import Draws, key_of
 from .resize import Size, resize_image, resize_mask
 from .samples import Sample
 
@@ -57,8 +57,8 @@ class Stream:
         `pinned` is whether they then lie in memory that a GPU copies from while others work.
         """
         self._samples = samples
-        self._draws = _key(digest, split, seed, "draws")
-        self._orders = _key(digest, split, seed, "orders")
+        self._draws = key_of(digest, split, seed, "draws")
+        self._orders = key_of(digest, split, seed, "orders")
         self._batch_size = batch_size
         self._augmentation = augmentation
         self._ignore_index = ignore_index
@@ -119,20 +119,13 @@ class Stream:
         blank.numpy().fill(value)
         return blank
 
-    def _draw(self, step: int, slot: int) -> tuple[Sample, np.random.Generator]:
+    def _draw(self, step: int, slot: int) -> tuple[Sample, Draws]:
         epoch, place = divmod(step * self._batch_size + slot, len(self._samples))
-        rng = np.random.Generator(np.random.Philox(key=self._draws, counter=[0, 0, slot, step]))
+        rng = Draws(self._draws, [0, 0, slot, step])
         return self._samples[self._order(epoch)[place]], rng
 
     def _sized(self, pixels: np.ndarray, resize: Callable[[np.ndarray, Size], np.ndarray]) -> np.ndarray:
         return resize(pixels, self._resize) if self._resize else pixels
 
     def _order_of(self, epoch: int) -> np.ndarray:
-        rng = np.random.Generator(np.random.Philox(key=self._orders, counter=[0, 0, 0, epoch]))
-        return rng.permutation(len(self._samples))
-
-
-def _key(*parts: str | int) -> list[int]:
-    """A key of the counter-based generator (Philox, Salmon et al. 2011): two 64-bit words."""
-    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
-    return [int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:16], "little")]
+        return Draws(self._orders, [0, 0, 0, epoch]).permutation(len(self._samples))

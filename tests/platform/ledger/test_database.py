@@ -1,4 +1,5 @@
 import gc
+import json
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,9 +16,9 @@ from sqlalchemy import Column, Integer, MetaData, Table, create_engine, inspect,
 from sqlalchemy.exc import OperationalError
 
 from advseg.platform.ledger import database, schema
-from advseg.platform.ledger.database import open_database, reading
+from advseg.platform.ledger.database import open_database
 from advseg.platform.ledger.ledger import Ledger
-from advseg.platform.ledger.reading import read_spec, read_sweep
+from advseg.platform.ledger.reading import abandoned_sweeps, read_spec, read_sweep
 from advseg.platform.ledger.samplers import seed_of
 from advseg.platform.ledger.schema import ACCOUNTS, BASELINES, MIGRATIONS, OWNERS, SCHEMA, migrate, schema_version
 from advseg.platform.ledger.sweep_id import SWEEP_ID
@@ -25,6 +26,8 @@ from advseg.platform.spec.ledger_address import database_url
 from advseg.platform.spec.spec import Spec
 from advseg.platform.workers.account import Account
 from advseg.trainers.errors import UserError
+
+from ..conftest import GONE, writing
 
 MakeSpec = Callable[..., Spec]
 Opened = Callable[..., Ledger]
@@ -131,7 +134,7 @@ class TestSpecOfAnOlderVersion:
         ledger = opened(spec)
         ledger.propose()
         ledger.close()
-        with reading(tmp_path, None) as database:
+        with writing(tmp_path, None) as database:
             study = optuna.load_study(study_name="probe", storage=database)
             document = study.user_attrs["advseg.spec"]
             method = document.pop("method")
@@ -155,7 +158,7 @@ class TestSpecOfAnOlderVersion:
 class TestSchema:
     @on_both
     def test_of_a_new_database_is_the_newest(self, tmp_path: Path, ledger_address: str | None) -> None:
-        with reading(tmp_path, ledger_address) as new, new.engine.connect() as connection:
+        with writing(tmp_path, ledger_address) as new, new.engine.connect() as connection:
             assert schema_version(connection) == len(MIGRATIONS)
 
     @on_both
@@ -163,7 +166,7 @@ class TestSchema:
         self, make_spec: MakeSpec, opened: Opened, tmp_path: Path, ledger_address: str | None
     ) -> None:
         opened(make_spec())
-        with reading(tmp_path, ledger_address) as new, new.engine.begin() as connection:
+        with writing(tmp_path, ledger_address) as new, new.engine.begin() as connection:
             connection.execute(SCHEMA.update().values(version=99))
         refusal = (
             f"the ledger has schema version 99, but this advseg knows {len(MIGRATIONS)} at most: "
@@ -176,7 +179,7 @@ class TestSchema:
 
     def test_is_brought_forwards_step_by_step_and_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         steps: list[int] = []
-        with reading(tmp_path, None) as new, new.engine.begin() as connection:
+        with writing(tmp_path, None) as new, new.engine.begin() as connection:
             more = (*MIGRATIONS, lambda _: steps.append(1), lambda _: steps.append(2))
             monkeypatch.setattr(schema, "MIGRATIONS", more)
             for _ in range(2):
@@ -194,7 +197,7 @@ class TestSchema:
         with engine.begin() as connection:
             for name in wanted:
                 SCHEMA.metadata.tables[name].create(connection)
-        with reading(tmp_path, None) as new:
+        with writing(tmp_path, None) as new:
             assert {"advseg_owners", "advseg_accounts", "advseg_schema"} <= set(inspect(new.engine).get_table_names())
             with new.engine.connect() as connection:
                 assert schema_version(connection) == len(MIGRATIONS)
@@ -210,7 +213,7 @@ class TestSchema:
         def open_it() -> None:
             ready.wait()
             try:
-                with reading(tmp_path, ledger_address):
+                with writing(tmp_path, ledger_address):
                     pass
             except UserError as error:
                 failures.append(error)
@@ -234,7 +237,7 @@ class TestSchema:
             ledger.hold_baseline(replace(ledger.baseline(), state=TrialState.COMPLETE, curve={8: 40.0}))
             ledger.close()
         before = read_sweep(tmp_path, "probe", ledger_address)
-        with reading(tmp_path, ledger_address) as left:
+        with writing(tmp_path, ledger_address) as left:
             ids = {name: left.get_study_id_from_name(name) for name in ("deleted", "probe")}
             as_version_2_had_it(left)
             left.delete_study(ids["deleted"])
@@ -243,10 +246,33 @@ class TestSchema:
         assert after.ownership.epoch == 2
         after.note(0, Account(checksum="c"))
         assert after.row(0).account == Account(checksum="c")
-        with reading(tmp_path, ledger_address) as new, new.engine.connect() as connection:
+        with writing(tmp_path, ledger_address) as new, new.engine.connect() as connection:
             for table in (OWNERS, ACCOUNTS, BASELINES):
                 kept = set(connection.execute(select(table.c.sweep_id)).scalars())
                 assert kept == {new.get_study_user_attrs(ids["probe"])[SWEEP_ID]}
+
+    @on_both
+    def test_of_version_2_is_read_as_it_is(
+        self, make_spec: MakeSpec, opened: Opened, tmp_path: Path, ledger_address: str | None
+    ) -> None:
+        ledger = opened(make_spec())
+        ledger.propose()
+        ledger.note(0, Account(attempts=2, lost=1, device_seconds=1.5))
+        ledger.hold_baseline(replace(ledger.baseline(), state=TrialState.COMPLETE, curve={8: 40.0}))
+        before = read_sweep(tmp_path, "probe", ledger_address)
+        ledger.close()
+        killed = {"job": "", "host": GONE.host, "pid": GONE.pid, "created": GONE.created}
+        with writing(tmp_path, ledger_address) as left:
+            as_version_2_had_it(left)
+            with left.engine.begin() as connection:
+                connection.execute(text("UPDATE advseg_owners SET owner = :owner"), {"owner": json.dumps(killed)})
+        assert read_sweep(tmp_path, "probe", ledger_address) == before
+        assert abandoned_sweeps(tmp_path, ledger_address) == ["probe"]
+        engine = create_engine(database_url(tmp_path, ledger_address))
+        with engine.connect() as connection:
+            assert schema_version(connection) == 2
+        engine.dispose()
+        assert opened(make_spec()).baseline() == before.baseline
 
     @on_both
     def test_is_as_it_was_after_a_crash_while_it_was_changed(
@@ -258,7 +284,7 @@ class TestSchema:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         opened(make_spec()).close()
-        with reading(tmp_path, ledger_address) as left:
+        with writing(tmp_path, ledger_address) as left:
             as_version_2_had_it(left)
 
         def crash(_: Any) -> None:

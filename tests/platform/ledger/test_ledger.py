@@ -10,7 +10,6 @@ from optuna.distributions import FloatDistribution
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
-from advseg.platform.ledger.database import reading
 from advseg.platform.ledger.ledger import Ledger
 from advseg.platform.ledger.ownership import Owner
 from advseg.platform.ledger.reading import read_spec, read_sweep, sweep_names
@@ -19,6 +18,8 @@ from advseg.platform.spec.ledger_address import ledger_file
 from advseg.platform.spec.spec import Spec
 from advseg.platform.workers.account import Account
 from advseg.trainers.errors import UserError
+
+from ..conftest import writing
 
 MakeSpec = Callable[..., Spec]
 Opened = Callable[..., Ledger]
@@ -121,7 +122,7 @@ class TestUnfinished:
     ) -> None:
         opened(make_spec(FIRST))
         # Optuna writes one value of a point after the other.
-        with reading(tmp_path, ledger_address) as database:
+        with writing(tmp_path, ledger_address) as database:
             study = optuna.load_study(study_name="probe", storage=database)
             study.ask({"method.lambda_adv": FloatDistribution(0.001, 1, log=True)})
         assert list(read_sweep(tmp_path, "probe", ledger_address).rows[0].params) == ["method.lambda_adv"]
@@ -271,7 +272,7 @@ class TestAccount:
         ledger.note(0, self.ACCOUNT)
         ledger.hold_baseline(replace(ledger.baseline(), state=TrialState.COMPLETE))
         ledger.close()
-        with reading(tmp_path, ledger_address) as database:
+        with writing(tmp_path, ledger_address) as database:
             database.delete_study(database.get_study_id_from_name("probe"))
         anew = opened(make_spec())
         anew.propose()
@@ -327,7 +328,7 @@ class TestOpening:
         self, make_spec: MakeSpec, opened: Opened, tmp_path: Path, opens: Callable[..., Any]
     ) -> None:
         opened(make_spec())
-        with reading(tmp_path, None) as database:
+        with writing(tmp_path, None) as database:
             study = optuna.load_study(study_name="probe", storage=database)
             document = study.user_attrs["advseg.spec"]
             document["trainer"]["colour"] = "red"

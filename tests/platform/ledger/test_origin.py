@@ -9,7 +9,6 @@ from optuna.samplers import TPESampler
 from optuna.study import Study
 from optuna.trial import TrialState
 
-from advseg.platform.ledger.database import reading
 from advseg.platform.ledger.ledger import Ledger
 from advseg.platform.ledger.origin import Origin
 from advseg.platform.ledger.reading import read_sweep, sweep_names
@@ -18,6 +17,8 @@ from advseg.platform.ledger.samplers import seed_of
 from advseg.platform.ledger.study import FROM
 from advseg.platform.spec.spec import Spec
 from advseg.trainers.errors import UserError
+
+from ..conftest import writing
 
 MakeSpec = Callable[..., Spec]
 Opened = Callable[..., Ledger]
@@ -119,7 +120,7 @@ INHERITED = ["probe/0", "probe/1", "probe/2", "probe/4"]
 
 def inherited(storage: Path, sweep: str) -> list[str]:
     """Keys of the trials that a sweep took over."""
-    with reading(storage, None) as database:
+    with writing(storage, None) as database:
         trials = optuna.load_study(study_name=sweep, storage=database).get_trials(deepcopy=False)
     return [trial.user_attrs[FROM] for trial in trials if FROM in trial.user_attrs]
 
@@ -139,7 +140,7 @@ class TestFork:
     ) -> None:
         opened(make_spec(TPE, *HEIR))
         assert inherited(tmp_path, "heir") == INHERITED
-        with reading(tmp_path, None) as database:
+        with writing(tmp_path, None) as database:
             trials = optuna.load_study(study_name="heir", storage=database).trials
         rows = [source.row(number) for number in (0, 1, 2, 4)]
         assert [(t.state, t.params, t.intermediate_values) for t in trials] == [
@@ -300,7 +301,7 @@ class TestFork:
     def test_of_a_sweep_of_an_older_version_is_refused(
         self, make_spec: MakeSpec, opened: Opened, tmp_path: Path
     ) -> None:
-        with reading(tmp_path, None) as database:
+        with writing(tmp_path, None) as database:
             optuna.create_study(study_name="probe", storage=database, direction="maximize")
         assert refusal(lambda: opened(make_spec(*HEIR))) == (
             "sweep.fork names probe, which was never begun by this version of advseg: run it"

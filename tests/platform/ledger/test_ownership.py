@@ -21,7 +21,6 @@ from sqlalchemy.exc import OperationalError
 
 from advseg.platform.base.keys import JOB
 from advseg.platform.ledger import ownership
-from advseg.platform.ledger.database import reading
 from advseg.platform.ledger.ledger import Ledger
 from advseg.platform.ledger.ownership import PATIENCE_S, Owner, Ownership, claim, fence
 from advseg.platform.ledger.reading import read_sweep
@@ -30,6 +29,8 @@ from advseg.platform.ledger.schema import OWNERS
 from advseg.platform.spec.spec import Spec
 from advseg.platform.workers.account import Account
 from advseg.trainers.errors import FencedError, UserError
+
+from ..conftest import writing
 
 on_both = pytest.mark.parametrize("ledger_address", ["sqlite", "postgresql"], indirect=True)
 
@@ -49,7 +50,7 @@ UNTOLD = replace(DEAD, space="")
 
 @pytest.fixture
 def database(tmp_path: Path, ledger_address: str | None) -> Iterator[RDBStorage]:
-    with reading(tmp_path, ledger_address) as database:
+    with writing(tmp_path, ledger_address) as database:
         yield database
 
 
@@ -260,7 +261,7 @@ class TestOwnership:
     def test_is_given_up_though_a_heartbeat_gets_no_answer(
         self, engine: Engine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(ownership, "BEAT_S", 0.05)
+        monkeypatch.setattr(ownership, "_JOIN_S", 0.05)
         stuck, go_on = threading.Event(), threading.Event()
 
         @event.listens_for(engine, "before_cursor_execute")
@@ -322,7 +323,7 @@ class TestFence:
     ) -> None:
         trial = database.create_new_trial(study_id)
         before = self.content(database, study_id)
-        with reading(tmp_path, ledger_address) as owners:
+        with writing(tmp_path, ledger_address) as owners:
             fence(owners, SWEEP, claim(owners.engine, SWEEP, "probe", HERE))
             write(owners, study_id, trial)
         assert self.content(database, study_id) != before
@@ -333,7 +334,7 @@ class TestFence:
     ) -> None:
         trial = database.create_new_trial(study_id)
         before = self.content(database, study_id)
-        with reading(tmp_path, ledger_address) as stales:
+        with writing(tmp_path, ledger_address) as stales:
             fence(stales, SWEEP, claim(stales.engine, SWEEP, "probe", DEAD))
             claim(database.engine, SWEEP, "probe", HERE)
             with pytest.raises(FencedError, match="taken this sweep over since epoch 1: nothing more is written"):
@@ -350,7 +351,7 @@ class TestFence:
         takes, has_taken = threading.Event(), threading.Event()
 
         def take_over() -> None:
-            with reading(tmp_path, ledger_address) as other:
+            with writing(tmp_path, ledger_address) as other:
                 event.listen(other.engine, "before_cursor_execute", lambda *_: takes.set())
                 claim(other.engine, SWEEP, "probe", HERE)
                 has_taken.set()
@@ -368,7 +369,7 @@ class TestFence:
         write(database, study_id, trial)
         taker.join()
         assert has_taken.is_set()
-        with reading(tmp_path, ledger_address) as new:
+        with writing(tmp_path, ledger_address) as new:
             assert self.content(new, study_id) != before
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
 
@@ -126,3 +128,59 @@ def test_what_mlflow_does_not_take_is_tried_again(settler, client, clock, monkey
     other = MlflowClient(client.tracking_uri)
     wait_until(lambda: status_of(other, 0) == "KILLED")
     assert caplog.text.count("the run of trial 0 is not settled yet, trying again: no answer") == 2
+
+
+def test_one_whose_run_is_refused_is_told_once_and_holds_up_no_other(
+    settler, client, ledger, clock, tmp_path, monkeypatch, caplog
+) -> None:
+    ledger.finish(1, TrialState.COMPLETE)
+    refused, terminate = ensure_run(client, task(tmp_path, 0).identity), client.set_terminated
+
+    def refuse(run_id: str, *rest: Any) -> None:
+        if run_id == refused:
+            raise MlflowException("not yours", error_code=PERMISSION_DENIED)
+        terminate(run_id, *rest)
+
+    monkeypatch.setattr(client, "set_terminated", refuse)
+    for number, state in ((0, "PRUNED"), (1, "COMPLETE")):
+        settler.hear(ended(number, state))
+    clock.now = 20
+    wait_until(lambda: status_of(client, 1) == "FINISHED")
+    settler.close()
+    assert [message for message in caplog.messages if "trial 0" in message] == [
+        "the run of trial 0 cannot be settled: not yours"
+    ]
+
+
+def test_one_for_which_mlflow_has_no_answer_holds_up_no_other(settler, client, ledger, clock, tmp_path, monkeypatch):
+    ledger.finish(1, TrialState.COMPLETE)
+    broken, terminate = ensure_run(client, task(tmp_path, 0).identity), client.set_terminated
+
+    def fail(run_id: str, *rest: Any) -> None:
+        if run_id == broken:
+            raise MlflowException("500")
+        terminate(run_id, *rest)
+
+    monkeypatch.setattr(client, "set_terminated", fail)
+    for number, state in ((0, "PRUNED"), (1, "COMPLETE")):
+        settler.hear(ended(number, state))
+    clock.now = 20
+    wait_until(lambda: status_of(client, 1) == "FINISHED")
+
+
+def test_closing_does_not_wait_for_an_answer_that_never_comes(settler, client, clock, monkeypatch) -> None:
+    monkeypatch.setattr("advseg.platform.sweep.settler._LEAVE_S", 0.1)
+    asked, release = threading.Event(), threading.Event()
+
+    def hang(*_: Any, **__: Any) -> None:
+        asked.set()
+        release.wait(60)
+
+    monkeypatch.setattr(client, "get_experiment_by_name", hang)
+    settler.hear(ended(0, "PRUNED"))
+    clock.now = 20
+    assert asked.wait(20)
+    began = time.monotonic()
+    settler.close()
+    assert time.monotonic() - began < 10
+    release.set()

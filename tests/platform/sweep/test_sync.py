@@ -2,8 +2,10 @@
 
 import json
 import shutil
+import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -209,7 +211,11 @@ class TestSweep:
         before = runs_by_key(client, "probe")
         moved = tmp_path / "moved"
         shutil.copytree(tmp_path / "probe", moved / "probe")
-        shutil.copy(ledger_file(tmp_path), ledger_file(moved))
+        with (
+            closing(sqlite3.connect(ledger_file(tmp_path))) as old,
+            closing(sqlite3.connect(ledger_file(moved))) as new,
+        ):
+            old.backup(new)
         said: list[str] = []
         sync(Clients(client), moved, None, [], said.append)
         assert said == ["sweep probe: its runs are as its ledger has them"]
@@ -396,7 +402,7 @@ class TestTraining:
     ) -> None:
         others = {}
         for name in ("deleted", "other", "zero"):
-            identity = replace(training.identity, experiment=name, key=f"{name}/0")
+            identity = replace(training.identity, experiment=name, key=f"{name}/single")
             others[name] = replace(training, identity=identity)
             note(others[name].directory, client.tracking_uri, identity, ensure_run(client, identity))
             Spool(others[name].spool).append({"step": 8, "timestamp": 1000, "metrics": {"val/miou": 50.0}})
@@ -405,6 +411,6 @@ class TestTraining:
         said: list[str] = []
         problems = sync_trainings(Clients(client), tmp_path, said.append, patience_s=0.3)
         assert [problem.split(" in MLflow")[0] for problem in problems] == [
-            "training deleted/0: the experiment deleted"
+            "training deleted/single: the experiment deleted"
         ]
-        assert said == [f"training {name}/0: what it left is in its run" for name in ("other", "probe", "zero")]
+        assert said == [f"training {name}/single: what it left is in its run" for name in ("other", "probe", "zero")]

@@ -14,11 +14,14 @@ from pathlib import Path
 import pytest
 from mlflow import environment_variables
 from mlflow.exceptions import MlflowException
+from mlflow.server.auth.client import AuthServiceClient
 from mlflow.tracking import MlflowClient
 
 from advseg.platform.services.ports import choose_port
 from advseg.platform.tracking.ending import Ending, State
 from advseg.platform.tracking.identity import RunIdentity
+from advseg.platform.tracking.names import escaped, unescaped
+from advseg.platform.tracking.patience import TrackingError, patiently
 from advseg.platform.tracking.reporter import MlflowReporter
 from advseg.platform.tracking.runs import KEY_TAG, STATE_TAG, close_run, ensure_run, experiment_id
 from advseg.platform.tracking.spool import has_unsent
@@ -165,6 +168,28 @@ def test_reports_arrive_once_a_step_with_pictures_and_the_end(server: Server, tm
     assert Path(client.download_artifacts(run.info.run_id, "log.txt", str(tmp_path))).read_text() == "it is COMPLETE"
 
 
+def test_classes_of_any_name_are_tracked_but_for_those_that_are_refused(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    classes = ["driver's cab", "R&D", "road (wet)", "c++", "日本", "a//b", "../up", "tree/", "50% wet", "🚗", "n" * 300]
+    metrics = {f"val/iou/{name}": float(number) for number, name in enumerate(classes)}
+    reporter = MlflowReporter(server.uri, RunIdentity(experiment="named", key="named/0"), tmp_path / "metrics.jsonl")
+    for step in (2, 4):
+        reporter.report(Report(step=step, steps=8, metrics={**metrics, "val/miou": 10.0 * step}))
+    reporter.close()
+    client = MlflowClient(server.uri)
+    tracked = client.get_run(reporter.run_id or "").data.metrics
+    *rest, refused = metrics
+    assert {unescaped(name): value for name, value in tracked.items() if not name.startswith("system/")} == {
+        **{name: metrics[name] for name in rest},
+        "val/miou": 40.0,
+    }
+    for name in (rest[0], "val/miou"):
+        assert [point.step for point in client.get_metric_history(reporter.run_id or "", escaped(name))] == [2, 4]
+    assert caplog.text.count(refused) == 1
+    assert not has_unsent(tmp_path / "metrics.jsonl")
+
+
 class TestAuthentication:
     def test_refuses_a_client_without_a_password(self, authenticating: Server, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
@@ -187,6 +212,33 @@ class TestAuthentication:
         wait_until(lambda: "MLflow did not take metrics of wrong/0, trying again" in caplog.text)
         reporter.close()
         assert has_unsent(tmp_path / "metrics.jsonl")
+
+    def test_an_account_that_may_only_read_costs_a_training_nothing_but_its_tracking(
+        self,
+        authenticating: Server,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        for name, value in (("USERNAME", USER), ("PASSWORD", PASSWORD)):
+            monkeypatch.setenv(f"MLFLOW_TRACKING_{name}", value)
+        AuthServiceClient(authenticating.uri).create_user("reader", PASSWORD)
+        identity = RunIdentity(experiment="read", key="read/0")
+        run_id = ensure_run(MlflowClient(authenticating.uri), identity)
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "reader")
+        reporter = MlflowReporter(
+            authenticating.uri, identity, tmp_path / "metrics.jsonl", farewell_s=60, head_start_s=0, retry_s=0.01
+        )
+        reporter.report(report(2))
+        wait_until(lambda: "MLflow did not take metrics of read/0, trying again: Permission denied" in caplog.text)
+        reporter.report(report(4))
+        reporter.close()
+        assert caplog.text.count("Permission denied") == 1
+        assert has_unsent(tmp_path / "metrics.jsonl")
+        with pytest.raises(TrackingError, match="MLflow refuses: Permission denied"):
+            patiently(lambda: close_run(MlflowClient(authenticating.uri), run_id, Ending(State.COMPLETE)))
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", USER)
+        assert MlflowClient(authenticating.uri).get_run(run_id).info.status == "RUNNING"
 
     def test_is_no_secret_in_the_servers_log(self, authenticating: Server) -> None:
         assert authenticating.status("/api/2.0/mlflow/experiments/search?max_results=1") == 401

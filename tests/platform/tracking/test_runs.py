@@ -407,7 +407,7 @@ class TestReporter:
 
     def test_notes_where_its_run_is(self, client: MlflowClient, tmp_path: Path) -> None:
         MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "metrics.jsonl", head_start_s=60).leave()
-        noted = Noted(tracking_uri=client.tracking_uri, experiment="probe", key="probe")
+        noted = Noted(tracking_uri=client.tracking_uri, identity=SWEEP)
         assert read_noted(tmp_path) == noted
         reporter = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "metrics.jsonl")
         reporter.report(report(2))

@@ -92,7 +92,7 @@ def test_a_failure_half_way_leaves_no_file_behind(tmp_path, monkeypatch, root):
 
     with monkeypatch.context() as patch:
         patch.setattr(shapes, "write_mask", failing)
-        with pytest.raises(OSError, match="disk full"):
+        with pytest.raises(UserError, match=r"shapes cannot be written \(disk full\): make room"):
             write_shapes(tmp_path / root, FEW)
 
     assert files_of(tmp_path) == {}

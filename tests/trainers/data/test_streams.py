@@ -1,4 +1,6 @@
+import hashlib
 import random
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from advseg.trainers.data.augment import AugmentationSettings
+from advseg.trainers.data.augment import AugmentationSettings, draw_view
+from advseg.trainers.data.draws import Draws, key_of
 from advseg.trainers.data.images import MaskCoding, voc_palette, write_mask
+from advseg.trainers.data.jitter import JitterSettings
 from advseg.trainers.data.samples import FileSample
 from advseg.trainers.data.streams import Crops, Stream
 from advseg.trainers.distributed import World
@@ -172,3 +176,32 @@ def test_no_global_random_state_is_read_or_changed(samples):
         return crops
 
     assert equal(seeded(1), seeded(2))
+
+
+@pytest.mark.parametrize(
+    ("seed", "digest"), [(0, "f435ee738f047f24"), (1, "68ffae59fc09e1b4"), (2, "6a085359e4bece12")]
+)
+def test_a_stream_shows_what_it_showed(tmp_path, seed, digest):
+    """Or checkpoints of before would go on with other pixels: then `DRAWS` is to be raised."""
+    files = [tmp_path / f"{number}.png" for number in range(5)]
+    for number, file in enumerate(files):
+        Image.fromarray((np.arange(192) + 7 * number).astype(np.uint8).reshape(8, 8, 3)).save(file)
+    stream = stream_of(
+        [FileSample(id=file.stem, image=file, mask=None) for file in files],
+        seed=seed,
+        augmentation=AugmentationSettings(crop=(6, 6), rotate=True),
+    )
+
+    shown = hashlib.sha256()
+    for step in range(20):
+        shown.update(stream.crops(step, range(4)).images.contiguous().numpy().tobytes())
+
+    assert shown.hexdigest()[:16] == digest
+
+
+def test_what_is_drawn_of_scale_and_colours_is_what_it_was():
+    settings = AugmentationSettings(crop=(20, 30), scale=(0.5, 1.5), jitter=JitterSettings(brightness=0.2, hue=0.1))
+
+    drawn = [asdict(draw_view((40, 50), settings, Draws(key_of("d", seed), [0, 0, 1, 2]))) for seed in range(20)]
+
+    assert hashlib.sha256(repr(drawn).encode()).hexdigest()[:16] == "be55370f0a1af91c"

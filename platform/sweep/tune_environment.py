@@ -1,0 +1,22 @@
+"""How the environment of a driver rules Ray Tune, and what of it Tune takes into those of its trials."""
+
+import os
+
+from ray.tune.execution import class_cache
+
+_KEYS = "AWS_"
+
+
+def prepare_environment() -> None:
+    """Let no key travel, no logger of Tune's own write, and Tune try nothing again.
+
+    Tune copies keys of AWS into its actors' runtime environments, which Ray's APIs, logs and command lines show to
+    others. Every node has its own keys, as it has for a training without Tune.
+    """
+    class_cache.ENV_VARS_TO_PROPAGATE -= {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith(_KEYS)}
+    # Our own spool and reporters track; Tune's loggers would write every result three times more.
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    # The ledger decides what is tried again. Tune would, by itself, what a drained node took along.
+    os.environ["RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE"] = "1"
+    # Its handler tells nobody that it was called, and outlives the search. Of SIGUSR1, too, it makes an interrupt.
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
