@@ -16,7 +16,7 @@ BIN := $(VENV)/bin
 help:
 	@echo "make demo    set up and run a sweep end to end on a small dataset: about five minutes"
 	@echo "make test    set up and run all tests"
-	@echo "make chaos   set up and run the kills that are too many for make test: about a quarter of an hour"
+	@echo "make chaos   set up and run the kills and storms that are too many for make test: about twenty minutes"
 	@echo "make check   set up and run linter, format check, type check and the layer test"
 	@echo "make docs    set up, write the pages that are made from the code, and build a site of README.md and docs/"
 	@echo "make bench PEER=~/AdvSemiSeg      set up and run all benchmarks: about three quarters of an hour on two cores"

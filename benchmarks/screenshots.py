@@ -6,13 +6,14 @@ Writes mlflow-compare.png and report.png. The services must run, and chromium mu
 """
 
 import argparse
+import os
 import shutil
 import sys
 from contextlib import closing
 from pathlib import Path
 
 from mlflow.tracking import MlflowClient
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, HttpCredentials, Page, sync_playwright
 
 from advseg.platform.base.exits import exit_status
 from advseg.platform.base.home import find_home
@@ -29,7 +30,10 @@ SIZE = {"width": 1640, "height": 1160}
 
 def opened(browser: Browser, url: str) -> Page:
     """A page of the UI without what it offers for language models."""
-    page = browser.new_page(viewport=SIZE)
+    account = HttpCredentials(
+        username=os.environ.get("MLFLOW_TRACKING_USERNAME", ""), password=os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
+    )
+    page = browser.new_page(viewport=SIZE, http_credentials=account)
     page.goto(url)
     page.get_by_text("Model training", exact=True).click()
     page.get_by_role("button", name="Close", exact=True).click()  # the assistant
@@ -42,7 +46,9 @@ def photograph(sweep: str, folder: Path) -> None:
     chromium = shutil.which("chromium")
     if chromium is None:
         raise UserError("there is no chromium: on Debian, `apt-get install chromium`")
-    client = MlflowClient(connect(find_home()).tracking_uri)
+    services = connect(find_home())
+    services.enter()
+    client = MlflowClient(services.tracking_uri)
     trials = [run for run in find_compared(client, [sweep], METRIC, print) if run.name != key_of(sweep, BASELINE)]
     compared, run_id = comparison_url(client.tracking_uri, trials[:2]), find_run(client, sweep, sweep)
     assert compared and run_id

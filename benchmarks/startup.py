@@ -22,7 +22,7 @@ import yaml
 from demo_task import demo_spec, write_data
 from timing import machine
 
-from advseg.platform.base import processes
+from advseg.platform.services.belonging import members
 from advseg.platform.services.records import read_records
 from advseg.platform.services.servers import RAY
 
@@ -65,7 +65,7 @@ def births(begun: float, home: Path) -> dict[str, float]:
     # The machine's boot is known to psutil in whole seconds only; here it is exact.
     booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
     found: dict[str, float] = {}
-    for process in processes.members(read_records(home)[RAY].process, temp_dir=home):
+    for process in members(home, RAY, read_records(home)[RAY]):
         with contextlib.suppress(psutil.Error):
             line, born = " ".join(process.cmdline()), process.create_time() - psutil.boot_time() + booted - begun
             for milestone, part in PROCESSES.items():

@@ -85,6 +85,7 @@ def main() -> None:
         home.mkdir()
         try:
             running = services.up(home, say=lambda line: None)
+            running.enter()
             compare(write_data(Path(temp) / "shapes"), Path(temp), running.tracking_uri, asked.rounds)
         finally:
             services.down(home, say=lambda line: None)

@@ -75,13 +75,13 @@ def demo(home: Path) -> None:
 
     say("done")
     print_sweep(storage, spec.name)
-    uri = connect(home).tracking_uri
+    mlflow = connect(home).mlflow_page
     page = {
         "Look": f"{shown(picture)}: image, truth, supervised, champion, confidence",
         "Report": f"{shown(directory_of(storage, spec.name) / REPORT)}: trials, plots, pictures; open it in a browser",
-        "Runs": f"{uri}: choose Model training, then experiment {spec.name}",
+        "Runs": f"{mlflow}: choose Model training, then experiment {spec.name}",
         "Compare": f"advseg compare {spec.name}, which also tells where MLflow compares the same runs",
-        "Models": f"{uri}/#/models",
+        "Models": f"{mlflow}#/models",
         "State": "advseg status",
         "Stop": f"advseg down (runs, models and data stay in {shown(home)})",
         "Your own": 'advseg data init FOLDER, see "Your own images" in README.md',

@@ -41,6 +41,9 @@ from ..trainers.errors import FruitlessError
 
 log = logging.getLogger(__name__)
 
+_REPORT_S = 3.0
+"""How long the report of a sweep that was asked to stop is sent."""
+
 
 def sweep(job: Job) -> None:
     """The whole job.
@@ -77,8 +80,9 @@ def sweep(job: Job) -> None:
         )
 
         def end(ending: Ending) -> None:
-            close(lambda: settle_all(job, ledger, tasks, run_id, ending), ending, f"sweep {spec.name}")
-            keep_report(job, ledger, run_id)
+            what = f"the end of sweep {spec.name}, which `advseg sync` brings"
+            close(lambda: settle_all(job, ledger, tasks, run_id, ending), ending, what)
+            keep_report(job, ledger, run_id, ending)
 
         with ended_by(end):
             emit(Stage(text=f"supervised baseline on {baseline_resources.workers} Ray Train workers"))
@@ -139,7 +143,7 @@ def crown_best(job: Job, ledger: Ledger, dataset: Dataset, verdict: Verdict) -> 
     return str(patiently(lambda: crown(job.client, job.spec, dataset, job.storage, best, name, check)))
 
 
-def keep_report(job: Job, ledger: Ledger, run_id: str) -> None:
+def keep_report(job: Job, ledger: Ledger, run_id: str, ending: Ending) -> None:
     """Write the report of a sweep that has trials, and keep it with its run; a sweep is not lost with its report."""
     ledger.ownership.check()
     if not ledger.rows():
@@ -150,7 +154,8 @@ def keep_report(job: Job, ledger: Ledger, run_id: str) -> None:
 
         path = directory_of(job.storage, job.spec.name) / REPORT
         write_report(job.storage, job.spec.name, job.spec.ledger, path)
-        patiently(lambda: job.client.log_artifact(run_id, str(path)))
+        what = f"the report of sweep {job.spec.name}, which is {path}"
+        close(lambda: job.client.log_artifact(run_id, str(path)), ending, what, stop_s=_REPORT_S)
     except Exception as error:
         log.warning("no report of sweep %s: %s", job.spec.name, " ".join(str(error).split()))
 

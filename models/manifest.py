@@ -36,8 +36,14 @@ def write_directory(path: Path, write: Callable[[Path], None]) -> None:
     with partial_of(path) as partial:
         new = partial / "new"
         new.mkdir()
-        write(new)
-        _seal(new)
+        try:
+            write(new)
+            _seal(new)
+        except OSError as error:
+            # What fails in writing, as on a full disk, does not say where.
+            if error.errno and error.filename is None:
+                error.filename = str(path)
+            raise
         _put(new, path, replaced=partial / "replaced")
         _flush_to_disk(path.parent)
 

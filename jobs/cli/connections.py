@@ -21,8 +21,7 @@ def cluster() -> "Iterator[tuple[Services, JobSubmissionClient]]":
     from ...platform.services.connection import connect
 
     running = connect(find_home())
-    # Ray reads how to authenticate when it is first imported.
-    os.environ.update(running.environment())
+    running.enter()
     from requests.exceptions import RequestException
 
     from ...platform.cluster.submit import connect_jobs
@@ -42,8 +41,8 @@ def cluster() -> "Iterator[tuple[Services, JobSubmissionClient]]":
 
 
 @contextmanager
-def mlflow(tracking_uri: str | None = None) -> "Iterator[MlflowClient]":
-    """A client that prints nothing of its own; by default of the services' server.
+def mlflow(services: "Services | None" = None) -> "Iterator[MlflowClient]":
+    """A client that prints nothing of its own; by default of the server that the environment or the home names.
 
     Raises UserError if the server does not answer.
     """
@@ -54,10 +53,11 @@ def mlflow(tracking_uri: str | None = None) -> "Iterator[MlflowClient]":
     # A user at a terminal does not wait for minutes: neither for an answer, nor for a server.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    if tracking_uri is None:
+    if services is None:
         from ...platform.services.connection import connect
 
-        tracking_uri = connect(find_home()).tracking_uri
+        services = connect(find_home())
+    services.enter()
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
@@ -65,13 +65,13 @@ def mlflow(tracking_uri: str | None = None) -> "Iterator[MlflowClient]":
     from ...trainers.errors import UserError
 
     try:
-        yield MlflowClient(tracking_uri)
+        yield MlflowClient(services.tracking_uri)
     except MlflowException as error:
         if not is_away(error):
             raise
         # Its client's own words repeat themselves; what happened comes last.
         reason = " ".join(str(error).split()).rpartition(": ")[2].strip("')\" ")
         raise UserError(
-            f"the MLflow server at {tracking_uri} does not answer ({reason}): start it, as `advseg up` does on this "
-            f"machine, or set MLFLOW_TRACKING_URI to where it runs"
+            f"the MLflow server at {services.tracking_uri} does not answer ({reason}): start it, as `advseg up` does "
+            f"on this machine, or set MLFLOW_TRACKING_URI to where it runs"
         ) from None

@@ -2,13 +2,16 @@
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ...platform.base.home import find_home
 from .connections import cluster, mlflow
 from .options import AsJson, Ledger, Storage, storage_or_default
+
+if TYPE_CHECKING:
+    from ...platform.services.connection import Services
 
 PANEL = "Services"
 verbs = typer.Typer()
@@ -19,6 +22,9 @@ def up(
     mlflow_port: Annotated[int | None, typer.Option(metavar="PORT", help="Port of the MLflow server.")] = None,
     dashboard_port: Annotated[int | None, typer.Option(metavar="PORT", help="Port of the Ray dashboard.")] = None,
     cpus: Annotated[int | None, typer.Option(metavar="N", help="CPUs that Ray may hand out; all by default.")] = None,
+    open_mlflow: Annotated[
+        bool, typer.Option("--open-mlflow", help="Let every user of this machine into MLflow, without a password.")
+    ] = False,
 ) -> None:
     """Start an MLflow server and a Ray head on this machine.
 
@@ -27,8 +33,15 @@ def up(
     from ...platform.services import services
 
     home = find_home()
-    running = services.up(home, mlflow_port=mlflow_port, dashboard_port=dashboard_port, cpus=cpus, say=typer.echo)
-    _sync_abandoned(running.tracking_uri, home / "runs")
+    running = services.up(
+        home,
+        mlflow_port=mlflow_port,
+        dashboard_port=dashboard_port,
+        cpus=cpus,
+        accounts=not open_mlflow,
+        say=typer.echo,
+    )
+    _sync_abandoned(running, home / "runs")
 
 
 @verbs.command(rich_help_panel=PANEL)
@@ -57,8 +70,10 @@ def status(as_json: AsJson = False) -> None:
     if not as_json:
         print_services(home, services)
     try:
-        with cluster() as (_, client):
+        with cluster() as (running, client):
             jobs = client.list_jobs()
+            if not as_json:
+                typer.echo(f"open MLflow in a browser by {running.mlflow_page}")
     except ServicesDownError as error:
         typer.echo(error, err=as_json)
     if as_json:
@@ -94,7 +109,7 @@ def sync(
         sync_runs(Clients(current), storage_or_default(storage), ledger, names or [], typer.echo)
 
 
-def _sync_abandoned(tracking_uri: str, storage: Path) -> None:
+def _sync_abandoned(running: "Services", storage: Path) -> None:
     """End the runs of sweeps whose drivers were killed, perhaps with the machine."""
     from ...platform.spec.ledger_address import ledger_file
 
@@ -106,6 +121,6 @@ def _sync_abandoned(tracking_uri: str, storage: Path) -> None:
         from ...platform.sweep.sync import sync_sweeps
         from ...platform.tracking.clients import Clients
 
-        with mlflow(tracking_uri) as client:
+        with mlflow(running) as client:
             for problem in sync_sweeps(Clients(client), storage, abandoned, None, typer.echo):
                 typer.echo(f"not synced: {problem}", err=True)

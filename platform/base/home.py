@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+from ...trainers.errors import UserError
+from .addresses import is_address, shown
+
 FOLDER = ".advseg"
 
 
@@ -11,9 +14,13 @@ def find_home(start: Path | None = None) -> Path:
 
     `ADVSEG_HOME` if it is set; else the nearest `.advseg` in `start` (default: the working folder) or above
     it; else `start/.advseg`. The search stops below the user's home folder and the filesystem's root, whose
-    `.advseg` counts only when `start` is that very folder.
+    `.advseg` counts only when `start` is that very folder. Raises UserError for an address.
     """
     if named := os.environ.get("ADVSEG_HOME"):
+        if is_address(named):
+            raise UserError(
+                f"ADVSEG_HOME is the address {shown(named)}, but must be a folder: name one of this machine"
+            )
         return Path(named).expanduser().resolve()
     start = (start or Path.cwd()).resolve()
     for folder in (start, *start.parents):

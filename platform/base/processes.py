@@ -29,8 +29,12 @@ class ProcessIdentity:
 
 
 def launch(argv: Sequence[str], *, environment: Mapping[str, str], folder: Path, log: Path) -> ProcessIdentity:
-    """Starts a program in a session of its own, working in `folder` and appending what it prints to `log`."""
+    """Starts a program in a session of its own, working in `folder` and appending what it prints to `log`.
+
+    What it and its children write is for the user's eyes alone.
+    """
     with log.open("ab") as output:
+        log.chmod(0o600)
         process = subprocess.Popen(
             argv,
             env=environment,
@@ -39,6 +43,7 @@ def launch(argv: Sequence[str], *, environment: Mapping[str, str], folder: Path,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            umask=0o077,
         )
     identity = _identity(psutil.Process(process.pid))
     # The process is meant to outlive this one: without a return code Popen would warn of that on deletion.
@@ -66,37 +71,15 @@ def pid_space() -> str:
 
 def is_alive(identity: ProcessIdentity) -> bool:
     """Whether the very process still runs; a zombie does not."""
-    process = _find(identity)
-    return process is not None and not _is_zombie(process)
+    process = find(identity)
+    return process is not None and not is_zombie(process)
 
 
 def kill(identity: ProcessIdentity) -> None:
     """SIGKILL the very process; nothing happens if it has ended, or is of another pid space."""
-    if process := _find(identity):
+    if process := find(identity):
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-
-
-def members(identity: ProcessIdentity, *, temp_dir: Path) -> set[psutil.Process]:
-    """Every living process of a service, also of one whose first process has died.
-
-    These are the first process's descendants, those of its session, and those that inherited its `TMPDIR`,
-    `temp_dir`, as job drivers do which Ray starts in sessions of their own. The caller is never among them.
-    """
-    first = _find(identity)
-    found: set[psutil.Process] = set()
-    if first is not None:
-        with contextlib.suppress(psutil.Error):
-            found = {first, *first.children(recursive=True)}
-    # While a session has members its number goes to no new process, so a stranger at the pid means that
-    # ours is empty.
-    session = identity.pid if first is not None or not psutil.pid_exists(identity.pid) else None
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, ProcessLookupError):
-            in_session = os.getsid(process.pid) == session
-            if in_session or process.environ().get("TMPDIR") == str(temp_dir):
-                found.add(process)
-    return {process for process in found if process.pid != os.getpid() and not _is_zombie(process)}
 
 
 def end(find_members: Callable[[], Iterable[psutil.Process]], *, leaders: Collection[int], grace_s: float) -> None:
@@ -110,7 +93,7 @@ def end(find_members: Callable[[], Iterable[psutil.Process]], *, leaders: Collec
     began = time.monotonic()
     seen: set[psutil.Process] = set()
     asked: set[psutil.Process] = set()
-    while remaining := {process for process in seen if not _is_zombie(process)} | set(find_members()):
+    while remaining := {process for process in seen if not is_zombie(process)} | set(find_members()):
         seen |= remaining
         elapsed = time.monotonic() - began
         if elapsed > grace_s + KILL_LIMIT_S:
@@ -130,7 +113,8 @@ def _is_led(process: psutil.Process, leaders: Collection[int]) -> bool:
     return process.pid not in leaders and os.getsid(process.pid) in leaders
 
 
-def _find(identity: ProcessIdentity) -> psutil.Process | None:
+def find(identity: ProcessIdentity) -> psutil.Process | None:
+    """The process itself, also as a zombie; None if it is gone, or of another pid space."""
     if identity.space not in ("", pid_space()):
         return None
     with contextlib.suppress(psutil.NoSuchProcess):
@@ -148,7 +132,7 @@ def _created(process: psutil.Process) -> float:
     return process.create_time() - psutil.boot_time()
 
 
-def _is_zombie(process: psutil.Process) -> bool:
+def is_zombie(process: psutil.Process) -> bool:
     """Whether the process has ended, be it that its parent has not asked for its exit code yet."""
     try:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE

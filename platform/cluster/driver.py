@@ -15,6 +15,7 @@ import yaml
 
 from ..base.exits import exit_status
 from ..base.keys import scratch_of
+from ..base.mlflow_account import log_in
 from .package import TRAINING, code_digest, tell_of_other_code
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def run_job(work: Callable[[Job], None], arguments: list[str]) -> int:
 
     def connect_and_work() -> None:
         job = Job(path=Path(arguments[0]), tracking_uri=os.environ["MLFLOW_TRACKING_URI"])
+        log_in()
         ray.init(log_to_driver=False)
         # Ray Tune ends its trials in order on SIGINT and knows no SIGTERM, which is what stopping a job sends. Ray has
         # just put a handler of its own in the place of any before.

@@ -14,6 +14,7 @@ from ray.job_submission import JobDetails, JobSubmissionClient
 
 from ...trainers.errors import UserError
 from ..base.keys import JOB
+from ..base.mlflow_account import PASSWORD_PATH
 from ..services.connection import Services
 from ..spec.spec import Spec
 from ..tracking.git_state import git_state, write_git_state
@@ -110,6 +111,7 @@ def _send(
                 "py_modules": [str(copy_package(Path(folder)))],
                 "env_vars": {
                     "MLFLOW_TRACKING_URI": services.tracking_uri,
+                    PASSWORD_PATH: str(services.mlflow_password_path or ""),
                     "MLFLOW_DISABLE_TELEMETRY": "true",
                     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
                     # Waits for up to 14 s, then we try again: by default it sleeps for minutes, and wakes up late.

@@ -46,6 +46,8 @@ def tell_absence(engine: Engine, place: str) -> None:
 
     @event.listens_for(engine, "handle_error")
     def name(context: ExceptionContext) -> None:
+        if context.is_pre_ping:
+            return  # SQLAlchemy connects anew by itself.
         if context.is_disconnect or is_away(context.original_exception, context.sqlalchemy_exception):
             cause = str(context.original_exception).splitlines()[0]
             raise LedgerAwayError(

@@ -25,6 +25,8 @@ def print_services(home: Path, services: Sequence[ServiceStatus]) -> None:
     console.print(table)
     if any(service.state is ServiceState.DEAD for service in services):
         console.print("a dead service is started again by `advseg up`")
+    if any(service.state is ServiceState.SILENT for service in services):
+        console.print("a silent service runs, but does not answer or has no node: `advseg down`, then `advseg up`")
 
 
 def print_jobs(jobs: "Sequence[JobDetails]") -> None:

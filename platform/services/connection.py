@@ -1,12 +1,26 @@
 """Where a client finds the services: those of its environment, else the local ones."""
 
 import os
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 from ...trainers.errors import UserError
-from .servers import MLFLOW, RAY, TITLES, token_path
-from .state import ServiceState, status
+from ..base.mlflow_account import PASSWORD_PATH, log_in
+from .belonging import is_running
+from .mlflow_accounts import page_path, password_path
+from .records import ServiceRecord, read_records
+from .servers import MLFLOW, RAY, TITLES, folder, token_path
+
+_REMEDIES = {
+    "MLFLOW_TRACKING_URI": "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+    "RAY_ADDRESS": "RAY_AUTH_TOKEN_PATH",
+}
+"""Where a secret may stand instead of the address."""
+_SECRET = re.compile("(?i)user|pass|token|secret|key")
+"""In the name of a parameter."""
 
 
 class ServicesDownError(UserError):
@@ -20,12 +34,14 @@ class Services:
     tracking_uri: str
     dashboard_url: str
     ray_token_path: Path | None  # None: the Ray cluster is not ours, and its user's environment has the token
+    mlflow_password_path: Path | None = None  # None: the MLflow server is not ours, or asks for no account
 
     def environment(self) -> dict[str, str]:
         """What a client process must have set, beside its own environment."""
         variables = {
             "MLFLOW_TRACKING_URI": self.tracking_uri,
             "MLFLOW_DISABLE_TELEMETRY": "true",
+            PASSWORD_PATH: str(self.mlflow_password_path or ""),
             "RAY_ADDRESS": self.dashboard_url,
             "RAY_USAGE_STATS_ENABLED": "0",
         }
@@ -38,6 +54,18 @@ class Services:
             }
         return variables
 
+    @property
+    def mlflow_page(self) -> str:
+        """What a browser opens to see MLflow; for a server with our account a file that logs it in."""
+        if self.mlflow_password_path is None:
+            return self.tracking_uri
+        return page_path(self.mlflow_password_path.parent).as_uri()
+
+    def enter(self) -> None:
+        """Make this process a client. Ray reads how to authenticate when it is first imported, so that comes after."""
+        os.environ.update(self.environment())
+        log_in()
+
 
 def connect(home: Path) -> Services:
     """The services for a client: what RAY_ADDRESS and MLFLOW_TRACKING_URI name, else the local ones.
@@ -46,21 +74,49 @@ def connect(home: Path) -> Services:
     is not a dashboard's.
     """
     home = home.resolve()
-    ray_address = os.environ.get("RAY_ADDRESS")
-    tracking_uri = os.environ.get("MLFLOW_TRACKING_URI")
+    given = {name: os.environ.get(name) for name in _REMEDIES}
+    for name, address in given.items():
+        refuse_secrets(name, address or "")
+    ray_address, tracking_uri = given["RAY_ADDRESS"], given["MLFLOW_TRACKING_URI"]
     if ray_address and not ray_address.startswith(("http://", "https://")):
         raise UserError(
             f"RAY_ADDRESS must be the http:// or https:// address of a Ray dashboard, but is {ray_address}: "
             "set it to one, or unset it to use the local Ray head"
         )
-    needed = [name for name, given in ((MLFLOW, tracking_uri), (RAY, ray_address)) if not given]
-    urls = {entry.name: entry.url for entry in status(home) if entry.state is ServiceState.RUNNING}
-    if missing := [TITLES[name] for name in needed if name not in urls]:
+    records = read_records(home)
+    running = {name: record for name, record in records.items() if is_running(home, name, record)}
+    needed = [name for name, address in ((MLFLOW, tracking_uri), (RAY, ray_address)) if not address]
+    if missing := [TITLES[name] for name in needed if name not in running]:
         verb = "does" if len(missing) == 1 else "do"
         raise ServicesDownError(f"{' and '.join(missing)} {verb} not run in {home}: start them with `advseg up`")
-    token = os.environ.get("RAY_AUTH_TOKEN_PATH") if ray_address else token_path(home)
+    return services_of(home, running, tracking_uri=tracking_uri, dashboard_url=ray_address)
+
+
+def services_of(
+    home: Path,
+    running: Mapping[str, ServiceRecord],
+    *,
+    tracking_uri: str | None = None,
+    dashboard_url: str | None = None,
+) -> Services:
+    """Where the services are, those of the addresses that are given, else the local ones that run."""
+    ours = running.get(MLFLOW)
+    has_account = ours is not None and ours.accounts and (tracking_uri or ours.url).rstrip("/") == ours.url
+    token = os.environ.get("RAY_AUTH_TOKEN_PATH") if dashboard_url else token_path(home)
     return Services(
-        tracking_uri=tracking_uri or str(urls[MLFLOW]),
-        dashboard_url=ray_address or str(urls[RAY]),
+        tracking_uri=tracking_uri or running[MLFLOW].url,
+        dashboard_url=dashboard_url or running[RAY].url,
         ray_token_path=Path(token) if token else None,
+        mlflow_password_path=password_path(folder(home, MLFLOW)) if has_account else None,
     )
+
+
+def refuse_secrets(name: str, address: str) -> None:
+    """Raise UserError for an address with a password or a user, for addresses are shown to others and kept."""
+    parts = urlsplit(address)
+    if "@" in parts.netloc or any(_SECRET.search(key) for key, _ in parse_qsl(parts.query)):
+        shown = f"{parts.scheme}://***@{parts.netloc.rpartition('@')[2]}"
+        raise UserError(
+            f"{name} must hold no user and no password, for addresses are kept with runs and shown by pages and logs, "
+            f"but is {shown}: put them into {_REMEDIES[name]}"
+        )

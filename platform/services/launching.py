@@ -2,14 +2,14 @@
 
 import importlib.metadata
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from ...trainers.errors import UserError
-from ..base.processes import end, is_alive, launch, members
+from ..base.processes import end, launch
+from .belonging import is_running, make_temp_dir, members, remove_temp_dir
+from .mlflow_accounts import ensure_secret, prepare_account
 from .ports import choose_port
 from .records import ServiceRecord
 from .servers import (
@@ -18,12 +18,12 @@ from .servers import (
     RAY,
     TITLES,
     RayPorts,
-    ensure_token,
     folder,
     log_path,
     mlflow_server,
     ray_head,
     ready_version,
+    token_path,
 )
 
 OPTIONS = {MLFLOW: "--mlflow-port", RAY: "--dashboard-port"}
@@ -31,8 +31,6 @@ START_LIMIT_S = 120.0
 END_GRACE_S = 10.0
 POLL_S = 0.1
 TAIL_LINES = 20
-# Ray's sockets allow 107 bytes for their whole path, so what lies in it must not depend on the home's depth.
-TEMP_ROOT = Path("/tmp")
 
 
 class ServiceStartError(UserError):
@@ -54,14 +52,18 @@ def choose_server_ports(
     return chosen
 
 
-def start(home: Path, name: str, *, port: int, cpus: int | None, avoid: Collection[int]) -> ServiceRecord:
+def start(
+    home: Path, name: str, *, port: int, cpus: int | None, avoid: Collection[int], accounts: bool = True
+) -> ServiceRecord:
     """Starts one service and returns at once. `avoid`: ports that others are about to use."""
-    temp_dir = Path(tempfile.mkdtemp(prefix="advseg-", dir=TEMP_ROOT))
+    temp_dir = make_temp_dir(home)
     try:
         if name == MLFLOW:
-            server = mlflow_server(home, port=port, temp_dir=temp_dir, environment=os.environ)
+            server = mlflow_server(home, port=port, temp_dir=temp_dir, environment=os.environ, accounts=accounts)
+            if accounts:
+                prepare_account(folder(home, name), server.url)
         else:
-            ensure_token(home)
+            ensure_secret(token_path(home))
             server = ray_head(
                 home,
                 ports=_ray_ports(dashboard=port, avoid=avoid),
@@ -69,19 +71,19 @@ def start(home: Path, name: str, *, port: int, cpus: int | None, avoid: Collecti
                 temp_dir=temp_dir,
                 environment=os.environ,
             )
-        log = log_path(home, name)
-        process = launch(server.argv, environment=server.environment, folder=folder(home, name), log=log)
+        process = launch(
+            server.argv, environment=server.environment, folder=folder(home, name), log=log_path(home, name)
+        )
     except BaseException:
-        shutil.rmtree(temp_dir, ignore_errors=True)
+        remove_temp_dir(temp_dir, home)
         raise
     return ServiceRecord(
         pid=process.pid,
         created=process.created,
         port=server.port,
-        url=server.url,
-        log=str(log),
-        temp_dir=str(temp_dir),
+        temp_dir=temp_dir,
         gcs_address=server.gcs_address,
+        accounts=name == MLFLOW and accounts,
     )
 
 
@@ -91,30 +93,30 @@ def wait_until_ready(home: Path, records: Mapping[str, ServiceRecord]) -> None:
     waiting = dict(records)
     while waiting:
         for name, record in list(waiting.items()):
-            if not is_alive(record.process):
-                raise ServiceStartError(_with_log(record, f"{TITLES[name]} ended while it was starting"))
+            if not is_running(home, name, record):
+                raise ServiceStartError(_with_log(home, name, f"{TITLES[name]} ended while it was starting"))
             version = ready_version(home, name, record.url)
             if version is not None:
                 _check_version(name, record.url, version)
                 del waiting[name]
             elif time.monotonic() > deadline:
                 problem = f"{TITLES[name]} does not answer at {record.url} within {START_LIMIT_S:.0f} s"
-                raise ServiceStartError(_with_log(record, f"{problem}: run `advseg down` before another try"))
+                raise ServiceStartError(_with_log(home, name, f"{problem}: run `advseg down` before another try"))
         if waiting:
             time.sleep(POLL_S)
 
 
-def stop(records: Mapping[str, ServiceRecord], *, grace_s: float = END_GRACE_S) -> None:
+def stop(home: Path, records: Mapping[str, ServiceRecord], *, grace_s: float = END_GRACE_S) -> None:
     """Ends the services with all that they started, and removes their temporary folders."""
     if not records:
         return
     end(
-        lambda: set().union(*(members(each.process, temp_dir=Path(each.temp_dir)) for each in records.values())),
-        leaders={each.pid for each in records.values()},
+        lambda: set().union(*(members(home, name, record) for name, record in records.items())),
+        leaders={record.pid for record in records.values()},
         grace_s=grace_s,
     )
     for record in records.values():
-        shutil.rmtree(record.temp_dir, ignore_errors=True)
+        remove_temp_dir(record.temp_dir, home)
 
 
 def _ray_ports(*, dashboard: int, avoid: Collection[int]) -> RayPorts:
@@ -140,6 +142,7 @@ def _check_version(name: str, url: str, version: str) -> None:
         )
 
 
-def _with_log(record: ServiceRecord, problem: str) -> str:
-    tail = Path(record.log).read_text(errors="replace").splitlines()[-TAIL_LINES:]
-    return "\n".join((f"{problem}; its log {record.log} ends with:", *(f"  {line}" for line in tail)))
+def _with_log(home: Path, name: str, problem: str) -> str:
+    log = log_path(home, name)
+    tail = log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
+    return "\n".join((f"{problem}; its log {log} ends with:", *(f"  {line}" for line in tail)))

@@ -1,9 +1,9 @@
 """The two programs behind `advseg up`: how each is started, and how it says that it is ready."""
 
+import base64
 import http.client
 import json
 import os
-import secrets
 import sys
 import urllib.error
 import urllib.request
@@ -11,15 +11,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..base.mlflow_account import PASSWORD_PATH, USER
+from .mlflow_accounts import CONFIGURATION, configuration_path, password_path
 from .ports import LOOPBACK
 
 MLFLOW = "mlflow"
 RAY = "ray"
 TITLES = {MLFLOW: "the MLflow server", RAY: "the Ray head"}
 DEFAULT_PORTS = {MLFLOW: 5000, RAY: 8265}
+DATABASE = "mlflow.db"
 
-# What Ray reads in its caller's environment about another cluster than the one that is being started.
-_OTHER_CLUSTER = {
+# What is read in a caller's environment about other services than those that are being started.
+_OTHER_SERVICES = {
+    PASSWORD_PATH,
     "RAY_ADDRESS",
     "RAY_API_SERVER_ADDRESS",
     "RAY_AUTH_TOKEN",
@@ -69,21 +73,39 @@ def token_path(home: Path) -> Path:
     return folder(home, RAY) / "token"
 
 
-def mlflow_server(home: Path, *, port: int, temp_dir: Path, environment: Mapping[str, str]) -> Server:
-    """An MLflow server over SQLite that keeps artifacts in the home folder and hands them out itself."""
+def database_url(home: Path) -> str:
+    """Where the MLflow server keeps its runs; its command line names it."""
+    return f"sqlite:///{folder(home, MLFLOW) / DATABASE}"
+
+
+def ray_temp_dir(temp_dir: Path) -> Path:
+    """Where Ray keeps its sockets and logs; its command line names it."""
+    return temp_dir / "ray"
+
+
+def mlflow_server(
+    home: Path, *, port: int, temp_dir: Path, environment: Mapping[str, str], accounts: bool = True
+) -> Server:
+    """An MLflow server over SQLite that keeps artifacts in the home folder and hands them out itself.
+
+    Without accounts it takes everybody's requests.
+    """
     data = folder(home, MLFLOW)
+    configuration = {CONFIGURATION: str(configuration_path(data))} if accounts else {}
     return Server(
         argv=[
-            *(sys.executable, "-m", "mlflow", "server"),
-            *("--backend-store-uri", f"sqlite:///{data / 'mlflow.db'}"),
+            *(sys.executable, "-m", f"{__package__}.mlflow_program", str(data)),
+            *("--backend-store-uri", database_url(home)),
             *("--artifacts-destination", str(data / "artifacts")),
             *("--host", LOOPBACK, "--port", str(port)),
             *("--allowed-hosts", f"{LOOPBACK}:{port},localhost:{port}"),
             # More workers make requests slower on SQLite and cost 250 MB each.
             *("--workers", "1"),
+            *(("--app-name", "basic-auth") if accounts else ()),
         ],
         environment={
             **_inherited(environment, temp_dir),
+            **configuration,
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "MLFLOW_DISABLE_TELEMETRY": "true",
         },
@@ -101,7 +123,7 @@ def ray_head(home: Path, *, ports: RayPorts, cpus: int, temp_dir: Path, environm
             *("--ray-client-server-port", str(ports.client_server)),
             # 0: whoever listens takes any free port.
             *("--dashboard-agent-listen-port", "0", "--min-worker-port", "0", "--max-worker-port", "0"),
-            *("--num-cpus", str(cpus), "--temp-dir", str(temp_dir / "ray"), "--log-color", "false"),
+            *("--num-cpus", str(cpus), "--temp-dir", str(ray_temp_dir(temp_dir)), "--log-color", "false"),
         ],
         environment={
             **_inherited(environment, temp_dir),
@@ -121,26 +143,35 @@ def ray_head(home: Path, *, ports: RayPorts, cpus: int, temp_dir: Path, environm
     )
 
 
-def ensure_token(home: Path) -> None:
-    """Generates the token of Ray's authentication unless there is one; only its owner may read it."""
-    path = token_path(home)
-    if not path.exists() or not path.read_text():
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_hex(32))
-    path.chmod(0o600)
-
-
 def ready_version(home: Path, name: str, url: str) -> str | None:
     """The version of the server at this address if it is ready for clients, else None."""
     if name == MLFLOW:
-        version = _get(f"{url}/version") if _get(f"{url}/health") else None
+        account = _basic(password_path(folder(home, MLFLOW)))
+        version = _get(f"{url}/version", account) if _get(f"{url}/health") else None
         return version.strip() if version else None
-    token = token_path(home).read_text().strip()
-    version = _get(f"{url}/api/version", token=token)
-    # The Jobs API comes up after the dashboard.
-    if version is None or _get(f"{url}/api/jobs/", token=token) is None:
+    token = _bearer(home)
+    version = _get(f"{url}/api/version", token)
+    # The Jobs API comes up after the dashboard, and both outlive the node that would run a job.
+    if version is None or _get(f"{url}/api/jobs/", token) is None or not _has_node(url, token):
         return None
     return json.loads(version)["ray_version"]
+
+
+def _has_node(url: str, token: str) -> bool:
+    """Whether a Ray cluster has a living node."""
+    answer = _get(f"{url}/api/v0/nodes", token)
+    nodes = json.loads(answer)["data"]["result"]["result"] if answer else []
+    return any(node["state"] == "ALIVE" for node in nodes)
+
+
+def _basic(password: Path) -> str:
+    """What our account is shown by. A server without accounts does not look at it."""
+    secret = password.read_text().strip() if password.exists() else ""
+    return "Basic " + base64.b64encode(f"{USER}:{secret}".encode()).decode()
+
+
+def _bearer(home: Path) -> str:
+    return f"Bearer {token_path(home).read_text().strip()}"
 
 
 def _inherited(environment: Mapping[str, str], temp_dir: Path) -> dict[str, str]:
@@ -151,15 +182,15 @@ def _inherited(environment: Mapping[str, str], temp_dir: Path) -> dict[str, str]
     kept = {
         name: value
         for name, value in environment.items()
-        if name not in _OTHER_CLUSTER and not name.startswith("MLFLOW_")
+        if name not in _OTHER_SERVICES and not name.startswith("MLFLOW_")
     }
     programs = str(Path(sys.executable).parent)
     path = os.pathsep.join(filter(None, (programs, environment.get("PATH"))))
     return {**kept, "PATH": path, "TMPDIR": str(temp_dir)}
 
 
-def _get(url: str, *, token: str | None = None) -> str | None:
-    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
+def _get(url: str, authorization: str | None = None) -> str | None:
+    request = urllib.request.Request(url, headers={"Authorization": authorization} if authorization else {})
     try:
         with _OPENER.open(request, timeout=5) as response:
             return response.read().decode()

@@ -4,6 +4,15 @@ import os
 
 from ray.tune.execution import class_cache
 
+TUNE = {
+    # Our own spool and reporters track; Tune's loggers would write every result three times more.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # The ledger decides what is tried again. Tune would, by itself, what a drained node took along.
+    "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",
+    # Its handler tells nobody that it was called, and outlives the search. Of SIGUSR1, too, it makes an interrupt.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+}
+"""How Ray Tune is run, as environment variables."""
 _KEYS = "AWS_"
 
 
@@ -14,9 +23,4 @@ def prepare_environment() -> None:
     others. Every node has its own keys, as it has for a training without Tune.
     """
     class_cache.ENV_VARS_TO_PROPAGATE -= {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith(_KEYS)}
-    # Our own spool and reporters track; Tune's loggers would write every result three times more.
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-    # The ledger decides what is tried again. Tune would, by itself, what a drained node took along.
-    os.environ["RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE"] = "1"
-    # Its handler tells nobody that it was called, and outlives the search. Of SIGUSR1, too, it makes an interrupt.
-    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    os.environ.update(TUNE)

@@ -1,6 +1,7 @@
 """What an error of MLflow's means: its server is away, and it is worth waiting, or it refuses, and will again."""
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -15,8 +16,9 @@ from .ending import Ending, State
 log = logging.getLogger(__name__)
 
 PATIENCE_S = 900.0
-STOP_S = 20.0
-"""How long a driver that was asked to stop closes runs: 30 seconds after the request it is killed."""
+STOP_S = 12.0
+"""How long a driver that was asked to stop closes runs: 30 seconds after the request, of which Ray takes some, it is
+killed."""
 _RETRY_S = 5.0
 _UNAVAILABLE = {
     "INTERNAL_ERROR",
@@ -29,6 +31,7 @@ _UNAVAILABLE = {
 """What MLflow's client calls a server that does not answer, or is in trouble itself."""
 _AGAIN = (408, 429)
 """HTTP statuses below 500 that ask to come back later."""
+_PLACE_IN_MEMORY = re.compile(r" object at 0x[0-9a-f]+")
 _ABOUT_CONTENT = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST"}
 
 T = TypeVar("T")
@@ -60,8 +63,8 @@ def is_about_content(error: Exception) -> bool:
 
 
 def reason_of(error: BaseException) -> str:
-    """An error in one line, which is not too long."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    """An error in one line, which is not too long, and the same when it comes again."""
+    return _PLACE_IN_MEMORY.sub("", " ".join(str(error).split()))[:300] or type(error).__name__
 
 
 def patiently(work: Callable[[], T], *, patience_s: float = PATIENCE_S, retry_s: float = _RETRY_S) -> T:
@@ -82,28 +85,33 @@ def patiently(work: Callable[[], T], *, patience_s: float = PATIENCE_S, retry_s:
             time.sleep(retry_s)
 
 
-def unless_refused(work: Callable[[], object], what: str, *, patience_s: float = PATIENCE_S) -> None:
+def unless_refused(
+    work: Callable[[], object],
+    what: str,
+    *,
+    patience_s: float = PATIENCE_S,
+    refusal: type[UserError] = TrackingError,
+) -> None:
     """Do it patiently; if MLflow does not take it, a warning says that it has no `what`."""
     try:
         patiently(work, patience_s=patience_s)
-    except UserError as error:
+    except refusal as error:
         log.warning("MLflow does not have %s: %s", what, error)
 
 
-def close(work: Callable[[], object], ending: Ending, key: str, *, stop_s: float = STOP_S) -> None:
-    """Have MLflow say how something ended, if it takes that; a warning tells if it does not.
+def close(work: Callable[[], object], ending: Ending, what: str, *, stop_s: float = STOP_S) -> None:
+    """Tell MLflow what is to be told at an end; a warning says that it has no `what` if it does not take that.
 
-    For that there are minutes, but `stop_s` seconds if it was asked to stop: then the process is about to be killed.
+    For that there are minutes, but `stop_s` seconds if a stop was asked for: then the process is about to be killed.
     """
-    what = f"the end of {key}, which `advseg sync` brings"
     if ending.state is not State.STOPPED:
-        unless_refused(work, what)
+        unless_refused(work, what, refusal=UserError)
         return
     raised: list[BaseException] = []
 
     def try_it() -> None:
         try:
-            unless_refused(work, what, patience_s=stop_s)
+            unless_refused(work, what, patience_s=stop_s, refusal=UserError)
         except BaseException as error:
             raised.append(error)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...trainers.reporter import Report
+from ..base.mlflow_account import log_in
 from .identity import RunIdentity
 from .noted import note
 from .spool import Spool
@@ -31,7 +32,7 @@ _SYSTEM_EVERY_S = 10.0
 """Seconds between two measurements of the machine."""
 _FAREWELL_S = 10.0
 """How long closing waits for a server that does not answer: then the driver sends what is left."""
-
+_NOT_TAKEN = "MLflow did not take metrics of %s, trying again: %s"
 
 SYSTEM = "system.jsonl"
 """The spool of what the machine does, beside that of the metrics. Its steps number the measurements."""
@@ -79,7 +80,8 @@ class MlflowReporter:
         self._measure_at = time.monotonic() + system_every_s
         self._client: MlflowClient | None = None
         self._sender: Sender | None = None
-        self._told: set[tuple[str, str]] = set()
+        self._told: dict[str, str] = {}
+        """The newest trouble of each kind that a warning told of."""
         self._wake = threading.Event()
         self._describe: Callable[[MlflowClient, str], None] | None = None
         self.run_id: str | None = None
@@ -126,6 +128,7 @@ class MlflowReporter:
         self._wake.wait(self._head_start_s)
         from .patience import is_away
 
+        log_in()
         retry_s = self._retry_s
         while not self._abandoned.is_set():
             self._wake.clear()
@@ -135,16 +138,18 @@ class MlflowReporter:
                 self._measure(closing)
             except Exception as error:
                 self._tell("the machine of %s is not measured: %s", error)
+                self._measure_at = time.monotonic() + self._system_every_s
             try:
                 self._send(closing)
             except Exception as error:
-                self._tell("MLflow did not take metrics of %s, trying again: %s", error)
+                self._tell(_NOT_TAKEN, error)
                 if closing and not is_away(error):
                     return
                 self._abandoned.wait(retry_s)
                 retry_s = min(2 * retry_s, _LONGEST_RETRY_S)
                 continue
             retry_s = self._retry_s
+            self._told.pop(_NOT_TAKEN, None)
             if closing:
                 return
             self._wake.wait(max(0.0, self._measure_at - time.monotonic()))
@@ -190,12 +195,12 @@ class MlflowReporter:
             send_artifacts(client, run_id, self._directory, self._keep)
 
     def _tell(self, text: str, error: Exception) -> None:
-        """Warn of what has not been told yet."""
+        """Warn of trouble once while it lasts."""
         from .patience import reason_of
 
         reason = reason_of(error)
-        if (text, reason) not in self._told:
-            self._told.add((text, reason))
+        if self._told.get(text) != reason:
+            self._told[text] = reason
             log.warning(text, self._identity.key, reason)
 
     def _send_description(self, client: "MlflowClient", run_id: str) -> None:

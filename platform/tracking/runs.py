@@ -7,6 +7,7 @@ from mlflow.tracking import MlflowClient
 from ...trainers.errors import UserError
 from .ending import Ending
 from .identity import RunIdentity
+from .patience import TrackingError
 from .sending import log_params
 
 KEY_TAG = "advseg.key"
@@ -16,11 +17,11 @@ REASON_TAG = "advseg.reason"
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
-    """The experiment of a name, made if there is none. Raises UserError for one that was deleted."""
+    """The experiment of a name, made if there is none. Raises TrackingError for one that was deleted."""
     experiment = client.get_experiment_by_name(name)
     if experiment is not None:
         if experiment.lifecycle_stage == "deleted":
-            raise UserError(
+            raise TrackingError(
                 f"the experiment {name} in MLflow at {client.tracking_uri} is deleted, and its name still taken: "
                 f"restore it, as by `mlflow experiments restore -x {experiment.experiment_id}`, or choose another name"
             )
@@ -42,10 +43,10 @@ def find_run(client: MlflowClient, experiment: str, key: str) -> str | None:
 
 
 def run_of(client: MlflowClient, experiment: str, key: str) -> str:
-    """The id of the run of a key. Raises UserError if there is none any more."""
+    """The id of the run of a key. Raises TrackingError if there is none any more."""
     run_id = find_run(client, experiment, key)
     if run_id is None:
-        raise UserError(
+        raise TrackingError(
             f"{key} has no run in MLflow at {client.tracking_uri} any more, as somebody may have deleted it: "
             f"`advseg sync` brings it back"
         )

@@ -280,7 +280,8 @@ def _settle(task: Task, ending: Ending) -> None:
     from ..tracking.patience import close
     from .settle import settle
 
-    close(lambda: settle(MlflowClient(task.tracking_uri), task, ending), ending, task.key)
+    what = f"the end of {task.key}, which `advseg sync` brings"
+    close(lambda: settle(MlflowClient(task.tracking_uri), task, ending), ending, what)
 
 
 def worker_resources(resources: Resources) -> dict[str, float]:

@@ -14,6 +14,7 @@ from orders import Orders
 from waiting import LIMIT_S
 
 from advseg.platform.base.keys import METRIC
+from advseg.platform.base.mlflow_account import USER
 from advseg.platform.services.connection import connect
 from advseg.platform.services.services import down, up
 from advseg.platform.spec.spec import Spec
@@ -21,27 +22,49 @@ from advseg.trainers.data.opening import open_dataset
 from advseg.trainers.loop import Training
 from advseg.trainers.reporter import RecordingReporter
 
-Command = Callable[..., subprocess.CompletedProcess[str]]
+
+class Command:
+    """Runs a command of ours against a cluster; its output is `stdout` and `stderr`."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+
+    def line(self, *arguments: str | Path) -> list[str]:
+        """The command as the system takes it."""
+        return [sys.executable, "-m", "advseg.jobs.cli", *map(str, arguments)]
+
+    def environment(self) -> dict[str, str]:
+        """The environment of a user of the cluster."""
+        return {**os.environ, "ADVSEG_HOME": str(self._home)}
+
+    def __call__(self, *arguments: str | Path, status: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            self.line(*arguments),
+            env=self.environment(),
+            cwd=self._home,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+        )
+        assert done.returncode == status, f"{done.args} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+        return done
+
+
+@pytest.fixture(scope="session")
+def node_secrets() -> dict[str, str]:
+    """What the cluster's node has in its environment, as nodes that read from S3 or PostgreSQL have."""
+    return {
+        "AWS_ACCESS_KEY_ID": "canary-of-node-aws-id",
+        "AWS_SECRET_ACCESS_KEY": "canary-of-node-aws-key",
+        "HF_TOKEN": "canary-of-node-hugging-face",
+        "PGPASSWORD": "canary-of-node-postgresql",
+    }
 
 
 @pytest.fixture(scope="session")
 def orders_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where trainings of the cluster look for orders."""
     return tmp_path_factory.mktemp("orders")
-
-
-@pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory, orders_folder: Path) -> Iterator[Path]:
-    """The home folder of running services."""
-    home = tmp_path_factory.mktemp("cluster")
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("ADVSEG_TEST_ORDERS", str(orders_folder))
-            patch.setenv("PYTHONPATH", str(Path(__file__).parent / "orders"), prepend=os.pathsep)
-            up(home, cpus=2, say=print)
-        yield home
-    finally:
-        down(home, say=print)
 
 
 @pytest.fixture
@@ -51,28 +74,38 @@ def orders(orders_folder: Path) -> Orders:
 
 
 @pytest.fixture(scope="session")
-def advseg(cluster: Path) -> Command:
-    """Run a command of ours against the cluster; its output is `stdout` and `stderr`."""
-
-    def run(*arguments: str | Path, status: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "advseg.jobs.cli", *map(str, arguments)],
-            env={**os.environ, "ADVSEG_HOME": str(cluster)},
-            cwd=cluster,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT_S,
-        )
-        assert done.returncode == status, f"{done.args} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
-        return done
-
-    return run
+def cluster(
+    tmp_path_factory: pytest.TempPathFactory, node_secrets: dict[str, str], orders_folder: Path
+) -> Iterator[Path]:
+    """The home folder of running services."""
+    home = tmp_path_factory.mktemp("cluster")
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, secret in node_secrets.items():
+                patch.setenv(name, secret)
+            patch.setenv("ADVSEG_TEST_ORDERS", str(orders_folder))
+            patch.setenv("PYTHONPATH", str(Path(__file__).parent / "orders"), prepend=os.pathsep)
+            up(home, cpus=2, say=print)
+        yield home
+    finally:
+        down(home, say=print)
 
 
 @pytest.fixture(scope="session")
-def mlflow_client(cluster: Path) -> MlflowClient:
-    """A client of the cluster's MLflow server."""
-    return MlflowClient(connect(cluster).tracking_uri)
+def advseg(cluster: Path) -> Command:
+    """Run a command of ours against the cluster."""
+    return Command(cluster)
+
+
+@pytest.fixture(scope="session")
+def mlflow_client(cluster: Path) -> Iterator[MlflowClient]:
+    """A client of the cluster's MLflow server, whose account this process has from here on."""
+    services = connect(cluster)
+    assert services.mlflow_password_path
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_USERNAME", USER)
+        patch.setenv("MLFLOW_TRACKING_PASSWORD", services.mlflow_password_path.read_text())
+        yield MlflowClient(services.tracking_uri)
 
 
 @pytest.fixture(scope="session")

@@ -4,17 +4,21 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 import yaml
 from mlflow.entities import Metric
 from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
+from waiting import LIMIT_S
 
 from advseg.platform.base.keys import METRIC
 from advseg.platform.ledger.opening import open_ledger
 from advseg.platform.ledger.origin import Origin
 from advseg.platform.pages.sweep_report import REPORT, write_report
+from advseg.platform.services.mlflow_accounts import page_path
+from advseg.platform.services.servers import MLFLOW, folder
 from advseg.platform.spec.spec_file import load_spec
 from advseg.platform.tracking.ending import Ending, State
 from advseg.platform.tracking.identity import sweep_identity, trial_identity
@@ -36,7 +40,7 @@ def browser() -> Iterator["playwright.Browser"]:
     program = next(filter(None, map(shutil.which, BROWSERS)), None)
     if program is None:
         pytest.skip(f"there is none of the browsers {', '.join(BROWSERS)}: on Debian, `apt-get install chromium`")
-    playwright.expect.set_options(timeout=30_000)  # milliseconds; 5 s are few on a busy machine
+    playwright.expect.set_options(timeout=1000 * LIMIT_S)
     # As root, in containers, its sandbox does not start.
     options = ["--no-sandbox", "--no-first-run", *(f"--disable-{what}" for what in QUIET)]
     with (
@@ -53,15 +57,13 @@ def complaints() -> list[str]:
 
 
 @pytest.fixture
-def page(browser, mlflow_client: MlflowClient, complaints: list[str]) -> Iterator["playwright.Page"]:
+def page(browser, cluster: Path, mlflow_client: MlflowClient, complaints: list[str]) -> Iterator["playwright.Page"]:
     """The UI's first page, wide enough for all that it has to show."""
     ours = mlflow_client.tracking_uri
-    # The UI asks for the user's account and takes this answer for a server without accounts.
-    no_accounts = f"{ours}/ajax-api/2.0/mlflow/users/current"
 
     def concerns_us(url: str) -> bool:
         """Not what the UI may want from its makers' own sites, which a machine without internet cannot give it."""
-        return url.removeprefix("blob:").startswith(ours) and url != no_accounts
+        return url.removeprefix("blob:").startswith(ours)
 
     def hear(message: "playwright.ConsoleMessage") -> None:
         if message.type == "error" and concerns_us(message.location["url"]):
@@ -73,11 +75,14 @@ def page(browser, mlflow_client: MlflowClient, complaints: list[str]) -> Iterato
             complaints.append(f"{request.failure}: {request.url}")
 
     with closing(browser.new_context(viewport={"width": 1600, "height": 1000})) as context:
+        context.set_default_timeout(1000 * LIMIT_S)
         page = context.new_page()
         page.on("console", hear)
         page.on("requestfailed", miss)
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(ours)
+        # As the owner of the services opens it: the file leads to the server, which knows the browser from there on.
+        page.goto(page_path(folder(cluster, MLFLOW)).as_uri())
+        page.wait_for_url(f"{ours}/**")
         yield page
 
 

@@ -1,3 +1,4 @@
+import base64
 import http.client
 import json
 import os
@@ -11,7 +12,7 @@ import psutil
 import pytest
 from waiting import LIMIT_S, wait_for
 
-from advseg.platform.base.processes import members
+from advseg.platform.services.belonging import members
 from advseg.platform.services.connection import Services, connect
 from advseg.platform.services.launching import ServiceStartError
 from advseg.platform.services.records import ServiceRecord, read_records, records_path
@@ -40,8 +41,10 @@ def no_other_services(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def get(url: str, *, token: str | None = None) -> str:
-    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
+def get(url: str, *, token: str | None = None, password: str | None = None) -> str:
+    basic = base64.b64encode(f"advseg:{password}".encode()).decode()
+    authorization = f"Bearer {token}" if token else f"Basic {basic}" if password else None
+    request = urllib.request.Request(url, headers={"Authorization": authorization} if authorization else {})
     with OPENER.open(request, timeout=LIMIT_S) as response:
         return response.read().decode()
 
@@ -86,13 +89,14 @@ def kill(record: ServiceRecord) -> None:
     process.wait(timeout=LIMIT_S)
 
 
-def left_of(home: Path, record: ServiceRecord) -> list[str]:
-    """The command lines of a service's processes, found by every trace of it."""
-    survivors = members(record.process, temp_dir=Path(record.temp_dir))
+def left_of(home: Path, records: dict[str, ServiceRecord]) -> list[str]:
+    """The command lines of the services' processes, found by every trace of them."""
+    survivors = set().union(*(members(home, name, record) for name, record in records.items()))
     lines = {process.pid: process.cmdline() for process in survivors}
+    traces = [str(home), *(str(record.temp_dir) for record in records.values())]
     for process in psutil.process_iter(["cmdline"]):
         line = process.info["cmdline"] or []
-        if process.pid != os.getpid() and any(str(home) in word or record.temp_dir in word for word in line):
+        if process.pid != os.getpid() and any(trace in word for trace in traces for word in line):
             lines[process.pid] = line
     return [" ".join(line) for line in lines.values()]
 
@@ -100,15 +104,17 @@ def left_of(home: Path, record: ServiceRecord) -> list[str]:
 def test_up_starts_both_and_notes_them(home: Path) -> None:
     assert [each.state for each in status(home)] == [ServiceState.RUNNING] * 2
     assert [each.log.exists() for each in status(home)] == [True] * 2
-    assert Path(read_records(home)["ray"].temp_dir).is_dir()
+    assert read_records(home)["ray"].temp_dir.is_dir()
 
 
-def test_both_answer_and_ray_wants_its_token(home: Path) -> None:
+def test_both_answer_and_want_their_secrets(home: Path) -> None:
     services = connect(home)
     assert services.ray_token_path is not None
-    token = services.ray_token_path.read_text()
+    assert services.mlflow_password_path is not None
+    token, password = services.ray_token_path.read_text(), services.mlflow_password_path.read_text()
     search = f"{services.tracking_uri}/api/2.0/mlflow/experiments/search?max_results=1"
-    assert json.loads(get(search))["experiments"][0]["name"] == "Default"
+    assert json.loads(get(search, password=password))["experiments"][0]["name"] == "Default"
+    assert refusal(search) == http.client.UNAUTHORIZED
     assert json.loads(get(f"{services.dashboard_url}/api/jobs/", token=token)) == []
     assert refusal(f"{services.dashboard_url}/api/jobs/") == http.client.UNAUTHORIZED
     assert refusal(f"{services.dashboard_url}/api/jobs/", token="0" * 64) == http.client.FORBIDDEN
@@ -128,8 +134,8 @@ def test_mlflow_refuses_requests_by_another_name(home: Path) -> None:
 def test_nothing_listens_beyond_this_machine(home: Path) -> None:
     listening = {
         connection.laddr.ip
-        for record in read_records(home).values()
-        for process in members(record.process, temp_dir=Path(record.temp_dir))
+        for name, record in read_records(home).items()
+        for process in members(home, name, record)
         for connection in process.net_connections(kind="tcp")
         if connection.status == psutil.CONN_LISTEN
     }
@@ -145,6 +151,7 @@ def test_a_second_up_finds_the_first(home: Path) -> None:
     assert [line.split(":")[0] for line in said] == [
         "the MLflow server runs already",
         "the Ray head runs already",
+        "open MLflow in a browser by file",
     ]
 
 
@@ -163,7 +170,7 @@ def test_two_homes_are_up_at_once_and_concurrent_ups_share_one(home: Path, tmp_p
         before = pids(home)
     finally:
         down(tmp_path, say=print)
-    assert [left_of(tmp_path, record) for record in records.values()] == [[], []]
+    assert left_of(tmp_path, records) == []
     assert pids(home) == before
     assert [each.state for each in status(home)] == [ServiceState.RUNNING] * 2
 
@@ -180,8 +187,7 @@ def test_only_a_service_that_died_is_started_anew(home: Path) -> None:
     assert after["mlflow"].pid != before["mlflow"].pid
     assert services.tracking_uri == before["mlflow"].url
     assert [each.state for each in status(home)] == [ServiceState.RUNNING] * 2
-    assert left_of(Path(before["mlflow"].temp_dir), before["mlflow"]) == []
-    assert not Path(before["mlflow"].temp_dir).exists()
+    assert not before["mlflow"].temp_dir.exists()
 
 
 def test_a_service_that_cannot_start_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -205,8 +211,8 @@ def test_down_cleans_up_after_a_killed_head_and_its_job(home: Path, tmp_path: Pa
     assert down(home, say=print) is True
 
     assert not runs(int(marker.read_text()))
-    assert [left_of(home, record) for record in records.values()] == [[], []]
-    assert [Path(record.temp_dir).exists() for record in records.values()] == [False, False]
+    assert left_of(home, records) == []
+    assert [record.temp_dir.exists() for record in records.values()] == [False, False]
     assert [each.state for each in status(home)] == [ServiceState.DOWN] * 2
     assert (home / "mlflow" / "mlflow.db").is_file()
     assert down(home, say=print) is False

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 import yaml
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
+from waiting import wait_for
 
 from advseg.platform.services.records import read_records as read_services
 from advseg.platform.services.servers import MLFLOW
@@ -33,16 +33,9 @@ def at_work(
         path = tmp_path / f"{name}.yaml"
         path.write_text(yaml.safe_dump({**document, "job": "train"}))
         advseg("submit", path)
-        wait_until(lambda: any(read_records(spool) for spool in (cluster / "runs" / name).glob("*/metrics.jsonl")))
+        wait_for(lambda: any(read_records(spool) for spool in (cluster / "runs" / name).glob("*/metrics.jsonl")))
 
     return begin
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def run_of(client: MlflowClient, name: str) -> Run | None:
@@ -56,7 +49,7 @@ def said_of(run: Run | None) -> tuple[str, str | None, str | None]:
 
 def test_a_single_training_that_is_stopped_ends_its_run(at_work, advseg, mlflow_client) -> None:
     at_work("halted")
-    wait_until(lambda: run_of(mlflow_client, "halted") is not None)
+    wait_for(lambda: run_of(mlflow_client, "halted") is not None)
     advseg("job", "stop", "halted")
     assert said_of(run_of(mlflow_client, "halted")) == ("KILLED", "STOPPED", "stopped from outside")
 
@@ -65,7 +58,7 @@ def test_one_that_is_stopped_while_mlflow_hangs_ends_in_time_and_is_synced(
     at_work, advseg, cluster: Path, mlflow_client
 ) -> None:
     at_work("hanging")
-    wait_until(lambda: run_of(mlflow_client, "hanging") is not None)
+    wait_for(lambda: run_of(mlflow_client, "hanging") is not None)
     server = psutil.Process(read_services(cluster)[MLFLOW].pid)
     processes = [server, *server.children(recursive=True)]
     for process in processes:

@@ -27,38 +27,37 @@ from advseg.platform.services.records import read_records
 from advseg.platform.services.servers import RAY
 from advseg.platform.spec.ledger_address import ledger_file
 from advseg.platform.tracking.runs import KEY_TAG
-from advseg.platform.workers.heartbeat import Beat
 from advseg.platform.workers.task import ACCUMULATION_TAG
-from advseg.trainers.checkpoint import CHECKPOINTS, newest_sealed
 
 pytestmark = pytest.mark.cluster
 
 TRIALS, REPORTS = 8, 8
-LAST = (TRIALS - 2, TRIALS - 1)
+
+
+def last(name: str, trials: int) -> tuple[str, str]:
+    """The two trials that a sweep comes to at the end."""
+    return f"{name}/{trials - 2}", f"{name}/{trials - 1}"
 
 
 @pytest.fixture
-def document(sweep_document) -> Callable[[str, int], dict[str, Any]]:
+def document(sweep_document) -> Callable[[str, int, int], dict[str, Any]]:
     """A sweep that reports after every so many steps."""
 
-    def write(name: str, every: int) -> dict[str, Any]:
+    def write(name: str, trials: int, every: int) -> dict[str, Any]:
         return sweep_document(
             name,
             trainer={"steps": REPORTS * every, "evaluate_every": every},
-            sweep={"trials": TRIALS, "sampler": {"name": "random"}, "retry": {"max_attempts": 99}},
+            sweep={"trials": trials, "sampler": {"name": "random"}, "retry": {"max_attempts": 99}},
         )
 
     return write
 
 
 def kill_a_worker(sweep: WatchedSweep, rng: random.Random) -> None:
-    """SIGKILL the worker of a trial that has just made a step."""
-    first: dict[int, Beat] = {}
+    """SIGKILL the worker of a trial that has made steps since its newest checkpoint."""
 
     def at_work() -> list[int]:
-        for beat in (beats := sweep.beats()).values():
-            first.setdefault(beat.pid, beat)
-        return [beat.pid for beat in beats.values() if beat.step > first[beat.pid].step]
+        return [beat.pid for number, beat in sweep.beats().items() if beat.step > sweep.saved(number)]
 
     os.kill(rng.choice(wait_for(at_work)), signal.SIGKILL)
 
@@ -95,10 +94,10 @@ def sync(advseg, mlflow_client: MlflowClient) -> Callable[[str], None]:
 
 
 @pytest.mark.parametrize(
-    ("seed", "workers", "drivers", "every"),
+    ("seed", "trials", "workers", "drivers", "every"),
     [
-        pytest.param(0, 2, 1, 12),
-        *(pytest.param(seed, 20, 10, 50, marks=pytest.mark.chaos) for seed in (1,)),
+        pytest.param(0, 4, 2, 1, 4),
+        *(pytest.param(seed, TRIALS, 20, 10, 50, marks=pytest.mark.chaos) for seed in (1,)),
     ],
 )
 def test_a_sweep_under_kills_ends_as_one_left_alone(
@@ -112,18 +111,19 @@ def test_a_sweep_under_kills_ends_as_one_left_alone(
     undisturbed,
     tmp_path: Path,
     seed: int,
+    trials: int,
     workers: int,
     drivers: int,
     every: int,
 ) -> None:
     name = f"kills-{seed}"
     path = tmp_path / "spec.yaml"
-    path.write_text(yaml.safe_dump(document(name, every)))
-    sweep, rng = WatchedSweep(cluster / "runs", name, TRIALS), random.Random(seed)
+    path.write_text(yaml.safe_dump(document(name, trials, every)))
+    sweep, rng = WatchedSweep(cluster / "runs", name, trials), random.Random(seed)
     kills = ["worker"] * workers + ["driver"] * drivers
     rng.shuffle(kills)
     # However slow this process is, the sweep is not over before all kills are done.
-    with orders.held(*(f"{name}/{number}" for number in LAST), step=REPORTS * every - 1):
+    with orders.held(*last(name, trials), step=REPORTS * every - 1):
         advseg("submit", path)
         wait_for(sweep.begun)
         for kind in kills:
@@ -135,27 +135,26 @@ def test_a_sweep_under_kills_ends_as_one_left_alone(
     wait_for(lambda: sweep.driver() is None)
 
     spec, rows = read_spec(sweep.storage, name), read_sweep(sweep.storage, name).rows
-    expected = [(params, undisturbed(spec, params)) for params in (point(spec, number) for number in range(TRIALS))]
-    assert [row.number for row in rows] == list(range(TRIALS))
+    expected = [(params, undisturbed(spec, params)) for params in (point(spec, number) for number in range(trials))]
+    assert [row.number for row in rows] == list(range(trials))
     assert {row.state for row in rows} == {TrialState.COMPLETE}
     assert [(row.params, row.curve) for row in rows] == expected
     best = best_row(rows)
     assert best and best.value == max(curve[REPORTS * every] for _, curve in expected)
 
     assert sum(row.account.lost for row in rows) <= workers
-    assert sum(row.account.attempts for row in rows) > TRIALS
+    assert sum(row.account.attempts for row in rows) > trials
     for row in rows:
         assert row.account.lost_steps <= (row.account.attempts - 1) * every
         resumed = [int(step) for step in re.findall(r"resumed from \S+ at step (\d+)", log_of(sweep, row.number))]
         assert resumed == sorted(resumed), "a step fell back behind a checkpoint"
-        sealed = newest_sealed(sweep.storage / name / str(row.number) / CHECKPOINTS)
-        assert sealed and sealed[0] == REPORTS * every
+        assert sweep.saved(row.number) == REPORTS * every
 
     experiment = mlflow_client.get_experiment_by_name(name)
     assert experiment
     runs = mlflow_client.search_runs([experiment.experiment_id])
     keys = [run.data.tags[KEY_TAG] for run in runs]
-    assert sorted(keys) == sorted([name, f"{name}/baseline", *(f"{name}/{number}" for number in range(TRIALS))])
+    assert sorted(keys) == sorted([name, f"{name}/baseline", *(f"{name}/{number}" for number in range(trials))])
     assert {run.info.status for run in runs} == {"FINISHED"}
     by_key = {run.data.tags[KEY_TAG]: run.info.run_id for run in runs}
     for row in rows:
@@ -177,7 +176,7 @@ def test_an_orphaned_driver_that_wakes_up_writes_nothing_more(
     """The first driver is stopped (SIGSTOP) until another has taken the sweep over, then goes on."""
     name = "orphan"
     path = tmp_path / "spec.yaml"
-    path.write_text(yaml.safe_dump(document(name, 30) | {"storage": str(cluster / "runs")}))
+    path.write_text(yaml.safe_dump(document(name, TRIALS, 30) | {"storage": str(cluster / "runs")}))
     sweep = WatchedSweep(cluster / "runs", name, TRIALS)
     environment = {
         **os.environ,
@@ -188,7 +187,7 @@ def test_an_orphaned_driver_that_wakes_up_writes_nothing_more(
     }
     log = tmp_path / "second.log"
     with ExitStack() as undone:
-        undone.enter_context(orders.held(*(f"{name}/{number}" for number in LAST), step=1))
+        undone.enter_context(orders.held(*last(name, TRIALS), step=1))
         advseg("submit", path)
         wait_for(lambda: sweep.begun() and sweep.beats())
         orphan = sweep.driver()

@@ -133,7 +133,9 @@ class FakeJobs:
 def jobs(advseg: Command, monkeypatch: pytest.MonkeyPatch) -> FakeJobs:
     """The jobs of the cluster that the program then finds."""
     fake = FakeJobs()
-    services = SimpleNamespace(tracking_uri="http://mlflow", dashboard_url="http://ray", environment=dict)
+    services = SimpleNamespace(
+        tracking_uri="http://mlflow", dashboard_url="http://ray", mlflow_page="http://mlflow", enter=lambda: None
+    )
     monkeypatch.setattr("advseg.platform.services.connection.connect", lambda _: services)
     monkeypatch.setattr("advseg.platform.cluster.submit.connect_jobs", lambda _: fake)
     return fake
@@ -142,6 +144,6 @@ def jobs(advseg: Command, monkeypatch: pytest.MonkeyPatch) -> FakeJobs:
 @pytest.fixture
 def tracking(client: "MlflowClient", advseg: Command, monkeypatch: pytest.MonkeyPatch) -> "MlflowClient":
     """A client of the MLflow that the program then finds."""
-    services = SimpleNamespace(tracking_uri=client.tracking_uri)
+    services = SimpleNamespace(tracking_uri=client.tracking_uri, enter=lambda: None)
     monkeypatch.setattr("advseg.platform.services.connection.connect", lambda _: services)
     return client

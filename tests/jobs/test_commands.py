@@ -327,3 +327,10 @@ def test_an_address_in_the_place_of_a_folder_makes_none(advseg: Command, tmp_pat
         "gs://bucket/runs is an address"
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_home_that_is_an_address_is_refused(advseg: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ADVSEG_HOME", "s3://me:hunter2@bucket/home")
+    told = "ADVSEG_HOME is the address s3://...@bucket/home, but must be a folder: name one of this machine"
+    assert mistake(advseg("sweep", "list")) == told
+    assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ from advseg.jobs.cli.options import check_path
 from advseg.trainers.errors import UserError
 
 SURFACE: dict[str, Any] = {
-    "up": "--mlflow-port --dashboard-port --cpus",
+    "up": "--mlflow-port --dashboard-port --cpus --open-mlflow",
     "down": "",
     "status": "--json",
     "sync": "[SWEEP...] --storage --ledger",

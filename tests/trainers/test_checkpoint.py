@@ -2,12 +2,11 @@ import errno
 import json
 import logging
 import math
-import multiprocessing
 import os
 import resource
 import shutil
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -150,8 +149,8 @@ def read_often(root: Path) -> None:
 
 
 @pytest.mark.parametrize("firsts", [(1, 2, 3), (1, 1, 1)], ids=["of other steps", "of the same steps"])
-def test_several_processes_may_save_to_the_same_root(tmp_path, firsts):
-    with ProcessPoolExecutor(4, multiprocessing.get_context("fork")) as pool:
+def test_several_writers_may_save_to_the_same_root(tmp_path, firsts):
+    with ThreadPoolExecutor(4) as pool:
         working = [pool.submit(save_often, tmp_path, first) for first in firsts]
         working.append(pool.submit(read_often, tmp_path))
         for each in working:

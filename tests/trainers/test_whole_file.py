@@ -1,4 +1,5 @@
 import os
+import resource
 import threading
 from pathlib import Path
 
@@ -46,6 +47,18 @@ def test_writers_at_the_same_time_do_not_meet(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert not errors
+
+
+def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            write_whole(tmp_path / "a.json", "x" * 2000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert str(caught.value).endswith(f"'{tmp_path / 'a.json'}'")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_that_cannot_get_its_place_leaves_nothing(tmp_path: Path) -> None:

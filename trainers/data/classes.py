@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import brief
 from ..regular_file import read_regular
+from .dataset import has_control_characters
 from .images import Colour, voc_palette
 
 VOC_CLASSES = (
@@ -98,6 +99,8 @@ def _problems_of_entry(entry: Any) -> Iterator[str]:
     name = entry.get("name")
     if not isinstance(name, str) or not name.strip():
         yield f"must have a name that is text, but it is {brief(repr(name))}: quote what YAML reads as something else"
+    elif has_control_characters(name):
+        yield f"must have a name of one line without control characters, but it is {brief(repr(name))}"
     ignore = entry.get("ignore", False)
     if not isinstance(ignore, bool):
         yield f"must have ignore true or false, but it is {brief(repr(ignore))}"

@@ -1,5 +1,6 @@
 """A dataset: which images have masks, which have none, which validate."""
 
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,6 +10,11 @@ from ..errors import UserError
 from .images import IGNORE_INDEX, Colour
 from .readings import PartCensus
 from .samples import Sample
+
+
+def has_control_characters(name: str) -> bool:
+    """Whether a name holds what ends lines or steers terminals; no picture or table can show it."""
+    return any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in name)
 
 
 class DatasetError(UserError):
@@ -50,6 +56,8 @@ class DatasetSettings(Settings):
         super().__post_init__()
         if self.classes and (len(self.classes) < 2 or len(set(self.classes)) < len(self.classes)):
             raise ValueError(f"classes must be two or more different names, but are {', '.join(self.classes)}")
+        if odd := [name for name in self.classes if has_control_characters(name)]:
+            raise ValueError(f"classes must be names of one line without control characters, but one is {odd[0]!r}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,8 @@
 """A network between clients and the MLflow server that is as bad as a test wants it."""
 
+import base64
 import http.client
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +12,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 _HOP_BY_HOP = {"connection", "transfer-encoding", "content-length", "host"}
+
+
+def _account() -> dict[str, str]:
+    """This process's account with the server, for jobs, which look for that of no server but their own."""
+    user, password = (os.environ.get(f"MLFLOW_TRACKING_{name}") for name in ("USERNAME", "PASSWORD"))
+    if not (user and password):
+        return {}
+    return {"Authorization": f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"}
 
 
 class Trouble(Enum):
@@ -69,7 +79,7 @@ class _Forwarder(BaseHTTPRequestHandler):
         upstream = http.client.HTTPConnection(self.server.target, timeout=600)
         try:
             headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP_BY_HOP}
-            upstream.request(self.command, self.path, body, headers)
+            upstream.request(self.command, self.path, body, {**_account(), **headers})
             answer = upstream.getresponse()
             content = answer.read()
         finally:

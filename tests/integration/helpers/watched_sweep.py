@@ -13,6 +13,7 @@ from advseg.platform.ledger.samplers import distributions_of, sampler_of
 from advseg.platform.spec.ledger_address import ledger_file
 from advseg.platform.spec.spec import Spec
 from advseg.platform.workers.heartbeat import Beat, read_beat
+from advseg.trainers.checkpoint import CHECKPOINTS, newest_sealed
 
 
 class WatchedSweep:
@@ -32,6 +33,11 @@ class WatchedSweep:
         alive = {n: beat for n, beat in found.items() if psutil.pid_exists(beat.pid)}
         self.pids |= {beat.pid for beat in alive.values()}
         return alive
+
+    def saved(self, number: int) -> int:
+        """The step of a trial's newest checkpoint, 0 before the first."""
+        found = newest_sealed(self.directory(number) / CHECKPOINTS)
+        return found[0] if found else 0
 
     def driver(self) -> int | None:
         """The pid of the sweep's owner, while it lives."""

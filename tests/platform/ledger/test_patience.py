@@ -227,6 +227,19 @@ class TestRestart:
         assert sweep(opened(make_spec(*SWEEP)), restart) == undisturbed
         starter.join()
 
+    @pytest.mark.parametrize("ledger_address", ["postgresql"], indirect=True)
+    def test_of_postgresql_while_nobody_asks_it_is_not_noticed(
+        self, make_spec: MakeSpec, opened: Opened, postgres_server: PostgresServer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        ledger = opened(make_spec(*SWEEP))
+        ledger.propose()
+        postgres_server.stop()
+        postgres_server.start()
+        ledger.report(0, 8, 50.0)
+        assert ledger.row(0).value == 50.0
+        # A heartbeat may have come while it was down.
+        assert [record for record in caplog.records if record.name == patience.__name__] == []
+
 
 class TestAbsence:
     @pytest.mark.parametrize(

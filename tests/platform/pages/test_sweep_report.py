@@ -25,6 +25,7 @@ from advseg.platform.pages import sweep_report
 from advseg.platform.pages.sweep_plots import CURVES, Plot, plots_of, study_of
 from advseg.platform.pages.sweep_report import BEST, FAILED, write_report
 from advseg.platform.spec.spec import Spec
+from advseg.platform.tracking.ending import Ending, State
 from advseg.platform.tracking.identity import RunIdentity
 from advseg.platform.tracking.runs import ensure_run
 from advseg.platform.workers.account import Account
@@ -359,12 +360,12 @@ class TestEndOfASweep:
     def test_keeps_the_report_with_its_run(self, job: Job, run_id: str, opened: Callable[..., Ledger]) -> None:
         ledger = opened(job.spec)
         five(ledger)
-        keep_report(job, ledger, run_id)
+        keep_report(job, ledger, run_id, Ending(State.COMPLETE))
         assert [artifact.path for artifact in job.client.list_artifacts(run_id)] == ["report.html"]
         assert "<h1>Sweep probe</h1>" in (job.storage / "probe" / "report.html").read_text()
 
     def test_without_a_trial_keeps_none(self, job: Job, run_id: str, opened: Callable[..., Ledger]) -> None:
-        keep_report(job, opened(job.spec), run_id)
+        keep_report(job, opened(job.spec), run_id, Ending(State.COMPLETE))
         assert job.client.list_artifacts(run_id) == []
 
     def test_is_not_lost_with_its_report(
@@ -373,7 +374,7 @@ class TestEndOfASweep:
         ledger = opened(job.spec)
         five(ledger)
         (job.storage / "probe" / "report.html").mkdir()
-        keep_report(job, ledger, run_id)
+        keep_report(job, ledger, run_id, Ending(State.COMPLETE))
         assert [record.message.partition(": ")[0] for record in caplog.records] == ["no report of sweep probe"]
 
     def test_that_another_process_owns_now_writes_nothing(
@@ -383,6 +384,6 @@ class TestEndOfASweep:
         five(ledger)
         opened(job.spec)
         with pytest.raises(FencedError):
-            keep_report(job, ledger, run_id)
+            keep_report(job, ledger, run_id, Ending(State.COMPLETE))
         assert not (job.storage / "probe" / "report.html").exists()
         assert job.client.list_artifacts(run_id) == []

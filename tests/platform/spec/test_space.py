@@ -259,6 +259,10 @@ def test_a_first_point_lies_in_the_space(make_spec: MakeSpec, point: str, proble
             "sweep.space.zzz: unknown key; known here: method.discriminator.classifier, ",
         ),
         (
+            'dataset.classes=[a, "b\\e[31m"]',
+            "dataset: classes must be names of one line without control characters, but one is 'b\\x1b[31m'",
+        ),
+        (
             "sweep.pruner={name: hyperband, min_resource: 9}",
             "sweep.pruner.min_resource: must be at most trainer.steps, 8, but is 9: lower it, or remove sweep.pruner",
         ),

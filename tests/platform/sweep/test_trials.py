@@ -15,7 +15,7 @@ from advseg.platform.ledger.ledger import Ledger
 from advseg.platform.spec.spec import Spec
 from advseg.platform.sweep.attempts import Attempts
 from advseg.platform.sweep.trials import InProcess, _cause_of, _stopped_by_signal, _wait
-from advseg.platform.sweep.tune_environment import prepare_environment
+from advseg.platform.sweep.tune_environment import TUNE
 from advseg.platform.workers.retry import Failure, Kind
 from advseg.trainers.errors import DivergedError, FencedError
 from advseg.trainers.reporter import Report
@@ -64,10 +64,8 @@ class TestStep:
 def test_tune_tries_nothing_again_by_itself_also_not_what_a_drained_node_took_along(
     preempted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE"):
-        monkeypatch.setenv(name, "0")
-    monkeypatch.setenv("TUNE_DISABLE_SIGINT_HANDLER", "0")
-    prepare_environment()
+    for name, value in TUNE.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr(Trial, "local_path", None)
     trial = Trial("probe", stub=True, max_failures=0)
     trial.handle_error(RayActorError(preempted=preempted))

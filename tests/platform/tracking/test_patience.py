@@ -101,33 +101,34 @@ def test_what_is_refused_is_told_where_it_may_be_missing(caplog: pytest.LogCaptu
     assert caplog.messages == ["MLflow does not have the model: MLflow refuses: read only"]
 
 
+def test_what_is_wrong_with_the_work_itself_stays_an_error() -> None:
+    with pytest.raises(UserError, match=r"^its checkpoint is gone$"):
+        unless_refused(failing(UserError("its checkpoint is gone"), 1), "the model")
+
+
 class TestClosing:
     @pytest.mark.parametrize("state", State)
     def test_is_done(self, state: State) -> None:
         work = failing(AWAY[0], 0)
-        close(work, Ending(state), "probe")
+        close(work, Ending(state), "the end of probe")
         assert work() == 2
 
     @pytest.mark.parametrize("state", State)
     def test_that_is_refused_is_told_and_fails_nothing(self, state: State, caplog: pytest.LogCaptureFixture) -> None:
-        close(failing(MlflowException("read only", error_code=PERMISSION_DENIED), 1), Ending(state), "probe")
-        assert caplog.messages == [
-            "MLflow does not have the end of probe, which `advseg sync` brings: MLflow refuses: read only"
-        ]
+        close(failing(MlflowException("read only", error_code=PERMISSION_DENIED), 1), Ending(state), "the end of probe")
+        assert caplog.messages == ["MLflow does not have the end of probe: MLflow refuses: read only"]
 
     @pytest.mark.parametrize("state", State)
     def test_of_what_another_process_owns_is_an_error(self, state: State) -> None:
         with pytest.raises(FencedError):
-            close(failing(FencedError("another's"), 1), Ending(state), "probe")
+            close(failing(FencedError("another's"), 1), Ending(state), "the end of probe")
 
     def test_after_a_request_to_stop_ends_though_mlflow_never_answers(self, caplog: pytest.LogCaptureFixture) -> None:
         release, began = threading.Event(), time.monotonic()
-        close(release.wait, Ending(State.STOPPED), "probe", stop_s=0.1)
+        close(release.wait, Ending(State.STOPPED), "the end of probe", stop_s=0.1)
         assert time.monotonic() - began < 10
         release.set()
-        assert caplog.messages == [
-            "MLflow does not answer, and does not have the end of probe, which `advseg sync` brings"
-        ]
+        assert caplog.messages == ["MLflow does not answer, and does not have the end of probe"]
 
     def test_fits_the_seconds_until_a_stopped_job_is_killed(self) -> None:
-        assert STOP_S <= _STOP_WAIT_S - 5
+        assert STOP_S <= _STOP_WAIT_S / 2

@@ -392,13 +392,19 @@ class TestReporter:
         assert not [name for name in run.data.metrics if "network" in name]
         assert "CPUMonitor measures no more" in caplog.text
 
+    @pytest.mark.parametrize("what", ["__init__", "measure"])
     def test_goes_on_where_measuring_breaks_as_a_whole(
-        self, client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+        self,
+        client: MlflowClient,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        what: str,
     ) -> None:
         def broken(*_: object) -> dict[str, float]:
             raise OSError("no space left on device")
 
-        monkeypatch.setattr("advseg.platform.tracking.system_metrics.SystemMetrics.measure", broken)
+        monkeypatch.setattr(f"advseg.platform.tracking.system_metrics.SystemMetrics.{what}", broken)
         reporter = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "metrics.jsonl")
         reporter.report(report(2))
         reporter.close()
@@ -555,6 +561,29 @@ class TestWithoutServer:
         reporter.close()
         assert server.steps == [1, 2, 3]
         assert "set_terminated" not in server.calls
+
+    def test_a_server_that_is_away_is_told_once_each_time(
+        self, server: FakeClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        reporter = self.start(tmp_path, farewell_s=30)
+        for step in (1, 2):
+            asked = [0]
+
+            class Refused(MlflowException):
+                """Every connection is another object, whose address its error names."""
+
+                def __str__(self, asked: list[int] = asked) -> str:
+                    asked[0] += 1
+                    return f"<HTTPConnection object at {hex(asked[0])}>: connection refused"
+
+            server.error = Refused("")
+            reporter.report(report(step))
+            wait_until(lambda asked=asked: asked[0] > 5)
+            server.error = None
+            wait_until(lambda step=step: server.steps[-1:] == [step])
+            wait_until(lambda: Spool(tmp_path / "metrics.jsonl").unsent() == [])
+        reporter.close()
+        assert caplog.text.count("MLflow did not take metrics of probe, trying again") == 2
 
     def test_a_server_that_goes_away_at_the_very_end_delays_closing_no_longer(
         self, server: FakeClient, tmp_path: Path

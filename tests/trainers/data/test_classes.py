@@ -128,3 +128,12 @@ def test_of_thousands_of_bad_entries_the_first_are_told_briefly(path):
 
     assert len(problems) == 50
     assert max(map(len, problems)) < 500
+
+
+@pytest.mark.parametrize("name", ["a\\nb", "a\\x1b[31m", "a\\u2028b", "a\\tb"])
+def test_a_name_that_no_picture_can_show_is_refused(path, name):
+    path.write_text(f'- name: "{name}"\n- name: sea\n')
+
+    _, (problem,) = read_classes(path)
+
+    assert "entry 1 must have a name of one line without control characters, but it is 'a" in problem
