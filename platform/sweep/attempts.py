@@ -51,6 +51,7 @@ class Attempts:
         self._live: set[int] = set()
         self._all_proposed = False
         self._is_stopped = False
+        self._reported = {row.number: row.step for row in ledger.rows()}
         self._health = Health(has_reported=any(row.curve for row in ledger.rows()))
 
     def __reduce__(self) -> tuple[type[object], tuple[()]]:
@@ -131,7 +132,9 @@ class Attempts:
     def report(self, number: int, step: int, miou: float) -> bool:
         """Take a trial's mean IoU in percent at a step; whether it goes on."""
         row, prunable = self._ledger.report(number, step, miou)
-        self._health = self._health.heard()
+        if step > self._reported.get(number, 0):
+            # A report that comes again, as one whose checkpoint could not be written, shows no way out.
+            self._reported[number], self._health = step, self._health.heard()
         if not math.isfinite(miou):
             # The pruner would call it merely not among the best.
             self.fail(number, Failure(kind=Kind.BAD_VALUE, text=str(miou)))

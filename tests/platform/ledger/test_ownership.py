@@ -261,7 +261,7 @@ class TestOwnership:
     def test_is_given_up_though_a_heartbeat_gets_no_answer(
         self, engine: Engine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(ownership, "BEAT_S", 0.05)
+        monkeypatch.setattr(ownership, "_JOIN_S", 0.05)
         stuck, go_on = threading.Event(), threading.Event()
 
         @event.listens_for(engine, "before_cursor_execute")

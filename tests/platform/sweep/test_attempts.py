@@ -154,6 +154,20 @@ class TestEnvironment:
         assert [row.state for row in driver.ledger.rows()] == [TrialState.RUNNING]
         assert drive("sweep.retry.stop_after=3").start().number == 0
 
+    def test_stops_the_sweep_also_if_a_report_comes_again_and_again_before_each_failure(
+        self, drive: Callable[..., Driver]
+    ) -> None:
+        driver = drive("sweep.retry.stop_after=3")
+        for pause in (3, 9, 27, 30):
+            driver.start()
+            driver.attempts.report(0, 4, 30.0)  # Its checkpoint finds no room.
+            driver.attempts.fail(0, DISK)
+            driver.now += pause
+            if driver.attempts.ailment:
+                break
+        assert driver.attempts.ailment
+        assert driver.row().state is TrialState.RUNNING
+
     def test_of_one_node_does_not_stop_what_runs_elsewhere(self, drive: Callable[..., Driver]) -> None:
         driver = drive("sweep.retry.stop_after=2", "sweep.concurrency=2")
         assert [driver.start().number for _ in range(2)] == [0, 1]

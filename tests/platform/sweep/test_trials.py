@@ -14,7 +14,8 @@ from advseg.platform.base.keys import FAILURE, KIND
 from advseg.platform.ledger.ledger import Ledger
 from advseg.platform.spec.spec import Spec
 from advseg.platform.sweep.attempts import Attempts
-from advseg.platform.sweep.tune_environment import TUNE, InProcess, _cause_of, _stopped_by_signal, _wait
+from advseg.platform.sweep.trials import InProcess, _cause_of, _stopped_by_signal, _wait
+from advseg.platform.sweep.tune_environment import TUNE
 from advseg.platform.workers.retry import Failure, Kind
 from advseg.trainers.errors import DivergedError, FencedError
 from advseg.trainers.reporter import Report
