@@ -320,9 +320,10 @@ class TestBelonging:
     ) -> None:
         record = stand_in(tmp_path, RAY)
         user = os.getuid()
-        monkeypatch.setattr(os, "getuid", lambda: user + 1)
-        assert not is_running(tmp_path, RAY, record)
-        assert members(tmp_path, RAY, record) == set()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "getuid", lambda: user + 1)
+            assert not is_running(tmp_path, RAY, record)
+            assert members(tmp_path, RAY, record) == set()
 
     def test_the_caller_and_whom_it_began_are_not(self, tmp_path: Path) -> None:
         with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
