@@ -11,6 +11,11 @@ PASSWORD_PATH = "ADVSEG_MLFLOW_PASSWORD_PATH"
 """Environment variable with the path of the file that holds the password; empty or absent: no account of ours."""
 
 
+def has_account() -> bool:
+    """Whether the account of the local server is this process's: it is for that server alone."""
+    return bool(os.environ.get(PASSWORD_PATH))
+
+
 def log_in() -> None:
     """Let MLflow's client in this process use the account whose password file the environment names, if it does.
 

@@ -7,6 +7,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from ...trainers.errors import FencedError, UserError
+from ..base.mlflow_account import has_account
 from .noted import Noted
 from .patience import is_away, reason_of
 
@@ -22,7 +23,7 @@ class Clients:
 
     def of(self, noted: Noted | None) -> MlflowClient:
         """A client of the server that has a run, or is to have it. Raises UserError if that does not answer."""
-        there = self._answering(noted.tracking_uri) if noted else None
+        there = self._answering(noted.tracking_uri) if noted and self._may_ask(noted.tracking_uri) else None
         if noted and there and (noted.run_id is None or _has(there, noted.run_id)):
             return there
         here = self._current and self._answering(self._current.tracking_uri)
@@ -31,10 +32,19 @@ class Clients:
             return here
         if there:
             return there
+        if noted and not self._may_ask(noted.tracking_uri):
+            raise UserError(
+                f"its runs are on the MLflow server at {noted.tracking_uri}, which is not shown the local account: "
+                "set MLFLOW_TRACKING_URI to that address"
+            )
         place = f"at {noted.tracking_uri}" if noted else "of now"
         raise UserError(
             f"the MLflow server {place} does not answer: start it, or set MLFLOW_TRACKING_URI to its address"
         )
+
+    def _may_ask(self, tracking_uri: str) -> bool:
+        """Whether a server may see how this process logs in."""
+        return not has_account() or (self._current is not None and self._current.tracking_uri == tracking_uri)
 
     def _answering(self, tracking_uri: str) -> MlflowClient | None:
         if tracking_uri not in self._known:

@@ -18,6 +18,7 @@ from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
 
 from advseg.jobs.sweep import reap_others
+from advseg.platform.base.mlflow_account import PASSWORD_PATH
 from advseg.platform.cluster.driver import Job
 from advseg.platform.ledger.ledger import Ledger
 from advseg.platform.ledger.ownership import Owner
@@ -186,6 +187,21 @@ class TestSweep:
         sync(Clients(client), tmp_path, None, [], print)
         assert states(client) == {"probe": "KILLED", "probe/0": "FINISHED", "probe/1": "KILLED"}
         assert elsewhere.get_experiment_by_name("probe") is None
+
+    def test_another_server_is_not_shown_the_account_of_the_local_one(
+        self,
+        left: Ledger,
+        client: MlflowClient,
+        elsewhere: MlflowClient,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setenv(PASSWORD_PATH, str(tmp_path / "password"))
+        identity = sweep_identity(left.spec.model_dump(mode="json"))
+        note(tmp_path / "probe", client.tracking_uri, identity, runs_by_key(client, "probe")["probe"].info.run_id)
+        with pytest.raises(UserError, match=r"^sweep probe: its runs are on the MLflow server at .*: set MLFLOW_TRACK"):
+            sync(Clients(elsewhere), tmp_path, None, [], print)
+        assert states(client) == {"probe": "RUNNING", "probe/0": "RUNNING", "probe/1": "RUNNING"}
 
     @pytest.mark.usefixtures("left")
     def test_without_a_server_is_told(self, tmp_path: Path) -> None:
