@@ -285,7 +285,7 @@ class TestProcesses:
     def test_what_it_writes_is_for_its_users_eyes_alone(
         self, begin: Callable[[str], ProcessIdentity], tmp_path: Path
     ) -> None:
-        begin("open('written', 'w').close(); import os; os.mkdir('made'); print('up', flush=True)")
+        begin(f"open('written', 'w').close(); import os; os.mkdir('made'); {SLEEP}")
         modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
         assert modes == {"written": 0o600, "made": 0o700, "0.log": 0o600}
 
