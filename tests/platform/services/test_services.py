@@ -17,7 +17,7 @@ import pytest
 
 from advseg.platform.base.home import find_home
 from advseg.platform.base.mlflow_account import log_in
-from advseg.platform.base.processes import ProcessIdentity, end, is_alive, is_zombie, launch
+from advseg.platform.base.processes import ProcessIdentity, end, is_alive, launch
 from advseg.platform.services.belonging import is_running, is_temp_dir, make_temp_dir, members, remove_temp_dir
 from advseg.platform.services.connection import Services, ServicesDownError, connect
 from advseg.platform.services.launching import stop
@@ -285,7 +285,7 @@ class TestProcesses:
     def test_what_it_writes_is_for_its_users_eyes_alone(
         self, begin: Callable[[str], ProcessIdentity], tmp_path: Path
     ) -> None:
-        begin("open('written', 'w').close(); import os; os.mkdir('made'); print('up', flush=True)")
+        begin(f"open('written', 'w').close(); import os; os.mkdir('made'); {SLEEP}")
         modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
         assert modes == {"written": 0o600, "made": 0o700, "0.log": 0o600}
 
@@ -346,6 +346,7 @@ class TestBelonging:
         )
         log = folder(tmp_path, RAY) / "log"
         children = {int(word) for word in log.read_text().split() if word.isdigit()}
+        began = [identity_of(pid) for pid in children]
         psutil.Process(record.pid).kill()
         psutil.Process(record.pid).wait()
         assert not is_running(tmp_path, RAY, record)
@@ -354,7 +355,7 @@ class TestBelonging:
         stop(tmp_path, {RAY: record})
 
         assert members(tmp_path, RAY, record) == set()
-        assert [pid for pid in children if psutil.pid_exists(pid) and not is_zombie(psutil.Process(pid))] == []
+        assert [child for child in began if is_alive(child)] == []
         assert not record.temp_dir.exists()
 
     def test_the_first_process_is_left_to_end_those_of_its_session(self, tmp_path: Path, stand_in: StandIn) -> None:
