@@ -215,7 +215,10 @@ class TestMistakes:
     def test_a_file_is_no_folder_for_results(self, advseg: Command, model: Path, spec: Path, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("mine")
 
-        assert self.mistake(advseg("evaluate", model, spec, "--to", "file")) == "file: File exists"
+        assert (
+            self.mistake(advseg("evaluate", model, spec, "--to", "file"))
+            == "file: File exists: remove it, or name another"
+        )
         assert (tmp_path / "file").read_text() == "mine"
 
 

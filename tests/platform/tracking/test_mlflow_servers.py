@@ -234,12 +234,12 @@ class TestAuthentication:
             authenticating.uri, identity, tmp_path / "metrics.jsonl", farewell_s=60, head_start_s=0, retry_s=0.01
         )
         reporter.report(report(2))
-        wait_until(lambda: "MLflow did not take metrics of read/0, trying again: Permission denied" in caplog.text)
+        wait_until(lambda: "MLflow did not take metrics of read/0, trying again: " in caplog.text)
         reporter.report(report(4))
         reporter.close()
         assert caplog.text.count("Permission denied") == 1
         assert has_unsent(tmp_path / "metrics.jsonl")
-        with pytest.raises(TrackingError, match="MLflow refuses: Permission denied"):
+        with pytest.raises(TrackingError, match=r"MLflow refuses: .*Permission denied"):
             patiently(lambda: close_run(MlflowClient(authenticating.uri), run_id, Ending(State.COMPLETE)))
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", USER)
         assert MlflowClient(authenticating.uri).get_run(run_id).info.status == "RUNNING"
