@@ -73,11 +73,10 @@ class Watchdog(Callback):
 
         Raises FencedError if another process owns the sweep, and BrokenEnvironmentError if nothing begins for too long.
         """
-        now = self._clock()
-        if now - self._looked < _LOOK_S:
+        if self._clock() - self._looked < _LOOK_S:
             return
-        self._looked = now
         self._check_owner()
+        now = self._looked = self._clock()
         waiting = [trial for trial in trials if trial.status == Trial.PENDING]
         for number, trial in list(self._running.items()):
             beat = beat_of(self._directory(number), trial.config[ATTEMPT])

@@ -8,6 +8,8 @@ from .retry import Failure, Kind
 
 TELL_AFTER_S = 60.0
 """Seconds without anything that runs, after which those who follow are told."""
+BLIND_S = 10.0
+"""Seconds between two looks, from which on the observer was held up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,17 +18,25 @@ class Watch:
 
     began: float
     """When the attempt was handed out."""
+    looked: float | None = None
+    """When it was last looked at."""
     pulse: Pulse | None = None
     """Of its progress; None before its first sign of life."""
     beat: Beat | None = None
     """Its newest sign of life."""
 
     def seen(self, beat: Beat | None, now: float) -> "Watch":
-        """After another look, at which there may have been nothing to see."""
-        if beat is None:
-            return self
-        pulse = self.pulse.seen(beat.progress, now) if self.pulse else Pulse(counter=beat.progress, since=now)
-        return replace(self, pulse=pulse, beat=beat)
+        """After another look, at which there may have been nothing to see.
+
+        Time in which nobody looked is not the attempt's: a ledger that is away holds up the observer, and whoever
+        waits for the observer to take a report.
+        """
+        pulse, blind = self.pulse, now - (self.began if self.looked is None else self.looked)
+        if pulse and blind > BLIND_S:
+            pulse = replace(pulse, since=pulse.since + blind)
+        if beat:
+            pulse = pulse.seen(beat.progress, now) if pulse else Pulse(counter=beat.progress, since=now)
+        return replace(self, looked=now, pulse=pulse, beat=beat or self.beat)
 
     def verdict(self, retry: Retry, now: float, seconds_before: float = 0.0) -> Failure | None:
         """Why the attempt must end, before which the training took some seconds; None if it may go on.

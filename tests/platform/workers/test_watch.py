@@ -14,12 +14,12 @@ def beat(progress: int, seconds: float = 0.0) -> Beat:
     return Beat(epoch=1, attempt=1, step=4, progress=progress, seconds=seconds, pid=1, node="")
 
 
-def verdict(*looks: tuple[float, Beat | None], before: float = 0.0) -> Kind | None:
-    """After looks at some seconds, from the beginning on."""
-    watch = Watch(began=0.0)
-    for now, seen in looks:
-        watch = watch.seen(seen, now)
-    failure = watch.verdict(RETRY, looks[-1][0], before)
+def verdict(*changes: tuple[float, Beat | None], before: float = 0.0) -> Kind | None:
+    """After looks at every second up to the last change, from the beginning on."""
+    watch, end = Watch(began=0.0), changes[-1][0]
+    for now in range(int(end) + 1):
+        watch = watch.seen(next((seen for since, seen in reversed(changes) if since <= now), None), float(now))
+    failure = watch.verdict(RETRY, end, before)
     return failure and failure.kind
 
 
@@ -52,3 +52,14 @@ def test_what_it_took_before_counts() -> None:
 def test_a_verdict_names_the_step() -> None:
     watch = Watch(began=0.0).seen(beat(7), 0.0)
     assert watch.verdict(RETRY, 31.0) == Failure(kind=Kind.HUNG, text="no progress in 30 s after step 4")
+
+
+def test_while_nobody_looks_nothing_hangs() -> None:
+    """The observer was held up, by a ledger that is away, and with it whoever waits for it."""
+    watch = Watch(began=0.0).seen(beat(7), 1.0).seen(beat(7), 2.0).seen(beat(7), 42.0)
+    assert watch.verdict(RETRY, 42.0) is None
+    for now in range(43, 72):
+        watch = watch.seen(beat(7), float(now))
+    assert watch.verdict(RETRY, 71.0) is None
+    failure = watch.seen(beat(7), 72.0).verdict(RETRY, 72.0)
+    assert failure and failure.kind is Kind.HUNG
