@@ -70,7 +70,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 		|| { echo "error: $(PYTHON) is $$($(PYTHON) -V), but 3.11 to 3.13 is needed: make PYTHON=python3.12"; exit 2; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
 		|| { echo "error: $(PYTHON) cannot make environments: install its venv package (Debian: python3-venv)"; exit 2; }
-	@echo "making $(VENV) and installing about 2 GB of packages: 2 to 10 minutes, once"
+	@echo "making $(VENV) and installing about 3 GB of packages: 2 to 10 minutes, once"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable '.[platform,postgresql,dev]' \

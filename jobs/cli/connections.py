@@ -25,16 +25,20 @@ def cluster() -> "Iterator[tuple[Services, JobSubmissionClient]]":
     from requests.exceptions import RequestException
 
     from ...platform.cluster.submit import connect_jobs
-    from ...trainers.errors import UserError
+    from ...trainers.errors import UserError, brief
 
     # Ray's clients tell of every upload and every closed stream.
     logging.disable(logging.INFO)
     try:
         yield running, connect_jobs(running)
-    except RequestException as error:
+    except (RequestException, RuntimeError) as error:
+        # Ray's client has no class of its own for an answer that says that the server is in trouble.
+        if isinstance(error, RuntimeError) and not str(error).startswith("Request failed with status code 5"):
+            raise
+        reason = brief(" ".join(str(error).split()))
         raise UserError(
-            f"the Ray cluster at {running.dashboard_url} does not answer any more ({error}): `advseg status` says "
-            "whether it runs"
+            f"the Ray cluster at {running.dashboard_url} does not answer any more ({reason}): `advseg status` says whether "
+            f"it runs; a job that ended with it goes on once it is submitted again"
         ) from None
     finally:
         logging.disable(logging.NOTSET)

@@ -28,8 +28,8 @@ def concurrency_of(asked: int, resources: Resources, cluster: Mapping[str, float
             needed, here = resources.workers * per_worker, cluster.get(name, 0)
             if here < needed:
                 raise UserError(
-                    f"a training needs {needed:g} {name}s ({resources.workers} workers of {per_worker:g}), "
-                    f"but the cluster has {here:g}: lower workers or the section resources, or add nodes"
+                    f"a training needs {needed:g} {name} ({resources.workers} x {per_worker:g}), but the cluster has "
+                    f"{here:g}: lower resources.{name.lower()}s_per_worker or the number of workers, or add nodes"
                 )
             fits = min(fits, int(here / needed + 1e-9))
     return fits

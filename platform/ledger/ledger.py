@@ -105,8 +105,8 @@ class Ledger:
             if number not in failed:
                 state = rows[number].state.name if number in rows else "not there"
                 raise UserError(
-                    f"trial {number} of sweep {self.spec.name} is {state}, but only failed ones are handed out again: "
-                    f"{', '.join(map(str, failed)) or 'there are none'}"
+                    f"trial {number} of sweep {self.spec.name} is {state}, but only failed ones are handed out again; "
+                    f"failed: {', '.join(map(str, failed)) or 'none'}"
                 )
         chosen = sorted(set(numbers)) or failed
         for number in chosen:

@@ -99,6 +99,7 @@ def _record(study: optuna.Study, database: RDBStorage) -> SweepRecord:
         held = Held(connection)
         accounts = accounts_from(held.of(ACCOUNTS, *key))
         baselines, owners = held.of(BASELINES, *key), held.of(OWNERS, *key)
+    owner = owner_from(owners)
     try:
         spec = spec_of(study)
     except UserError:
@@ -109,7 +110,7 @@ def _record(study: optuna.Study, database: RDBStorage) -> SweepRecord:
         baseline=baseline_from(baselines[0] if baselines else None, accounts),
         spec=spec,
         dataset=attrs.get(ORIGIN, {}).get("dataset"),
-        is_owned=owner_from(owners) is not None,
+        is_owned=owner is not None and not owner.is_gone(),
     )
 
 

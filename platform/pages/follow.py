@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Callable, Iterator
 
+from aiohttp import ClientError
 from ray.job_submission import JobStatus, JobSubmissionClient
 from rich.console import Console
 from rich.live import Live
@@ -108,7 +109,7 @@ async def _listen(client: JobSubmissionClient, id: str, progress: Progress, show
             async for text in client.tail_job_logs(id):
                 for event in progress.hear(text):
                     show(event)
-        except RuntimeError as error:
+        except (RuntimeError, ClientError) as error:
             if "does not exist" in str(error):
                 raise UserError(f"there is no job {id}; `advseg job list` lists the jobs") from None
         status = client.get_job_status(id)

@@ -103,7 +103,13 @@ def update_line(update: TrialUpdate) -> str:
 
 def verdict_text(verdict: Verdict) -> str:
     """How a sweep ended, in a few lines."""
-    why_none = "the spec names no sweep.register_as" if verdict.won else "no trial beat the baseline"
+    why_none = (
+        "the spec names no sweep.register_as"
+        if verdict.won
+        else "no trial beat the baseline"
+        if verdict.best
+        else "no trial is complete"
+    )
     lines = [
         f"best      {verdict.best or 'no trial is complete'}  mIoU {percent(verdict.best_miou)}",
         f"baseline  mIoU {percent(verdict.baseline_miou)}",

@@ -91,7 +91,10 @@ class Watchdog(Callback):
 
     def _see_to_waiting(self, waiting: int, now: float) -> None:
         """Say that nothing runs while some wait for their workers, and raise if that goes on for too long."""
-        if not waiting or any(watch.beat for number, watch in self._watches.items() if number in self._running):
+        runs = any(watch.beat for number, watch in self._watches.items() if number in self._running)
+        if runs and self._has_told:
+            emit(Stage(text="trials run now"))
+        if runs or not waiting:
             self._active, self._has_told = now, False
         elif now - self._active > self._retry.start_timeout:
             raise BrokenEnvironmentError(

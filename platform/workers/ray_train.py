@@ -172,7 +172,7 @@ class _Followed:
     _step: int = 0
     """The newest that was told of."""
     _waits: bool = False
-    """Whether it was told of that its workers have not begun."""
+    """Whether those who follow were told that its workers wait."""
 
     def begin_attempt(self) -> None:
         """Take the next attempt's number, and tell that it begins."""
@@ -247,13 +247,13 @@ class _Followed:
                     kill_beating(watch.beat)
                     ended.wait(_KILL_S)
                 return
-            if watch.beat is None and now - watch.began > TELL_AFTER_S:
-                self._say_that_it_waits()
+            self._say_whether_it_waits(watch.beat is None and now - watch.began > TELL_AFTER_S)
 
-    def _say_that_it_waits(self) -> None:
-        if not self._waits:
-            self._waits = True
-            emit(Stage(text=f"{self.task.key} waits for CPUs or GPUs that something else holds"))
+    def _say_whether_it_waits(self, waits: bool) -> None:
+        if waits != self._waits:
+            self._waits = waits
+            what = "waits for CPUs or GPUs that something else holds" if waits else "has begun"
+            emit(Stage(text=f"{self.task.key} {what}"))
 
     def _tell_news(self) -> None:
         records = read_records(self.task.spool)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import requests
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -52,19 +53,26 @@ def test_a_job_that_there_is_not_is_told_in_a_line(advseg: Command, jobs: Any, v
     assert advseg(*verb.split(), "[/b]") == (2, "", said)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        requests.exceptions.ConnectionError("refused"),
+        RuntimeError("Request failed with status code 500: Traceback\n..."),
+    ],
+    ids=repr,
+)
 def test_a_cluster_that_goes_away_is_told_in_a_line(
-    advseg: Command, jobs: Any, monkeypatch: pytest.MonkeyPatch
+    advseg: Command, jobs: Any, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from requests.exceptions import ConnectionError
-
     def away(*_: Any) -> None:
-        raise ConnectionError("refused")
+        raise error
 
     jobs.add("a-1")
     monkeypatch.setattr(jobs, "get_job_logs", away)
     status, out, err = advseg("job", "logs", "a")
     assert (status, out) == (2, "")
-    assert err.startswith("error: the Ray cluster at http://ray does not answer any more (refused): ")
+    assert err.startswith("error: the Ray cluster at http://ray does not answer any more (")
+    assert len(err.splitlines()) == 1
 
 
 def test_a_list_has_the_newest_job_first(advseg: Command, jobs: Any) -> None:

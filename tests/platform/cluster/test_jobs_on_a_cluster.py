@@ -46,8 +46,16 @@ class TestPlacement:
     @pytest.mark.parametrize(
         ("resources", "cluster", "message"),
         [
-            ({"workers": 3}, {"CPU": 2.0}, "needs 3 CPUs .3 workers of 1., but the cluster has 2: lower workers"),
-            ({"gpus_per_worker": 1}, {"CPU": 2.0}, "needs 1 GPUs .1 workers of 1., but the cluster has 0"),
+            (
+                {"workers": 3},
+                {"CPU": 2.0},
+                "needs 3 CPU .3 x 1., but the cluster has 2: lower resources.cpus_per_worker",
+            ),
+            (
+                {"gpus_per_worker": 1},
+                {"CPU": 2.0},
+                "needs 1 GPU .1 x 1., but the cluster has 0: lower resources.gpus_per_worker",
+            ),
         ],
     )
     def test_refuses_what_never_fits(

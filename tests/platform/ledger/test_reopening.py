@@ -63,7 +63,7 @@ def test_may_report_again_what_was_no_number(ended: Ledger) -> None:
     [(1, "trial 1 of sweep probe is COMPLETE"), (7, "trial 7 of sweep probe is not there")],
 )
 def test_are_failed_ones_alone(ended: Ledger, number: int, words: str) -> None:
-    with pytest.raises(UserError, match=f"{words}, but only failed ones are handed out again: 0, 2"):
+    with pytest.raises(UserError, match=f"{words}, but only failed ones are handed out again; failed: 0, 2"):
         ended.reopen([0, number])
     assert ended.row(0).state is TrialState.FAIL
 

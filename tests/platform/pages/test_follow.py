@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiohttp import ClientError
 from ray.job_submission import JobStatus
 from rich.console import Console
 
@@ -28,14 +29,17 @@ TRIAL = (
 class FakeJobs:
     """Ray's Jobs API for one job whose log stream breaks where told."""
 
-    def __init__(self, log: str, status: JobStatus, pieces: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self, log: str, status: JobStatus, pieces: tuple[int, ...] = (), broken: type[Exception] = RuntimeError
+    ) -> None:
         self.log, self.status = log, status
         self._cuts = (0, *pieces)
+        self._broken = broken
 
     async def tail_job_logs(self, id: str) -> AsyncIterator[str]:
         for start, end in zip(self._cuts, self._cuts[1:], strict=False):
             yield self.log[start:end]
-        raise RuntimeError(f"Job {id} does not exist" if id == "unknown" else "the connection broke")
+        raise self._broken(f"Job {id} does not exist" if id == "unknown" else "the connection broke")
 
     def get_job_status(self, id: str) -> JobStatus:
         return self.status
@@ -51,9 +55,10 @@ def followed(jobs: Any, id: str = "a-1", *, terminal: bool = False) -> tuple[Job
     return status, capture.get()
 
 
+@pytest.mark.parametrize("broken", [RuntimeError, ClientError])
 @pytest.mark.parametrize("pieces", [(), (10,), (len(STAGE) + 5, len(STAGE) + 9)])
-def test_each_event_is_shown_once_even_if_the_stream_breaks(pieces: tuple[int, ...]) -> None:
-    status, out = followed(FakeJobs(STAGE + TRIAL, JobStatus.SUCCEEDED, pieces))
+def test_each_event_is_shown_once_even_if_the_stream_breaks(pieces: tuple[int, ...], broken: type[Exception]) -> None:
+    status, out = followed(FakeJobs(STAGE + TRIAL, JobStatus.SUCCEEDED, pieces, broken))
     assert status is JobStatus.SUCCEEDED
     assert out.count("two trials") == out.count("a/0") == 1
 

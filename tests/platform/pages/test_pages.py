@@ -130,9 +130,13 @@ class TestVerdict:
         assert verdict_text(none).splitlines() == [
             "best      no trial is complete  mIoU -",
             "baseline  mIoU -",
-            "model     none registered: no trial beat the baseline",
+            "model     none registered: no trial is complete",
             "MLflow    http://x",
         ]
+
+    def test_says_that_no_trial_beat_the_baseline(self) -> None:
+        lost = events.Verdict(best="a/0", best_miou=49, baseline_miou=50, won=False, registered=None, url="http://x")
+        assert "none registered: no trial beat the baseline" in verdict_text(lost)
 
 
 class TestTables:

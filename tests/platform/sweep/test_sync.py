@@ -248,8 +248,10 @@ class TestSweep:
         assert abandoned_sweeps(tmp_path) == []
         opened(spec)
         assert abandoned_sweeps(tmp_path) == ["probe"]
+        assert not read_sweep(tmp_path, "probe").is_owned
         opened(spec, owner=Owner.here())
         assert abandoned_sweeps(tmp_path) == []
+        assert read_sweep(tmp_path, "probe").is_owned
 
 
 class TestDriver:

@@ -124,6 +124,17 @@ class TestWatchdog:
             scene.wait(300)
         assert capsys.readouterr().out.count("1 trials wait for CPUs or GPUs") == 1
 
+    def test_tells_that_trials_run_once_they_do(self, scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+        scene.trials = [Trial("probe", config={NUMBER: 0, ATTEMPT: 1}, trial_id="a", stub=True)]
+        scene.wait(100)
+        scene.trials = []
+        scene.start("a")
+        scene.beat(0)
+        scene.wait(5)
+        told = capsys.readouterr().out
+        assert told.count("trials run now") == 1
+        assert told.index("1 trials wait for CPUs") < told.index("trials run now")
+
     def test_lets_some_wait_for_as_long_as_others_run(self, scene: Scene) -> None:
         scene.trials = [Trial("probe", config={NUMBER: 0, ATTEMPT: 1}, trial_id="a", stub=True)]
         scene.start("b", number=1)

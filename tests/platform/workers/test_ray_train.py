@@ -1,9 +1,11 @@
 """A training that is followed on workers, which are scripted here: no cluster."""
 
 import errno
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,7 @@ from advseg.platform.tracking.runs import REASON_TAG, STATE_TAG, ensure_run, fin
 from advseg.platform.tracking.spool import Spool
 from advseg.platform.workers import ray_train as workers
 from advseg.platform.workers.account import Account
-from advseg.platform.workers.heartbeat import Beat, Heart
+from advseg.platform.workers.heartbeat import FILE, Beat, Heart
 from advseg.platform.workers.lease import Attempt, Lease
 from advseg.platform.workers.ray_train import follow_on_workers
 from advseg.platform.workers.task import ACCUMULATION_TAG, Task
@@ -124,13 +126,46 @@ def test_a_training_is_followed_to_its_end(
     assert state_of(client) == ("FINISHED", "COMPLETE", "")
 
 
+def test_that_its_workers_wait_is_told_and_that_they_began(
+    follow: Callable[..., Script], told: list[Stage | TrialUpdate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "TELL_AFTER_S", 0.0)
+    monkeypatch.setattr(workers, "_POLL_S", 0.01)
+
+    def stages() -> list[str]:
+        return [event.text for event in told if isinstance(event, Stage)]
+
+    def late(task: Task) -> None:
+        wait_for(lambda: len(stages()) == 1)
+        Heart(task.directory, task.attempt, lambda: 0, lambda: None, "").stop()
+        wait_for(lambda: len(stages()) == 2)
+        reports(8)(task)
+
+    follow(late)
+    assert stages() == [
+        "probe/baseline waits for CPUs or GPUs that something else holds",
+        "probe/baseline has begun",
+    ]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_what_it_has_cost_is_told_with_every_report_and_at_the_end(
     follow: Callable[..., Script], costs: list[Account]
 ) -> None:
     def beaten(step: int, run_id: str) -> Callable[[Task], None]:
         def run(task: Task) -> None:
             reports(step)(task)
-            Heart(task.directory, task.attempt, lambda: step, lambda: run_id, "").stop()
+            attempt = task.attempt
+            said = Beat(
+                epoch=attempt.epoch, attempt=attempt.number, step=step, seconds=1.5, pid=1, node="", run_id=run_id
+            )
+            (task.directory / FILE).write_text(json.dumps(asdict(said)))
             if step < 8:
                 raise WorkerGroupError("", {0: LOST})
 
@@ -140,7 +175,7 @@ def test_what_it_has_cost_is_told_with_every_report_and_at_the_end(
     assert [account.attempts for account in costs] == [1, 1, 2, 2, 2, 2]
     last = costs[-1]
     assert (last.lost, last.counted, last.run_id, last.lost_steps) == (1, 2, "r", 4)
-    assert last.device_seconds > 0
+    assert last.device_seconds == 3.0
 
 
 def test_losses_of_a_driver_before_do_not_count_against_this_one(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
