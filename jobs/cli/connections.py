@@ -37,8 +37,8 @@ def cluster() -> "Iterator[tuple[Services, JobSubmissionClient]]":
             raise
         reason = brief(" ".join(str(error).split()))
         raise UserError(
-            f"the Ray cluster at {running.dashboard_url} does not answer any more ({reason}): `advseg status` says whether "
-            f"it runs; a job that ended with it goes on once it is submitted again"
+            f"the Ray cluster at {running.dashboard_url} does not answer any more ({reason}): `advseg status` says "
+            f"whether it runs; a job that ended with it goes on once it is submitted again"
         ) from None
     finally:
         logging.disable(logging.NOTSET)
