@@ -1,12 +1,11 @@
 """Checkpoints: one nested state as a directory of safetensors and JSON, sealed by a manifest. Nothing is pickled."""
 
-import errno
 import json
 import logging
 import os
 import re
-import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..models.manifest import MANIFEST, BrokenDirectoryError, FormatVersionError, verify_directory, write_directory
+from ..models.partial import partial_of
 from ..models.tensors import save_tensors
 from .errors import CheckpointError, ForeignCheckpointError
 
@@ -102,12 +102,10 @@ def newest_sealed(root: Path) -> tuple[int, Path] | None:
 
 
 def _drop(path: Path) -> None:
-    try:
-        shutil.rmtree(path)
-    except OSError as error:
-        # Another process may be removing or replacing it.
-        if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
-            raise
+    """Take a checkpoint away at once: nobody is to find half of one, which would count as damaged."""
+    # Another process may have taken it.
+    with partial_of(path) as partial, suppress(FileNotFoundError):
+        path.rename(partial / path.name)
 
 
 def _newest_first(root: Path) -> list[tuple[int, Path]]:

@@ -110,7 +110,7 @@ def _record(study: optuna.Study, database: RDBStorage) -> SweepRecord:
         baseline=baseline_from(baselines[0] if baselines else None, accounts),
         spec=spec,
         dataset=attrs.get(ORIGIN, {}).get("dataset"),
-        is_owned=owner is not None and not owner.is_gone(),
+        is_owned=owner is not None and not owner.may_be_gone(),
     )
 
 

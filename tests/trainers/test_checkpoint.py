@@ -162,6 +162,21 @@ def test_several_writers_may_save_to_the_same_root(tmp_path, firsts):
     assert not list(tmp_path.glob(".*"))
 
 
+def test_an_older_one_is_taken_away_at_once(two, monkeypatch):
+    """Half of one would count as damaged."""
+    removed, remove = [], shutil.rmtree
+
+    def watched(path, **options):
+        removed.append(path)
+        remove(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", watched)
+    save_checkpoint(two, 3, {"step": 3})
+    assert {path.name for path in two.iterdir()} == {"step-00000002", "step-00000003"}
+    assert removed
+    assert all(path.name.startswith(".") for path in removed)
+
+
 def test_what_another_process_is_writing_is_left_to_it(tmp_path):
     other = tmp_path / ".step-00000001.elsewhere-1.partial"
     other.mkdir()
