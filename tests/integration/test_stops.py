@@ -54,6 +54,8 @@ def test_a_single_training_that_is_stopped_ends_its_run(at_work, advseg, mlflow_
     assert said_of(run_of(mlflow_client, "halted")) == ("KILLED", "STOPPED", "stopped from outside")
 
 
+# Waits for a server that never answers, which test_patience does in seconds.
+@pytest.mark.chaos
 def test_one_that_is_stopped_while_mlflow_hangs_ends_in_time_and_is_synced(
     at_work, advseg, cluster: Path, mlflow_client
 ) -> None:
