@@ -1,12 +1,9 @@
 """Ending a training's process where it runs, also if it is stopped or stuck."""
 
-import os
-import signal
-
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from ..base.processes import ProcessIdentity, is_alive
+from ..base.processes import ProcessIdentity, kill
 from .heartbeat import Beat
 
 
@@ -19,10 +16,4 @@ def kill_beating(beat: Beat) -> None:
 
 @ray.remote(num_cpus=0, max_retries=0)
 def _kill_there(process: ProcessIdentity) -> None:
-    kill_process(process)
-
-
-def kill_process(process: ProcessIdentity) -> None:
-    """End a process of this machine, and no other that has its pid by now."""
-    if is_alive(process):
-        os.kill(process.pid, signal.SIGKILL)
+    kill(process)

@@ -45,7 +45,12 @@ class TestKill:
         kill(identity_of(child))
         assert child.wait(10) == -9
 
-    @pytest.mark.parametrize("change", [{"created": 1.0}, {"space": "another boot/1"}], ids=str)
+    def test_ends_one_that_is_stopped(self, child: subprocess.Popen[bytes]) -> None:
+        psutil.Process(child.pid).suspend()
+        kill(identity_of(child))
+        assert child.wait(10) == -9
+
+    @pytest.mark.parametrize("change", [{"created": 1.0}, {"created": -1e9}, {"space": "another boot/1"}], ids=str)
     def test_spares_a_stranger_with_its_pid(self, child: subprocess.Popen[bytes], change: dict[str, object]) -> None:
         kill(replace(identity_of(child), **change))  # pyright: ignore[reportArgumentType]
         child.communicate(b"\n")
