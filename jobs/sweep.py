@@ -92,7 +92,8 @@ def sweep(job: Job) -> None:
             kept = (spec.supervised(), dataset, job.storage, key_of(spec.name, BASELINE), checksum)
             unless_refused(lambda: keep_model(job.client, *kept), "the model of the baseline")
             search(job, ledger, tasks, concurrency)
-            verdict = verdict_of(ledger.rows(), ledger.baseline())
+            rows = ledger.rows()
+            verdict = verdict_of(rows, ledger.baseline())
             emit(
                 events.Verdict(
                     best=key_of(spec.name, verdict.best.number) if verdict.best else None,
@@ -104,7 +105,7 @@ def sweep(job: Job) -> None:
                 )
             )
             if verdict.best is None:
-                raise FruitlessError(fruitless(spec.name, ledger.rows()))
+                raise FruitlessError(fruitless(spec.name, rows))
     reap_others(job)
 
 

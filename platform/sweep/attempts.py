@@ -20,7 +20,7 @@ from ..workers.account import Account
 from ..workers.costs import account_now
 from ..workers.health import Health
 from ..workers.heartbeat import beat_of
-from ..workers.retry import Again, Failure, GiveUp, Kind, can_halve, decide
+from ..workers.retry import Again, Failure, GiveUp, Kind, can_halve, decide, told_again
 from ..workers.task import METRICS
 
 
@@ -51,8 +51,9 @@ class Attempts:
         self._live: set[int] = set()
         self._all_proposed = False
         self._is_stopped = False
-        self._reported = {row.number: row.step for row in ledger.rows()}
-        self._health = Health(has_reported=any(row.curve for row in ledger.rows()))
+        rows = ledger.rows()
+        self._reported = {row.number: row.step for row in rows}
+        self._health = Health(has_reported=any(row.curve for row in rows))
 
     def __reduce__(self) -> tuple[type[object], tuple[()]]:
         # Tune pickles its searcher and scheduler for a restoration that nobody asks for.
@@ -168,8 +169,7 @@ class Attempts:
             self._live.discard(number)
             pause = self._health.backoff_s(number)
             self._waiting[number] = self._clock() + pause
-            when = f" in {pause:g} s" if pause else ""
-            emit(Stage(text=f"{key_of(self._spec.name, number)} is tried again{when}: {failure}"))
+            emit(Stage(text=told_again(key_of(self._spec.name, number), failure, pause)))
         else:
             self._close(number, TrialState.FAIL, decision.reason)
         self._changed(number)

@@ -30,7 +30,7 @@ from .health import Health
 from .heartbeat import beat_of, read_beat
 from .killing import kill_beating
 from .lease import Lease, next_attempt
-from .retry import Again, Failure, GiveUp, Kind, decide, error_of
+from .retry import Again, Failure, GiveUp, Kind, decide, error_of, told_again
 from .task import Task
 from .watch import TELL_AFTER_S, Watch
 
@@ -127,8 +127,7 @@ def follow_on_workers(
                 if ailment := followed.health.ailment(retry):
                     raise BrokenEnvironmentError(_remedy(task, ailment)) from error
                 pause = followed.health.backoff_s(_ONLY)
-                when = f" in {pause:g} s" if pause else ""
-                emit(Stage(text=f"{task.key} is tried again{when}: {failure}"))
+                emit(Stage(text=told_again(task.key, failure, pause)))
                 time.sleep(pause)
 
 

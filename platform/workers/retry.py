@@ -78,6 +78,12 @@ def decide(failure: Failure, account: Account, retry: Retry, *, can_halve: bool)
             return GiveUp(account=account, reason=str(failure))
 
 
+def told_again(key: str, failure: Failure, pause_s: float) -> str:
+    """What those who follow hear of a training that is tried again after some seconds."""
+    when = f" in {pause_s:g} s" if pause_s else ""
+    return f"{key} is tried again{when}: {failure}"
+
+
 def can_halve(batch_size: int, accumulation: int, workers: int) -> bool:
     """Whether the parts of a batch can be halved so that each still has an image for every worker."""
     part = batch_size // accumulation
