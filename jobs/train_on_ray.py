@@ -16,7 +16,7 @@ from ..platform.spec.resources import Resources
 from ..platform.spec.sweep import Retry
 from ..platform.tracking.identity import RunIdentity, single_identity
 from ..platform.workers.account import Account
-from ..platform.workers.ray_train import follow_on_workers
+from ..platform.workers.followed import follow_on_workers
 from ..platform.workers.task import Task
 from ..platform.workers.training_id import ensure_training_id
 

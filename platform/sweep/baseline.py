@@ -10,7 +10,7 @@ from ..ledger.rows import Row
 from ..spec.resources import Resources
 from ..spec.sweep import Retry
 from ..workers.account import Account
-from ..workers.ray_train import follow_on_workers
+from ..workers.followed import follow_on_workers
 from ..workers.task import Task
 from .attempts import update_of
 

@@ -15,7 +15,7 @@ from advseg.platform.sweep import baseline
 from advseg.platform.sweep.baseline import train_baseline
 from advseg.platform.sweep.tasks import SweepTasks
 from advseg.platform.workers.account import Account
-from advseg.platform.workers.ray_train import Tell
+from advseg.platform.workers.followed import Tell
 from advseg.platform.workers.task import Task
 from advseg.trainers.errors import DivergedError
 

@@ -20,11 +20,11 @@ from advseg.platform.spec.sweep import Retry
 from advseg.platform.tracking.identity import RunIdentity
 from advseg.platform.tracking.runs import REASON_TAG, STATE_TAG, ensure_run, find_run
 from advseg.platform.tracking.spool import Spool
-from advseg.platform.workers import ray_train as workers
+from advseg.platform.workers import followed as workers
 from advseg.platform.workers.account import Account
+from advseg.platform.workers.followed import follow_on_workers
 from advseg.platform.workers.heartbeat import FILE, Beat, Heart
 from advseg.platform.workers.lease import Attempt, Lease
-from advseg.platform.workers.ray_train import follow_on_workers
 from advseg.platform.workers.task import ACCUMULATION_TAG, Task
 from advseg.trainers.errors import (
     BrokenEnvironmentError,
