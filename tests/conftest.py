@@ -1,6 +1,9 @@
 import importlib.util
+import os
 import shutil
 import signal
+import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +41,30 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def put_odd() -> Callable[[str, Path], None]:
+    """Put a pipe, socket, folder, device or circle of links in the place of a file."""
+
+    def put(kind: str, path: Path) -> None:
+        path.unlink(missing_ok=True)
+        match kind:
+            case "pipe":
+                os.mkfifo(path)
+            case "socket":
+                with socket.socket(socket.AF_UNIX) as listening, pytest.MonkeyPatch.context() as patch:
+                    # A socket's path must be shorter than pytest's are.
+                    patch.chdir(path.parent)
+                    listening.bind(path.name)
+            case "folder":
+                path.mkdir()
+            case "device":
+                path.symlink_to("/dev/zero")
+            case "circle":
+                path.symlink_to(path.name)
+
+    return put
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Pipes, devices, folders and circles of links where a file of a dataset is expected: one line each, and no waiting."""
 
-import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ import pytest
 from PIL import Image
 
 Command = Callable[..., tuple[int, str, str]]
+Put = Callable[[str, Path], None]
 
 KINDS = {
     "pipe": "no regular file",
@@ -57,19 +57,6 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
-def put(kind: str, path: Path) -> None:
-    path.unlink()
-    match kind:
-        case "pipe":
-            os.mkfifo(path)
-        case "folder":
-            path.mkdir()
-        case "device":
-            path.symlink_to("/dev/zero")
-        case "circle":
-            path.symlink_to(path.name)
-
-
 @pytest.mark.parametrize(
     ("verb", "name", "kind"),
     [
@@ -78,9 +65,9 @@ def put(kind: str, path: Path) -> None:
     ],
 )
 def test_is_told_in_a_line_by_what_reads_a_dataset(
-    advseg: Command, folder: Path, verb: str, name: str, kind: str
+    advseg: Command, put_odd: Put, folder: Path, verb: str, name: str, kind: str
 ) -> None:
-    put(kind, folder / name)
+    put_odd(kind, folder / name)
     command = ["train"] if verb == "train" else ["data", verb]
     arguments = [folder / "advseg.yaml", *(["pack"] if verb == "pack" else ["--to", "run"] if verb == "train" else [])]
     status, _, err = advseg(*command, *arguments)
@@ -93,10 +80,12 @@ def test_is_told_in_a_line_by_what_reads_a_dataset(
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["images/a.png", "masks/a.png"])
-def test_is_told_in_a_line_by_what_begins_one(advseg: Command, folder: Path, name: str, kind: str) -> None:
+def test_is_told_in_a_line_by_what_begins_one(
+    advseg: Command, put_odd: Put, folder: Path, name: str, kind: str
+) -> None:
     for each in ("labelled.txt", "val.txt", "unlabelled.txt", "classes.yaml", "advseg.yaml"):
         (folder / each).unlink()
-    put(kind, folder / name)
+    put_odd(kind, folder / name)
     status, out, err = advseg("data", "init", folder)
     assert (status, out) == (2, "")
     assert f"{folder / name} cannot be read ({KINDS[kind]})" in err
@@ -104,11 +93,11 @@ def test_is_told_in_a_line_by_what_begins_one(advseg: Command, folder: Path, nam
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_is_told_in_a_line_where_a_pack_is_read(advseg: Command, folder: Path, kind: str) -> None:
+def test_is_told_in_a_line_where_a_pack_is_read(advseg: Command, put_odd: Put, folder: Path, kind: str) -> None:
     assert advseg("data", "pack", folder / "advseg.yaml", "pack")[0] == 0
     for name in ("labelled.arrow", "pack.json"):
         shutil.copytree("pack", "odd")
-        put(kind, Path("odd") / name)
+        put_odd(kind, Path("odd") / name)
         status, _, err = advseg("data", "check", folder / "advseg.yaml", "--set=dataset.pack=odd")
         assert (status, err.count("\n")) == (2, 1)
         assert name in err

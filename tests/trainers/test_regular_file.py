@@ -1,5 +1,5 @@
 import os
-import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,24 +14,6 @@ def test_a_file_is_read_whole_also_through_links(tmp_path: Path) -> None:
     assert read_regular(tmp_path / "file") == read_regular(tmp_path / "link") == b"abc"
 
 
-def make(kind: str, path: Path) -> None:
-    """Something that is no regular file."""
-    match kind:
-        case "pipe":
-            os.mkfifo(path)
-        case "socket":
-            with socket.socket(socket.AF_UNIX) as listening, pytest.MonkeyPatch.context() as patch:
-                # A socket's path must be shorter than pytest's are.
-                patch.chdir(path.parent)
-                listening.bind(path.name)
-        case "folder":
-            path.mkdir()
-        case "device":
-            path.symlink_to("/dev/zero")
-        case "circle":
-            path.symlink_to(path.name)
-
-
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
@@ -43,8 +25,10 @@ def make(kind: str, path: Path) -> None:
         ("nothing", "No such file or directory"),
     ],
 )
-def test_anything_else_is_refused_and_not_waited_for(kind: str, reason: str, tmp_path: Path) -> None:
-    make(kind, tmp_path / "x")
+def test_anything_else_is_refused_and_not_waited_for(
+    put_odd: Callable[[str, Path], None], kind: str, reason: str, tmp_path: Path
+) -> None:
+    put_odd(kind, tmp_path / "x")
     with pytest.raises(OSError) as caught:
         read_regular(tmp_path / "x")
     assert (caught.value.filename, caught.value.strerror) in ((str(tmp_path / "x"), reason), (tmp_path / "x", reason))
