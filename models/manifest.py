@@ -45,7 +45,7 @@ def write_directory(path: Path, write: Callable[[Path], None]) -> None:
                 error.filename = str(path)
             raise
         _put(new, path, replaced=partial / "replaced")
-        flush_to_disk(path.parent)
+        _flush_to_disk(path.parent)
 
 
 def _seal(directory: Path) -> None:
@@ -53,7 +53,7 @@ def _seal(directory: Path) -> None:
     manifest = {"format_version": FORMAT_VERSION, "files": files, "checksum": _checksum(FORMAT_VERSION, files)}
     (directory / MANIFEST).write_text(json.dumps(manifest, indent=1))
     for entry in (*directory.rglob("*"), directory):
-        flush_to_disk(entry)
+        _flush_to_disk(entry)
 
 
 def _put(new: Path, path: Path, replaced: Path) -> None:
@@ -147,8 +147,7 @@ def _checksum(version: Any, files: Any) -> str:
     return hashlib.sha256(json.dumps([version, files], sort_keys=True).encode()).hexdigest()
 
 
-def flush_to_disk(path: Path) -> None:
-    """Wait until what a file or a directory holds is on the disk."""
+def _flush_to_disk(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -11,8 +11,8 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...models.manifest import flush_to_disk
 from ...trainers.errors import FencedError
+from ...trainers.whole_file import flush_to_disk
 
 FOLDER = "leases"
 """Of a training's directory; it holds a file for each claim."""
