@@ -45,10 +45,14 @@ def launch(argv: Sequence[str], *, environment: Mapping[str, str], folder: Path,
             start_new_session=True,
             umask=0o077,
         )
-    identity = _identity(psutil.Process(process.pid))
     # The process is meant to outlive this one: without a return code Popen would warn of that on deletion.
     process.returncode = 0
-    return identity
+    launched = psutil.Process(process.pid)
+    # For a moment after its start Linux shows of a program neither arguments nor environment, by which it is known.
+    with contextlib.suppress(psutil.Error):
+        while environment and not launched.environ():
+            time.sleep(POLL_S / 100)
+    return _identity(launched)
 
 
 def this_process() -> ProcessIdentity:

@@ -328,7 +328,7 @@ class TestBelonging:
     def test_the_caller_and_whom_it_began_are_not(self, tmp_path: Path) -> None:
         with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
             assert members(tmp_path, RAY, record_of(OURS)) == set()
-            assert members(tmp_path, RAY, record_of(identity_of(os.getsid(0)))) == set()
+            assert members(tmp_path, RAY, record_of(identity_of(child.pid))) == set()
             child.communicate(b"\n")
 
     def test_survivors_of_a_killed_process_are_ended_even_in_sessions_of_their_own(
