@@ -139,11 +139,16 @@ def open_shapes(root: Path) -> Dataset:
     return open_dataset(DatasetSettings(root=root, classes=CLASSES, ignore_index=IGNORE_INDEX))
 
 
+def say(line: object) -> None:
+    """Print a line in one piece: two workers have one output, and where it is unbuffered they met in a line."""
+    print(f"{line}\n", end="", flush=True)
+
+
 class Line:
     """Prints the step."""
 
     def report(self, report: Report) -> None:
-        print(report.step, flush=True)
+        say(report.step)
 
 
 class Asking:
@@ -199,12 +204,12 @@ def train(asked: argparse.Namespace, world: World) -> None:
     if guard:
         guard.training = training
     with counted(asked.die_at) as changes:
-        print("ready", flush=True)
+        say("ready")
         try:
             training.run(reporters)
         except PreemptedError as error:
-            print(error, flush=True)
-    print("changes", len(changes), flush=True)
+            say(error)
+    say(f"changes {len(changes)}")
     if world.size > 1:
         dist.destroy_process_group()
 
