@@ -300,7 +300,11 @@ def test_a_sweep_detached_from_and_stopped_is_resumed(cluster, spec, submit, adv
 
 def test_trials_of_two_workers_run_on_ray_train_one_at_a_time(cluster, spec, submit, mlflow_client):
     document = spec("wide", resources={"workers": 2})
-    document["sweep"] |= {"trials": 2, "pruner": {"name": "successive_halving", "min_resource": EVERY}}
+    document["sweep"] |= {
+        "trials": 2,
+        "baseline_workers": 1,
+        "pruner": {"name": "successive_halving", "min_resource": EVERY},
+    }
     assert "2 trials, 1 at a time" in submit(document, "--follow")
     rows, runs = read_sweep(cluster / "runs", "wide").rows, runs_of(mlflow_client, "wide")
     assert rows[0].state is TrialState.COMPLETE
