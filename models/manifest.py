@@ -33,12 +33,23 @@ def write_directory(path: Path, write: Callable[[Path], None]) -> None:
     needs two: a crash in the instant between them leaves neither. Others may write the same path at the same time,
     on any machine: the last one's stays.
     """
+
+    def write_sealed(new: Path) -> None:
+        write(new)
+        _seal(new)
+
+    replace_directory(path, write_sealed)
+
+
+def replace_directory(path: Path, write: Callable[[Path], None]) -> None:
+    """As `write_directory`, of what brings its manifest along."""
     with partial_of(path) as partial:
         new = partial / "new"
         new.mkdir()
         try:
             write(new)
-            _seal(new)
+            for entry in (*new.rglob("*"), new):
+                _flush_to_disk(entry)
         except OSError as error:
             # What fails in writing, as on a full disk, does not say where.
             if error.errno and error.filename is None:
@@ -52,8 +63,6 @@ def _seal(directory: Path) -> None:
     files = {str(file.relative_to(directory)): _digest(file) for file in sorted(directory.rglob("*")) if file.is_file()}
     manifest = {"format_version": FORMAT_VERSION, "files": files, "checksum": _checksum(FORMAT_VERSION, files)}
     (directory / MANIFEST).write_text(json.dumps(manifest, indent=1))
-    for entry in (*directory.rglob("*"), directory):
-        _flush_to_disk(entry)
 
 
 def _put(new: Path, path: Path, replaced: Path) -> None:

@@ -32,6 +32,13 @@ def partial_of(path: Path) -> Iterator[Path]:
             os.close(lock)
 
 
+def drop(path: Path) -> None:
+    """Take a directory away at once: nobody is to find half of one, which would count as damaged."""
+    # Another process may have taken it.
+    with partial_of(path) as partial, suppress(FileNotFoundError):
+        path.rename(partial / path.name)
+
+
 def _made(path: Path, beside: str) -> tuple[Path, int]:
     """A new directory and a descriptor that holds its lock."""
     while True:

@@ -5,7 +5,6 @@ import logging
 import os
 import re
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..models.manifest import MANIFEST, BrokenDirectoryError, FormatVersionError, verify_directory, write_directory
-from ..models.partial import partial_of
+from ..models.partial import drop
 from ..models.tensors import save_tensors
 from .errors import CheckpointError, ForeignCheckpointError
 
@@ -47,7 +46,7 @@ def save_checkpoint(root: Path, step: int, state: dict[str, Any]) -> Path:
     # Damaged newer ones may lie there if the run went back to this step.
     older = [old for number, old in _newest_first(root) if number <= step]
     for old in older[KEPT:]:
-        _drop(old)
+        drop(old)
     return path
 
 
@@ -99,13 +98,6 @@ def newest_checkpoint(
 def newest_sealed(root: Path) -> tuple[int, Path] | None:
     """Step and path of the newest checkpoint that has its manifest; what it holds is not read."""
     return next(((step, path) for step, path in _newest_first(root) if (path / MANIFEST).exists()), None)
-
-
-def _drop(path: Path) -> None:
-    """Take a checkpoint away at once: nobody is to find half of one, which would count as damaged."""
-    # Another process may have taken it.
-    with partial_of(path) as partial, suppress(FileNotFoundError):
-        path.rename(partial / path.name)
 
 
 def _newest_first(root: Path) -> list[tuple[int, Path]]:

@@ -11,11 +11,12 @@ from ...trainers.checkpoint import CHECKPOINTS, newest_sealed
 from ...trainers.errors import UserError
 from ..base.keys import S3
 from ..base.s3_reason import s3_reason
+from .s3_client import Patience, s3_client
 
 CACHE = ".weights"
 """Folder of the storage in which fetched weights are kept."""
-_ATTEMPTS = 2
-_CONNECT_S, _READ_S = 5, 60
+_PATIENCE = Patience(attempts=2, outage_s=0)
+"""A job that begins says at once what it lacks."""
 
 
 def start_weights(weights: str | None, run: Path, storage: Path) -> Path | None:
@@ -39,14 +40,10 @@ def local_weights(uri: str, cache: Path) -> Path:
     bucket, _, key = uri.removeprefix(S3).rstrip("/").partition("/")
     if not bucket or not key:
         raise UserError(f"weights {uri} must have the form s3://bucket/key")
-    import boto3
-    from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 
-    patience = Config(connect_timeout=_CONNECT_S, read_timeout=_READ_S, retries={"total_max_attempts": _ATTEMPTS})
     try:
-        # A session of its own: the default one is no thread's, and keeps the credentials that it saw first.
-        client = boto3.Session().client("s3", config=patience)
+        client = s3_client(_PATIENCE)
         try:
             path = _copy(client, bucket, key, cache)
         finally:

@@ -1,8 +1,10 @@
-"""A network between clients and the MLflow server that is as bad as a test wants it."""
+"""A network between clients and a server that is as bad as a test wants it."""
 
 import base64
 import http.client
 import os
+import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,22 +25,29 @@ def _account() -> dict[str, str]:
 
 
 class Trouble(Enum):
-    """What becomes of requests, which never reach the server."""
+    """What becomes of requests, of which none but the last kind's reach the server."""
 
     AWAY = "the connection is closed without an answer"
     ERROR = "the answer is 500"
+    BUSY = "the answer is 503"
     HANGS = "there is no answer as long as the trouble lasts"
+    CUT = "the connection is reset in the middle of what is sent"
+    CUT_ANSWER = "the connection is reset in the middle of the answer"
 
 
 class Proxy(ThreadingHTTPServer):
-    """Stands between clients and the MLflow server; can lose answers, and be in trouble."""
+    """Stands between clients and a server; can lose answers, and be in trouble."""
 
     daemon_threads = True
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, *, passes_host: bool = False) -> None:
+        """A server that checks signatures wants the name that the client called, and others want their own."""
         super().__init__(("127.0.0.1", 0), _Forwarder)
         self.target = urlsplit(target).netloc
+        self.passes_host = passes_host
         self.trouble: Trouble | None = None
+        self.trouble_of: Callable[[str, str], Trouble | None] = lambda command, path: self.trouble
+        """What becomes of a request, asked each time that one comes."""
         self.troubled = 0
         """Requests that met trouble."""
         self.loses: Callable[[str, bytes], bool] = lambda path, body: False
@@ -67,34 +76,63 @@ class _Forwarder(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def _forward(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.close_connection = True
-        if trouble := self.server.trouble:
+        length = int(self.headers.get("Content-Length", 0))
+        trouble = self.server.trouble_of(self.command, self.path)
+        if trouble:
             self.server.troubled += 1
-            while trouble is Trouble.HANGS and self.server.trouble:
-                time.sleep(0.05)
-            if trouble is Trouble.ERROR:
-                self._answer(500, "text/plain", b"trouble")
-            return
+        if trouble is Trouble.CUT:
+            self.rfile.read(length // 2)
+            return self._reset()
+        body = self.rfile.read(length)
+        match trouble:
+            case Trouble.HANGS:
+                while self.server.trouble:
+                    time.sleep(0.05)
+            case Trouble.ERROR:
+                self._answer(500, {"Content-Type": "text/plain"}, b"trouble")
+            case Trouble.BUSY:
+                self._answer(503, {"Content-Type": "application/xml"}, b"<Error><Code>SlowDown</Code></Error>")
+        if trouble not in (None, Trouble.CUT_ANSWER):
+            return None
+        answer, content = self._ask(body)
+        if trouble:
+            self._answer(answer.status, dict(answer.headers), content, sent=len(content) // 2)
+            self._reset()
+        elif not self.server.loses(self.path, body):
+            self._answer(answer.status, dict(answer.headers), content)
+        return None
+
+    def _ask(self, body: bytes) -> tuple[http.client.HTTPResponse, bytes]:
+        """What the server answers."""
         upstream = http.client.HTTPConnection(self.server.target, timeout=600)
         try:
             headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP_BY_HOP}
+            if self.server.passes_host:
+                headers["Host"] = self.headers["Host"]
             upstream.request(self.command, self.path, body, {**_account(), **headers})
             answer = upstream.getresponse()
-            content = answer.read()
+            return answer, answer.read()
         finally:
             upstream.close()
-        if not self.server.loses(self.path, body):
-            self._answer(answer.status, answer.headers.get("Content-Type", "application/json"), content)
 
-    def _answer(self, status: int, content_type: str, content: bytes) -> None:
+    def _answer(self, status: int, headers: dict[str, str], content: bytes, sent: int | None = None) -> None:
+        """Send an answer, or so many bytes of its content."""
         self.send_response(status)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(content)))
+        for name, value in headers.items():
+            if name.lower() not in _HOP_BY_HOP:
+                self.send_header(name, value)
+        # That to a HEAD tells the length of what it does not have.
+        self.send_header("Content-Length", headers.get("Content-Length", str(len(content))))
         self.end_headers()
-        self.wfile.write(content)
+        self.wfile.write(content[:sent])
 
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _forward  # noqa: N815
+    def _reset(self) -> None:
+        self.wfile.flush()
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _forward  # noqa: N815
 
     def log_message(self, format: str, *args: object) -> None:
         pass

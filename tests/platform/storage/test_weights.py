@@ -11,7 +11,6 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import ReadTimeoutError
-from moto.server import ThreadedMotoServer
 
 from advseg.models import load
 from advseg.models.architectures import IMAGENET, CompactSettings, build_segmenter
@@ -22,33 +21,20 @@ from advseg.trainers.errors import UserError
 BUCKET = "weights"
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 def tell(server: str, command: str, content: bytes = b"") -> None:
     """Change the server itself: `reset` empties it, `reset-auth` lets it check credentials after so many requests."""
     headers = {"Content-Type": "text/plain"}
     urllib.request.urlopen(urllib.request.Request(f"{server}/moto-api/{command}", content, headers)).close()
 
 
+@pytest.fixture
+def server(moto_server: str) -> str:
+    return moto_server
+
+
 @pytest.fixture(autouse=True)
-def environment(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a user sets, and nothing that this machine's user has set."""
-    for name, value in {
-        "AWS_ENDPOINT_URL": server,
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_CONFIG_FILE": str(tmp_path / "none"),
-        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
-        monkeypatch.setenv(name, value)
+def environment(server: str, aws_environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
 
 
 @pytest.fixture
