@@ -13,7 +13,7 @@ from rich.console import Console
 
 from ..platform.base.exits import exit_status
 from ..platform.base.home import find_home
-from ..platform.base.keys import BASELINE, directory_of, key_of
+from ..platform.base.keys import BASELINE, key_of
 from ..platform.ledger.reading import read_sweep
 from ..platform.pages.sweep_page import print_sweep
 from ..platform.pages.sweep_report import REPORT
@@ -78,7 +78,7 @@ def demo(home: Path) -> None:
     mlflow = connect(home).mlflow_page
     page = {
         "Look": f"{shown(picture)}: image, truth, supervised, champion, confidence",
-        "Report": f"{shown(directory_of(storage, spec.name) / REPORT)}: trials, plots, pictures; open it in a browser",
+        "Report": f"{shown(storage / spec.name / REPORT)}: trials, plots, pictures; open it in a browser",
         "Runs": f"{mlflow}: choose Model training, then experiment {spec.name}",
         "Compare": f"advseg compare {spec.name}, which also tells where MLflow compares the same runs",
         "Models": f"{mlflow}#/models",

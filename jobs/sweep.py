@@ -12,7 +12,7 @@ import ray
 
 from ..platform.base import events
 from ..platform.base.events import Stage, TrialUpdate, emit
-from ..platform.base.keys import BASELINE, directory_of, key_of
+from ..platform.base.keys import BASELINE, key_of
 from ..platform.cluster.driver import Job, run_job
 from ..platform.cluster.package import TRAINING, code_digest
 from ..platform.cluster.placement import check_ledger, concurrency_of
@@ -35,7 +35,6 @@ from ..platform.tracking.identity import sweep_identity
 from ..platform.tracking.noted import note
 from ..platform.tracking.patience import close, patiently, unless_refused
 from ..platform.tracking.runs import close_run, ensure_run, refuse_another, run_url
-from ..trainers.data.dataset import Dataset
 from ..trainers.data.opening import open_dataset
 from ..trainers.errors import FruitlessError
 
@@ -61,18 +60,18 @@ def sweep(job: Job) -> None:
     # Of a spec that somebody wrote, not `submit`, keys may be missing.
     document = spec.model_dump(mode="json")
     # An id that nobody has, for a sweep that is yet to begin.
-    known = sweep_id_of(job.storage, spec.name, spec.ledger) or uuid.uuid4().hex
+    known = sweep_id_of(job.store.folder, spec.name, spec.ledger) or uuid.uuid4().hex
     patiently(lambda: refuse_another(job.client, sweep_identity(document, known)))
     origin = Origin(dataset=dataset.digest, code=code_digest(TRAINING))
-    ledger = open_ledger(job.storage, spec, origin, above=newest_epoch(job.storage, spec.name))
+    ledger = open_ledger(job.store.folder, spec, origin, above=newest_epoch(job.store, spec.name))
     with closing(ledger):
         identity = sweep_identity(document, ledger.sweep_id)
         run_id = patiently(lambda: ensure_run(job.client, identity))
-        note(directory_of(job.storage, spec.name), job.tracking_uri, identity, run_id)
+        note(job.store.at(spec.name), job.tracking_uri, identity, run_id)
         job.describe(run_id)
         tasks = SweepTasks(
             document=document,
-            storage=job.storage,
+            store=job.store,
             tracking_uri=job.tracking_uri,
             epoch=ledger.ownership.epoch,
             sweep_id=ledger.sweep_id,
@@ -88,8 +87,7 @@ def sweep(job: Job) -> None:
             emit(Stage(text=f"supervised baseline on {baseline_resources.workers} Ray Train workers"))
             train_baseline(ledger, tasks.baseline(), baseline_resources, settings.retry)
             ledger.ownership.check()
-            checksum = ledger.baseline().account.checksum
-            kept = (spec.supervised(), dataset, job.storage, key_of(spec.name, BASELINE), checksum)
+            kept = (job.store, spec.name, key_of(spec.name, BASELINE), ledger.baseline().account.checksum)
             unless_refused(lambda: keep_model(job.client, *kept), "the model of the baseline")
             search(job, ledger, tasks, concurrency)
             rows = ledger.rows()
@@ -100,7 +98,7 @@ def sweep(job: Job) -> None:
                     best_miou=verdict.best.value if verdict.best else None,
                     baseline_miou=verdict.baseline,
                     won=verdict.is_won,
-                    registered=crown_best(job, ledger, dataset, verdict),
+                    registered=crown_best(job, ledger, verdict),
                     url=patiently(lambda: run_url(job.client, run_id)),
                 )
             )
@@ -129,11 +127,11 @@ def search(job: Job, ledger: Ledger, tasks: SweepTasks, concurrency: int) -> Non
             emit(update)
             settler.hear(update)
 
-        attempts = Attempts(ledger, spec, job.storage, concurrency, tell)
-        run_trials(spec, ledger, attempts, job.storage, concurrency, tasks)
+        attempts = Attempts(ledger, spec, job.store, concurrency, tell)
+        run_trials(spec, ledger, attempts, job.store, concurrency, tasks)
 
 
-def crown_best(job: Job, ledger: Ledger, dataset: Dataset, verdict: Verdict) -> str | None:
+def crown_best(job: Job, ledger: Ledger, verdict: Verdict) -> str | None:
     """Register the best trial, if it beats the baseline and the spec asks for it; what it is called then, and why."""
     assert job.spec.sweep
     name, best = job.spec.sweep.register_as, verdict.best
@@ -141,7 +139,7 @@ def crown_best(job: Job, ledger: Ledger, dataset: Dataset, verdict: Verdict) -> 
         return None
     check = ledger.ownership.check
     check()
-    return str(patiently(lambda: crown(job.client, job.spec, dataset, job.storage, best, name, check)))
+    return str(patiently(lambda: crown(job.client, job.store, job.spec.name, best, name, check)))
 
 
 def keep_report(job: Job, ledger: Ledger, run_id: str, ending: Ending) -> None:
@@ -151,12 +149,12 @@ def keep_report(job: Job, ledger: Ledger, run_id: str, ending: Ending) -> None:
         return
     try:
         # Here, for plotly takes a second to import, and may be missing.
-        from ..platform.pages.sweep_report import REPORT, write_report
+        from ..platform.pages.sweep_report import REPORT, report_of
 
-        path = directory_of(job.storage, job.spec.name) / REPORT
-        write_report(job.storage, job.spec.name, job.spec.ledger, path)
-        what = f"the report of sweep {job.spec.name}, which is {path}"
-        close(lambda: job.client.log_artifact(run_id, str(path)), ending, what, stop_s=_REPORT_S)
+        own, report = job.store.at(job.spec.name), report_of(job.store, job.spec.name, job.spec.ledger)
+        own.write(REPORT, report.encode())
+        what = f"the report of sweep {job.spec.name}, which is {own.address}/{REPORT}"
+        close(lambda: job.client.log_text(run_id, report, REPORT), ending, what, stop_s=_REPORT_S)
     except Exception as error:
         log.warning("no report of sweep %s: %s", job.spec.name, " ".join(str(error).split()))
 
@@ -164,8 +162,8 @@ def keep_report(job: Job, ledger: Ledger, run_id: str, ending: Ending) -> None:
 def reap_others(job: Job) -> None:
     """End the runs of other sweeps of this ledger whose drivers on this machine were killed."""
     try:
-        abandoned = abandoned_sweeps(job.storage, job.spec.ledger)
-        for problem in sync_sweeps(Clients(job.client), job.storage, abandoned, job.spec.ledger, log.info):
+        abandoned = abandoned_sweeps(job.store.folder, job.spec.ledger)
+        for problem in sync_sweeps(Clients(job.client), job.store, abandoned, job.spec.ledger, log.info):
             log.warning("a run without a driver stays as it is: %s", problem)
     except Exception as error:
         log.warning("the runs of sweeps without drivers stay open: %s", " ".join(str(error).split()))

@@ -6,9 +6,11 @@ from pathlib import Path
 import torch
 
 from ..platform.base.home import find_home
-from ..platform.base.keys import directory_of, key_of
+from ..platform.base.keys import key_of
 from ..platform.spec.spec import Spec
+from ..platform.storage.opening import open_store
 from ..platform.storage.weights import start_weights
+from ..trainers.checkpoint import CHECKPOINTS, newest_sealed
 from ..trainers.data.opening import open_dataset
 from ..trainers.loop import Training
 from ..trainers.outcome import Outcome
@@ -18,7 +20,7 @@ from ..trainers.reporter import ConsoleReporter, JsonLinesReporter, PictureRepor
 
 def train(spec: Spec, folder: Path, reporter: Reporter) -> Outcome:
     """Train to the end in this process, and leave metrics, pictures and model in a folder."""
-    weights = start_weights(spec.model.weights, folder, spec.storage or find_home() / "runs")
+    weights = start_weights(spec.model.weights, resumes=newest_sealed(folder / CHECKPOINTS) is not None)
     training = Training(spec.recipe(), open_dataset(spec.dataset), folder, weights=weights)
     folder.mkdir(parents=True, exist_ok=True)
     log, pictures = JsonLinesReporter(folder / "metrics.jsonl"), PictureReporter(folder)
@@ -39,7 +41,9 @@ def train_and_tell(spec: Spec, folder: Path | None) -> None:
     """`train` with its progress in the terminal; by default into the storage, as `<name>/local`."""
     logging.basicConfig(format="%(message)s")
     logging.getLogger("advseg").setLevel(logging.INFO)
-    folder = folder or directory_of(spec.storage or find_home() / "runs", key_of(spec.name, "local"))
+    folder = folder or (open_store(spec.storage or find_home() / "runs").folder or find_home() / "runs") / key_of(
+        spec.name, "local"
+    )
     outcome = train(spec, folder, ConsoleReporter())
     if spec.profile and (folder / PHASES).exists():
         print(f"{(folder / PHASES).read_text()}trace of {STEPS} steps in {folder / TRACE}")

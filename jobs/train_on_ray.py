@@ -9,7 +9,7 @@ import sys
 import ray
 
 from ..platform.base.events import Stage, emit
-from ..platform.base.keys import SINGLE, directory_of, key_of
+from ..platform.base.keys import SINGLE, key_of
 from ..platform.cluster.driver import Job, run_job
 from ..platform.cluster.placement import concurrency_of
 from ..platform.spec.resources import Resources
@@ -27,22 +27,20 @@ def train(job: Job) -> None:
     """The whole job. Raises UserError, and whatever the training raised."""
     resources = Resources.model_validate(job.document["resources"])
     concurrency_of(1, resources, ray.cluster_resources())
-    directory = directory_of(job.storage, key_of(job.document["name"], SINGLE))
-    identity = single_identity(job.document, ensure_training_id(directory))
+    key = key_of(job.document["name"], SINGLE)
+    identity = single_identity(job.document, ensure_training_id(job.store.at(key)))
     refuse_namesake(job, identity)
-    task = Task(spec=job.document, storage=job.storage, tracking_uri=job.tracking_uri, identity=identity)
+    task = Task(spec=job.document, store=job.store, tracking_uri=job.tracking_uri, identity=identity)
     emit(Stage(text=f"training on {resources.workers} Ray Train workers"))
     follow_on_workers(task, resources, Retry(), Account())
     # They import PyTorch and MLflow, for which the workers need not wait.
     from ..platform.registry.champion import keep_model
     from ..platform.tracking.patience import patiently
     from ..platform.tracking.runs import run_of
-    from ..trainers.data.opening import open_dataset
 
-    dataset = open_dataset(job.spec.dataset)
-    run_id = patiently(lambda: run_of(job.client, job.spec.name, task.key))
+    run_id = patiently(lambda: run_of(job.client, job.document["name"], key))
     job.describe(run_id)
-    patiently(lambda: keep_model(job.client, job.spec, dataset, job.storage, task.key, None))
+    patiently(lambda: keep_model(job.client, job.store, job.document["name"], key, None))
 
 
 def refuse_namesake(job: Job, identity: RunIdentity) -> None:

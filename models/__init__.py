@@ -1,5 +1,17 @@
 """Networks: segmenters, the discriminator, and trained models as data."""
 
-from .bundle import load
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .bundle import load
 
 __all__ = ["load"]
+
+
+def __getattr__(name: str) -> Any:
+    # The files of models are read without PyTorch, which takes seconds to import.
+    if name == "load":
+        from .bundle import load
+
+        return load
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

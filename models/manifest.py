@@ -49,14 +49,14 @@ def replace_directory(path: Path, write: Callable[[Path], None]) -> None:
         try:
             write(new)
             for entry in (*new.rglob("*"), new):
-                _flush_to_disk(entry)
+                flush_to_disk(entry)
         except OSError as error:
             # What fails in writing, as on a full disk, does not say where.
             if error.errno and error.filename is None:
                 error.filename = str(path)
             raise
         _put(new, path, replaced=partial / "replaced")
-        _flush_to_disk(path.parent)
+        flush_to_disk(path.parent)
 
 
 def _seal(directory: Path) -> None:
@@ -156,7 +156,8 @@ def _checksum(version: Any, files: Any) -> str:
     return hashlib.sha256(json.dumps([version, files], sort_keys=True).encode()).hexdigest()
 
 
-def _flush_to_disk(path: Path) -> None:
+def flush_to_disk(path: Path) -> None:
+    """Wait until what a file or a directory holds is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

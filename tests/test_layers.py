@@ -15,13 +15,13 @@ ROOMS = {
     "spec": ("base",),
     "storage": ("base",),
     "services": ("base",),
-    "tracking": ("base",),
+    "tracking": ("storage", "base"),
     "workers": ("tracking", "storage", "spec", "base"),
     "ledger": ("workers", "spec", "base"),
-    "cluster": ("services", "tracking", "spec", "base"),
-    "registry": ("ledger", "tracking", "spec", "base"),
-    "sweep": ("ledger", "workers", "tracking", "spec", "base"),
-    "pages": ("registry", "ledger", "tracking", "services", "spec", "base"),
+    "cluster": ("services", "tracking", "storage", "spec", "base"),
+    "registry": ("ledger", "tracking", "storage", "spec", "base"),
+    "sweep": ("ledger", "workers", "tracking", "storage", "spec", "base"),
+    "pages": ("registry", "ledger", "tracking", "services", "storage", "spec", "base"),
 }
 """What each room of platform/ may import. None comes before one that it imports, so there is no circle."""
 OF_WORKERS = {"ledger": {"account"}}

@@ -16,6 +16,7 @@ from ..models.manifest import MANIFEST, BrokenDirectoryError, FormatVersionError
 from ..models.partial import drop
 from ..models.tensors import save_tensors
 from .errors import CheckpointError, ForeignCheckpointError
+from .keeper import InPlace, Keeper
 
 log = logging.getLogger(__name__)
 
@@ -66,31 +67,35 @@ def load_scalars(path: Path) -> dict[str, Any]:
 
 
 def newest_checkpoint(
-    root: Path, load: Callable[[Path], dict[str, Any]] = load_checkpoint
+    root: Path, load: Callable[[Path], dict[str, Any]] = load_checkpoint, keeper: Keeper | None = None
 ) -> tuple[Path, dict[str, Any]] | None:
     """The newest checkpoint that is whole, with what `load` reads of it; None before the first.
 
+    One that is only with the keeper is brought to `root`.
     A damaged one is skipped for the one before it, with a warning. Raises CheckpointError if all are damaged: a run
     that is worth days does not start over unasked. Raises it too, at once, for a checkpoint of another format.
     """
+    keeper = keeper or InPlace()
     damaged = []
-    for _, path in _newest_first(root):
+    for _, path in _newest_first(root, keeper):
         try:
+            if not os.path.lexists(path):
+                keeper.bring(path)
             return path, load(path)
         except FormatVersionError as error:
             raise ForeignCheckpointError(
                 f"{error}: go on with the version of advseg that wrote it, or train in another directory"
             ) from None
         except BrokenDirectoryError as error:
-            if not os.path.lexists(path):
+            if all(path != left for _, left in _newest_first(root, keeper)):
                 # Another process has saved newer ones meanwhile.
-                return newest_checkpoint(root, load)
+                return newest_checkpoint(root, load, keeper)
             log.warning("skipping a damaged checkpoint: %s", error)
             damaged.append(error)
     if damaged:
         raise CheckpointError(
-            f"no checkpoint in {root} is whole ({damaged[0]}): "
-            f"put an undamaged copy back, or remove {root} to start from step 0"
+            f"no checkpoint in {keeper.place(root)} is whole ({damaged[0]}): "
+            f"put an undamaged copy back, or remove {keeper.place(root)} to start from step 0"
         )
     return None
 
@@ -100,11 +105,16 @@ def newest_sealed(root: Path) -> tuple[int, Path] | None:
     return next(((step, path) for step, path in _newest_first(root) if (path / MANIFEST).exists()), None)
 
 
-def _newest_first(root: Path) -> list[tuple[int, Path]]:
-    """Step and path of every checkpoint, damaged ones included."""
-    return sorted(
-        ((int(match[1]), path) for path in root.glob("*") if (match := _NAME.fullmatch(path.name))), reverse=True
-    )
+def step_of(name: str) -> int | None:
+    """The step after which a checkpoint of that name was saved; None if it is none's name."""
+    match = _NAME.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def _newest_first(root: Path, keeper: Keeper | None = None) -> list[tuple[int, Path]]:
+    """Step and path of every checkpoint, damaged ones included, and those that only the keeper has."""
+    names = {path.name for path in root.glob("*")}.union(keeper.names() if keeper else ())
+    return sorted(((step, root / name) for name in names if (step := step_of(name)) is not None), reverse=True)
 
 
 def _split(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:

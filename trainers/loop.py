@@ -24,6 +24,7 @@ from .evaluate import Evaluation, evaluate
 from .guard import Guard, Unguarded
 from .health import symptoms
 from .identity import identity_of, refusal
+from .keeper import InPlace, Keeper
 from .methods.method import Batch
 from .methods.table import build_method
 from .outcome import Outcome, drop_outcome, read_outcome, write_outcome
@@ -55,6 +56,7 @@ class Training:
         device: torch.device | None = None,
         weights: Path | None = None,
         guard: Guard | None = None,
+        keeper: Keeper | None = None,
         any_accumulation: bool = False,
     ) -> None:
         """`weights` is where the recipe's start weights lie here, if that is not the path that it names.
@@ -68,6 +70,7 @@ class Training:
         self._device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._weights = weights
         self._guard = guard or Unguarded()
+        self._keeper = keeper or InPlace()
         self._any_accumulation = any_accumulation
         settings, segmenting = recipe.trainer, recipe.segmenter
         if settings.micro_batch_size < self.world.size:
@@ -253,7 +256,7 @@ class Training:
             }
             tick()
             try:
-                save_checkpoint(self.directory / CHECKPOINTS, self._step, state)
+                self._keeper.keep(save_checkpoint(self.directory / CHECKPOINTS, self._step, state))
             except OSError:
                 # A newer attempt clears away what an older one is writing.
                 self._guard.check()
@@ -295,7 +298,8 @@ class Training:
         Raises CheckpointError if it belongs to other settings or other data, if it has another format, if there
         are only damaged ones, or if other workers do not find the same.
         """
-        found = common_checkpoint(self.directory / CHECKPOINTS, self._accept, self.world, self._device)
+        root = self.directory / CHECKPOINTS
+        found = common_checkpoint(root, self._keeper, self._accept, self.world, self._device)
         if found is None:
             return
         path, state = found

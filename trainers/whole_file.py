@@ -1,11 +1,12 @@
 """A file that a reader finds as it was or as it is, never in between."""
 
-import os
 import secrets
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+
+from ..models.manifest import flush_to_disk
 
 
 def write_whole(path: Path, text: str, *, durable: bool = False) -> None:
@@ -35,15 +36,6 @@ def replace_whole(path: Path, write: Callable[[Path], object], *, durable: bool 
         # As a rule it is gone; of a name that is too long there never was one.
         with suppress(OSError):
             partial.unlink()
-
-
-def flush_to_disk(path: Path) -> None:
-    """Wait until what a file or a directory holds is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def drop_partials(directory: Path) -> None:

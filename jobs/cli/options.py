@@ -1,11 +1,14 @@
 """Arguments and options that several verbs take."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ...platform.base.home import find_home
+
+if TYPE_CHECKING:
+    from ...platform.storage.store import Store
 
 
 def _check_ledger(address: str | None) -> str | None:
@@ -34,6 +37,22 @@ def check_path(value: Path | list[Path] | None) -> Path | list[Path] | None:
     return value
 
 
+def _check_storage(storage: str | None) -> str | None:
+    """Raises UserError for an address that is none of storage."""
+    from ...platform.base.keys import S3
+    from ...platform.base.s3_address import s3_address
+    from ...trainers.errors import UserError
+
+    if storage is not None and storage.startswith(S3):
+        try:
+            return str(s3_address(storage))
+        except ValueError as error:
+            raise UserError(f"--storage {error}") from None
+    elif storage is not None:
+        check_path(Path(storage))
+    return storage
+
+
 SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", callback=check_path, help="The job spec, a YAML file.")]
 Overrides = Annotated[
     list[str] | None,
@@ -43,8 +62,13 @@ Profile = Annotated[
     bool, typer.Option("--profile", help="Trace a few steps; trace.json.gz and phases.txt are kept with the run.")
 ]
 Storage = Annotated[
-    Path | None,
-    typer.Option("--storage", metavar="DIR", callback=check_path, help="The spec's storage, if it names one."),
+    str | None,
+    typer.Option(
+        "--storage",
+        metavar="PLACE",
+        callback=_check_storage,
+        help="The spec's storage, a folder or s3://bucket/prefix.",
+    ),
 ]
 Ledger = Annotated[
     str | None,
@@ -70,6 +94,8 @@ def overrides(set_: list[str] | None, profile: bool = False) -> list[str]:
     return [*(set_ or []), *(["profile=true"] if profile else [])]
 
 
-def storage_or_default(storage: Path | None) -> Path:
-    """Where checkpoints and the ledger lie."""
-    return storage or find_home() / "runs"
+def store_at(storage: str | None) -> "Store":
+    """Where checkpoints lie, and a ledger without an address."""
+    from ...platform.storage.opening import open_store
+
+    return open_store(storage or find_home() / "runs")

@@ -1,14 +1,13 @@
 """The services of this machine, and what they know."""
 
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ...platform.base.home import find_home
 from .connections import cluster, mlflow
-from .options import AsJson, Ledger, Storage, storage_or_default
+from .options import AsJson, Ledger, Storage, store_at
 
 if TYPE_CHECKING:
     from ...platform.services.connection import Services
@@ -41,7 +40,7 @@ def up(
         accounts=not open_mlflow,
         say=typer.echo,
     )
-    _sync_abandoned(running, home / "runs")
+    _sync_abandoned(running)
 
 
 @verbs.command(rich_help_panel=PANEL)
@@ -106,21 +105,22 @@ def sync(
         except ServicesDownError:
             # The runs may be on another server.
             current = None
-        sync_runs(Clients(current), storage_or_default(storage), ledger, names or [], typer.echo)
+        sync_runs(Clients(current), store_at(storage), ledger, names or [], typer.echo)
 
 
-def _sync_abandoned(running: "Services", storage: Path) -> None:
+def _sync_abandoned(running: "Services") -> None:
     """End the runs of sweeps whose drivers were killed, perhaps with the machine."""
     from ...platform.spec.ledger_address import ledger_file
 
-    if not ledger_file(storage).exists():
+    store = store_at(None)
+    if not ledger_file(store.folder).exists():
         return
     from ...platform.ledger.reading import abandoned_sweeps
 
-    if abandoned := abandoned_sweeps(storage):
+    if abandoned := abandoned_sweeps(store.folder):
         from ...platform.sweep.sync import sync_sweeps
         from ...platform.tracking.clients import Clients
 
         with mlflow(running) as client:
-            for problem in sync_sweeps(Clients(client), storage, abandoned, None, typer.echo):
+            for problem in sync_sweeps(Clients(client), store, abandoned, None, typer.echo):
                 typer.echo(f"not synced: {problem}", err=True)

@@ -9,7 +9,7 @@ import typer
 
 from .connections import cluster, mlflow
 from .following import submit_job
-from .options import AsJson, AsJsonLines, Follow, Ledger, Storage, SweepName, check_path, storage_or_default
+from .options import AsJson, AsJsonLines, Follow, Ledger, Storage, SweepName, check_path, store_at
 
 PANEL = "Sweeps"
 sweep = typer.Typer(help="List, show, resume and stop sweeps.")
@@ -27,13 +27,13 @@ def list_(storage: Storage = None, ledger: Ledger = None, as_json: AsJsonLines =
     from ...platform.pages.sweeps_page import listed_sweep_json, print_sweeps
     from ...platform.spec.ledger_address import shown
 
-    place = storage_or_default(storage)
-    sweeps = read_sweeps(place, ledger)
+    store = store_at(storage)
+    sweeps = read_sweeps(store.folder, ledger)
     if as_json:
         for each in sweeps:
             typer.echo(json_line(listed_sweep_json(each)))
     else:
-        print_sweeps(sweeps, str(place) if ledger is None else shown(ledger))
+        print_sweeps(sweeps, store.address if ledger is None else shown(ledger))
 
 
 @sweep.command()
@@ -52,7 +52,7 @@ def show(
     """
     from ...platform.pages import sweep_page
 
-    place = storage_or_default(storage)
+    place = store_at(storage).folder
     if as_json:
         from ...platform.ledger.reading import read_sweep
         from ...platform.pages.json_line import json_line
@@ -76,10 +76,11 @@ def report(
 
     Example: `advseg sweep report shapes-demo --to report.html`
     """
-    from ...platform.pages.sweep_report import write_report
+    from ...platform.pages.html_page import write_page
+    from ...platform.pages.sweep_report import report_of
 
     path = to or Path(f"{name}.html")
-    write_report(storage_or_default(storage), name, ledger, path)
+    write_page(path, report_of(store_at(storage), name, ledger))
     typer.echo(f"report of sweep {name} written to {path}")
 
 
@@ -91,7 +92,7 @@ def resume(name: SweepName, follow: Follow = False, storage: Storage = None, led
     """
     from ...platform.ledger.reading import read_spec
 
-    submit_job(read_spec(storage_or_default(storage), name, ledger), follow)
+    submit_job(read_spec(store_at(storage).folder, name, ledger), follow)
 
 
 @sweep.command()
@@ -111,7 +112,7 @@ def retry(
     from ...platform.ledger.opening import reopen_ledger
     from ...platform.ledger.reading import read_spec
 
-    place = storage_or_default(storage)
+    place = store_at(storage).folder
     with closing(reopen_ledger(place, name, ledger)) as opened:
         numbers = opened.reopen(trials or [])
     told = f"trials of sweep {name} that are handed out again: {', '.join(map(str, numbers))}"

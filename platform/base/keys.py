@@ -1,13 +1,12 @@
 """Names that several rooms share: keys of trainings, the places that follow from them, names of what Ray is told."""
 
-import os
-from pathlib import Path
-
 BASELINE = "baseline"
 SINGLE = "single"
 """What stands for the number of a training that belongs to no sweep, though one may have its name."""
 S3 = "s3://"
 """How the address of an object store begins."""
+MODEL = "model"
+"""Folder of a training with its trained model, which `advseg.models.load` reads; and of its run's artifacts."""
 JOB = "ADVSEG_JOB"
 """Environment variable with the id of the job that a process belongs to."""
 
@@ -36,13 +35,3 @@ def key_of(sweep: str, trial: int | str) -> str:
 def number_of(key: str) -> int:
     """The number of a trial's key."""
     return int(key.rpartition("/")[2])
-
-
-def directory_of(storage: Path, key: str) -> Path:
-    """Where a training with a key keeps its checkpoints, log and pictures."""
-    return storage / key
-
-
-def scratch_of(storage: Path, name: str) -> Path:
-    """Where Ray may keep what nobody reads again while this process's job, which has a name, runs."""
-    return storage / ".scratch" / name / os.environ.get(JOB, "alone")

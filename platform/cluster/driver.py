@@ -14,8 +14,10 @@ import ray
 import yaml
 
 from ..base.exits import exit_status
-from ..base.keys import scratch_of
 from ..base.mlflow_account import log_in
+from ..storage.opening import open_store
+from ..storage.scratch import scratch_of
+from ..storage.store import Store
 from .package import TRAINING, code_digest, tell_of_other_code
 
 if TYPE_CHECKING:
@@ -37,10 +39,10 @@ class Job:
         """The spec as JSON has it."""
         return yaml.safe_load(self.path.read_text(encoding="utf-8"))
 
-    @property
-    def storage(self) -> Path:
-        """Folder for checkpoints and the ledger."""
-        return Path(self.document["storage"])
+    @cached_property
+    def store(self) -> Store:
+        """For all that lasts."""
+        return open_store(self.document["storage"])
 
     @cached_property
     def spec(self) -> "Spec":
@@ -96,7 +98,7 @@ def run_job(work: Callable[[Job], None], arguments: list[str]) -> int:
         # just put a handler of its own in the place of any before.
         signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
         tell_of_other_code()
-        with _scratch(scratch_of(job.storage, job.document["name"])):
+        with _scratch(scratch_of(job.store, job.document["name"])):
             work(job)
 
     return exit_status(connect_and_work)

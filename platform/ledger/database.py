@@ -38,7 +38,7 @@ _TRIES = 50
 _RETRY_S = 0.1
 
 
-def open_database(storage: Path, ledger: str | None) -> PatientStorage:
+def open_database(storage: Path | None, ledger: str | None) -> PatientStorage:
     """The database of a storage folder or at a PostgreSQL address for an owner, brought to this version's schema.
 
     From then on what is asked of it waits while it is away. Raises UserError if it cannot be opened or was written by
@@ -46,7 +46,7 @@ def open_database(storage: Path, ledger: str | None) -> PatientStorage:
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if ledger is None:
-        storage.mkdir(parents=True, exist_ok=True)
+        ledger_file(storage).parent.mkdir(parents=True, exist_ok=True)
     with readable(storage, ledger):
         tries = 0
         while True:
@@ -103,7 +103,7 @@ def close_database(database: RDBStorage) -> None:
 
 
 @contextmanager
-def reading(storage: Path, ledger: str | None) -> Iterator[RDBStorage | None]:
+def reading(storage: Path | None, ledger: str | None) -> Iterator[RDBStorage | None]:
     """The database as it is, closed after use; None if there is none yet. Nothing is made or changed.
 
     Raises UserError if it cannot be read, also if that happens meanwhile, or was written by a newer version.
@@ -138,12 +138,12 @@ def _is_made(url: str, options: dict[str, Any]) -> bool:
         engine.dispose()
 
 
-def _place(storage: Path, ledger: str | None) -> str:
+def _place(storage: Path | None, ledger: str | None) -> str:
     return str(ledger_file(storage)) if ledger is None else shown(ledger)
 
 
 @contextmanager
-def readable(storage: Path, ledger: str | None) -> Iterator[None]:
+def readable(storage: Path | None, ledger: str | None) -> Iterator[None]:
     """Turn what a damaged, locked or absent database raises into a UserError."""
     place = _place(storage, ledger)
     try:

@@ -20,7 +20,9 @@ from .study import BASE, FROM, INHERITED, ORIGIN, SPEC, VERSION_0_DIGEST, load_s
 from .sweep_id import SWEEP_ID, ensure_sweep_id
 
 
-def open_ledger(storage: Path, spec: Spec, origin: Origin, owner: Owner | None = None, *, above: int = 0) -> Ledger:
+def open_ledger(
+    storage: Path | None, spec: Spec, origin: Origin, owner: Owner | None = None, *, above: int = 0
+) -> Ledger:
     """Become the owner of a sweep's study, or begin it, in an epoch above one that was seen elsewhere.
 
     Raises UserError if another process owns it, if it was begun with another spec, other data or other code, or if
@@ -52,7 +54,7 @@ def open_ledger(storage: Path, spec: Spec, origin: Origin, owner: Owner | None =
     return ledger
 
 
-def reopen_ledger(storage: Path, sweep: str, ledger: str | None = None, *, above: int = 0) -> Ledger:
+def reopen_ledger(storage: Path | None, sweep: str, ledger: str | None = None, *, above: int = 0) -> Ledger:
     """Become the owner of a sweep as it is, to say what became of its trials, whatever this machine has of its data.
 
     Raises UserError if there is no such sweep, another process owns it, or its spec is another version's.

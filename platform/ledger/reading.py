@@ -41,13 +41,13 @@ class SweepRecord:
         return verdict_of(self.rows, self.baseline)
 
 
-def read_sweep(storage: Path, sweep: str, ledger: str | None = None) -> SweepRecord:
+def read_sweep(storage: Path | None, sweep: str, ledger: str | None = None) -> SweepRecord:
     """What the ledger holds of a sweep. Raises UserError if there is no such sweep."""
     with _opened(storage, sweep, ledger) as (study, database):
         return _record(study, database)
 
 
-def read_sweeps(storage: Path, ledger: str | None = None) -> list[SweepRecord]:
+def read_sweeps(storage: Path | None, ledger: str | None = None) -> list[SweepRecord]:
     """What a ledger holds, in the order in which its sweeps began."""
     with reading(storage, ledger) as database:
         if database is None:
@@ -56,26 +56,26 @@ def read_sweeps(storage: Path, ledger: str | None = None) -> list[SweepRecord]:
         return [_record(optuna.load_study(study_name=name, storage=database), database) for name in names]
 
 
-def read_spec(storage: Path, sweep: str, ledger: str | None = None) -> Spec:
+def read_spec(storage: Path | None, sweep: str, ledger: str | None = None) -> Spec:
     """The spec that a sweep was last run with. Raises UserError if there is none, or one of another version."""
     with _opened(storage, sweep, ledger) as (study, _):
         return spec_of(study)
 
 
-def sweep_id_of(storage: Path, sweep: str, ledger: str | None = None) -> str | None:
+def sweep_id_of(storage: Path | None, sweep: str, ledger: str | None = None) -> str | None:
     """The id of a sweep; None if it has not begun."""
     with reading(storage, ledger) as database:
         studies = database.get_all_studies() if database else []
         return next((s.user_attrs.get(SWEEP_ID) for s in studies if s.study_name == sweep), None)
 
 
-def sweep_names(storage: Path, ledger: str | None = None) -> list[str]:
+def sweep_names(storage: Path | None, ledger: str | None = None) -> list[str]:
     """All sweeps of a ledger, in the order of their beginning."""
     with reading(storage, ledger) as database:
         return optuna.get_all_study_names(database) if database else []
 
 
-def abandoned_sweeps(storage: Path, ledger: str | None = None) -> list[str]:
+def abandoned_sweeps(storage: Path | None, ledger: str | None = None) -> list[str]:
     """Sweeps whose owner has ended on this machine without giving them up, or may have before it went down.
 
     Whoever takes such a sweep waits for a sign of life first.
@@ -115,7 +115,7 @@ def _record(study: optuna.Study, database: RDBStorage) -> SweepRecord:
 
 
 @contextmanager
-def _opened(storage: Path, sweep: str, ledger: str | None) -> Iterator[tuple[optuna.Study, RDBStorage]]:
+def _opened(storage: Path | None, sweep: str, ledger: str | None) -> Iterator[tuple[optuna.Study, RDBStorage]]:
     place = place_of(storage, ledger)
     with reading(storage, ledger) as database:
         if database is None:

@@ -33,7 +33,7 @@ def load_study(database: RDBStorage, sweep: str, place: str) -> optuna.Study:
     return optuna.load_study(study_name=sweep, storage=database)
 
 
-def place_of(storage: Path, ledger: str | None) -> str:
+def place_of(storage: Path | None, ledger: str | None) -> str:
     """Where a ledger lies, in words."""
     return str(storage) if ledger is None else shown(ledger)
 

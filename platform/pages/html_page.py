@@ -94,13 +94,13 @@ def plot(figure: "Figure", name: str) -> str:
     return figure.to_html(full_html=False, include_plotlyjs=False, div_id=name, config=config, validate=False)
 
 
-def pictures(found: Iterable[tuple[str, Path]]) -> str:
-    """PNG files with captions, side by side where there is room."""
-    return f'<div class="pictures">{"".join(_picture(caption, path) for caption, path in found)}</div>'
+def pictures(found: Iterable[tuple[str, bytes]]) -> str:
+    """What PNG files hold, with captions, side by side where there is room."""
+    return f'<div class="pictures">{"".join(_picture(caption, content) for caption, content in found)}</div>'
 
 
-def _picture(caption: str, path: Path) -> str:
-    data = base64.b64encode(path.read_bytes()).decode()
+def _picture(caption: str, content: bytes) -> str:
+    data = base64.b64encode(content).decode()
     text = escape(caption)
     return f'<figure><img alt="{text}" src="data:image/png;base64,{data}"><figcaption>{text}</figcaption></figure>'
 

@@ -19,7 +19,7 @@ _WIDE, _NARROW, _AMPLE = 16, 8, 100
 """Columns of a learning curve in an ample terminal and in another, and the columns of the narrowest ample one."""
 
 
-def print_sweep(storage: Path, sweep: str, ledger: str | None = None, *, whole: bool = False) -> None:
+def print_sweep(storage: Path | None, sweep: str, ledger: str | None = None, *, whole: bool = False) -> None:
     """Trials best first, the best against the supervised baseline, what decides the mean IoU, and totals.
 
     `whole` prints all trials, and why they ended in full. Raises UserError if there is no such sweep.

@@ -1,18 +1,20 @@
 """A sweep's report: one HTML file, which the MLflow UI shows and a browser opens without a network."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from optuna.trial import TrialState
 
 from ...trainers.pictures.report import CLASS_BARS, CONFUSION, PANELS
-from ..base.keys import BASELINE, directory_of, key_of
+from ..base.keys import BASELINE, key_of
 from ..ledger.reading import read_sweep
 from ..ledger.rows import Row, best_first
 from ..spec.spec import Spec
 from ..spec.sweep import Range
-from .html_page import heading, note, page, paragraph, pictures, plot, table, write_page
+from ..storage.store import MissingKeyError, Store
+from .html_page import heading, note, page, paragraph, pictures, plot, table
 from .sweep_page import totals_line, verdict_line
 from .sweep_plots import MIOU, Plot, plots_of
 from .terminal import duration, number, percent, short_names
@@ -25,12 +27,9 @@ FAILED = 50
 """Failed trials that are listed."""
 
 
-def write_report(storage: Path, sweep: str, ledger: str | None, path: Path) -> None:
-    """Write the report of a sweep as it stands; it takes seconds.
-
-    Raises UserError if there is no such sweep, or the path is a folder's.
-    """
-    record = read_sweep(storage, sweep, ledger)
+def report_of(store: Store, sweep: str, ledger: str | None) -> str:
+    """The report of a sweep as it stands, as HTML; it takes seconds. Raises UserError if there is no such sweep."""
+    record = read_sweep(store.folder, sweep, ledger)
     rows, spec, baseline = best_first(record.rows), record.spec, record.baseline
     space = spec.sweep.space if spec and spec.sweep else {}
     logarithmic = {key for key, asked in space.items() if isinstance(asked, Range) and asked.log}
@@ -41,11 +40,11 @@ def write_report(storage: Path, sweep: str, ledger: str | None, path: Path) -> N
         *_trials(sweep, rows, spec),
         paragraph(f"Supervised baseline: mIoU {percent(baseline.value)}."),
         *(part for each in plots_of(rows, logarithmic, baseline.value) for part in _plot(each)),
-        *_pictures(storage, sweep, record.verdict.best),
+        *_pictures(store, sweep, record.verdict.best),
         *_costs(rows, baseline),
         *_failures(rows),
     ]
-    write_page(path, page(f"Sweep {sweep}", parts))
+    return page(f"Sweep {sweep}", parts)
 
 
 def _dataset_line(spec: Spec | None, digest: str | None) -> str:
@@ -86,26 +85,23 @@ def _plot(each: Plot) -> Iterator[str]:
     yield note(each.note)
 
 
-def _pictures(storage: Path, sweep: str, best: Row | None) -> Iterator[str]:
+def _pictures(store: Store, sweep: str, best: Row | None) -> Iterator[str]:
     yield heading("Predictions on validation images")
     trainings = {"supervised baseline": key_of(sweep, BASELINE)}
     if best:
         trainings = {f"best trial {best.number}": key_of(sweep, best.number)} | trainings
     for who, key in trainings.items():
-        found = _newest_pictures(directory_of(storage, key))
-        yield (
-            pictures((f"{who}: {what}", path) for what, path in found)
-            if found
-            else paragraph(f"No pictures of the {who} in {directory_of(storage, key)}.")
-        )
+        found = [(f"{who}: {what}", content) for what, content in _newest_pictures(store.at(key))]
+        yield pictures(found) if found else paragraph(f"No pictures of the {who} in {store.at(key).address}.")
 
 
-def _newest_pictures(directory: Path) -> list[tuple[str, Path]]:
+def _newest_pictures(own: Store) -> Iterator[tuple[str, bytes]]:
     """The pictures of a training that there are, with what they show."""
-    panels = sorted((directory / PANELS).glob("step-*.png"))
-    newest = [(f"step {int(path.stem.removeprefix('step-'))}", path) for path in panels[-1:]]
-    rest = [("IoU of each class", directory / CLASS_BARS), ("confusion matrix", directory / CONFUSION)]
-    return newest + [(what, path) for what, path in rest if path.exists()]
+    for key in own.keys(PANELS)[-1:]:
+        yield f"step {int(Path(key).stem.removeprefix('step-'))}", own.read(key)
+    for what, key in (("IoU of each class", CLASS_BARS), ("confusion matrix", CONFUSION)):
+        with suppress(MissingKeyError):
+            yield what, own.read(key)
 
 
 def _costs(rows: Sequence[Row], baseline: Row) -> Iterator[str]:

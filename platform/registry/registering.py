@@ -11,9 +11,10 @@ from mlflow.tracking import MlflowClient
 
 from ...models.bundle import read_card
 from ...trainers.errors import UserError
+from ..base.keys import MODEL
 from ..tracking.runs import KEY_TAG
 from .promotion import Candidate, Keep, Promote, Standing, decide, standing_of
-from .registry import CANDIDATE, CHAMPION, MODEL, pull_card
+from .registry import CANDIDATE, CHAMPION, pull_card
 
 _UNDECIDED = "advseg.undecided"
 """Tag of a version until it is decided what it becomes."""

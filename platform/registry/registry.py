@@ -18,6 +18,7 @@ from ...models.files import one_line
 from ...models.manifest import MANIFEST, read_manifest
 from ...models.partial import partial_of
 from ...trainers.errors import UserError
+from ..base.keys import MODEL
 from ..base.s3_reason import s3_reason
 from ..tracking.patience import is_away
 from ..tracking.runs import KEY_TAG
@@ -26,8 +27,6 @@ from .sources import refusal
 CHAMPION = "champion"
 CANDIDATE = "candidate"
 """Alias of the newest version that nobody could compare with the champion."""
-MODEL = "model"
-"""Artifact folder of a run's model."""
 _SHOWN = 200
 """Characters of an address."""
 _REFERENCE = re.compile(r"[^@/']+[@/][^@/']+")

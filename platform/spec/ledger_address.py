@@ -40,12 +40,13 @@ LedgerUrl = Annotated[str, AfterValidator(check_address)]
 """Address of a PostgreSQL database, without a password."""
 
 
-def ledger_file(storage: Path) -> Path:
-    """Where the SQLite database lies."""
+def ledger_file(storage: Path | None) -> Path:
+    """Where the SQLite database lies. Storage that is no folder has its ledger elsewhere."""
+    assert storage is not None
     return storage / "ledger.db"
 
 
-def database_url(storage: Path, ledger: str | None) -> str:
+def database_url(storage: Path | None, ledger: str | None) -> str:
     """The database as SQLAlchemy names it."""
     if ledger is None:
         return f"sqlite:///{ledger_file(storage)}"

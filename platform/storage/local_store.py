@@ -27,6 +27,17 @@ class LocalStore:
     def address(self) -> str:
         return str(self.root)
 
+    @property
+    def folder(self) -> Path:
+        return self.root
+
+    @property
+    def beat_s(self) -> float:
+        return 1.0
+
+    def at(self, prefix: str) -> "LocalStore":
+        return LocalStore(self._path(prefix))
+
     def read(self, key: str) -> bytes:
         with self._open(key) as file:
             return file.read()

@@ -33,6 +33,20 @@ class S3Store:
     def address(self) -> str:
         return str(self.place)
 
+    @property
+    def folder(self) -> None:
+        return None
+
+    @property
+    def beat_s(self) -> float:
+        return 10.0
+
+    def at(self, prefix: str) -> "S3Store":
+        part = S3Store(S3Address(self.place.bucket, self._name(prefix)), self.patience)
+        # With the connections that there are.
+        vars(part)["_client"] = self._client
+        return part
+
     def read(self, key: str) -> bytes:
         def fetch() -> bytes:
             with self._client.get_object(Bucket=self.place.bucket, Key=self._name(key))["Body"] as body:

@@ -28,6 +28,20 @@ class Store(Protocol):
         """A folder's path, or `s3://bucket/prefix`."""
         ...
 
+    @property
+    def folder(self) -> Path | None:
+        """The folder that it is, if it is one: what is written there is kept."""
+        ...
+
+    @property
+    def beat_s(self) -> float:
+        """Seconds between two writes of what changes all the time, and two looks at it."""
+        ...
+
+    def at(self, prefix: str) -> "Store":
+        """The part of it that is below a prefix."""
+        ...
+
     def read(self, key: str) -> bytes:
         """What is under a key. Raises MissingKeyError."""
         ...

@@ -7,26 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from ...models.manifest import MANIFEST
-from ...trainers.checkpoint import CHECKPOINTS, newest_sealed
 from ...trainers.errors import UserError
 from ..base.keys import S3
 from ..base.s3_reason import s3_reason
+from .cache import cache_folder
 from .s3_client import Patience, s3_client
 
-CACHE = ".weights"
-"""Folder of the storage in which fetched weights are kept."""
 _PATIENCE = Patience(attempts=2, outage_s=0)
 """A job that begins says at once what it lacks."""
 
 
-def start_weights(weights: str | None, run: Path, storage: Path) -> Path | None:
-    """Where start weights lie on this machine; None where there are none or the run in a directory needs none.
+def start_weights(weights: str | None, *, resumes: bool) -> Path | None:
+    """Where start weights lie on this machine; None where there are none, or the run `resumes` and needs none.
 
-    A run that resumes takes everything from its checkpoint. Raises UserError for weights that cannot be fetched.
+    Raises UserError for weights that cannot be fetched.
     """
-    if weights is None or newest_sealed(run / CHECKPOINTS) is not None:
-        return None
-    return local_weights(weights, storage / CACHE)
+    return None if weights is None or resumes else local_weights(weights, cache_folder("weights"))
 
 
 def local_weights(uri: str, cache: Path) -> Path:

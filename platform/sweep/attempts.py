@@ -4,19 +4,19 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 from optuna.trial import TrialState
 
-from ...trainers.checkpoint import CHECKPOINTS, newest_sealed
 from ..base.events import Stage, TrialUpdate, emit
-from ..base.keys import BASELINE, METRIC, directory_of, key_of
+from ..base.keys import BASELINE, METRIC, key_of
 from ..ledger.ledger import Ledger
 from ..ledger.pruners import reason_of
 from ..ledger.rows import BASELINE_NUMBER, Row
 from ..spec.spec import Spec
-from ..tracking.spool import read_records
+from ..storage.store import Store
+from ..tracking.spool import kept_records
 from ..workers.account import Account
+from ..workers.checkpoints import newest_sealed
 from ..workers.costs import account_now
 from ..workers.health import Health
 from ..workers.heartbeat import beat_of
@@ -31,7 +31,7 @@ class Attempts:
         self,
         ledger: Ledger,
         spec: Spec,
-        storage: Path,
+        store: Store,
         concurrency: int,
         tell: Callable[[TrialUpdate], None] = emit,
         clock: Callable[[], float] = time.monotonic,
@@ -42,7 +42,7 @@ class Attempts:
         self._spec = spec
         self._retry = spec.sweep.retry
         self._pruner = spec.sweep.pruner
-        self._storage = storage
+        self._store = store
         self._concurrency = concurrency
         self._tell = tell
         self._clock = clock
@@ -122,12 +122,11 @@ class Attempts:
 
         As a node dies, reports may stick on their way. What no checkpoint holds is made and reported again.
         """
-        sealed = newest_sealed(self.directory(number) / CHECKPOINTS)
+        sealed = newest_sealed(self.own(number))
         if sealed is None:
             return True
-        held, (saved, _) = self._ledger.row(number).curve, sealed
-        records = read_records(self.directory(number) / METRICS)
-        missing = {record["step"]: record["metrics"][METRIC] for record in records if record["step"] <= saved}
+        held, records = self._ledger.row(number).curve, kept_records(self.own(number), METRICS)
+        missing = {record["step"]: record["metrics"][METRIC] for record in records if record["step"] <= sealed.step}
         return all(self.report(number, step, miou) for step, miou in missing.items() if step not in held)
 
     def report(self, number: int, step: int, miou: float) -> bool:
@@ -176,7 +175,7 @@ class Attempts:
 
     def lost(self, number: int) -> Failure:
         """How an attempt failed whose process has reported nothing: as its last heartbeat says, if it does."""
-        beat = beat_of(self.directory(number), self._ledger.row(number).account.attempts)
+        beat = beat_of(self.own(number), self._ledger.row(number).account.attempts)
         if beat is None:
             # It cannot have read what it was to train.
             return Failure(kind=Kind.ENVIRONMENT, text="its worker process died before it began")
@@ -184,12 +183,12 @@ class Attempts:
 
     def account(self, number: int, *, again: bool = False) -> Account:
         """A trial's account with its newest attempt counted in; `again` says that more is to come."""
-        account, resources = self._ledger.row(number).account, self._spec.resources
-        return account_now(account, self.directory(number), self._storage, resources, again=again)
+        account, key = self._ledger.row(number).account, key_of(self._spec.name, number)
+        return account_now(account, self._store, key, self._spec.resources, again=again)
 
-    def directory(self, number: int) -> Path:
-        """Where a trial keeps its things."""
-        return directory_of(self._storage, key_of(self._spec.name, number))
+    def own(self, number: int) -> Store:
+        """What lasts of a trial."""
+        return self._store.at(key_of(self._spec.name, number))
 
     def _close(self, number: int, state: TrialState, reason: str = "") -> None:
         self._live.discard(number)

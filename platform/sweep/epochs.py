@@ -1,13 +1,13 @@
-"""The epochs that a sweep's folders have seen, of which a ledger restored from a backup may know nothing."""
+"""The epochs that a sweep's trainings have seen, of which a ledger restored from a backup may know nothing."""
 
-from pathlib import Path
-
-from ..base.keys import BASELINE, directory_of
+from ..base.keys import BASELINE, key_of
+from ..storage.store import Store
 from ..workers.lease import holder_of
 
 
-def newest_epoch(storage: Path, sweep: str) -> int:
+def newest_epoch(store: Store, sweep: str) -> int:
     """The newest epoch that holds a lease of a trial of a sweep, or of its baseline; 0 if none was ever taken."""
-    folders = directory_of(storage, sweep).glob("*/")
-    holders = (holder_of(folder) for folder in folders if folder.name.isdecimal() or folder.name == BASELINE)
+    names = {key.split("/")[1] for key in store.keys(sweep)}
+    trainings = [name for name in names if name.isdecimal() or name == BASELINE]
+    holders = (holder_of(store.at(key_of(sweep, name))) for name in trainings)
     return max((holder.epoch for holder in holders if holder), default=0)

@@ -3,17 +3,16 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from pathlib import Path
 
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from ...trainers.errors import UserError, listed
-from ..base.keys import directory_of
 from ..ledger.ledger import Ledger
 from ..ledger.opening import reopen_ledger
 from ..ledger.ownership import PATIENCE_S
 from ..ledger.reading import sweep_names
+from ..storage.store import Store
 from ..tracking.clients import Clients
 from ..tracking.ending import Ending, State
 from ..tracking.identity import sweep_identity
@@ -21,9 +20,8 @@ from ..tracking.noted import FILE as NOTED
 from ..tracking.noted import Noted, read_noted
 from ..tracking.patience import reason_of
 from ..tracking.runs import close_run, ensure_run, read_run, refuse_another
-from ..tracking.spool import has_unsent
 from ..workers.heartbeat import read_beat
-from ..workers.settle import deliver, last_sign
+from ..workers.settle import deliver, has_news, last_sign, left_behind
 from ..workers.task import Task
 from .epochs import newest_epoch
 from .settler import settle_trials
@@ -33,22 +31,22 @@ Say = Callable[[str], None]
 _POLL_S = 0.2
 
 
-def sync(clients: Clients, storage: Path, ledger: str | None, names: Sequence[str], say: Say) -> None:
+def sync(clients: Clients, store: Store, ledger: str | None, names: Sequence[str], say: Say) -> None:
     """Settle the sweeps of these names, or all of a ledger and the trainings without one.
 
     Each by itself. Raises UserError that names all that could not be.
     """
-    known = sweep_names(storage, ledger)
+    known = sweep_names(store.folder, ledger)
     if unknown := [name for name in names if name not in known]:
         raise UserError(f"there is no sweep {unknown[0]}; known sweeps: {', '.join(known) or 'none yet'}")
-    problems = sync_sweeps(clients, storage, names or known, ledger, say)
+    problems = sync_sweeps(clients, store, names or known, ledger, say)
     if not names:
-        problems += sync_trainings(clients, storage, say)
+        problems += sync_trainings(clients, store, say)
     if problems:
         raise UserError(listed(problems, "what was to be synced"))
 
 
-def sync_sweeps(clients: Clients, storage: Path, names: Iterable[str], ledger: str | None, say: Say) -> list[str]:
+def sync_sweeps(clients: Clients, store: Store, names: Iterable[str], ledger: str | None, say: Say) -> list[str]:
     """Make the runs of sweeps say what the ledger says; a sweep that somebody owns is told and left alone.
 
     Returns a line for each training or sweep of which this could not be done.
@@ -56,13 +54,13 @@ def sync_sweeps(clients: Clients, storage: Path, names: Iterable[str], ledger: s
     problems: list[str] = []
     for name in names:
         try:
-            reopened = reopen_ledger(storage, name, ledger, above=newest_epoch(storage, name))
+            reopened = reopen_ledger(store.folder, name, ledger, above=newest_epoch(store, name))
         except UserError as error:
             say(f"left alone: {error}")
             continue
         with closing(reopened):
             try:
-                missed = _sync_sweep(clients.of(read_noted(directory_of(storage, name))), storage, reopened)
+                missed = _sync_sweep(clients.of(read_noted(store.at(name))), store, reopened)
             except Exception as error:
                 missed = [reason_of(error)]
         if missed:
@@ -72,11 +70,11 @@ def sync_sweeps(clients: Clients, storage: Path, names: Iterable[str], ledger: s
     return problems
 
 
-def _sync_sweep(client: MlflowClient, storage: Path, ledger: Ledger) -> list[str]:
+def _sync_sweep(client: MlflowClient, store: Store, ledger: Ledger) -> list[str]:
     document = ledger.spec.model_dump(mode="json")
     tasks = SweepTasks(
         document=document,
-        storage=storage,
+        store=store,
         tracking_uri=client.tracking_uri,
         epoch=ledger.ownership.epoch,
         sweep_id=ledger.sweep_id,
@@ -91,14 +89,14 @@ def _sync_sweep(client: MlflowClient, storage: Path, ledger: Ledger) -> list[str
     return problems
 
 
-def sync_trainings(clients: Clients, storage: Path, say: Say, *, patience_s: float = PATIENCE_S) -> list[str]:
+def sync_trainings(clients: Clients, store: Store, say: Say, *, patience_s: float = PATIENCE_S) -> list[str]:
     """Bring what trainings without a sweep have left, and end their runs, if their heartbeats stand still so long.
 
     Returns a line for each training of which this could not be done.
     """
     problems: list[str] = []
     left: list[tuple[Task, MlflowClient]] = []
-    for noted, task in _singles(storage):
+    for noted, task in _singles(store):
         try:
             client = clients.of(noted)
             refuse_another(client, task.identity)
@@ -121,29 +119,34 @@ def sync_trainings(clients: Clients, storage: Path, say: Say, *, patience_s: flo
 
 def _sync_training(client: MlflowClient, task: Task) -> None:
     run_id = ensure_run(client, task.identity, reopen=False)
-    deliver(client, run_id, task)
-    if client.get_run(run_id).info.status == "RUNNING":
-        close_run(client, run_id, Ending(State.STOPPED, "its process is gone"), end_time=last_sign(task))
+    with left_behind(task) as directory:
+        deliver(client, run_id, task.key, directory)
+        if client.get_run(run_id).info.status == "RUNNING":
+            close_run(client, run_id, Ending(State.STOPPED, "its process is gone"), end_time=last_sign(directory))
 
 
-def _singles(storage: Path) -> Iterator[tuple[Noted, Task]]:
+def _singles(store: Store) -> Iterator[tuple[Noted, Task]]:
     """The trainings that belong to no sweep, of this ledger or any other."""
-    for path in sorted(storage.glob(f"*/*/{NOTED}")):
-        noted = read_noted(path.parent)
+    keys = store.keys()
+    for parts in (key.split("/") for key in keys):
+        noted = read_noted(store.at("/".join(parts[:2]))) if parts[2:] == [NOTED] else None
         if noted is not None and noted.identity.parent is None:
-            yield noted, Task(spec={}, storage=storage, tracking_uri=noted.tracking_uri, identity=noted.identity)
+            yield noted, Task(spec={}, store=store, tracking_uri=noted.tracking_uri, identity=noted.identity)
 
 
 def _is_open(run: Run | None, task: Task) -> bool:
-    return (run is not None and run.info.status == "RUNNING") or has_unsent(task.spool)
+    if run is not None and run.info.status == "RUNNING":
+        return True
+    with left_behind(task) as directory:
+        return has_news(directory)
 
 
 def _at_work(tasks: Sequence[Task], patience_s: float) -> set[str]:
     """Keys of trainings whose heartbeat moves within `patience_s` seconds of our own clock."""
-    seen = {task.key: read_beat(task.directory) for task in tasks}
+    seen = {task.key: read_beat(task.own) for task in tasks}
     moving: set[str] = set()
     deadline = time.monotonic() + patience_s
     while len(moving) < len(tasks) and time.monotonic() < deadline:
         time.sleep(_POLL_S)
-        moving |= {task.key for task in tasks if read_beat(task.directory) != seen[task.key]}
+        moving |= {task.key for task in tasks if read_beat(task.own) != seen[task.key]}
     return moving

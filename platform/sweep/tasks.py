@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ..base.keys import BASELINE
 from ..ledger.rows import BASELINE_NUMBER, Row
 from ..spec.spec import Spec, with_values
 from ..spec.sweep import Value
+from ..storage.store import Store
 from ..tracking.identity import trial_identity
 from ..workers.lease import Attempt
 from ..workers.task import Task
@@ -20,7 +20,7 @@ class SweepTasks:
 
     document: dict[str, Any]
     """The sweep's spec, validated, as JSON."""
-    storage: Path
+    store: Store
     tracking_uri: str
     epoch: int
     sweep_id: str = ""
@@ -48,7 +48,7 @@ class SweepTasks:
     def _task(self, document: dict[str, Any], trial: int | str, attempt: int) -> Task:
         return Task(
             spec=document,
-            storage=self.storage,
+            store=self.store,
             tracking_uri=self.tracking_uri,
             identity=trial_identity(document, trial, self.sweep_id),
             attempt=Attempt(epoch=self.epoch, number=attempt),

@@ -5,7 +5,6 @@ import signal
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -16,10 +15,12 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from ...trainers.distributed import World
 from ...trainers.errors import BrokenEnvironmentError, FencedError, PreemptedError
 from ...trainers.reporter import Report
-from ..base.keys import ATTEMPT, FAILURE, HALVINGS, KIND, METRIC, NUMBER, PARAMS, STEP, scratch_of
+from ..base.keys import ATTEMPT, FAILURE, HALVINGS, KIND, METRIC, NUMBER, PARAMS, STEP
 from ..ledger.ledger import Ledger
 from ..spec.resources import Resources
 from ..spec.spec import Spec
+from ..storage.scratch import scratch_of
+from ..storage.store import Store
 from ..workers import preemption
 from ..workers.execute import run_task
 from ..workers.failures import failure_of
@@ -83,7 +84,7 @@ class InProcess(tune.Trainable):
 
 
 def run_trials(
-    spec: Spec, ledger: Ledger, attempts: Attempts, storage: Path, concurrency: int, tasks: SweepTasks
+    spec: Spec, ledger: Ledger, attempts: Attempts, store: Store, concurrency: int, tasks: SweepTasks
 ) -> None:
     """Run the ledger's unfinished trials and new ones until its budget is spent.
 
@@ -92,7 +93,7 @@ def run_trials(
     """
     with _stopped_by_signal(attempts):
         while not attempts.spent:
-            _tune(spec, ledger, attempts, storage, concurrency, tasks)
+            _tune(spec, ledger, attempts, store, concurrency, tasks)
             if attempts.is_stopped:
                 raise KeyboardInterrupt
             if ailment := attempts.ailment:
@@ -124,7 +125,7 @@ def _stopped_by_signal(attempts: Attempts) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _tune(spec: Spec, ledger: Ledger, attempts: Attempts, storage: Path, concurrency: int, tasks: SweepTasks) -> None:
+def _tune(spec: Spec, ledger: Ledger, attempts: Attempts, store: Store, concurrency: int, tasks: SweepTasks) -> None:
     """Run attempts until none is under way, nor may begin by now."""
     assert spec.sweep
     resources = spec.resources
@@ -133,7 +134,7 @@ def _tune(spec: Spec, ledger: Ledger, attempts: Attempts, storage: Path, concurr
     watchdog = Watchdog(
         searcher,
         spec.sweep.retry,
-        attempts.directory,
+        attempts.own,
         lambda number: ledger.row(number).account.device_seconds / resources.devices,
         ledger.ownership.check,
     )
@@ -148,7 +149,7 @@ def _tune(spec: Spec, ledger: Ledger, attempts: Attempts, storage: Path, concurr
         ),
         run_config=tune.RunConfig(
             name=spec.name,
-            storage_path=str(scratch_of(storage, spec.name)),
+            storage_path=str(scratch_of(store, spec.name)),
             # Tune would save a trial of its own accord at the end.
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=0),

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -13,6 +12,7 @@ from ...trainers.errors import BrokenEnvironmentError
 from ..base.events import Stage, emit
 from ..base.keys import ATTEMPT, NUMBER
 from ..spec.sweep import Retry
+from ..storage.store import Store
 from ..workers.heartbeat import Beat, beat_of
 from ..workers.killing import kill_beating
 from ..workers.watch import TELL_AFTER_S, Watch
@@ -28,17 +28,17 @@ class Watchdog(Callback):
         self,
         searcher: LedgerSearcher,
         retry: Retry,
-        directory: Callable[[int], Path],
+        own: Callable[[int], Store],
         seconds_before: Callable[[int], float],
         check_owner: Callable[[], None],
         *,
         clock: Callable[[], float] = time.monotonic,
         kill: "Callable[[Trial, Beat | None], None] | None" = None,
     ) -> None:
-        """`seconds_before` gives the seconds that a trial's earlier attempts took."""
+        """`own` gives what lasts of a trial, `seconds_before` the seconds that a trial's earlier attempts took."""
         self._searcher = searcher
         self._retry = retry
-        self._directory = directory
+        self._own = own
         self._seconds_before = seconds_before
         self._check_owner = check_owner
         self._clock = clock
@@ -79,7 +79,7 @@ class Watchdog(Callback):
         now = self._looked = self._clock()
         waiting = [trial for trial in trials if trial.status == Trial.PENDING]
         for number, trial in list(self._running.items()):
-            beat = beat_of(self._directory(number), trial.config[ATTEMPT])
+            beat = beat_of(self._own(number), trial.config[ATTEMPT])
             watch = self._watches[number] = self._watches[number].seen(beat, now)
             if watch.beat is None:
                 waiting.append(trial)

@@ -1,5 +1,6 @@
 """Files of a training's directory that are kept with its MLflow run."""
 
+import hashlib
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ from .patience import is_away, reason_of
 log = logging.getLogger(__name__)
 
 SENT = "artifacts.json"
-"""Beside them: the run that they were sent to, and size and time of change of each file that was."""
+"""Beside them: the run that they were sent to, and the SHA-256 of each file that was."""
 
 
 def send_artifacts(client: MlflowClient, run_id: str, directory: Path, names: Sequence[str]) -> None:
@@ -25,8 +26,7 @@ def send_artifacts(client: MlflowClient, run_id: str, directory: Path, names: Se
     for path in files_of(directory, names):
         place = path.relative_to(directory)
         try:
-            state = path.stat()
-            version = [state.st_size, state.st_mtime_ns]
+            version = hashlib.sha256(path.read_bytes()).hexdigest()
             if sent.get(place.as_posix()) == version:
                 continue
             client.log_artifact(run_id, str(path), None if place.parent == Path() else place.parent.as_posix())
@@ -39,7 +39,7 @@ def send_artifacts(client: MlflowClient, run_id: str, directory: Path, names: Se
         write_whole(directory / SENT, json.dumps({"run_id": run_id, "files": sent}))
 
 
-def _read_sent(directory: Path, run_id: str) -> dict[str, list[int]]:
+def _read_sent(directory: Path, run_id: str) -> dict[str, str]:
     """What a run has got; nothing if that cannot be read, for a file may come twice."""
     try:
         said = json.loads((directory / SENT).read_text())

@@ -2,9 +2,9 @@
 
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
-from ...trainers.whole_file import write_whole
+from ...trainers.errors import BrokenEnvironmentError
+from ..storage.store import Store
 from .identity import RunIdentity
 
 FILE = "tracking.json"
@@ -19,21 +19,20 @@ class Noted:
     run_id: str | None = None
 
 
-def note(directory: Path, tracking_uri: str, identity: RunIdentity, run_id: str | None) -> None:
-    """Write it down; one on the same server stays known while that does not answer."""
-    before = read_noted(directory)
+def note(store: Store, tracking_uri: str, identity: RunIdentity, run_id: str | None) -> None:
+    """Write it down in the store of a training or sweep; a run stays known while its server does not answer."""
+    before = read_noted(store)
     if run_id is None and before is not None and before.tracking_uri == tracking_uri:
         run_id = before.run_id
     noted = Noted(tracking_uri=tracking_uri, identity=identity, run_id=run_id)
     if noted != before:
-        directory.mkdir(parents=True, exist_ok=True)
-        write_whole(directory / FILE, json.dumps(asdict(noted)), durable=True)
+        store.write(FILE, json.dumps(asdict(noted)).encode())
 
 
-def read_noted(directory: Path) -> Noted | None:
-    """What is noted in a directory; None if nothing is that can be read."""
+def read_noted(store: Store) -> Noted | None:
+    """What is noted in the store of a training or sweep; None if nothing is that can be read."""
     try:
-        said = json.loads((directory / FILE).read_text())
+        said = json.loads(store.read(FILE))
         return Noted(**{**said, "identity": RunIdentity(**said["identity"])})
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, BrokenEnvironmentError, ValueError, TypeError, LookupError):
         return None

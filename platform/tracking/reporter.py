@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...trainers.reporter import Report
 from ..base.mlflow_account import log_in
+from ..storage.local_store import LocalStore
 from .identity import RunIdentity
 from .noted import note
 from .spool import Spool
@@ -88,7 +89,8 @@ class MlflowReporter:
         """Of the MLflow run, once it is known."""
         self._closing = threading.Event()
         self._abandoned = threading.Event()
-        note(self._directory, tracking_uri, identity, None)
+        self._here = LocalStore(self._directory)
+        note(self._here, tracking_uri, identity, None)
         self._thread = threading.Thread(target=self._send_all, name="mlflow-flusher", daemon=True)
         self._thread.start()
 
@@ -178,7 +180,7 @@ class MlflowReporter:
         if self._sender is None:
             # Once the training is over its driver may have ended the run already.
             self.run_id = ensure_run(client, self._identity, reopen=not closing)
-            note(self._directory, self._tracking_uri, self._identity, self.run_id)
+            note(self._here, self._tracking_uri, self._identity, self.run_id)
             self._sender = Sender(client, self.run_id, self._identity.key)
         run_id = self._sender.run_id
         try:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ...trainers.reporter import append_line, drop_torn_line, read_object, whole_lines
 from ...trainers.whole_file import write_whole
+from ..storage.store import MissingKeyError, Store
 
 Record = dict[str, Any]
 """`{"step": ..., "timestamp": milliseconds, "metrics": {name: value}}`."""
@@ -15,6 +16,15 @@ Record = dict[str, Any]
 def read_records(path: Path) -> list[Record]:
     """All whole records of a spool that may be another process's, sent or not; none before it has begun."""
     return [record for line in whole_lines(path) if (record := _record_in(line))]
+
+
+def kept_records(store: Store, key: str) -> list[Record]:
+    """All whole records of a spool as a store has it; none before it has begun."""
+    try:
+        lines = store.read(key).split(b"\n")[:-1]
+    except MissingKeyError:
+        return []
+    return [record for line in lines if (record := _record_in(line))]
 
 
 def has_unsent(path: Path, run_id: str | None = None) -> bool:

@@ -5,13 +5,15 @@ import os
 import socket
 import traceback
 from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from ...models.manifest import checksum_of
+from ...trainers.checkpoint import CHECKPOINTS, newest_sealed
 from ...trainers.data.dataset import Dataset, DatasetError
 from ...trainers.data.opening import open_dataset
 from ...trainers.distributed import World
@@ -21,15 +23,18 @@ from ...trainers.pictures.report import CLASS_BARS, CONFUSION, PANELS
 from ...trainers.profiling import PHASES, TRACE
 from ...trainers.reporter import PictureReporter, Report
 from ...trainers.whole_file import drop_partials
+from ..base.keys import MODEL
 from ..spec.spec import spec_from
 from ..storage.weights import start_weights
 from ..tracking.reporter import MlflowReporter
 from . import preemption
+from .checkpoints import sealed_checkpoints
 from .failures import failure_of, naming_the_machine
 from .heartbeat import Heart
 from .lease import Lease
 from .retry import Failure
-from .task import Task
+from .task import METRICS, Task
+from .workplace import Workplace, workplace
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -53,29 +58,33 @@ class _Guard:
 
 
 def run_task(task: Task, *, world: World, device: torch.device | None = None, node: str = "") -> Generator[Report]:
-    """Train in this process, report by report, tracked by the leading worker.
+    """Train in this process, report by report, tracked by the leading worker, which leaves the trained model.
 
     Raises what `Training.reports` raises, FencedError if a newer attempt has the task's directory, and
     BrokenEnvironmentError for what this machine's disks, drivers and connections broke.
     """
-    lease = Lease(task.directory, task.attempt)
-    with preemption.training(), naming_the_machine():
+    lease = Lease(task.own, task.attempt)
+    with preemption.training(), naming_the_machine(), ExitStack() as stack:
         if world.leads:
-            yield from _lead(task, world, device, lease, node)
+            lease.take()
+        place = stack.enter_context(workplace(task.own, lease.check, files=world.leads))
+        if world.leads:
+            yield from _lead(task, world, device, lease, place, node)
         else:
-            with closing(_reports(_training(task, world, device, lease), task, world)) as reports:
-                yield from reports
+            training = _training(task, world, device, lease, place)
+            yield from stack.enter_context(closing(training.reports()))
 
 
-def _lead(task: Task, world: World, device: torch.device | None, lease: Lease, node: str) -> Generator[Report]:
-    lease.take()
+def _lead(
+    task: Task, world: World, device: torch.device | None, lease: Lease, place: Workplace, node: str
+) -> Generator[Report]:
     # Of attempts that were killed, or are fenced out by now.
-    drop_partials(task.directory)
-    tracker = MlflowReporter(task.tracking_uri, task.identity, task.spool, ARTIFACTS)
-    pictures = PictureReporter(task.directory)
+    drop_partials(place.directory)
+    tracker = MlflowReporter(task.tracking_uri, task.identity, place.directory / METRICS, ARTIFACTS)
+    pictures = PictureReporter(place.directory)
     training: Training | None = None
     heart = Heart(
-        task.directory,
+        task.own,
         task.attempt,
         lambda: training.step if training else 0,
         lambda: tracker.run_id,
@@ -85,16 +94,20 @@ def _lead(task: Task, world: World, device: torch.device | None, lease: Lease, n
     failure: Failure | None = None
     leave = tracker.close
     try:
-        with _logging_to(task.directory / LOG):
-            training = _training(task, world, device, lease)
+        with _logging_to(place.directory / LOG):
+            training = _training(task, world, device, lease, place)
             tracker.describe(partial(_describe, dataset=training.dataset, root=task.spec["dataset"]["root"]))
-            with closing(_reports(training, task, world)) as reports:
+            trace = place.directory if task.spec["profile"] else None
+            with closing(training.reports(trace=trace)) as reports:
                 for report in reports:
                     lease.check()
                     pictures.report(report)
                     tracker.report(report)
+                    place.keep_files()
                     heart.beat()  # If the report ends the trial, its account is settled by this.
                     yield report
+            _leave_model(task, training, lease, place)
+            place.keep_files()
     except FencedError:
         leave = tracker.leave
         raise
@@ -108,6 +121,8 @@ def _lead(task: Task, world: World, device: torch.device | None, lease: Lease, n
     finally:
         # Also when the trial is stopped, which closes this generator.
         leave()
+        with suppress(FencedError, BrokenEnvironmentError, OSError):
+            place.keep_files()  # What was sent of it, and how it broke.
         heart.stop(failure)
 
 
@@ -118,7 +133,17 @@ def _describe(client: "MlflowClient", run_id: str, dataset: Dataset, root: str) 
     describe_training(client, run_id, dataset, root)
 
 
-def _training(task: Task, world: World, device: torch.device | None, lease: Lease) -> Training:
+def _leave_model(task: Task, training: Training, lease: Lease, place: Workplace) -> None:
+    """Leave the model of a finished training, which names the checkpoint that it is of."""
+    sealed = newest_sealed(place.directory / CHECKPOINTS)
+    assert sealed
+    lease.check()
+    lineage = {"key": task.key, "spec": task.spec, "checkpoint": checksum_of(sealed[1])}
+    training.export(place.directory / MODEL, lineage)
+    place.keep_model()
+
+
+def _training(task: Task, world: World, device: torch.device | None, lease: Lease, place: Workplace) -> Training:
     spec = spec_from(task.spec)
     if spec.resources.gpus_per_worker and not torch.cuda.is_available():
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
@@ -132,11 +157,12 @@ def _training(task: Task, world: World, device: torch.device | None, lease: Leas
     return Training(
         spec.recipe(),
         dataset,
-        task.directory,
+        place.directory,
         world=world,
         device=device,
         weights=_start_weights(spec.model.weights, task),
         guard=_Guard(lease),
+        keeper=place.keeper,
         any_accumulation=task.halvings > 0,
     )
 
@@ -144,16 +170,12 @@ def _training(task: Task, world: World, device: torch.device | None, lease: Leas
 def _start_weights(weights: str | None, task: Task) -> Path | None:
     """Where start weights lie on this machine. Raises BrokenEnvironmentError or OSError if they cannot be had."""
     try:
-        path = start_weights(weights, task.directory, task.storage)
+        path = start_weights(weights, resumes=bool(sealed_checkpoints(task.own)))
     except UserError as error:
         raise BrokenEnvironmentError(f"on {socket.gethostname()}: {error}") from None
     if path is not None and not path.is_dir():
         path.open("rb").close()
     return path
-
-
-def _reports(training: Training, task: Task, world: World) -> Generator[Report]:
-    return training.reports(trace=task.directory if task.spec["profile"] and world.leads else None)
 
 
 @contextmanager

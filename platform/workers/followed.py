@@ -19,7 +19,7 @@ from ..base.keys import METRIC
 from ..spec.resources import Resources
 from ..spec.sweep import Retry
 from ..tracking.ending import Ending, State, ended_by
-from ..tracking.spool import read_records
+from ..tracking.spool import kept_records
 from .account import Account
 from .costs import account_now
 from .health import Health
@@ -28,7 +28,7 @@ from .killing import kill_beating
 from .lease import Lease, next_attempt
 from .ray_train import run_on_workers
 from .retry import Again, Failure, GiveUp, Kind, decide, error_of, told_again
-from .task import Task
+from .task import METRICS, Task
 from .watch import TELL_AFTER_S, Watch
 
 _POLL_S = 0.5
@@ -59,7 +59,7 @@ def follow_on_workers(
     failure, BrokenEnvironmentError if a disk, a driver or a server fails again and again, which leaves the training
     unfinished, and FencedError if a newer attempt has the training's directory.
     """
-    beat = read_beat(task.directory)
+    beat = read_beat(task.own)
     account = replace(account, halvings=beat.halvings if beat else account.halvings)
     # What a driver before lost does not count against this one.
     retry = retry.model_copy(update={"max_attempts": retry.max_attempts + account.lost})
@@ -135,7 +135,7 @@ class _Followed:
 
     def begin_attempt(self) -> None:
         """Take the next attempt's number, and tell that it begins."""
-        self.task = replace(self.task, attempt=next_attempt(self.task.directory, self.task.attempt.epoch))
+        self.task = replace(self.task, attempt=next_attempt(self.task.own, self.task.attempt.epoch))
         self.account = replace(self.account, attempts=self.task.attempt.number)
         self._told = 0
         self._say(0, None)
@@ -150,9 +150,9 @@ class _Followed:
     def end(self, ending: Ending) -> None:
         """Tell how it ended, and have its run say so."""
         # What a newer attempt has is not ours to end.
-        Lease(self.task.directory, self.task.attempt).check()
+        Lease(self.task.own, self.task.attempt).check()
         self.account = self._counted(self.account, again=ending.state is State.STOPPED)
-        last = read_records(self.task.spool)[-1:]
+        last = kept_records(self.task.own, METRICS)[-1:]
         told = (last[0]["step"], last[0]["metrics"][METRIC]) if last else (0, None)
         self._say(*told, ending)
         _settle(self.task, ending)
@@ -199,7 +199,7 @@ class _Followed:
         while not ended.wait(_POLL_S):
             self._tell_news()
             now = time.monotonic()
-            watch = watch.seen(beat_of(self.task.directory, self.task.attempt.number), now)
+            watch = watch.seen(beat_of(self.task.own, self.task.attempt.number), now)
             if failure := watch.verdict(retry, now, before):
                 self.condemned = failure
                 if watch.beat:
@@ -215,7 +215,7 @@ class _Followed:
             emit(Stage(text=f"{self.task.key} {what}"))
 
     def _tell_news(self) -> None:
-        records = read_records(self.task.spool)
+        records = kept_records(self.task.own, METRICS)
         for record in records[self._told :]:
             self._say(record["step"], record["metrics"][METRIC])
             if record["step"] > self._step:
@@ -229,7 +229,7 @@ class _Followed:
         self.tell(update, self.account)
 
     def _counted(self, account: Account, *, again: bool) -> Account:
-        return account_now(account, self.task.directory, self.task.storage, self.resources, again=again)
+        return account_now(account, self.task.store, self.task.key, self.resources, again=again)
 
 
 def _settle(task: Task, ending: Ending) -> None:

@@ -1,4 +1,4 @@
-"""The heartbeat of a training: a small file beside its checkpoints, which its driver reads.
+"""The heartbeat of a training: a small file beside its checkpoints in the store, which its driver reads.
 
 It holds a counter of all that the training gets done. Whoever watches it times the counter on its own clock, so that no
 clock need agree.
@@ -10,16 +10,15 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
+from ...trainers.errors import BrokenEnvironmentError
 from ...trainers.progress import ticks
-from ...trainers.whole_file import write_whole
 from ..base.processes import ProcessIdentity, this_process
+from ..storage.store import Store
 from .lease import Attempt
 from .retry import Failure, Kind
 
 FILE = "heartbeat.json"
-_BEAT_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,45 +45,46 @@ class Beat:
     """How it ended, if it broke."""
 
 
-def read_beat(directory: Path) -> Beat | None:
-    """The newest heartbeat of the training in a directory, None before the first and if it cannot be read now."""
+def read_beat(store: Store) -> Beat | None:
+    """A training's newest heartbeat, from the store of its own; None before the first and if it cannot be read now."""
     try:
-        said = json.loads((directory / FILE).read_text())
+        said = json.loads(store.read(FILE))
         failure, process = said.pop("failure"), said.pop("process", None)
         if failure is not None:
             failure = Failure(kind=Kind(failure["kind"]), text=failure["text"])
         return Beat(**said, failure=failure, process=process and ProcessIdentity(**process))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, BrokenEnvironmentError, ValueError, TypeError, LookupError, AttributeError):
         return None
 
 
-def beat_of(directory: Path, attempt: int) -> Beat | None:
-    """The newest heartbeat of the training in a directory, if it is of that attempt."""
-    beat = read_beat(directory)
+def beat_of(store: Store, attempt: int) -> Beat | None:
+    """A training's newest heartbeat, if it is of that attempt."""
+    beat = read_beat(store)
     return beat if beat and beat.attempt == attempt else None
 
 
 class Heart:
-    """Writes the heartbeat every second, from a thread, until it is stopped."""
+    """Writes the heartbeat again and again, from a thread, until it is stopped."""
 
     def __init__(
         self,
-        directory: Path,
+        store: Store,
         attempt: Attempt,
         step: Callable[[], int],
         run_id: Callable[[], str | None],
         node: str,
         *,
         halvings: int = 0,
-        beat_s: float = _BEAT_S,
+        beat_s: float | None = None,
     ) -> None:
-        self._path = directory / FILE
+        """The store is the training's own, and says how often it takes a heartbeat, if `beat_s` does not."""
+        self._store = store
         self._attempt = attempt
         self._step = step
         self._run_id = run_id
         self._node = node
         self._halvings = halvings
-        self._beat_s = beat_s
+        self._beat_s = store.beat_s if beat_s is None else beat_s
         self._process = this_process()
         self._began = time.monotonic()
         self._stopped = threading.Event()
@@ -94,8 +94,8 @@ class Heart:
         self._thread.start()
 
     def beat(self, failure: Failure | None = None) -> None:
-        """Write one heartbeat now. A disk that is full or away for a while ends no training."""
-        with self._writing, contextlib.suppress(OSError):
+        """Write one heartbeat now. A disk that is full, or a store that is away for a while, ends no training."""
+        with self._writing, contextlib.suppress(OSError, BrokenEnvironmentError):
             self._write(failure)
 
     def _write(self, failure: Failure | None = None) -> None:
@@ -112,7 +112,7 @@ class Heart:
             halvings=self._halvings,
             failure=failure,
         )
-        write_whole(self._path, json.dumps(asdict(beat)))
+        self._store.write(FILE, json.dumps(asdict(beat)).encode())
 
     def stop(self, failure: Failure | None = None) -> None:
         """Write the last heartbeat; it says how the training broke, if it did."""

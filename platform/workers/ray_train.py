@@ -14,6 +14,7 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from ..base.keys import METRIC, STEP
 from ..spec.resources import Resources
+from ..storage.scratch import scratch_of
 from .task import Task
 
 
@@ -33,7 +34,7 @@ def _trainer(task: Task, resources: Resources, callbacks: Sequence[UserCallback]
         # Ray resumes a run whose name it has seen: each attempt has its own, and only our checkpoints resume.
         "run_config": RunConfig(
             name=f"{task.key.replace('/', '-')}-a{task.attempt.number}",
-            storage_path=str(task.scratch),
+            storage_path=str(scratch_of(task.store, task.identity.experiment)),
             # We decide what is tried again. Ray Train would, by itself, what a drained node took along.
             failure_config=FailureConfig(max_failures=0, max_preemption_failures=0),
             callbacks=list(callbacks),

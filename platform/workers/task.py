@@ -1,15 +1,15 @@
 """One training as it travels to the process that runs it."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from ..base.keys import directory_of, scratch_of
+from ..storage.store import Store
 from ..tracking.identity import RunIdentity
 from .lease import Attempt
 from .retry import can_halve
 
 METRICS = "metrics.jsonl"
+"""The spool of a training's reports, sent or not."""
 ACCUMULATION_TAG = "advseg.accumulation"
 """Tag of a run whose micro-batch was halved."""
 
@@ -20,7 +20,8 @@ class Task:
 
     spec: dict[str, Any]
     """The spec, with the trial's own values, as JSON."""
-    storage: Path
+    store: Store
+    """Of all trainings."""
     tracking_uri: str
     identity: RunIdentity
     attempt: Attempt = Attempt()
@@ -52,16 +53,6 @@ class Task:
         )
 
     @property
-    def directory(self) -> Path:
-        """Where it keeps its checkpoints, log and pictures."""
-        return directory_of(self.storage, self.key)
-
-    @property
-    def spool(self) -> Path:
-        """Where its reports are kept, sent or not."""
-        return self.directory / METRICS
-
-    @property
-    def scratch(self) -> Path:
-        """Where Ray may keep what nobody reads again."""
-        return scratch_of(self.storage, self.identity.experiment)
+    def own(self) -> Store:
+        """What lasts of it: checkpoints, reports, log, pictures, model."""
+        return self.store.at(self.key)

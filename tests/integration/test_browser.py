@@ -16,10 +16,11 @@ from waiting import LIMIT_S
 from advseg.platform.base.keys import METRIC
 from advseg.platform.ledger.opening import open_ledger
 from advseg.platform.ledger.origin import Origin
-from advseg.platform.pages.sweep_report import REPORT, write_report
+from advseg.platform.pages.sweep_report import REPORT, report_of
 from advseg.platform.services.mlflow_accounts import page_path
 from advseg.platform.services.servers import MLFLOW, folder
 from advseg.platform.spec.spec_file import load_spec
+from advseg.platform.storage.local_store import LocalStore
 from advseg.platform.tracking.ending import Ending, State
 from advseg.platform.tracking.identity import sweep_identity, trial_identity
 from advseg.platform.tracking.runs import close_run, ensure_run
@@ -132,8 +133,7 @@ def sweep(mlflow_client: MlflowClient, tmp_path_factory: pytest.TempPathFactory)
             ledger.note(number, Account(attempts=1, device_seconds=60.0))
             ledger.finish(number, TrialState.COMPLETE)
             close_run(mlflow_client, run_id, Ending(State.COMPLETE))
-    write_report(storage, SWEEP, None, storage / REPORT)
-    mlflow_client.log_artifact(parent, str(storage / REPORT))
+    mlflow_client.log_text(parent, report_of(LocalStore(storage), SWEEP, None), REPORT)
     close_run(mlflow_client, parent, Ending(State.COMPLETE))
     return SWEEP
 

@@ -32,6 +32,7 @@ from advseg.platform.services.connection import connect
 from advseg.platform.services.records import read_records
 from advseg.platform.services.servers import RAY
 from advseg.platform.spec.ledger_address import ledger_file
+from advseg.platform.storage.local_store import LocalStore
 from advseg.platform.tracking.runs import KEY_TAG
 from advseg.platform.workers.heartbeat import Beat, read_beat
 
@@ -81,7 +82,7 @@ class Scene:
 
     def beat(self) -> Beat | None:
         """The trial's newest."""
-        return read_beat(self.sweep.directory(self.number))
+        return read_beat(LocalStore(self.sweep.directory(self.number)))
 
     def worker(self) -> Beat:
         """That of the trial, which is held."""

@@ -91,7 +91,7 @@ def paths_of(group: typer.Typer) -> Iterator[tuple[str, Any]]:
 
 def test_every_path_on_the_command_line_is_refused_where_it_is_an_address() -> None:
     paths = dict(paths_of(app))
-    assert {"init folder", "show storage", "pull to", "predict images"} <= paths.keys()
+    assert {"init folder", "report to", "pull to", "predict images"} <= paths.keys()
     assert [name for name, info in paths.items() if info.callback is not check_path] == []
 
 

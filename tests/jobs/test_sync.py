@@ -8,6 +8,7 @@ from mlflow.tracking import MlflowClient
 from typer.testing import CliRunner
 
 from advseg.jobs.cli.main import app
+from advseg.platform.storage.local_store import LocalStore
 from advseg.platform.sweep import sync as syncing
 from advseg.platform.tracking.identity import RunIdentity
 from advseg.platform.tracking.noted import note
@@ -37,7 +38,7 @@ def left(client: MlflowClient, tmp_path: Path) -> Callable[[str], None]:
         reporter = MlflowReporter(client.tracking_uri, identity, spool, head_start_s=60)
         reporter.report(Report(step=4, steps=8, metrics={"val/miou": 40.0}))
         reporter.leave()
-        note(spool.parent, client.tracking_uri, identity, ensure_run(client, identity))
+        note(LocalStore(spool.parent), client.tracking_uri, identity, ensure_run(client, identity))
 
     return leave
 
@@ -64,7 +65,12 @@ def test_does_what_it_can_and_names_the_rest_at_the_end(
     for name in ("one", "probe", "two"):
         left(name)
     client.delete_experiment(runs_by_key(client, "one")["one/0"].info.experiment_id)
-    note(tmp_path / "runs" / "two" / "0", "http://127.0.0.1:9", RunIdentity(experiment="two", key="two/0"), None)
+    note(
+        LocalStore(tmp_path / "runs" / "two" / "0"),
+        "http://127.0.0.1:9",
+        RunIdentity(experiment="two", key="two/0"),
+        None,
+    )
     with pytest.raises(UserError) as told:
         sync(tmp_path)
     head, *lines = str(told.value).splitlines()

@@ -12,6 +12,7 @@ from advseg.platform.ledger.reading import read_sweep
 from advseg.platform.ledger.samplers import distributions_of, sampler_of
 from advseg.platform.spec.ledger_address import ledger_file
 from advseg.platform.spec.spec import Spec
+from advseg.platform.storage.local_store import LocalStore
 from advseg.platform.workers.heartbeat import Beat, read_beat
 from advseg.trainers.checkpoint import CHECKPOINTS, newest_sealed
 
@@ -29,7 +30,7 @@ class WatchedSweep:
 
     def beats(self) -> dict[int, Beat]:
         """Heartbeats of trials whose worker lives, by trial."""
-        found = {n: beat for n in range(self.trials) if (beat := read_beat(self.directory(n)))}
+        found = {n: beat for n in range(self.trials) if (beat := read_beat(LocalStore(self.directory(n))))}
         alive = {n: beat for n, beat in found.items() if psutil.pid_exists(beat.pid)}
         self.pids |= {beat.pid for beat in alive.values()}
         return alive

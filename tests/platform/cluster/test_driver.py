@@ -9,9 +9,11 @@ import pytest
 import ray
 import yaml
 
-from advseg.platform.base.keys import JOB, scratch_of
+from advseg.platform.base.keys import JOB
 from advseg.platform.cluster.driver import Job, run_job
 from advseg.platform.spec.spec import Spec
+from advseg.platform.storage.local_store import LocalStore
+from advseg.platform.storage.scratch import scratch_of
 from advseg.trainers.errors import UserError
 
 IMPORTED = """
@@ -34,7 +36,7 @@ def test_a_job_reads_the_spec_that_was_submitted(make_spec, tmp_path: Path, over
 
     job = Job(path=path, tracking_uri="http://nowhere")
 
-    assert job.storage == tmp_path / "runs"
+    assert job.store == LocalStore(tmp_path / "runs")
     assert job.spec == Spec.model_validate(job.document) == spec
 
 
@@ -57,7 +59,7 @@ class TestScratch:
             monkeypatch.setenv(JOB, id)
             handler = signal.getsignal(signal.SIGTERM)
             try:
-                return run_job(lambda job: work(scratch_of(job.storage, "probe")) and None, [str(path)])
+                return run_job(lambda job: work(scratch_of(job.store, "probe")) and None, [str(path)])
             finally:
                 signal.signal(signal.SIGTERM, handler)
 

@@ -1,15 +1,12 @@
-"""Two real S3 servers on this machine, and stores in them and in a folder."""
+"""A second S3 server on this machine, and stores."""
 
 import re
 import subprocess
 import sysconfig
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 from waiting import wait_for
 
 from advseg.models.manifest import write_directory
@@ -19,15 +16,6 @@ from advseg.platform.storage.store import Store
 
 QUICK = Patience(attempts=1, outage_s=60, retry_s=0.01, connect_s=1, read_s=5)
 """Of tests, which make their outages themselves."""
-
-
-@pytest.fixture(scope="session")
-def moto_server() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
 
 
 @pytest.fixture(scope="session")
@@ -49,34 +37,6 @@ def rclone_server(rclone_folder: Path, tmp_path_factory: pytest.TempPathFactory)
     finally:
         server.terminate()
         server.wait()
-
-
-@pytest.fixture
-def aws_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a user sets but for the endpoint, and nothing that this machine's user has set."""
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_CONFIG_FILE": str(tmp_path / "none"),
-        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
-        monkeypatch.setenv(name, value)
-
-
-@pytest.fixture
-def new_bucket(aws_environment: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
-    """Makes a bucket on a server, which the environment names from now on, and gives its address."""
-
-    def make(server: str) -> str:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", server)
-        name = f"test-{uuid.uuid4().hex}"
-        client = boto3.client("s3", region_name="us-east-1")
-        client.create_bucket(Bucket=name)
-        client.close()
-        return f"s3://{name}"
-
-    return make
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from advseg.platform.base.keys import METRIC
 from advseg.platform.ledger.ledger import Ledger
 from advseg.platform.ledger.rows import Row
 from advseg.platform.spec.spec import Spec
+from advseg.platform.storage.local_store import LocalStore
 from advseg.platform.sweep.attempts import Attempts
 from advseg.platform.tracking.spool import Spool
 from advseg.platform.workers.account import Account
@@ -39,7 +40,7 @@ class Driver:
         self.now = 100.0
         assert spec.sweep
         self.attempts = Attempts(
-            ledger, spec, storage, spec.sweep.concurrency, lambda update: None, clock=lambda: self.now
+            ledger, spec, LocalStore(storage), spec.sweep.concurrency, lambda update: None, clock=lambda: self.now
         )
         self._storage = storage
 
@@ -389,7 +390,7 @@ class TestAccount:
         driver.start()
         driver.trains(attempt=1, step=5, seconds=10.0, saved=4, run_id="run")
         driver.attempts.fail(0, LOST)
-        first = checksum_of(driver.attempts.directory(0) / "checkpoints" / "step-00000004")
+        first = checksum_of(driver.attempts.own(0).folder / "checkpoints" / "step-00000004")
         expected = Account(
             attempts=1,
             lost=1,
@@ -487,7 +488,7 @@ class TestReportsThatNobodyHeard:
 
     def spool(self, driver: Driver, *reports: tuple[int, float]) -> None:
         for step, miou in reports:
-            Spool(driver.attempts.directory(0) / METRICS).append(
+            Spool(driver.attempts.own(0).folder / METRICS).append(
                 {"step": step, "timestamp": 1, "metrics": {METRIC: miou}}
             )
 

@@ -11,6 +11,7 @@ from advseg.platform.ledger.rows import Row
 from advseg.platform.spec.resources import Resources
 from advseg.platform.spec.spec import Spec
 from advseg.platform.spec.sweep import Retry
+from advseg.platform.storage.local_store import LocalStore
 from advseg.platform.sweep import baseline
 from advseg.platform.sweep.baseline import train_baseline
 from advseg.platform.sweep.tasks import SweepTasks
@@ -48,7 +49,7 @@ def train(ledger: Ledger, tmp_path, monkeypatch: pytest.MonkeyPatch) -> Train:
 
         monkeypatch.setattr(baseline, "follow_on_workers", follow)
         document = of.spec.model_dump(mode="json")
-        tasks = SweepTasks(document=document, storage=tmp_path, tracking_uri="", epoch=1)
+        tasks = SweepTasks(document=document, store=LocalStore(tmp_path), tracking_uri="", epoch=1)
         return train_baseline(of, tasks.baseline(), Resources(), Retry())
 
     return run
@@ -90,7 +91,7 @@ def test_of_a_new_sweep_waits(ledger: Ledger) -> None:
 
 def test_trains_without_the_method(ledger: Ledger, tmp_path) -> None:
     document = ledger.spec.model_dump(mode="json")
-    task = SweepTasks(document=document, storage=tmp_path, tracking_uri="", epoch=1).baseline()
+    task = SweepTasks(document=document, store=LocalStore(tmp_path), tracking_uri="", epoch=1).baseline()
     assert task.spec["method"] == {"name": "supervised"}
     assert task.spec["trainer"] == document["trainer"]
     assert task.key == "probe/baseline"

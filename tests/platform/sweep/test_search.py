@@ -17,6 +17,7 @@ from advseg.platform.base.events import TrialUpdate
 from advseg.platform.base.keys import ATTEMPT, FAILURE, HALVINGS, KIND, METRIC, NUMBER, PARAMS, STEP
 from advseg.platform.ledger.ledger import Ledger
 from advseg.platform.spec.spec import Spec
+from advseg.platform.storage.local_store import LocalStore
 from advseg.platform.sweep.attempts import Attempts
 from advseg.platform.sweep.search import LedgerScheduler, LedgerSearcher
 from advseg.platform.workers.heartbeat import Heart
@@ -67,9 +68,9 @@ class Tune:
 
     def beat(self, number: int) -> None:
         """The process of a trial's first attempt gives a sign of life."""
-        directory = self.attempts.directory(number)
+        directory = self.attempts.own(number).folder
         directory.mkdir(parents=True)
-        Heart(directory, Attempt(), lambda: 4, lambda: None, "").stop()
+        Heart(LocalStore(directory), Attempt(), lambda: 4, lambda: None, "").stop()
 
     def die(self, id: str) -> None:
         """The process of the trial is gone."""
@@ -83,7 +84,7 @@ def tune(make_spec: MakeSpec, opened: Callable[..., Ledger], tmp_path: Path) -> 
     def start(*overrides: str) -> Tune:
         spec, told = make_spec(*overrides), []
         ledger = opened(spec)
-        return Tune(ledger, Attempts(ledger, spec, tmp_path, 2, told.append), told)
+        return Tune(ledger, Attempts(ledger, spec, LocalStore(tmp_path), 2, told.append), told)
 
     return start
 

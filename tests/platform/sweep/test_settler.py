@@ -15,11 +15,12 @@ from optuna.trial import TrialState
 from advseg.platform.base.events import TrialUpdate
 from advseg.platform.ledger.ledger import Ledger
 from advseg.platform.ledger.rows import Row
+from advseg.platform.storage.local_store import LocalStore
 from advseg.platform.sweep.settler import Settler
 from advseg.platform.tracking.identity import RunIdentity
 from advseg.platform.tracking.runs import ensure_run, find_run
 from advseg.platform.tracking.spool import Spool
-from advseg.platform.workers.task import Task
+from advseg.platform.workers.task import METRICS, Task
 
 SWEEP = RunIdentity(experiment="probe", key="probe")
 
@@ -46,7 +47,7 @@ def ledger(make_spec: Callable[..., Any], opened: Callable[..., Ledger]) -> Ledg
 
 def task(storage: Path, number: int) -> Task:
     identity = RunIdentity(experiment="probe", key=f"probe/{number}", parent="probe")
-    return Task(spec={}, storage=storage, tracking_uri="", identity=identity)
+    return Task(spec={}, store=LocalStore(storage), tracking_uri="", identity=identity)
 
 
 class Tasks:
@@ -89,7 +90,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def test_a_trial_whose_worker_was_killed_gets_its_run_and_metrics(settler, client, clock, tmp_path) -> None:
-    Spool(task(tmp_path, 0).spool).append({"step": 8, "timestamp": 1000, "metrics": {"val/miou": 50.0}})
+    Spool(task(tmp_path, 0).own.folder / METRICS).append({"step": 8, "timestamp": 1000, "metrics": {"val/miou": 50.0}})
     settler.hear(ended(0, "PRUNED"))
     clock.now = 20
     wait_until(lambda: status_of(client, 0) == "KILLED")

@@ -26,6 +26,7 @@ from advseg.platform.ledger.reading import abandoned_sweeps, read_sweep
 from advseg.platform.ledger.rows import BASELINE_NUMBER, Row
 from advseg.platform.spec.ledger_address import ledger_file
 from advseg.platform.spec.spec import Spec
+from advseg.platform.storage.local_store import LocalStore
 from advseg.platform.sweep.sync import sync, sync_trainings
 from advseg.platform.tracking.clients import Clients
 from advseg.platform.tracking.ending import Ending, State
@@ -36,7 +37,7 @@ from advseg.platform.tracking.runs import ID_TAG, close_run, ensure_run, runs_by
 from advseg.platform.tracking.spool import Spool, has_unsent
 from advseg.platform.workers.account import Account
 from advseg.platform.workers.heartbeat import FILE, Beat
-from advseg.platform.workers.task import Task
+from advseg.platform.workers.task import METRICS, Task
 from advseg.trainers.errors import UserError
 
 
@@ -75,7 +76,7 @@ class TestSweep:
     @pytest.mark.usefixtures("left")
     def test_whose_driver_is_gone_has_its_runs_as_the_ledger_says(self, client: MlflowClient, tmp_path: Path) -> None:
         said: list[str] = []
-        sync(Clients(client), tmp_path, None, [], said.append)
+        sync(Clients(client), LocalStore(tmp_path), None, [], said.append)
         assert said == ["sweep probe: its runs are as its ledger has them"]
         assert states(client) == {"probe": "KILLED", "probe/0": "FINISHED", "probe/1": "KILLED"}
         assert miou(client, "probe/0") == miou(client, "probe/1") == [50.0]
@@ -97,7 +98,7 @@ class TestSweep:
         baseline = Row(number=BASELINE_NUMBER, params={}, state=state, reason=reason, curve={8: 50.0})
         left.hold_baseline(replace(baseline, account=Account(attempts=1)))
         for _ in range(2):
-            sync(Clients(client), tmp_path, None, [], print)
+            sync(Clients(client), LocalStore(tmp_path), None, [], print)
             run = runs_by_key(client, "probe")["probe/baseline"]
             assert (run.info.status, run.data.tags["advseg.reason"]) == (status, reason)
         assert read_sweep(tmp_path, "probe").baseline.account.run_id == run.info.run_id
@@ -107,7 +108,7 @@ class TestSweep:
         self, client: MlflowClient, tmp_path: Path, spec: Spec, opened: Callable[..., Ledger]
     ) -> None:
         for _ in range(2):
-            sync(Clients(client), tmp_path, None, ["probe"], print)
+            sync(Clients(client), LocalStore(tmp_path), None, ["probe"], print)
         assert opened(spec).unfinished() == [1]
 
     def test_that_somebody_owns_is_left_alone(
@@ -118,7 +119,7 @@ class TestSweep:
         ledger.propose()
         ensure_run(client, trial_identity(spec.model_dump(mode="json"), 0))
         said: list[str] = []
-        sync(Clients(client), tmp_path, None, [], said.append)
+        sync(Clients(client), LocalStore(tmp_path), None, [], said.append)
         assert len(said) == 1
         assert said[0].startswith("left alone: sweep probe is owned by process ")
         assert states(client) == {"probe": "RUNNING", "probe/0": "RUNNING"}
@@ -146,7 +147,7 @@ class TestSweep:
             )
         )
         with pytest.raises(UserError, match=r"^sweep probe: trial 0: not yours$"):
-            sync(Clients(client), tmp_path, None, [], print)
+            sync(Clients(client), LocalStore(tmp_path), None, [], print)
         assert states(client) == {
             "probe": "KILLED",
             "probe/baseline": "FINISHED",
@@ -166,7 +167,7 @@ class TestSweep:
         client.delete_experiment(client.create_experiment("bb"))
         said: list[str] = []
         with pytest.raises(UserError, match=r"^sweep bb: the experiment bb in MLflow at .* is deleted"):
-            sync(Clients(client), tmp_path, None, [], said.append)
+            sync(Clients(client), LocalStore(tmp_path), None, [], said.append)
         assert said == [f"sweep {name}: its runs are as its ledger has them" for name in ("aa", "cc")]
         assert {run.info.status for name in ("aa", "cc") for run in runs_by_key(client, name).values()} == {"KILLED"}
 
@@ -174,8 +175,13 @@ class TestSweep:
         self, left: Ledger, client: MlflowClient, elsewhere: MlflowClient, tmp_path: Path
     ) -> None:
         identity = sweep_identity(left.spec.model_dump(mode="json"))
-        note(tmp_path / "probe", client.tracking_uri, identity, runs_by_key(client, "probe")["probe"].info.run_id)
-        sync(Clients(elsewhere), tmp_path, None, [], print)
+        note(
+            LocalStore(tmp_path / "probe"),
+            client.tracking_uri,
+            identity,
+            runs_by_key(client, "probe")["probe"].info.run_id,
+        )
+        sync(Clients(elsewhere), LocalStore(tmp_path), None, [], print)
         assert states(client) == {"probe": "KILLED", "probe/0": "FINISHED", "probe/1": "KILLED"}
         assert elsewhere.get_experiment_by_name("probe") is None
 
@@ -183,8 +189,13 @@ class TestSweep:
         self, left: Ledger, client: MlflowClient, elsewhere: MlflowClient, tmp_path: Path
     ) -> None:
         identity = sweep_identity(left.spec.model_dump(mode="json"))
-        note(tmp_path / "probe", elsewhere.tracking_uri, identity, runs_by_key(client, "probe")["probe"].info.run_id)
-        sync(Clients(client), tmp_path, None, [], print)
+        note(
+            LocalStore(tmp_path / "probe"),
+            elsewhere.tracking_uri,
+            identity,
+            runs_by_key(client, "probe")["probe"].info.run_id,
+        )
+        sync(Clients(client), LocalStore(tmp_path), None, [], print)
         assert states(client) == {"probe": "KILLED", "probe/0": "FINISHED", "probe/1": "KILLED"}
         assert elsewhere.get_experiment_by_name("probe") is None
 
@@ -198,9 +209,14 @@ class TestSweep:
     ) -> None:
         monkeypatch.setenv(PASSWORD_PATH, str(tmp_path / "password"))
         identity = sweep_identity(left.spec.model_dump(mode="json"))
-        note(tmp_path / "probe", client.tracking_uri, identity, runs_by_key(client, "probe")["probe"].info.run_id)
+        note(
+            LocalStore(tmp_path / "probe"),
+            client.tracking_uri,
+            identity,
+            runs_by_key(client, "probe")["probe"].info.run_id,
+        )
         with pytest.raises(UserError, match=r"^sweep probe: its runs are on the MLflow server at .*: set MLFLOW_TRACK"):
-            sync(Clients(elsewhere), tmp_path, None, [], print)
+            sync(Clients(elsewhere), LocalStore(tmp_path), None, [], print)
         assert states(client) == {"probe": "RUNNING", "probe/0": "RUNNING", "probe/1": "RUNNING"}
 
     @pytest.mark.usefixtures("left")
@@ -208,7 +224,7 @@ class TestSweep:
         with pytest.raises(
             UserError, match=r"^sweep probe: the MLflow server of now does not answer: start it, or set"
         ):
-            sync(Clients(None), tmp_path, None, [], print)
+            sync(Clients(None), LocalStore(tmp_path), None, [], print)
 
     @pytest.mark.usefixtures("left")
     def test_whose_name_another_ledger_has_in_mlflow_is_left_alone(self, client: MlflowClient, tmp_path: Path) -> None:
@@ -217,13 +233,13 @@ class TestSweep:
         with pytest.raises(
             UserError, match=r"^sweep probe: the experiment probe in MLflow at .* holds probe of another"
         ):
-            sync(Clients(client), tmp_path, None, [], print)
+            sync(Clients(client), LocalStore(tmp_path), None, [], print)
         assert states(client) == {"probe": "RUNNING", "probe/0": "RUNNING", "probe/1": "RUNNING"}
         assert miou(client, "probe/0") == []
 
     @pytest.mark.usefixtures("left")
     def test_whose_ledger_was_moved_has_its_runs_still(self, client: MlflowClient, tmp_path: Path) -> None:
-        sync(Clients(client), tmp_path, None, [], print)
+        sync(Clients(client), LocalStore(tmp_path), None, [], print)
         before = runs_by_key(client, "probe")
         moved = tmp_path / "moved"
         shutil.copytree(tmp_path / "probe", moved / "probe")
@@ -233,14 +249,14 @@ class TestSweep:
         ):
             old.backup(new)
         said: list[str] = []
-        sync(Clients(client), moved, None, [], said.append)
+        sync(Clients(client), LocalStore(moved), None, [], said.append)
         assert said == ["sweep probe: its runs are as its ledger has them"]
         assert runs_by_key(client, "probe").keys() == before.keys()
 
     @pytest.mark.usefixtures("left")
     def test_that_is_unknown_is_told_with_those_that_are_not(self, client: MlflowClient, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="there is no sweep prob; known sweeps: probe"):
-            sync(Clients(client), tmp_path, None, ["prob"], print)
+            sync(Clients(client), LocalStore(tmp_path), None, ["prob"], print)
 
     def test_is_abandoned_if_its_owner_is_gone_without_giving_it_up(
         self, spec: Spec, opened: Callable[..., Ledger], tmp_path: Path
@@ -292,16 +308,16 @@ class TestDriver:
 def training(make_spec: Callable[..., Spec], client: MlflowClient, tmp_path: Path) -> Task:
     """A training without a sweep, which has reported once and has an open run."""
     document: dict[str, Any] = make_spec("job=train", "sweep=null").model_dump(mode="json")
-    task = Task(spec=document, storage=tmp_path, tracking_uri="", identity=single_identity(document))
-    note(task.directory, client.tracking_uri, task.identity, ensure_run(client, task.identity))
-    Spool(task.spool).append({"step": 8, "timestamp": 1000, "metrics": {"val/miou": 50.0}})
+    task = Task(spec=document, store=LocalStore(tmp_path), tracking_uri="", identity=single_identity(document))
+    note(task.own, client.tracking_uri, task.identity, ensure_run(client, task.identity))
+    Spool(task.own.folder / METRICS).append({"step": 8, "timestamp": 1000, "metrics": {"val/miou": 50.0}})
     beat(task, 1.0)
     return task
 
 
 def beat(task: Task, seconds: float) -> None:
     said = Beat(epoch=0, attempt=1, step=8, seconds=seconds, pid=1, node="")
-    (task.directory / FILE).write_text(json.dumps(asdict(said)))
+    (task.own.folder / FILE).write_text(json.dumps(asdict(said)))
 
 
 @pytest.fixture
@@ -316,15 +332,15 @@ class TestTraining:
         self, training: Task, client: MlflowClient, tmp_path: Path
     ) -> None:
         said: list[str] = []
-        sync_trainings(Clients(client), tmp_path, said.append, patience_s=0.3)
+        sync_trainings(Clients(client), LocalStore(tmp_path), said.append, patience_s=0.3)
         assert said == ["training probe/single: what it left is in its run"]
         assert states(client) == {"probe/single": "KILLED"}
         assert miou(client, "probe/single") == [50.0]
-        assert not has_unsent(training.spool)
+        assert not has_unsent(training.own.folder / METRICS)
 
     @pytest.mark.usefixtures("left")
     def test_of_a_sweeps_name_is_ended_beside_it(self, training: Task, client: MlflowClient, tmp_path: Path) -> None:
-        sync_trainings(Clients(client), tmp_path, print, patience_s=0.3)
+        sync_trainings(Clients(client), LocalStore(tmp_path), print, patience_s=0.3)
         assert states(client) == {
             "probe": "RUNNING",
             "probe/0": "RUNNING",
@@ -336,8 +352,8 @@ class TestTraining:
         self, training: Task, client: MlflowClient, tmp_path: Path
     ) -> None:
         run_id = ensure_run(client, replace(training.identity, id="another"))
-        note(training.directory, client.tracking_uri, replace(training.identity, id="ours"), run_id)
-        problems = sync_trainings(Clients(client), tmp_path, print, patience_s=0.3)
+        note(training.own, client.tracking_uri, replace(training.identity, id="ours"), run_id)
+        problems = sync_trainings(Clients(client), LocalStore(tmp_path), print, patience_s=0.3)
         assert [problem.split(" in MLflow")[0] for problem in problems] == [
             "training probe/single: the experiment probe"
         ]
@@ -356,7 +372,7 @@ class TestTraining:
         thread.start()
         said: list[str] = []
         try:
-            sync_trainings(Clients(client), tmp_path, said.append)
+            sync_trainings(Clients(client), LocalStore(tmp_path), said.append)
         finally:
             ended.set()
             thread.join()
@@ -365,16 +381,16 @@ class TestTraining:
 
     @pytest.mark.usefixtures("training")
     def test_that_has_ended_and_left_nothing_is_not_waited_for(self, client: MlflowClient, tmp_path: Path) -> None:
-        sync_trainings(Clients(client), tmp_path, print, patience_s=0.3)
+        sync_trainings(Clients(client), LocalStore(tmp_path), print, patience_s=0.3)
         said: list[str] = []
-        sync_trainings(Clients(client), tmp_path, said.append, patience_s=10**6)
+        sync_trainings(Clients(client), LocalStore(tmp_path), said.append, patience_s=10**6)
         assert said == []
 
     @pytest.mark.usefixtures("training")
     def test_is_ended_on_the_server_that_has_its_run(
         self, client: MlflowClient, elsewhere: MlflowClient, tmp_path: Path
     ) -> None:
-        sync_trainings(Clients(elsewhere), tmp_path, print, patience_s=0.3)
+        sync_trainings(Clients(elsewhere), LocalStore(tmp_path), print, patience_s=0.3)
         assert states(client) == {"probe/single": "KILLED"}
         assert elsewhere.get_experiment_by_name("probe") is None
 
@@ -384,17 +400,17 @@ class TestTraining:
         run_id = runs_by_key(client, "probe")["probe/single"].info.run_id
         close_run(client, run_id, Ending(State.FAIL, "diverged: loss/ce at step 9"))
         before = client.get_run(run_id).info.end_time
-        sync_trainings(Clients(client), tmp_path, print, patience_s=0.3)
+        sync_trainings(Clients(client), LocalStore(tmp_path), print, patience_s=0.3)
         run = client.get_run(run_id)
         assert (run.info.status, run.data.tags["advseg.reason"]) == ("FAILED", "diverged: loss/ce at step 9")
         assert run.info.end_time == before
-        assert not has_unsent(training.spool)
+        assert not has_unsent(training.own.folder / METRICS)
 
     def test_whose_mlflow_was_away_all_the_time_gets_a_run(
         self, training: Task, client: MlflowClient, tmp_path: Path
     ) -> None:
         client.delete_run(runs_by_key(client, "probe")["probe/single"].info.run_id)
-        sync_trainings(Clients(client), tmp_path, print, patience_s=0.3)
+        sync_trainings(Clients(client), LocalStore(tmp_path), print, patience_s=0.3)
         assert states(client) == {"probe/single": "KILLED"}
         assert miou(client, "probe/single") == [50.0]
 
@@ -408,10 +424,10 @@ class TestTraining:
             identity = trial_identity(document, trial)
             folder = tmp_path / identity.key
             MlflowReporter(client.tracking_uri, identity, folder / "metrics.jsonl", head_start_s=60).leave()
-            note(folder, client.tracking_uri, identity, ensure_run(client, identity))
+            note(LocalStore(folder), client.tracking_uri, identity, ensure_run(client, identity))
             Spool(folder / "metrics.jsonl").append({"step": 8, "timestamp": 1000, "metrics": {"val/miou": 50.0}})
         said: list[str] = []
-        sync(Clients(client), tmp_path, None, [], said.append)
+        sync(Clients(client), LocalStore(tmp_path), None, [], said.append)
         assert said == []
         assert set(states(client).values()) == {"RUNNING"}
 
@@ -422,12 +438,14 @@ class TestTraining:
         for name in ("deleted", "other", "zero"):
             identity = replace(training.identity, experiment=name, key=f"{name}/single")
             others[name] = replace(training, identity=identity)
-            note(others[name].directory, client.tracking_uri, identity, ensure_run(client, identity))
-            Spool(others[name].spool).append({"step": 8, "timestamp": 1000, "metrics": {"val/miou": 50.0}})
+            note(others[name].own, client.tracking_uri, identity, ensure_run(client, identity))
+            Spool(others[name].own.folder / METRICS).append(
+                {"step": 8, "timestamp": 1000, "metrics": {"val/miou": 50.0}}
+            )
         client.delete_experiment(client.get_experiment_by_name("deleted").experiment_id)
-        others["zero"].spool.write_bytes(b"\0" * 100 + b"\n")
+        (others["zero"].own.folder / METRICS).write_bytes(b"\0" * 100 + b"\n")
         said: list[str] = []
-        problems = sync_trainings(Clients(client), tmp_path, said.append, patience_s=0.3)
+        problems = sync_trainings(Clients(client), LocalStore(tmp_path), said.append, patience_s=0.3)
         assert [problem.split(" in MLflow")[0] for problem in problems] == [
             "training deleted/single: the experiment deleted"
         ]

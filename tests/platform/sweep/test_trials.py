@@ -13,6 +13,7 @@ from ray.tune.experiment import Trial
 from advseg.platform.base.keys import FAILURE, KIND
 from advseg.platform.ledger.ledger import Ledger
 from advseg.platform.spec.spec import Spec
+from advseg.platform.storage.local_store import LocalStore
 from advseg.platform.sweep.attempts import Attempts
 from advseg.platform.sweep.trials import InProcess, _cause_of, _stopped_by_signal, _wait
 from advseg.platform.sweep.tune_environment import TUNE
@@ -75,7 +76,7 @@ def test_tune_tries_nothing_again_by_itself_also_not_what_a_drained_node_took_al
 @pytest.fixture
 def attempts(make_spec: Callable[..., Spec], opened: Callable[..., Ledger], tmp_path: Path) -> Attempts:
     spec = make_spec()
-    return Attempts(opened(spec), spec, tmp_path, 2, lambda update: None)
+    return Attempts(opened(spec), spec, LocalStore(tmp_path), 2, lambda update: None)
 
 
 def test_an_interrupt_stops_the_attempts_and_tells_tune(attempts: Attempts) -> None:

@@ -11,6 +11,7 @@ from ray.tune.experiment import Trial
 
 from advseg.platform.base.keys import ATTEMPT, NUMBER
 from advseg.platform.spec.sweep import Retry
+from advseg.platform.storage.local_store import LocalStore
 from advseg.platform.sweep.watchdog import Watchdog
 from advseg.platform.workers.heartbeat import FILE, Beat
 from advseg.platform.workers.retry import Failure, Kind
@@ -33,7 +34,7 @@ class Scene:
         self.watchdog = Watchdog(
             self,  # pyright: ignore[reportArgumentType]
             RETRY,
-            self._directory,
+            lambda number: LocalStore(self._directory(number)),
             lambda number: self.seconds_before,
             self.check_owner,
             clock=lambda: self.now,

@@ -10,6 +10,7 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from advseg.platform.storage.local_store import LocalStore
 from advseg.platform.tracking.ending import Ending, State
 from advseg.platform.tracking.identity import RunIdentity
 from advseg.platform.tracking.noted import Noted, read_noted
@@ -414,11 +415,11 @@ class TestReporter:
     def test_notes_where_its_run_is(self, client: MlflowClient, tmp_path: Path) -> None:
         MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "metrics.jsonl", head_start_s=60).leave()
         noted = Noted(tracking_uri=client.tracking_uri, identity=SWEEP)
-        assert read_noted(tmp_path) == noted
+        assert read_noted(LocalStore(tmp_path)) == noted
         reporter = MlflowReporter(client.tracking_uri, SWEEP, tmp_path / "metrics.jsonl")
         reporter.report(report(2))
         reporter.close()
-        assert read_noted(tmp_path) == replace(noted, run_id=reporter.run_id)
+        assert read_noted(LocalStore(tmp_path)) == replace(noted, run_id=reporter.run_id)
 
     @pytest.mark.parametrize("damage", [b"", b"\0\0", b"[", b"7"])
     @pytest.mark.parametrize("file", ["metrics.sent", "artifacts.json", "tracking.json"])

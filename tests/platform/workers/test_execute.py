@@ -17,6 +17,7 @@ from mlflow.tracking import MlflowClient
 
 from advseg.models.architectures import CompactSettings, build_segmenter
 from advseg.platform.spec.spec import Spec, spec_from
+from advseg.platform.storage.local_store import LocalStore
 from advseg.platform.tracking.identity import sweep_identity, trial_identity
 from advseg.platform.tracking.runs import STATE_TAG, ensure_run, find_run
 from advseg.platform.tracking.spool import Spool
@@ -25,7 +26,7 @@ from advseg.platform.workers.execute import LOG, run_task
 from advseg.platform.workers.heartbeat import Beat, read_beat
 from advseg.platform.workers.lease import FOLDER, Attempt, Lease, holder_of
 from advseg.platform.workers.retry import Kind
-from advseg.platform.workers.task import ACCUMULATION_TAG, Task
+from advseg.platform.workers.task import ACCUMULATION_TAG, METRICS, Task
 from advseg.trainers import evaluate as evaluating
 from advseg.trainers import loop
 from advseg.trainers.checkpoint import CHECKPOINTS, newest_sealed
@@ -61,7 +62,7 @@ def task(document: dict[str, Any], make_spec: Callable[..., Spec], client: Mlflo
     ensure_run(client, sweep_identity(document))
     return Task(
         spec=document,
-        storage=tmp_path / "runs",
+        store=LocalStore(tmp_path / "runs"),
         tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}",
         identity=trial_identity(document, 0),
     )
@@ -110,12 +111,12 @@ def history(client: MlflowClient, task: Task) -> list[int]:
 
 
 def saved_step(task: Task) -> int:
-    sealed = newest_sealed(task.directory / CHECKPOINTS)
+    sealed = newest_sealed(task.own.folder / CHECKPOINTS)
     return sealed[0] if sealed else 0
 
 
 def beat_of(task: Task) -> Beat:
-    beat = read_beat(task.directory)
+    beat = read_beat(task.own)
     assert beat
     return beat
 
@@ -123,7 +124,7 @@ def beat_of(task: Task) -> Beat:
 def test_the_log_of_a_run_says_what_it_starts_from(task: Task) -> None:
     run(task)
 
-    lines = (task.directory / LOG).read_text().splitlines()
+    lines = (task.own.folder / LOG).read_text().splitlines()
     assert [line for line in lines if line.endswith("start.pth: 37 of 37 tensors matched (17,912 values)")]
 
 
@@ -181,7 +182,7 @@ class TestRun:
         failure = beat_of(long).failure
         assert failure and failure.kind is Kind.DIVERGED
         assert is_open(client, long)
-        assert "NonFiniteLossError" in (long.directory / LOG).read_text()
+        assert "NonFiniteLossError" in (long.own.folder / LOG).read_text()
         artifacts = client.list_artifacts(run_of(client, long).info.run_id)
         assert LOG in {artifact.path for artifact in artifacts}
 
@@ -207,7 +208,7 @@ class TestHeartbeat:
     def test_is_as_new_as_the_report_that_the_driver_hears(self, long: Task, client: MlflowClient) -> None:
         with closing(running(long)) as reports:
             for report in reports:
-                beat = read_beat(long.directory)
+                beat = read_beat(long.own)
                 assert beat
                 assert beat.step == report.step
                 assert beat.seconds > 0
@@ -229,37 +230,37 @@ class TestHeartbeat:
         with closing(running(long)) as reports:
             for _ in reports if ends else [next(reports)]:
                 pass
-        (long.directory / "heartbeat.json").unlink()
+        (long.own.folder / "heartbeat.json").unlink()
         with pytest.raises(StopIteration):
             next(reports)
-        assert read_beat(long.directory) is None
+        assert read_beat(long.own) is None
 
 
 class TestLease:
     def test_of_a_newer_attempt_keeps_an_older_one_from_the_directory(self, long: Task, client: MlflowClient) -> None:
-        Lease(long.directory, Attempt(epoch=1, number=2)).take()
+        Lease(long.own, Attempt(epoch=1, number=2)).take()
         with pytest.raises(FencedError, match="belongs to attempt 2 of epoch 1 now"):
             run(replace(long, attempt=Attempt(epoch=1, number=1)))
-        assert [path.name for path in long.directory.iterdir()] == [FOLDER]
+        assert [path.name for path in long.own.folder.iterdir()] == [FOLDER]
         assert find_run(client, "probe", long.key) is None
 
     def test_clears_away_what_killed_attempts_left_half_written(self, long: Task) -> None:
         for name in (f"{CHECKPOINTS}/.step-00000001.there-1.partial/new/a", ".heartbeat.json.1.partial"):
-            left = long.directory / name
+            left = long.own.folder / name
             left.parent.mkdir(parents=True, exist_ok=True)
             left.touch()
         run(long)
-        assert not list(long.directory.rglob(".*"))
+        assert not list(long.own.folder.rglob(".*"))
 
     def test_that_is_taken_meanwhile_lets_nothing_more_be_written(self, long: Task, client: MlflowClient) -> None:
         reports = running(long)
         next(reports)
-        Lease(long.directory, Attempt(number=2)).take()
+        Lease(long.own, Attempt(number=2)).take()
         with pytest.raises(FencedError):
             next(reports)
         # Not even the checkpoint of the step that was reported.
         assert saved_step(long) == 0
-        assert not list(long.directory.glob(f"{CHECKPOINTS}/*"))
+        assert not list(long.own.folder.glob(f"{CHECKPOINTS}/*"))
 
     def test_that_is_taken_before_a_report_keeps_it_from_mlflow(
         self, long: Task, monkeypatch: pytest.MonkeyPatch
@@ -268,13 +269,13 @@ class TestLease:
 
         def taken_over(training: Training) -> Evaluation:
             if training.step == 2:
-                Lease(long.directory, Attempt(number=2)).take()
+                Lease(long.own, Attempt(number=2)).take()
             return evaluate(training)
 
         monkeypatch.setattr(Training, "_evaluate", taken_over)
         with pytest.raises(FencedError):
             run(long)
-        assert [record["step"] for record in Spool(long.spool).records()] == [1]
+        assert [record["step"] for record in Spool(long.own.folder / METRICS).records()] == [1]
 
     def test_that_is_taken_leaves_the_run_to_the_newer_attempt(self, long: Task, client: MlflowClient) -> None:
         reports = running(long)
@@ -287,7 +288,7 @@ class TestLease:
             assert run_of(client, long).info.status == "RUNNING"
             assert [report.step for report in other] == [2, 3, 4]
         assert history(client, long) == [1, 2, 3, 4]
-        assert holder_of(long.directory) == Attempt(number=2)
+        assert holder_of(long.own) == Attempt(number=2)
 
 
 class TestPreemption:
@@ -301,7 +302,7 @@ class TestPreemption:
     def test_saves_the_step_says_so_and_leaves_the_run_open(self, rare: Task, client: MlflowClient) -> None:
         reports = running(rare)
         assert next(reports).step == 3
-        wait_until(lambda: Spool(rare.spool).unsent() == [])
+        wait_until(lambda: Spool(rare.own.folder / METRICS).unsent() == [])
         with pytest.raises(PreemptedError, match="asked to stop, and saved at step 4"):
             next(reports)
         assert saved_step(rare) == 4

@@ -17,6 +17,7 @@ from ray.train import WorkerGroupError
 from advseg.platform.base.events import Stage, TrialUpdate
 from advseg.platform.spec.resources import Resources
 from advseg.platform.spec.sweep import Retry
+from advseg.platform.storage.local_store import LocalStore
 from advseg.platform.tracking.identity import RunIdentity
 from advseg.platform.tracking.runs import REASON_TAG, STATE_TAG, ensure_run, find_run
 from advseg.platform.tracking.spool import Spool
@@ -25,7 +26,7 @@ from advseg.platform.workers.account import Account
 from advseg.platform.workers.followed import follow_on_workers
 from advseg.platform.workers.heartbeat import FILE, Beat, Heart
 from advseg.platform.workers.lease import Attempt, Lease
-from advseg.platform.workers.task import ACCUMULATION_TAG, Task
+from advseg.platform.workers.task import ACCUMULATION_TAG, METRICS, Task
 from advseg.trainers.errors import (
     BrokenEnvironmentError,
     DivergedError,
@@ -46,7 +47,7 @@ class Script:
         self._ends = iter(ends)
 
     def __call__(self, task: Task, resources: Resources) -> None:
-        Lease(task.directory, task.attempt).take()
+        Lease(task.own, task.attempt).take()
         self.attempts.append(task)
         end = next(self._ends)
         if isinstance(end, BaseException):
@@ -58,7 +59,9 @@ class Script:
 def reports(*steps: int) -> Callable[[Task], None]:
     def run(task: Task) -> None:
         for step in steps:
-            Spool(task.spool).append({"step": step, "timestamp": 1, "metrics": {"val/miou": 10.0 * step}})
+            Spool(task.own.folder / METRICS).append(
+                {"step": step, "timestamp": 1, "metrics": {"val/miou": 10.0 * step}}
+            )
 
     return run
 
@@ -68,7 +71,7 @@ def task(client: MlflowClient, tmp_path: Path) -> Task:
     ensure_run(client, RunIdentity(experiment="probe", key="probe"))
     return Task(
         spec={"trainer": {"steps": 8, "batch_size": 4, "accumulation": 1}},
-        storage=tmp_path,
+        store=LocalStore(tmp_path),
         tracking_uri=client.tracking_uri,
         identity=RunIdentity(experiment="probe", key="probe/baseline", parent="probe"),
         attempt=Attempt(epoch=3),
@@ -137,7 +140,7 @@ def test_that_its_workers_wait_is_told_and_that_they_began(
 
     def late(task: Task) -> None:
         wait_for(lambda: len(stages()) == 1)
-        Heart(task.directory, task.attempt, lambda: 0, lambda: None, "").stop()
+        Heart(task.own, task.attempt, lambda: 0, lambda: None, "").stop()
         wait_for(lambda: len(stages()) == 2)
         reports(8)(task)
 
@@ -165,7 +168,7 @@ def test_what_it_has_cost_is_told_with_every_report_and_at_the_end(
             said = Beat(
                 epoch=attempt.epoch, attempt=attempt.number, step=step, seconds=1.5, pid=1, node="", run_id=run_id
             )
-            (task.directory / FILE).write_text(json.dumps(asdict(said)))
+            (task.own.folder / FILE).write_text(json.dumps(asdict(said)))
             if step < 8:
                 raise WorkerGroupError("", {0: LOST})
 
@@ -199,7 +202,7 @@ def test_a_lost_worker_is_replaced_by_a_newer_attempt(
 
 
 def test_attempts_count_on_from_those_of_a_driver_before(follow: Callable[..., Script], task: Task) -> None:
-    Lease(task.directory, Attempt(epoch=2, number=4)).take()
+    Lease(task.own, Attempt(epoch=2, number=4)).take()
     assert follow(reports(8)).attempts[0].attempt == Attempt(epoch=3, number=5)
 
 
@@ -225,8 +228,8 @@ def test_memory_that_runs_out_halves_the_micro_batch_once(follow: Callable[..., 
 
 
 def test_a_micro_batch_that_was_halved_stays_so_for_the_next_driver(follow: Callable[..., Script], task: Task) -> None:
-    Lease(task.directory, Attempt(epoch=2, number=2)).take()
-    Heart(task.directory, Attempt(epoch=2, number=2), lambda: 4, lambda: None, "", halvings=1).stop()
+    Lease(task.own, Attempt(epoch=2, number=2)).take()
+    Heart(task.own, Attempt(epoch=2, number=2), lambda: 4, lambda: None, "", halvings=1).stop()
     (followed,) = follow(reports(8)).attempts
     assert (followed.halvings, followed.spec["trainer"]["accumulation"]) == (1, 2)
     with pytest.raises(UserError, match="out of memory"):
@@ -307,7 +310,7 @@ class TestHanging:
 
     def test_are_killed_and_replaced(self, begin: Callable[..., Script], killed: list[Beat], told: list[Stage]) -> None:
         def hang(task: Task) -> None:
-            Heart(task.directory, task.attempt, lambda: 4, lambda: None, "").stop()
+            Heart(task.own, task.attempt, lambda: 4, lambda: None, "").stop()
             deadline = time.monotonic() + 30
             while not killed:
                 assert time.monotonic() < deadline
@@ -321,7 +324,7 @@ class TestHanging:
 
     def test_are_given_up_if_ray_does_not_notice_that_they_were_killed(self, begin: Callable[..., Script]) -> None:
         def hang(task: Task) -> None:
-            Heart(task.directory, task.attempt, lambda: 4, lambda: None, "").stop()
+            Heart(task.own, task.attempt, lambda: 4, lambda: None, "").stop()
             threading.Event().wait(30)
 
         assert len(begin(hang, reports(8), hang_timeout=0.2).attempts) == 2
@@ -366,7 +369,7 @@ def test_the_run_of_a_training_that_another_driver_took_over_is_left_to_it(
     run_id = ensure_run(client, task.identity)
 
     def is_taken_over(mine: Task) -> None:
-        Lease(task.directory, Attempt(epoch=4, number=2)).take()
+        Lease(task.own, Attempt(epoch=4, number=2)).take()
         raise error if isinstance(error, KeyboardInterrupt) else WorkerGroupError("", {0: error})
 
     with pytest.raises(FencedError, match="belongs to attempt 2 of epoch 4 now"):

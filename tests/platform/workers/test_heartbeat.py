@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from advseg.platform.storage.local_store import LocalStore
 from advseg.platform.workers.heartbeat import FILE, Beat, Heart, Pulse, read_beat
 from advseg.platform.workers.lease import Attempt
 from advseg.platform.workers.retry import Failure, Kind
@@ -26,13 +27,13 @@ class Training:
 
 
 def start(directory: Path, training: Training, beat_s: float = 0.01) -> Heart:
-    return Heart(directory, ATTEMPT, lambda: training.step, lambda: training.run_id, "node", beat_s=beat_s)
+    return Heart(LocalStore(directory), ATTEMPT, lambda: training.step, lambda: training.run_id, "node", beat_s=beat_s)
 
 
 class TestHeart:
     def test_beats_at_once(self, tmp_path: Path) -> None:
         heart = start(tmp_path, Training(), beat_s=3600)
-        beat = read_beat(tmp_path)
+        beat = read_beat(LocalStore(tmp_path))
         assert beat
         assert (beat.epoch, beat.attempt, beat.step, beat.pid, beat.node) == (2, 3, 0, os.getpid(), "node")
         assert (beat.run_id, beat.failure) == (None, None)
@@ -42,12 +43,12 @@ class TestHeart:
         training = Training()
         heart = start(tmp_path, training)
         training.step, training.run_id = 7, "run"
-        wait_until(lambda: (beat := read_beat(tmp_path)) and (beat.step, beat.run_id) == (7, "run"))
+        wait_until(lambda: (beat := read_beat(LocalStore(tmp_path))) and (beat.step, beat.run_id) == (7, "run"))
         heart.stop()
 
     def test_counts_the_seconds_of_its_attempt(self, tmp_path: Path) -> None:
         heart = start(tmp_path, Training())
-        wait_until(lambda: (beat := read_beat(tmp_path)) and beat.seconds > 0.02)
+        wait_until(lambda: (beat := read_beat(LocalStore(tmp_path))) and beat.seconds > 0.02)
         heart.stop()
 
     def test_says_at_its_end_where_it_stopped_and_no_more(self, tmp_path: Path) -> None:
@@ -55,7 +56,7 @@ class TestHeart:
         heart = start(tmp_path, training, beat_s=3600)
         training.step, failure = 9, Failure(kind=Kind.OUT_OF_MEMORY, text="no room")
         heart.stop(failure)
-        beat = read_beat(tmp_path)
+        beat = read_beat(LocalStore(tmp_path))
         assert beat
         assert (beat.step, beat.failure) == (9, failure)
         assert not heart._thread.is_alive()
@@ -66,13 +67,16 @@ class TestHeart:
         training = Training()
         heart = start(directory, training)
         directory.rename(away)
+        directory.write_text("Nothing can be made below a file.")
         failed = threading.Event()
         training.step = 5
         # A look at the step precedes each attempt to write it.
         heart._step = lambda: failed.set() or training.step
         assert failed.wait(300)
+        heart._step = lambda: training.step
+        directory.unlink()
         away.rename(directory)
-        wait_until(lambda: (beat := read_beat(directory)) and beat.step == 5)
+        wait_until(lambda: (beat := read_beat(LocalStore(directory))) and beat.step == 5)
         heart.stop()
 
     def test_ends_no_training_if_the_disk_is_away_at_its_end(self, tmp_path: Path) -> None:
@@ -89,24 +93,24 @@ class TestHeart:
 
 class TestReading:
     def test_gives_nothing_before_the_first_beat(self, tmp_path: Path) -> None:
-        assert read_beat(tmp_path) is None
-        assert read_beat(tmp_path / "no such folder") is None
+        assert read_beat(LocalStore(tmp_path)) is None
+        assert read_beat(LocalStore(tmp_path / "no such folder")) is None
 
     @pytest.mark.parametrize("content", ["", "{", '{"epoch": 1}', "[]", "null", '{"epoch": 1, "more": 2}', "\xff"])
     def test_gives_nothing_of_a_file_that_is_torn_or_of_another_version(self, tmp_path: Path, content: str) -> None:
         (tmp_path / FILE).write_bytes(content.encode("latin-1"))
-        assert read_beat(tmp_path) is None
+        assert read_beat(LocalStore(tmp_path)) is None
 
     def test_gives_nothing_of_a_file_that_cannot_be_read_now(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def stale(path: Path) -> str:
-            raise OSError(116, "Stale file handle", str(path))
+        def stale(store: LocalStore, key: str) -> bytes:
+            raise OSError(116, "Stale file handle", key)
 
         start(tmp_path, Training()).stop()
-        assert isinstance(read_beat(tmp_path), Beat)
-        monkeypatch.setattr(Path, "read_text", stale)
-        assert read_beat(tmp_path) is None
+        assert isinstance(read_beat(LocalStore(tmp_path)), Beat)
+        monkeypatch.setattr(LocalStore, "read", stale)
+        assert read_beat(LocalStore(tmp_path)) is None
 
 
 class TestPulse:
@@ -126,11 +130,11 @@ class TestPulse:
 
 def test_a_heart_may_be_asked_to_beat_while_it_beats_by_itself(tmp_path: Path) -> None:
     step = [0]
-    heart = Heart(tmp_path, Attempt(), lambda: step[0], lambda: None, "", beat_s=0.0001)
+    heart = Heart(LocalStore(tmp_path), Attempt(), lambda: step[0], lambda: None, "", beat_s=0.0001)
     for made in range(1, 300):
         step[0] = made
         heart.beat()
-        beat = read_beat(tmp_path)
+        beat = read_beat(LocalStore(tmp_path))
         assert beat
         assert beat.step == made
     heart.stop()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from advseg.platform.storage.local_store import LocalStore
 from advseg.platform.workers import lease as leases
 from advseg.platform.workers.lease import Attempt, Lease, holder_of, next_attempt
 from advseg.trainers.errors import FencedError
@@ -22,10 +23,10 @@ from advseg.trainers.errors import FencedError
 )
 class TestNewerAttempt:
     def test_takes_the_directory_from_an_older_one(self, tmp_path: Path, older: Attempt, newer: Attempt) -> None:
-        lease = Lease(tmp_path, older)
+        lease = Lease(LocalStore(tmp_path), older)
         lease.take()
         lease.check()
-        Lease(tmp_path, newer).take()
+        Lease(LocalStore(tmp_path), newer).take()
         with pytest.raises(FencedError) as caught:
             lease.check()
         assert str(caught.value) == (
@@ -34,27 +35,27 @@ class TestNewerAttempt:
         )
 
     def test_keeps_the_directory_from_an_older_one(self, tmp_path: Path, older: Attempt, newer: Attempt) -> None:
-        lease = Lease(tmp_path, newer)
+        lease = Lease(LocalStore(tmp_path), newer)
         lease.take()
         with pytest.raises(FencedError):
-            Lease(tmp_path, older).take()
+            Lease(LocalStore(tmp_path), older).take()
         lease.check()
-        assert holder_of(tmp_path) == newer
+        assert holder_of(LocalStore(tmp_path)) == newer
 
 
 def test_a_lease_may_be_taken_again(tmp_path: Path) -> None:
-    lease = Lease(tmp_path, Attempt(epoch=1, number=2))
+    lease = Lease(LocalStore(tmp_path), Attempt(epoch=1, number=2))
     for _ in range(2):
         lease.take()
     lease.check()
-    assert holder_of(tmp_path) == Attempt(epoch=1, number=2)
+    assert holder_of(LocalStore(tmp_path)) == Attempt(epoch=1, number=2)
 
 
 class TestRace:
     def test_of_two_attempts_that_find_the_directory_free_is_the_newers(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        older, newer = Lease(tmp_path, Attempt(number=1)), Lease(tmp_path, Attempt(number=2))
+        older, newer = Lease(LocalStore(tmp_path), Attempt(number=1)), Lease(LocalStore(tmp_path), Attempt(number=2))
 
         def meanwhile(size: int) -> str:
             monkeypatch.undo()
@@ -66,13 +67,13 @@ class TestRace:
         with pytest.raises(FencedError, match="belongs to attempt 2 of epoch 0 now"):
             older.take()
         newer.check()
-        assert holder_of(tmp_path) == Attempt(number=2)
+        assert holder_of(LocalStore(tmp_path)) == Attempt(number=2)
 
     def test_of_many_processes_with_one_attempt_is_won_by_one(self, tmp_path: Path) -> None:
         barrier, won, lost = threading.Barrier(8), [], []
 
         def take() -> None:
-            lease = Lease(tmp_path, Attempt(number=3))
+            lease = Lease(LocalStore(tmp_path), Attempt(number=3))
             barrier.wait()
             try:
                 lease.take()
@@ -92,7 +93,7 @@ class TestRace:
         }
 
     def test_that_a_file_system_let_two_win_is_noticed_by_one_of_them(self, tmp_path: Path) -> None:
-        lease = Lease(tmp_path, Attempt())
+        lease = Lease(LocalStore(tmp_path), Attempt())
         lease.take()
         (claim,) = (tmp_path / leases.FOLDER).iterdir()
         claim.write_text("another's")
@@ -103,17 +104,17 @@ class TestRace:
 def test_a_claim_that_was_cut_short_is_one(tmp_path: Path) -> None:
     (tmp_path / leases.FOLDER).mkdir()
     (tmp_path / leases.FOLDER / "2-3").touch()
-    assert holder_of(tmp_path) == Attempt(epoch=2, number=3)
+    assert holder_of(LocalStore(tmp_path)) == Attempt(epoch=2, number=3)
 
 
 class TestOldFile:
     def test_is_a_claim_among_the_others(self, tmp_path: Path) -> None:
         (tmp_path / "lease.json").write_text(json.dumps({"epoch": 2, "number": 3}))
-        assert next_attempt(tmp_path, 2) == Attempt(epoch=2, number=4)
+        assert next_attempt(LocalStore(tmp_path), 2) == Attempt(epoch=2, number=4)
         with pytest.raises(FencedError):
-            Lease(tmp_path, Attempt(epoch=2, number=2)).take()
-        Lease(tmp_path, Attempt(epoch=2, number=4)).take()
-        assert holder_of(tmp_path) == Attempt(epoch=2, number=4)
+            Lease(LocalStore(tmp_path), Attempt(epoch=2, number=2)).take()
+        Lease(LocalStore(tmp_path), Attempt(epoch=2, number=4)).take()
+        assert holder_of(LocalStore(tmp_path)) == Attempt(epoch=2, number=4)
 
     @pytest.mark.parametrize(
         "content", [b"", b"{", b"\xff", b"[]", b"7", b'{"epoch": null, "number": 1}', b'{"epoch": 1}', b"[" * 200_000]
@@ -123,24 +124,24 @@ class TestOldFile:
     ) -> None:
         (tmp_path / "lease.json").write_bytes(content)
         with caplog.at_level(logging.WARNING):
-            assert holder_of(tmp_path) is None
+            assert holder_of(LocalStore(tmp_path)) is None
         (record,) = caplog.records
         assert "lease.json is damaged" in record.getMessage()
-        Lease(tmp_path, Attempt()).take()
-        assert holder_of(tmp_path) == Attempt()
+        Lease(LocalStore(tmp_path), Attempt()).take()
+        assert holder_of(LocalStore(tmp_path)) == Attempt()
 
 
 def test_a_directory_is_made_if_need_be_and_holds_nothing_else(tmp_path: Path) -> None:
-    Lease(tmp_path / "probe" / "0", Attempt()).take()
+    Lease(LocalStore(tmp_path / "probe" / "0"), Attempt()).take()
     assert [path.name for path in (tmp_path / "probe" / "0").iterdir()] == [leases.FOLDER]
 
 
 def test_a_directory_that_nobody_has_is_free(tmp_path: Path) -> None:
-    Lease(tmp_path, Attempt()).check()
-    assert holder_of(tmp_path) is None
+    Lease(LocalStore(tmp_path), Attempt()).check()
+    assert holder_of(LocalStore(tmp_path)) is None
 
 
 def test_the_next_attempt_follows_the_one_that_has_the_directory(tmp_path: Path) -> None:
-    assert next_attempt(tmp_path, 3) == Attempt(epoch=3, number=1)
-    Lease(tmp_path, Attempt(epoch=3, number=4)).take()
-    assert next_attempt(tmp_path, 5) == Attempt(epoch=5, number=5)
+    assert next_attempt(LocalStore(tmp_path), 3) == Attempt(epoch=3, number=1)
+    Lease(LocalStore(tmp_path), Attempt(epoch=3, number=4)).take()
+    assert next_attempt(LocalStore(tmp_path), 5) == Attempt(epoch=5, number=5)

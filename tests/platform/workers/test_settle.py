@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 
 from advseg.platform.ledger.ledger import Ledger
 from advseg.platform.ledger.rows import Row
+from advseg.platform.storage.local_store import LocalStore
 from advseg.platform.sweep.settler import settle_trials
 from advseg.platform.tracking.ending import Ending, State
 from advseg.platform.tracking.identity import RunIdentity
@@ -23,7 +24,7 @@ from advseg.platform.tracking.spool import Spool, read_records
 from advseg.platform.workers.account import Account
 from advseg.platform.workers.execute import LOG
 from advseg.platform.workers.settle import settle
-from advseg.platform.workers.task import Task
+from advseg.platform.workers.task import METRICS, Task
 from advseg.trainers.reporter import Report
 
 SWEEP = RunIdentity(experiment="probe", key="probe")
@@ -53,12 +54,12 @@ def mlflow(client: MlflowClient) -> Watched:
 
 def task(storage: Path, number: int = 0) -> Task:
     identity = RunIdentity(experiment="probe", key=f"probe/{number}", parent="probe", params={"trainer.steps": 8})
-    return Task(spec={}, storage=storage, tracking_uri="", identity=identity)
+    return Task(spec={}, store=LocalStore(storage), tracking_uri="", identity=identity)
 
 
 def spooled(task: Task, *steps: int, sent: int = 0) -> None:
     """What a training has reported, of which some was sent."""
-    spool = Spool(task.spool)
+    spool = Spool(task.own.folder / METRICS)
     for step in steps:
         spool.append({"step": step, "timestamp": 1000 + step, "metrics": {"val/miou": 10.0 * step}})
     spool.mark_sent(sent)
@@ -89,12 +90,12 @@ class TestRun:
         assert state_of(mlflow) == ("FAILED", "FAIL", "its worker process died")
         assert history(mlflow) == [(2, 20.0), (4, 40.0)]
         assert run_of(mlflow).data.params == {"trainer.steps": "8"}
-        assert Spool(task(tmp_path).spool).unsent() == []
+        assert Spool(task(tmp_path).own.folder / METRICS).unsent() == []
 
     def test_of_a_training_that_never_reported_is_made_too(self, mlflow: Watched, tmp_path: Path) -> None:
         settle(mlflow, task(tmp_path), Ending(State.STOPPED, ""))
         assert state_of(mlflow) == ("KILLED", "STOPPED", "")
-        assert not task(tmp_path).directory.exists()
+        assert not task(tmp_path).own.folder.exists()
 
     def test_that_was_left_running_gets_what_is_missing_and_its_end(self, mlflow: Watched, tmp_path: Path) -> None:
         run_id = ensure_run(mlflow, task(tmp_path).identity)
@@ -107,7 +108,7 @@ class TestRun:
     def test_has_each_artifact_once_however_often_it_is_settled(self, mlflow: Watched, tmp_path: Path) -> None:
         spooled(task(tmp_path), 2)
         for name in ("confusion.png", LOG):
-            (task(tmp_path).directory / name).write_text(name)
+            (task(tmp_path).own.folder / name).write_text(name)
         for _ in range(2):
             settle(mlflow, task(tmp_path), Ending(State.COMPLETE, ""))
         assert mlflow.asked.count("log_artifact") == 2
@@ -115,11 +116,13 @@ class TestRun:
         assert sorted(artifact.path for artifact in artifacts) == ["confusion.png", LOG]
 
     def test_gets_the_artifacts_that_its_reporter_could_not_send(self, mlflow: Watched, tmp_path: Path) -> None:
-        reporter = MlflowReporter(mlflow.tracking_uri, task(tmp_path).identity, task(tmp_path).spool, ["confusion.png"])
+        reporter = MlflowReporter(
+            mlflow.tracking_uri, task(tmp_path).identity, task(tmp_path).own.folder / METRICS, ["confusion.png"]
+        )
         reporter.report(Report(step=2, steps=8, metrics={"val/miou": 20.0}))
-        (task(tmp_path).directory / "confusion.png").write_text("a picture")
+        (task(tmp_path).own.folder / "confusion.png").write_text("a picture")
         reporter.close()
-        (task(tmp_path).directory / LOG).write_text("a log")
+        (task(tmp_path).own.folder / LOG).write_text("a log")
         settle(mlflow, task(tmp_path), Ending(State.STOPPED, ""))
         assert mlflow.asked.count("log_artifact") == 1
         assert history(mlflow) == [(2, 20.0)]
@@ -129,7 +132,7 @@ class TestRun:
     ) -> None:
         run_id = ensure_run(mlflow, task(tmp_path).identity)
         start = mlflow.get_run(run_id).info.start_time
-        spool = Spool(task(tmp_path).spool)
+        spool = Spool(task(tmp_path).own.folder / METRICS)
         for step in (2, 4):
             spool.append({"step": step, "timestamp": start + 10 * step, "metrics": {"val/miou": 1.0}})
         for ending in (Ending(State.FAIL, "its worker died"), Ending(State.FAIL, "its worker died"), None):
@@ -143,13 +146,13 @@ class TestRun:
         spooled(task(tmp_path), 2)
         line = json.dumps({"step": 4, "timestamp": 1004, "metrics": {"val/miou": 40.0}})
         for name in ("metrics.jsonl", SYSTEM):
-            with (task(tmp_path).directory / name).open("a") as file:
+            with (task(tmp_path).own.folder / name).open("a") as file:
                 file.write(line[:30])
                 file.flush()
                 settle(mlflow, task(tmp_path), Ending(State.STOPPED))
                 file.write(line[30:] + "\n")
-        assert [record["step"] for record in read_records(task(tmp_path).spool)] == [2, 4]
-        assert [record["step"] for record in read_records(task(tmp_path).directory / SYSTEM)] == [4]
+        assert [record["step"] for record in read_records(task(tmp_path).own.folder / METRICS)] == [2, 4]
+        assert [record["step"] for record in read_records(task(tmp_path).own.folder / SYSTEM)] == [4]
         settle(mlflow, task(tmp_path), Ending(State.STOPPED))
         assert history(mlflow) == [(2, 20.0), (4, 40.0)]
 
@@ -157,7 +160,7 @@ class TestRun:
         self, mlflow: Watched, tmp_path: Path
     ) -> None:
         spooled(task(tmp_path), 2, 4)
-        (task(tmp_path).directory / LOG).write_text("a log")
+        (task(tmp_path).own.folder / LOG).write_text("a log")
         mlflow.delete_run(settle(mlflow, task(tmp_path), Ending(State.COMPLETE)))
         settle(mlflow, task(tmp_path), Ending(State.COMPLETE))
         assert history(mlflow) == [(2, 20.0), (4, 40.0)]
@@ -169,9 +172,9 @@ class TestRun:
         self, mlflow: Watched, tmp_path: Path, file: str, damage: bytes
     ) -> None:
         spooled(task(tmp_path), 2, sent=1)
-        (task(tmp_path).directory / LOG).write_text("a log")
+        (task(tmp_path).own.folder / LOG).write_text("a log")
         settle(mlflow, task(tmp_path), Ending(State.STOPPED))
-        (task(tmp_path).directory / file).write_bytes(damage)
+        (task(tmp_path).own.folder / file).write_bytes(damage)
         settle(mlflow, task(tmp_path), Ending(State.COMPLETE))
         assert state_of(mlflow) == ("FINISHED", "COMPLETE", "")
 

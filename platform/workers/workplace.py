@@ -1,0 +1,134 @@
+"""Where an attempt at a training works on its machine, and how what is to last gets from there to the store."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ...models.manifest import BrokenDirectoryError
+from ...trainers.checkpoint import CHECKPOINTS, KEPT, step_of
+from ...trainers.keeper import InPlace, Keeper
+from ...trainers.outcome import OUTCOME
+from ..base.keys import MODEL
+from ..storage.store import MissingKeyError, Store
+from .checkpoints import sealed_checkpoints
+from .heartbeat import FILE as HEARTBEAT
+from .lease import FOLDER as LEASES
+
+_APART = (CHECKPOINTS, MODEL, LEASES, HEARTBEAT)
+"""What goes to the store by ways of its own."""
+
+
+class Workplace:
+    """A folder of a store that is one: what is written there is kept."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    @property
+    def keeper(self) -> Keeper:
+        """Of the training's checkpoints."""
+        return InPlace()
+
+    def keep_files(self) -> None:
+        """Keep what has changed since, but for checkpoints and model."""
+
+    def keep_model(self) -> None:
+        """Keep the model, which is whole."""
+
+
+class Apart(Workplace):
+    """A folder of this machine alone, with copies of what the store has."""
+
+    def __init__(self, directory: Path, store: Store, check: Callable[[], None]) -> None:
+        """The store is the training's own; `check` raises FencedError if it is another's to write by now."""
+        super().__init__(directory)
+        self._store = store
+        self._check = check
+        self._kept: dict[str, tuple[int, int]] = {}
+        """Size and time of change of each file that is in the store as it is here."""
+
+    @property
+    def keeper(self) -> Keeper:
+        """This very object."""
+        return self
+
+    def bring_files(self) -> None:
+        """Copy what the store has, but for checkpoints and model."""
+        keys = self._store.keys()
+        for key in keys:
+            if key.partition("/")[0] in _APART:
+                continue
+            path = self.directory / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(self._store.read(key))
+            self._kept[key] = _version_of(path)
+
+    def keep_files(self) -> None:
+        """Keep what has changed since, the outcome at last: it says that all else is there."""
+        here = {path.relative_to(self.directory).as_posix(): path for path in self.directory.rglob("*")}
+        files = {key: path for key, path in here.items() if path.is_file() and _is_kept(key)}
+        changed = {key: version for key, path in files.items() if self._kept.get(key) != (version := _version_of(path))}
+        gone = self._kept.keys() - files.keys()
+        if changed or gone:
+            self._check()
+        for key in sorted(changed, key=lambda key: key == OUTCOME):
+            self._store.write(key, files[key].read_bytes())
+            self._kept[key] = changed[key]
+        for key in gone:
+            self._store.remove(key)
+            del self._kept[key]
+
+    def keep_model(self) -> None:
+        """Keep the model, which is whole."""
+        self._check()
+        self._store.put(self.directory / MODEL, MODEL)
+
+    def place(self, root: Path) -> str:
+        """Where the checkpoints last, in words."""
+        return f"{self._store.address}/{root.name}"
+
+    def names(self) -> list[str]:
+        """Of the checkpoints in the store."""
+        return [checkpoint.key.rpartition("/")[2] for checkpoint in sealed_checkpoints(self._store)]
+
+    def bring(self, path: Path) -> None:
+        """Put the checkpoint of that name there, verified. Raises BrokenDirectoryError."""
+        try:
+            self._store.get(f"{CHECKPOINTS}/{path.name}", path)
+        except MissingKeyError as error:
+            raise BrokenDirectoryError(str(error)) from None
+
+    def keep(self, path: Path) -> None:
+        """Keep a checkpoint that was just saved, and of those before it the newest; what was reported comes first."""
+        self.keep_files()
+        self._check()
+        self._store.put(path, f"{CHECKPOINTS}/{path.name}")
+        step = step_of(path.name)
+        assert step is not None
+        older = [checkpoint for checkpoint in sealed_checkpoints(self._store) if checkpoint.step <= step]
+        for checkpoint in older[KEPT:]:
+            self._store.remove(checkpoint.key)
+
+
+def _is_kept(key: str) -> bool:
+    parts = key.split("/")
+    return parts[0] not in _APART and not any(part.startswith(".") for part in parts)
+
+
+def _version_of(path: Path) -> tuple[int, int]:
+    state = path.stat()
+    return state.st_size, state.st_mtime_ns
+
+
+@contextmanager
+def workplace(store: Store, check: Callable[[], None], *, files: bool) -> Iterator[Workplace]:
+    """Where to work on a training whose own the store is; with the `files` that it has there already."""
+    if store.folder is not None:
+        yield Workplace(store.folder)
+        return
+    with tempfile.TemporaryDirectory(prefix="advseg-") as directory:
+        place = Apart(Path(directory), store, check)
+        if files:
+            place.bring_files()
+        yield place
