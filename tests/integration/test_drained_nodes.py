@@ -16,6 +16,7 @@ from team import ORDERS, Team, team
 from waiting import wait_for
 
 from advseg.platform.ledger.reading import read_spec, read_sweep
+from advseg.platform.storage.local_store import LocalStore
 from advseg.platform.workers.heartbeat import Beat, read_beat
 from advseg.platform.workers.lease import FOLDER
 from advseg.platform.workers.retry import Kind
@@ -68,7 +69,7 @@ def shapes(storage: Path, alice: Command) -> Path:
 
 def at_work(directory: Path, step: int) -> Beat:
     """What a training says once it has come to a step."""
-    return wait_for(lambda: (beat := read_beat(directory)) and beat.step >= step and beat)
+    return wait_for(lambda: (beat := read_beat(LocalStore(directory))) and beat.step >= step and beat)
 
 
 def resumed(directory: Path) -> list[int]:
@@ -109,7 +110,7 @@ def test_a_trial_whose_node_drains_saves_and_goes_on_elsewhere(
         nodes.drain(drained, seconds=SECONDS)
         # Ray ends a node that drains once nothing is left there.
         wait_for(lambda: not nodes.has_raylet(drained))
-        left = read_beat(one)
+        left = read_beat(LocalStore(one))
         assert left and left.failure
         assert (left.failure.kind, left.step, left.attempt) == (Kind.PREEMPTED, HELD, 1)
     told = alice("job", "follow", "drained").stdout
@@ -144,7 +145,7 @@ def test_workers_go_on_elsewhere_though_only_the_node_of_one_that_does_not_lead_
     nodes.join("w3", cpus=1)
     nodes.terminate(other)
     wait_for(lambda: not nodes.machines[other].processes())
-    wait_for(lambda: (beat := read_beat(training)) and beat.attempt == 2 and resumed(training))
+    wait_for(lambda: (beat := read_beat(LocalStore(training))) and beat.attempt == 2 and resumed(training))
     (step,) = resumed(training)
     at_work(training, step + 1)
     alice("job", "stop", "pair")
