@@ -38,10 +38,13 @@ class Machine:
         """`home` is where it has its disk, outside known as `disk`; `shared` a folder in `home` of all machines."""
         self.name, self.home, self.disk = name, home, home / name
         self.disk.mkdir(exist_ok=True)
-        self._begun = [subprocess.Popen([*_UNSHARE, sys.executable, "-c", _INIT], stdout=subprocess.PIPE)]
+        outside = subprocess.Popen([*_UNSHARE, sys.executable, "-c", _INIT], stdout=subprocess.PIPE)
+        assert outside.stdout
+        with outside.stdout as said:
+            assert said.readline() == b"on\n"
+        (self._init,) = psutil.Process(outside.pid).children()
+        self._begun = [outside]
         try:
-            assert self._begun[0].stdout and self._begun[0].stdout.readline()
-            (self._init,) = psutil.Process(self._begun[0].pid).children()
             self.run("hostname", name)
             if shared:
                 (mounted := self.disk / shared.relative_to(home)).mkdir(exist_ok=True)
@@ -83,11 +86,10 @@ class Machine:
 
     def cut(self) -> None:
         """Cut its power: all that runs on it is gone at once. What it has on its disk stays."""
-        self._begun[0].kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._init.kill()
         for begun in self._begun:
             begun.wait()
-            if begun.stdout:
-                begun.stdout.close()
 
 
 def _namespace(process: psutil.Process) -> Path | None:

@@ -1,5 +1,6 @@
 """A Ray cluster of nodes that share nothing but the network, and what may befall one."""
 
+import json
 import secrets
 import signal
 import sys
@@ -16,8 +17,6 @@ _RAYLET = "raylet/raylet"
 _START = "ray.scripts.scripts start"
 _TOKEN = f"token-{secrets.token_hex(16)}"
 _ANY_PORTS = ("--dashboard-agent-listen-port=0", "--min-worker-port=0", "--max-worker-port=0")
-# 127.0.0.1 would be replaced by an outer address of this machine.
-_FIRST = 2
 
 
 class RayNodes:
@@ -26,11 +25,14 @@ class RayNodes:
     def __init__(self, home: Path, *, environment: Mapping[str, str], shared: Path | None = None) -> None:
         """`environment` is what an administrator gives every node; `shared` a folder in `home` that all have."""
         self.machines: dict[str, Machine] = {}
+        self._addresses: dict[str, str] = {}
         self._home = home
         self._temp = home / "ray"
         self._shared = shared
+        # 127.0.0.1 would be replaced by an outer address of this machine.
+        self._head = "127.0.0.2"
         gcs, self._dashboard, self._client_server, *metrics = choose_ports(5)
-        self._gcs_address = f"{_address(0)}:{gcs}"
+        self._gcs_address = f"{self._head}:{gcs}"
         self._environment = {
             **environment,
             **dict(zip(("AUTOSCALER_METRIC_PORT", "DASHBOARD_METRIC_PORT"), map(str, metrics), strict=True)),
@@ -44,7 +46,7 @@ class RayNodes:
     def client_environment(self) -> dict[str, str]:
         """What a user of the cluster exports."""
         return {
-            "RAY_ADDRESS": f"http://{_address(0)}:{self._dashboard}",
+            "RAY_ADDRESS": f"http://{self._head}:{self._dashboard}",
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": _TOKEN,
         }
@@ -55,12 +57,13 @@ class RayNodes:
         self._start(
             HEAD,
             *("--head", f"--port={gcs}", f"--ray-client-server-port={self._client_server}", f"--num-cpus={cpus}"),
-            *(f"--dashboard-host={_address(0)}", f"--dashboard-port={self._dashboard}", f"--temp-dir={self._temp}"),
+            *(f"--dashboard-host={self._head}", f"--dashboard-port={self._dashboard}", f"--temp-dir={self._temp}"),
         )
 
-    def join(self, name: str, *, cpus: int, resources: str = "{}") -> None:
+    def join(self, name: str, *, cpus: int, resources: Mapping[str, float] | None = None) -> None:
         """Have a node join: a new one, or one that was there before, with what its disk held."""
-        self._start(name, f"--address={self._gcs_address}", f"--num-cpus={cpus}", f"--resources={resources}")
+        holds = (f"--num-cpus={cpus}", f"--resources={json.dumps(resources or {})}")
+        self._start(name, f"--address={self._gcs_address}", *holds)
 
     def _start(self, name: str, *options: str) -> None:
         machine = self.machines.get(name)
@@ -68,7 +71,8 @@ class RayNodes:
             machine = self.machines[name] = Machine(name, self._home, shared=self._shared)
         # Ray would take what it notes there of a cluster that is gone for the one to join.
         (machine.disk / self._temp.name / "ray_current_cluster").unlink(missing_ok=True)
-        address, log = _address(list(self.machines).index(name)), machine.disk / "ray.log"
+        address = self._addresses.setdefault(name, f"127.0.0.{2 + len(self._addresses)}")
+        log = machine.disk / "ray.log"
         line = (*_RAY, "start", "--block", f"--node-ip-address={address}", *_ANY_PORTS, *options)
         begun = machine.start(*line, environment=self._environment, log=log)
         wait_for(lambda: "Ray runtime started" in log.read_text() or begun.poll() is not None)
@@ -102,17 +106,17 @@ class RayNodes:
         """SIGKILL to a node's raylet alone."""
         self.machines[name].kill(_RAYLET)
 
-    def cut(self) -> None:
-        """Cut the power of all its machines."""
-        for machine in self.machines.values():
-            machine.cut()
+    def cut(self, name: str) -> None:
+        """Cut the power of a node."""
+        self.machines.pop(name).cut()
+
+    def cut_all(self) -> None:
+        """Cut the power of all."""
+        for name in list(self.machines):
+            self.cut(name)
 
     def kill_all(self) -> None:
         """SIGKILL to every process of the cluster; the machines stay on, for another cluster."""
         for machine in self.machines.values():
             machine.kill()
             wait_for(lambda machine=machine: not machine.processes())
-
-
-def _address(number: int) -> str:
-    return f"127.0.0.{_FIRST + number}"

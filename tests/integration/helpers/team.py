@@ -55,7 +55,7 @@ def team(*, shared: bool = False) -> Iterator[Team]:
         }
         given = {**common, **services.environment(NODES), **obedient}
         nodes = RayNodes(home, environment=given, shared=folder)
-        undone.callback(nodes.cut)
+        undone.callback(nodes.cut_all)
         nodes.start_head()
         services.wait()
         yield Team(home=home, shared=folder, services=services, nodes=nodes)
