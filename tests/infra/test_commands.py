@@ -214,7 +214,7 @@ def test_commands_of_every_kind_are_found():
     ids=" ".join,
 )
 def test_a_command_that_there_is_not_is_noticed(words):
-    with pytest.raises(Exception, match="No such|is not one of"):
+    with pytest.raises(Exception, match=r"No such|is not one of"):
         check(words)
 
 

@@ -3,6 +3,7 @@
 import configparser
 import re
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,8 @@ def test_nothing_is_published_beyond_loopback():
 
 
 def test_every_image_is_pinned_and_ours_is_built_here():
-    assert {SERVICES[name]["image"] for name in OURS} == {"advseg:0.2.0"}
-    project = re.search('^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.M)
-    assert project and project[1] == "0.2.0"
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert {SERVICES[name]["image"] for name in OURS} == {f"advseg:{version}"}
     for name in SERVICES.keys() - {*OURS}:
         assert re.fullmatch(r"[a-z/]+:(\d+\.\d+(\.\d+)?-\w+|RELEASE\.[\dTZ-]+)", SERVICES[name]["image"])
     build = COMPOSE["x-image"]["build"]

@@ -1,8 +1,11 @@
 """The templates for Kubernetes, by parsing: nothing here reaches a cluster."""
 
 import json
+import os
 import re
 import shlex
+import subprocess
+import tomllib
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +22,7 @@ from advseg.platform.spec.spec_file import SpecError, load_spec
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "infra").glob("*.yaml"))
 DOCUMENTS = [(path.name, document) for path in FILES for document in yaml.safe_load_all(path.read_text())]
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 KUBERNETES = "1.34"
 """The version whose schemas hold what is Kubernetes' own."""
 
@@ -108,7 +112,7 @@ def test_every_pod_runs_as_no_root_with_limits_and_pinned_images(template):
     for container in pod["containers"]:
         assert {"cpu", "memory"} <= container["resources"]["limits"].keys()
         assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-        assert re.fullmatch(r"[\w./]+:\d+\.\d+\.\d+-\w+", container["image"])
+        assert re.fullmatch(rf"redis:7\.\d+\.\d+-\w+|[\w./]+/advseg:{re.escape(VERSION)}-cuda", container["image"])
 
 
 @pytest.mark.parametrize("template", [group["template"] for group in GROUPS.values()], ids=GROUPS)
@@ -127,8 +131,14 @@ def test_a_pod_that_is_told_to_go_drains_before_it_is_killed(template):
     assert template["spec"]["terminationGracePeriodSeconds"] >= drain_s + 30
     [container] = template["spec"]["containers"]
     assert "command" not in container, "the image's own begins with tini"
-    *shell, script = container["args"]
-    assert shell == ["bash", "-c"] and script.endswith(" && eval exec $KUBERAY_GEN_RAY_START_CMD")
+    *shell, _ = container["args"]
+    assert shell == ["bash", "-c"]
+    # The process that was begun is Ray, to whom the signal comes; what KubeRay quotes is one word.
+    told = """sh -c 'echo $$ "$1"' ray "{\\"slot\\": 1}" """
+    with subprocess.Popen(
+        container["args"], env={**os.environ, "KUBERAY_GEN_RAY_START_CMD": told}, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout and process.stdout.read() == f'{process.pid} {{"slot": 1}}\n'
 
 
 def test_the_command_of_containers_is_ours():
