@@ -5,6 +5,7 @@ import re
 import tempfile
 import tomllib
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,10 @@ def test_mlflow_has_accounts_and_answers_to_its_own_names_alone():
     accounts.read_string((ROOT / "docker" / configuration).read_text())
     assert accounts["mlflow"]["default_permission"] == "READ"
     assert "@postgres/mlflow_users" in accounts["mlflow"]["database_uri"]
+    # It imports MLflow's server, so that it is looked for, not imported.
+    module, _, function = accounts["mlflow"]["authorization_function"].partition(":")
+    found = find_spec(module)
+    assert found and found.origin and f"\ndef {function}(" in Path(found.origin).read_text()
 
 
 @pytest.fixture(scope="module")
