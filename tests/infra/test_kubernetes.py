@@ -23,6 +23,16 @@ ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "infra").glob("*.yaml"))
 DOCUMENTS = [(path.name, document) for path in FILES for document in yaml.safe_load_all(path.read_text())]
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+ACTIONS = {
+    "delete_object": {"s3:DeleteObject"},
+    "download_file": {"s3:GetObject"},
+    "get_object": {"s3:GetObject"},
+    "head_object": {"s3:GetObject"},
+    "list_objects_v2": {"s3:ListBucket"},
+    "put_object": {"s3:PutObject"},
+    "upload_fileobj": {"s3:PutObject", "s3:AbortMultipartUpload"},
+}
+"""What S3 must allow for what the store calls."""
 KUBERNETES = "1.34"
 """The version whose schemas hold what is Kubernetes' own."""
 
@@ -252,7 +262,9 @@ def statements() -> Iterator[dict[str, Any]]:
 
 def test_nodes_may_do_with_their_bucket_what_the_store_does_and_only_over_tls():
     allowed = {action for statement in statements() if statement["Effect"] == "Allow" for action in statement["Action"]}
-    assert {"s3:ListBucket", "s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"} <= allowed
+    code = "".join(path.read_text() for path in (ROOT / "platform" / "storage").glob("*.py"))
+    asked = {*re.findall(r"client\.(?!get_paginator)(\w+)\(", code), *re.findall(r'get_paginator\("(\w+)"\)', code)}
+    assert {action for call in asked for action in ACTIONS[call]} <= allowed
     assert not any("*" in action for action in allowed)
     [denied] = [statement for statement in statements() if statement["Effect"] == "Deny"]
     assert denied["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
