@@ -57,7 +57,7 @@ class Watchdog(Callback):
         """Begin to watch a trial."""
         number = trial.config[NUMBER]
         self._running[number] = trial
-        self._watches[number] = Watch(began=self._clock())
+        self._watches[number] = Watch(began=self._clock(), every_s=self._own(number).beat_s)
         self._before[number] = self._seconds_before(number)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -79,8 +79,10 @@ class Watchdog(Callback):
         now = self._looked = self._clock()
         waiting = [trial for trial in trials if trial.status == Trial.PENDING]
         for number, trial in list(self._running.items()):
-            beat = beat_of(self._own(number), trial.config[ATTEMPT])
-            watch = self._watches[number] = self._watches[number].seen(beat, now)
+            watch = self._watches[number]
+            if watch.is_due(now):
+                watch = watch.seen(beat_of(self._own(number), trial.config[ATTEMPT]), now)
+                self._watches[number] = watch
             if watch.beat is None:
                 waiting.append(trial)
             if failure := watch.verdict(self._retry, now, self._before[number]):

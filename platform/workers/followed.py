@@ -31,7 +31,8 @@ from .retry import Again, Failure, GiveUp, Kind, decide, error_of, told_again
 from .task import METRICS, Task
 from .watch import TELL_AFTER_S, Watch
 
-_POLL_S = 0.5
+_LOOKS = 2
+"""At a training, while it writes one heartbeat."""
 _KILL_S = 60.0
 """How long Ray Train is given to notice that a worker was killed."""
 _ONLY = 0
@@ -195,12 +196,13 @@ class _Followed:
 
     def _look_until(self, ended: threading.Event, retry: Retry) -> None:
         """Tell of every report until the attempt has ended, or is to be ended."""
-        watch = Watch(began=time.monotonic())
+        own = self.task.own
+        watch = Watch(began=time.monotonic(), every_s=own.beat_s)
         before = self.account.device_seconds / self.resources.devices
-        while not ended.wait(_POLL_S):
+        while not ended.wait(own.beat_s / _LOOKS):
             self._tell_news()
             now = time.monotonic()
-            watch = watch.seen(beat_of(self.task.own, self.task.attempt.number), now)
+            watch = watch.seen(beat_of(own, self.task.attempt.number), now)
             if failure := watch.verdict(retry, now, before):
                 self.condemned = failure
                 if watch.beat:

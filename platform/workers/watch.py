@@ -9,7 +9,7 @@ from .retry import Failure, Kind
 TELL_AFTER_S = 60.0
 """Seconds without anything that runs, after which those who follow are told."""
 BLIND_S = 10.0
-"""Seconds between two looks, from which on the observer was held up."""
+"""Seconds between two looks, from which on the observer was held up, or twice as many as it means to leave."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +18,8 @@ class Watch:
 
     began: float
     """When the attempt was handed out."""
+    every_s: float = 1.0
+    """Seconds from one look to the next."""
     looked: float | None = None
     """When it was last looked at."""
     pulse: Pulse | None = None
@@ -32,11 +34,15 @@ class Watch:
         waits for the observer to take a report.
         """
         pulse, blind = self.pulse, now - (self.began if self.looked is None else self.looked)
-        if pulse and blind > BLIND_S:
+        if pulse and blind > max(BLIND_S, 2 * self.every_s):
             pulse = replace(pulse, since=pulse.since + blind)
         if beat:
             pulse = pulse.seen(beat.progress, now) if pulse else Pulse(counter=beat.progress, since=now)
         return replace(self, looked=now, pulse=pulse, beat=beat or self.beat)
+
+    def is_due(self, now: float) -> bool:
+        """Whether it is time for another look."""
+        return self.looked is None or now - self.looked >= self.every_s
 
     def verdict(self, retry: Retry, now: float, seconds_before: float = 0.0) -> Failure | None:
         """Why the attempt must end, before which the training took some seconds; None if it may go on.

@@ -134,7 +134,7 @@ def test_that_its_workers_wait_is_told_and_that_they_began(
     follow: Callable[..., Script], told: list[Stage | TrialUpdate], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers, "TELL_AFTER_S", 0.0)
-    monkeypatch.setattr(workers, "_POLL_S", 0.01)
+    monkeypatch.setattr(workers, "_LOOKS", 100)
 
     def stages() -> list[str]:
         return [event.text for event in told if isinstance(event, Stage)]
@@ -311,7 +311,7 @@ class TestHanging:
     @pytest.fixture(autouse=True)
     def killed(self, monkeypatch: pytest.MonkeyPatch) -> list[Beat]:
         killed: list[Beat] = []
-        monkeypatch.setattr(workers, "_POLL_S", 0.01)
+        monkeypatch.setattr(workers, "_LOOKS", 100)
         monkeypatch.setattr(workers, "_KILL_S", 0.05)
         monkeypatch.setattr(workers, "kill_beating", killed.append)
         return killed

@@ -49,6 +49,17 @@ def test_what_it_took_before_counts() -> None:
     assert verdict((0, beat(7, 100.0)), before=401.0) is Kind.TIMEOUT
 
 
+def test_who_looks_seldom_is_not_held_up_by_that() -> None:
+    """A heartbeat in S3 is looked at every ten seconds."""
+    watch = Watch(began=0.0, every_s=10.0)
+    for now in (0.0, 10.5, 21.0, 31.5):
+        assert watch.is_due(now)
+        watch = watch.seen(beat(7), now)
+        assert not watch.is_due(now + 9.0)
+    failure = watch.verdict(RETRY, 31.5)
+    assert failure and failure.kind is Kind.HUNG
+
+
 def test_a_verdict_names_the_step() -> None:
     watch = Watch(began=0.0).seen(beat(7), 0.0)
     assert watch.verdict(RETRY, 31.0) == Failure(kind=Kind.HUNG, text="no progress in 30 s after step 4")
