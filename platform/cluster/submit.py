@@ -75,7 +75,7 @@ def connect_jobs(services: Services) -> JobSubmissionClient:
 def submit(client: JobSubmissionClient, spec: Spec, services: Services, home: Path) -> Submitted:
     """Submit a job, or find it running. Raises UserError if another job of its name is running."""
     if spec.storage is None:
-        spec = spec.model_copy(update={"storage": home / "runs"})
+        spec = spec.model_copy(update={"storage": str(home / "runs")})
     document = spec.model_dump(mode="json")
     digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
     for tries_left in reversed(range(_TRIES)):

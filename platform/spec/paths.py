@@ -11,6 +11,12 @@ from ..base.addresses import holds_secret, is_address, shown
 from ..base.keys import S3
 from .errors import Problem
 
+_FORMS = {
+    "model.weights": "a file, a folder or s3://bucket/key",
+    "storage": "a folder or s3://bucket/prefix",
+}
+"""What may stand where a path may, and addresses of S3."""
+
 
 def anchor(document: dict[str, Any], folder: Path) -> None:
     """Make the paths of a document absolute; those that are already stay, and so do names of lists and addresses."""
@@ -36,8 +42,8 @@ def unfit_paths(document: dict[str, Any]) -> Iterator[Problem]:
             if ":" in bucket or "@" in bucket or holds_secret(path):
                 remedy = "remove it, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
                 yield Problem(key, f"{shown(path)} holds a key or a signature, which a spec must not: {remedy}")
-        elif is_address(path):
-            rule = "must be a file, a folder or s3://bucket/key" if key == "model.weights" else "must be a path"
+        elif is_address(path) and not (key == "storage" and path.startswith(S3)):
+            rule = f"must be {_FORMS.get(key, 'a path')}"
             remedy = "name where it is mounted, or copy it and name the copy"
             yield Problem(key, f"{rule}, but is the address {shown(path)}: {remedy}")
 
