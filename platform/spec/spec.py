@@ -21,6 +21,7 @@ from .errors import problems_of
 from .ledger_address import LedgerUrl
 from .presets import Preset
 from .resources import Resources
+from .runtime_env import RuntimeEnv
 from .section import Section
 from .storage_address import StorageAddress
 from .sweep import Name, Sweep, Value
@@ -41,6 +42,7 @@ class Spec(Section):
     method: MethodSettings = AdversarialSettings()
     trainer: TrainerSettings
     resources: Resources = Resources()
+    runtime_env: RuntimeEnv | None = None
     sweep: Sweep | None = None
     preset: Preset | None = None
     """Sets every field of which the paper and its released code differ, where this spec does not set it itself."""
@@ -93,7 +95,7 @@ class Spec(Section):
 
     def identity(self) -> dict[str, Any]:
         """All that determines a sweep's results, apart from how long it goes on and where, as JSON."""
-        where = dict.fromkeys(("storage", "ledger", "resources", "published", "profile"), True)
+        where = dict.fromkeys(("storage", "ledger", "resources", "runtime_env", "published", "profile"), True)
         document = self.model_dump(mode="json", exclude={**where, "dataset": {"pack"}})
         for key in ("trials", "concurrency", "register_as", "retry", "fork"):
             (document["sweep"] or {}).pop(key, None)

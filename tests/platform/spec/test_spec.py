@@ -194,6 +194,30 @@ class TestProblems:
                 "resources.gpus_per_worker: must be a whole number where several workers train, for no two can share a "
                 "GPU, but is 0.5: raise it, or use one worker",
             ),
+            ("resources.placement=anywhere", "resources.placement: must be 'pack' or 'spread', but is 'anywhere'"),
+            (
+                "resources.accelerator='NVIDIA L4'",
+                "resources.accelerator: must be the name of an accelerator, as A100, but is 'NVIDIA L4'",
+            ),
+            ("resources.node_labels={zone: 1}", "resources.node_labels.zone: must be a text, but is 1"),
+            (
+                "resources.node_labels={zone: '!in(a, b)'}",
+                "resources.node_labels: keys and values must be labels, as in zone: eu-1, but one is zone: '!in(a, b)'",
+            ),
+            ("runtime_env={}", "runtime_env: must name requirements in either uv or pip: leave it out to install none"),
+            (
+                "runtime_env={uv: [a], pip: [b]}",
+                "runtime_env: must name requirements in either uv or pip: leave it out",
+            ),
+            ("runtime_env={env_vars: {KEY: v}}", "runtime_env.env_vars: unknown key; known here: pip, uv"),
+            (
+                "runtime_env.pip=['--extra-index-url https://me:secret@host/']",
+                "runtime_env: must name requirements alone, but one is the option --extra-index-url: set it up on the",
+            ),
+            (
+                "runtime_env.uv=['probe @ git+https://secret@host/probe']",
+                "runtime_env: probe holds a user or a secret, which a spec must not: set its index up on the nodes",
+            ),
             (
                 "sweep.baseline_workers=5",
                 "sweep.baseline_workers: must be at most trainer.batch_size / accumulation, 4",
@@ -533,6 +557,8 @@ class TestDigest:
             "dataset.pack=.",
             "resources.workers=2",
             "resources.gpus_per_worker=1",
+            "resources.node_labels={zone: a}",
+            "runtime_env.uv=[albumentations]",
             # The same points, whatever the order of the keys.
             "sweep.space={method.threshold: {low: 0, high: 0.9}, method.lambda_adv: {low: 1e-3, high: 1, log: true}}",
         ],
