@@ -40,12 +40,12 @@ def wait_for_room(trainings: Sequence[Resources], limit_s: float) -> list[Node]:
 def _wait(trainings: Sequence[Resources], limit_s: float) -> list[Node]:
     """The nodes, once each training fits and no more seem to come."""
     began = changed = time.monotonic()
-    nodes: list[Node] = []
+    before: set[str] = set()
     while True:
-        now = time.monotonic()
-        before, nodes = nodes, live_nodes()
-        if nodes != before:
-            changed = now
+        now, nodes = time.monotonic(), live_nodes()
+        # Ray lists them in any order.
+        if (there := {node.id for node in nodes}) != before:
+            before, changed = there, now
         lack = _first_lack(trainings, nodes)
         if lack is None and now - changed >= _SETTLE_S:
             return nodes
