@@ -19,6 +19,7 @@ from ..platform.pages.sweep_page import print_sweep
 from ..platform.pages.sweep_report import REPORT
 from ..platform.registry.registry import CHAMPION
 from ..platform.services.connection import connect
+from ..platform.spec.ledger_address import ledger_of
 from ..platform.spec.spec_file import load_spec
 from ..trainers.errors import UserError
 
@@ -46,7 +47,8 @@ def demo(home: Path) -> None:
     spec = load_spec(SPEC, overrides)
     assert spec.sweep
     storage = home / "runs"
-    won = read_sweep(storage, spec.name).verdict.is_won
+    ledger = ledger_of(spec.ledger)
+    won = read_sweep(storage, spec.name, ledger).verdict.is_won
 
     say("4/6  pull the models from MLflow")
     shutil.rmtree(results, ignore_errors=True)
@@ -74,7 +76,7 @@ def demo(home: Path) -> None:
     )
 
     say("done")
-    print_sweep(storage, spec.name)
+    print_sweep(storage, spec.name, ledger)
     mlflow = connect(home).mlflow_page
     page = {
         "Look": f"{shown(picture)}: image, truth, supervised, champion, confidence",

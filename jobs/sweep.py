@@ -9,15 +9,16 @@ import uuid
 from contextlib import closing
 
 from ..platform.base import events
+from ..platform.base.code_digest import TRAINING, code_digest
 from ..platform.base.events import Stage, TrialUpdate, emit
 from ..platform.base.keys import BASELINE, key_of
 from ..platform.cluster.driver import Job, run_job
 from ..platform.cluster.nodes import live_nodes
-from ..platform.cluster.package import TRAINING, code_digest
 from ..platform.cluster.placement import check_ledger, concurrency_of
 from ..platform.cluster.preflight import Preflight
 from ..platform.cluster.waiting import wait_for_room
 from ..platform.ledger.ledger import Ledger
+from ..platform.ledger.location import Location
 from ..platform.ledger.opening import open_ledger
 from ..platform.ledger.origin import Origin
 from ..platform.ledger.reading import abandoned_sweeps, sweep_id_of
@@ -68,6 +69,7 @@ def sweep(job: Job) -> None:
     origin = Origin(dataset=dataset, code=code_digest(TRAINING))
     ledger = open_ledger(job.store.folder, spec, origin, above=newest_epoch(job.store, spec.name))
     with closing(ledger), preflight.watching():
+        ledger.hold_location(Location(storage=job.store.address, tracking_uri=job.tracking_uri))
         identity = sweep_identity(document, ledger.sweep_id)
         run_id = patiently(lambda: ensure_run(job.client, identity))
         note(job.store.at(spec.name), job.tracking_uri, identity, run_id)

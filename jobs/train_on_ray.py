@@ -51,12 +51,13 @@ def refuse_namesake(job: Job, identity: RunIdentity) -> None:
     from mlflow.exceptions import MlflowException
     from requests import RequestException
 
+    from ..platform.tracking.patience import reason_of
     from ..platform.tracking.runs import refuse_another
 
     try:
         refuse_another(job.client, identity)
     except (MlflowException, RequestException) as error:
-        log.warning("MLflow does not say whether %s is another's: %s", identity.key, " ".join(str(error).split()))
+        log.warning("MLflow does not say whether %s is another's: %s", identity.key, reason_of(error))
 
 
 if __name__ == "__main__":

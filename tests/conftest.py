@@ -29,6 +29,8 @@ settings.load_profile("repeatable")
 
 def pytest_configure() -> None:
     """A run that is told to end cleans up as one that is interrupted: its servers go with it."""
+    # That of whoever runs the tests is none of theirs.
+    os.environ.pop("ADVSEG_LEDGER", None)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # A shell that starts it in the background leaves its children deaf to Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -56,8 +56,8 @@ def test_what_looks_like_html_is_text_outside_of_code():
 
 
 def test_the_site_names_every_guide():
-    site = tomllib.loads((ROOT / "docs" / build_site.CONFIG).read_text())
-    named = set(re.findall(r"'([^']+\.md)'", str(site["project"]["nav"])))
+    location = tomllib.loads((ROOT / "docs" / build_site.CONFIG).read_text())
+    named = set(re.findall(r"'([^']+\.md)'", str(location["project"]["nav"])))
     assert {str(path.relative_to(ROOT)) for path in GUIDES} <= named
 
 

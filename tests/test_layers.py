@@ -18,7 +18,7 @@ ROOMS = {
     "tracking": ("storage", "base"),
     "workers": ("tracking", "storage", "spec", "base"),
     "ledger": ("workers", "spec", "base"),
-    "cluster": ("services", "tracking", "storage", "spec", "base"),
+    "cluster": ("ledger", "services", "tracking", "storage", "spec", "base"),
     "registry": ("ledger", "tracking", "storage", "spec", "base"),
     "sweep": ("ledger", "workers", "tracking", "storage", "spec", "base"),
     "pages": ("registry", "ledger", "tracking", "services", "storage", "spec", "base"),

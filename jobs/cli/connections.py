@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 def cluster() -> "Iterator[tuple[Services, JobSubmissionClient]]":
     """The services and a client of the Ray cluster's Jobs API. Raises UserError if it does not answer."""
     from ...platform.services.connection import connect
+    from ...platform.services.servers import RAY
 
-    running = connect(find_home())
+    running = connect(find_home(), [RAY])
     running.enter()
     from requests.exceptions import RequestException
 
-    from ...platform.cluster.submit import connect_jobs
+    from ...platform.cluster.client import connect_jobs
     from ...trainers.errors import UserError, brief
 
     # Ray's clients tell of every upload and every closed stream.
@@ -59,18 +60,21 @@ def mlflow(services: "Services | None" = None) -> "Iterator[MlflowClient]":
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     if services is None:
         from ...platform.services.connection import connect
+        from ...platform.services.servers import MLFLOW
 
-        services = connect(find_home())
+        services = connect(find_home(), [MLFLOW])
     services.enter()
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
-    from ...platform.tracking.patience import is_away
+    from ...platform.tracking.patience import account_refusal, is_away
     from ...trainers.errors import UserError
 
     try:
         yield MlflowClient(services.tracking_uri)
     except MlflowException as error:
+        if refusal := account_refusal(error):
+            raise UserError(f"the MLflow server at {services.tracking_uri} refuses: {refusal}") from None
         if not is_away(error):
             raise
         # Its client's own words repeat themselves; what happened comes last.

@@ -8,7 +8,7 @@ from ...platform.base.home import find_home
 from .connections import cluster
 
 if TYPE_CHECKING:
-    from ray.job_submission import JobStatus, JobSubmissionClient
+    from ray.job_submission import JobSubmissionClient
 
     from ...platform.spec.spec import Spec
 
@@ -19,7 +19,7 @@ def submit_job(spec: "Spec", follow: bool) -> None:
         from ...platform.cluster.submit import submit
         from ...platform.spec.paths import missing_files
 
-        job = submit(client, spec, services, find_home())
+        job = submit(client, spec, services, find_home(), typer.echo)
         typer.echo(f"job {job.id} {'submitted' if job.is_new else 'runs already'}")
         for problem in missing_files(spec.model_dump(mode="json")):
             typer.echo(f"{problem.key} is not on this machine: it is looked for on the cluster before anything trains")
@@ -39,12 +39,11 @@ def follow_job(client: "JobSubmissionClient", id: str) -> None:
     except KeyboardInterrupt:
         typer.echo(f"\ndetached; job {id} goes on: `advseg job follow {id}` shows it, `advseg job stop {id}` stops it")
         return
-    tell_end(id, status)
+    tell_end(id, status.value, f"`advseg job logs {id}` says why")
 
 
-def tell_end(id: str, status: "JobStatus") -> None:
-    """Say how a job ended. Raises typer.Exit with 1 unless it succeeded."""
-    failed = status.value == "FAILED"
-    typer.echo(f"job {id} ended: {status.value}" + (f"; `advseg job logs {id}` says why" if failed else ""))
-    if status.value != "SUCCEEDED":
+def tell_end(id: str, state: str, why: str = "", *, err: bool = False) -> None:
+    """Say how a job ended, and of one that failed why. Raises typer.Exit with 1 unless it succeeded."""
+    typer.echo(f"job {id} ended: {state}{f'; {why}' if why and state == 'FAILED' else ''}", err=err)
+    if state != "SUCCEEDED":
         raise typer.Exit(1)

@@ -11,15 +11,13 @@ if TYPE_CHECKING:
     from ...platform.storage.store import Store
 
 
-def _check_ledger(address: str | None) -> str | None:
-    """Raises UserError for what is no address of a ledger."""
-    if address is None:
-        return None
-    from ...platform.spec.ledger_address import check_address
+def _which_ledger(address: str | None) -> str | None:
+    """The ledger that is meant. Raises UserError for what is no address of one."""
+    from ...platform.spec.ledger_address import check_address, ledger_of
     from ...trainers.errors import UserError
 
     try:
-        return check_address(address)
+        return ledger_of(None if address is None else check_address(address))
     except ValueError as error:
         raise UserError(f"--ledger {error}") from None
 
@@ -72,7 +70,9 @@ Storage = Annotated[
 ]
 Ledger = Annotated[
     str | None,
-    typer.Option("--ledger", metavar="URL", callback=_check_ledger, help="The spec's ledger, if it names one."),
+    typer.Option(
+        "--ledger", metavar="URL", callback=_which_ledger, help="The spec's ledger, if it names one; or ADVSEG_LEDGER."
+    ),
 ]
 Follow = Annotated[bool, typer.Option("--follow", help="Show a live table until the job ends.")]
 JobName = Annotated[
@@ -92,6 +92,14 @@ AsJsonLines = Annotated[bool, typer.Option("--json", help="Print a JSON object a
 def overrides(set_: list[str] | None, profile: bool = False) -> list[str]:
     """The keys of the spec that options set."""
     return [*(set_ or []), *(["profile=true"] if profile else [])]
+
+
+def store_of(sweep: str, storage: str | None, ledger: str | None) -> "Store":
+    """Where a sweep's files lie: where an option says, or its ledger, or by default."""
+    from ...platform.ledger.reading import read_location
+
+    location = None if storage else read_location(sweep, ledger)
+    return store_at(location.storage if location else storage)
 
 
 def store_at(storage: str | None) -> "Store":

@@ -9,7 +9,7 @@ import typer
 
 from .connections import cluster, mlflow
 from .following import submit_job
-from .options import AsJson, AsJsonLines, Follow, Ledger, Storage, SweepName, check_path, store_at
+from .options import AsJson, AsJsonLines, Follow, Ledger, Storage, SweepName, check_path, store_at, store_of
 
 PANEL = "Sweeps"
 sweep = typer.Typer(help="List, show, resume and stop sweeps.")
@@ -80,7 +80,7 @@ def report(
     from ...platform.pages.sweep_report import report_of
 
     path = to or Path(f"{name}.html")
-    write_page(path, report_of(store_at(storage), name, ledger))
+    write_page(path, report_of(store_of(name, storage, ledger), name, ledger))
     typer.echo(f"report of sweep {name} written to {path}")
 
 
@@ -90,9 +90,7 @@ def resume(name: SweepName, follow: Follow = False, storage: Storage = None, led
 
     Example: `advseg sweep resume shapes-demo --follow`
     """
-    from ...platform.ledger.reading import read_spec
-
-    submit_job(read_spec(store_at(storage).folder, name, ledger), follow)
+    _go_on(name, follow, store_at(storage).folder, ledger)
 
 
 @sweep.command()
@@ -110,7 +108,6 @@ def retry(
     Example: `advseg sweep retry shapes-demo 3 7`
     """
     from ...platform.ledger.opening import reopen_ledger
-    from ...platform.ledger.reading import read_spec
 
     place = store_at(storage).folder
     with closing(reopen_ledger(place, name, ledger)) as opened:
@@ -118,7 +115,7 @@ def retry(
     told = f"trials of sweep {name} that are handed out again: {', '.join(map(str, numbers))}"
     typer.echo(told if numbers else f"sweep {name} has no failed trial")
     if numbers:
-        submit_job(read_spec(place, name, ledger), follow)
+        _go_on(name, follow, place, ledger)
 
 
 @sweep.command()
@@ -133,6 +130,13 @@ def stop(name: SweepName) -> None:
         id = newest_job(name, job_ids(client))
         stop_job(client, id)
         typer.echo(f"job {id} is stopped")
+
+
+def _go_on(name: str, follow: bool, storage: Path | None, ledger: str | None) -> None:
+    """Submit the spec that a ledger has of a sweep, which goes on in that very ledger."""
+    from ...platform.ledger.reading import read_spec
+
+    submit_job(read_spec(storage, name, ledger).model_copy(update={"ledger": ledger}), follow)
 
 
 @verbs.command(rich_help_panel=PANEL)

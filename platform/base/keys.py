@@ -1,5 +1,7 @@
 """Names that several rooms share: keys of trainings, the places that follow from them, names of what Ray is told."""
 
+import re
+
 BASELINE = "baseline"
 SINGLE = "single"
 """What stands for the number of a training that belongs to no sweep, though one may have its name."""
@@ -35,3 +37,14 @@ def key_of(sweep: str, trial: int | str) -> str:
 def number_of(key: str) -> int:
     """The number of a trial's key."""
     return int(key.rpartition("/")[2])
+
+
+def job_id(name: str, number: int) -> str:
+    """The id of a job, `<name>-<n>`; `n` is greater the newer the job is."""
+    return f"{name}-{number}"
+
+
+def job_parts(id: str) -> tuple[str, int] | None:
+    """The name and the number of a job's id; None of what is no such id. A job `a-1-1` is the first of `a-1`."""
+    parts = re.fullmatch(r"(?P<name>.+)-(?P<number>[1-9][0-9]*)", id)
+    return (parts["name"], int(parts["number"])) if parts else None

@@ -1,5 +1,6 @@
 """What every job on the cluster does first: read its spec, and reach Ray and MLflow."""
 
+import logging
 import os
 import shutil
 import signal
@@ -13,17 +14,25 @@ from typing import TYPE_CHECKING, Any
 import ray
 import yaml
 
+from ...trainers.errors import brief
+from ..base.code_digest import TRAINING, code_digest, tell_of_other_code
 from ..base.exits import exit_status
+from ..base.keys import JOB, job_parts
 from ..base.mlflow_account import log_in
 from ..storage.opening import open_store
 from ..storage.scratch import scratch_of
 from ..storage.store import Store
-from .package import TRAINING, code_digest, tell_of_other_code
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
     from ..spec.spec import Spec
+
+
+log = logging.getLogger(__name__)
+
+_REASON = 500
+"""Characters of the reason of a job's end that the ledger holds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +79,34 @@ class Job:
 
 
 @contextmanager
+def _told_to_the_ledger(job: Job) -> Iterator[None]:
+    """Have the ledger hold how the job ended, for as long as no cluster does."""
+    try:
+        yield
+    except BaseException as error:
+        stopped = isinstance(error, KeyboardInterrupt)
+        _tell_end(
+            job, "STOPPED" if stopped else "FAILED", "" if stopped else brief(" ".join(str(error).split()), _REASON)
+        )
+        raise
+    _tell_end(job, "SUCCEEDED", "")
+
+
+def _tell_end(job: Job, state: str, reason: str) -> None:
+    # Imports Optuna, for which no worker waits.
+    from ..ledger.database import at_hand
+    from ..ledger.jobs import JobState, note_job
+
+    parts = job_parts(os.environ.get(JOB, ""))
+    try:
+        with at_hand(job.store.folder, job.document["ledger"]) as engine:
+            if engine and parts:
+                note_job(engine, *parts, JobState(state), reason)
+    except Exception as error:
+        log.warning("the ledger does not have how this job ended: %s", " ".join(str(error).split()))
+
+
+@contextmanager
 def _scratch(folder: Path) -> Iterator[None]:
     """A folder that whoever made it removes, and nobody else: another driver may be at work in it."""
     try:
@@ -98,7 +135,7 @@ def run_job(work: Callable[[Job], None], arguments: list[str]) -> int:
         # just put a handler of its own in the place of any before.
         signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
         tell_of_other_code()
-        with _scratch(scratch_of(job.store, job.document["name"])):
+        with _told_to_the_ledger(job), _scratch(scratch_of(job.store, job.document["name"])):
             work(job)
 
     return exit_status(connect_and_work)

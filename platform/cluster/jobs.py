@@ -1,27 +1,52 @@
-"""The jobs that a cluster knows: which one a user means, its end, and ending it.
-
-A job's id is `<name>-<n>`, for Ray refuses an id that was used; `n` is greater the newer the job is.
-"""
+"""The jobs that a cluster knows: which one a user means, its end, and ending it."""
 
 import math
-import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from ...trainers.errors import UserError
+from ..base.keys import job_id, job_parts
 
-_ID = re.compile(r"(?P<name>.+)-(?P<number>[1-9][0-9]*)")
+if TYPE_CHECKING:
+    from ..ledger.jobs import JobRecord
+
 _POLL_S = 0.5
+_SENDING_S = 120.0
+"""How long a submitter is taken to be sending a job, of which nothing has arrived, under a name that is asked for."""
 STOP_LIMIT_S = 90.0
 """How long a job may take to stop, which is killed after a third of that."""
 
 
 def numbers_of(name: str, ids: Iterable[str]) -> list[int]:
-    """The numbers of the jobs of a name, lowest first. A job `a-1-1` is the first of `a-1`, and none of `a`."""
-    parts = (_ID.fullmatch(id) for id in ids)
-    return sorted(int(part["number"]) for part in parts if part and part["name"] == name)
+    """The numbers of the jobs of a name, lowest first."""
+    return sorted(parts[1] for id in ids if (parts := job_parts(id)) and parts[0] == name)
+
+
+def choose_number(asked: "JobRecord", records: "Sequence[JobRecord]", at_work: Mapping[str, bool]) -> tuple[int, bool]:
+    """The number of a job that is asked for, and whether it is a new one.
+
+    `records` are the ledger's of its name, read before `at_work`: whether the jobs that the cluster knows are at work.
+    A job of the name and the same digest that is at work is that job; of another digest it raises UserError. One that
+    the cluster has got and does not know any more ended with the head that had it.
+    """
+    for record in records:
+        is_same = record.digest == asked.digest
+        is_fresh = asked.submitted_at - record.submitted_at < _SENDING_S
+        is_coming = not record.is_sent and record.cluster == asked.cluster and (is_same or is_fresh)
+        if record.state.is_end or not at_work.get(record.id, is_coming):
+            continue
+        if is_same:
+            return record.number, False
+        raise UserError(
+            f"job {record.id} of this name runs with another spec: stop it by `advseg job stop {record.id}` "
+            f"or submit under another name, as in --set name={asked.name}-2"
+        )
+    # Another ledger's jobs may be on the same cluster.
+    numbers = [record.number for record in records] + numbers_of(asked.name, at_work)
+    return max(numbers, default=0) + 1, True
 
 
 def newest_job(name: str, ids: Iterable[str]) -> str:
@@ -29,7 +54,7 @@ def newest_job(name: str, ids: Iterable[str]) -> str:
     numbers = numbers_of(name, ids)
     if not numbers:
         raise UserError(f"there is no job of the name {name}: `advseg job list` lists the jobs")
-    return f"{name}-{numbers[-1]}"
+    return job_id(name, numbers[-1])
 
 
 def find_job(asked: str, ids: Iterable[str]) -> str:

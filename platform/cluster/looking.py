@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ...trainers.errors import UserError, brief
+from ..base.code_digest import code_digest
 from ..base.mlflow_account import log_in
-from .package import code_digest
 
 PACKAGES = ("torch", "numpy", "opencv-python-headless", "pillow", "pyarrow", "safetensors", "pydantic", "mlflow")
 """What trains, or speaks to a server: on all nodes of the same version."""
@@ -118,9 +118,7 @@ def _of_mlflow(tracking_uri: str) -> Iterator[str]:
             if is_away(error):
                 yield f"MLflow does not answer at {tracking_uri} ({reason_of(error)})"
             else:
-                user = os.environ.get("MLFLOW_TRACKING_USERNAME", "nobody")
-                remedy = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment of its Ray"
-                yield f"MLflow at {tracking_uri} refuses {user} ({reason_of(error)}): {remedy}"
+                yield f"MLflow refuses at {tracking_uri}: {reason_of(error)}"
 
 
 @contextmanager

@@ -3,24 +3,30 @@
 import hashlib
 import json
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import yaml
-from ray.exceptions import AuthenticationError
-from ray.job_submission import JobDetails, JobSubmissionClient
+from ray.job_submission import JobSubmissionClient
 
-from ...trainers.errors import UserError
+from ...trainers.errors import UserError, brief
+from ..base.code_digest import CODE, code_digest, package_folders
 from ..base.keys import JOB
 from ..base.mlflow_account import PASSWORD_PATH
-from ..services.connection import Services
+from ..ledger.jobs import JobRecord, JobState, JobTable
+from ..ledger.location import Location, location_of
+from ..ledger.reading import read_location
+from ..services.connection import Services, connect
+from ..services.servers import MLFLOW
+from ..spec.ledger_address import ledger_of
 from ..spec.spec import Spec
+from ..storage.opening import open_store
 from ..tracking.git_state import git_state, write_git_state
-from .jobs import numbers_of
+from .jobs import choose_number
 from .nodes import driver_selector
-from .package import CODE, code_digest, copy_package, package_folders
+from .package import copy_package
 
 SPEC_FILE = "spec.yaml"
 MODULES = {"train": "advseg.jobs.train_on_ray", "sweep": "advseg.jobs.sweep"}
@@ -34,9 +40,11 @@ RAY_TRAIN = {
 }
 """How Ray Train is run."""
 _TRIES = 20
-"""How often an id is drawn that another submitter takes at the same moment."""
+"""How often a number is drawn that another submitter takes at the same moment."""
 _STOP_WAIT_S = 30
 """Seconds that a job has to end in order before it is killed."""
+
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,110 +53,108 @@ class Submitted:
 
     id: str
     is_new: bool
-    """False if the very job was running already."""
+    """False if the very job was submitted already, and is at work."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class KnownJob:
-    """What the cluster knows of an earlier submission."""
+def submit(client: JobSubmissionClient, spec: Spec, services: Services, home: Path, say: Say) -> Submitted:
+    """Submit a job, or find it at work. A sweep that has begun goes on where its ledger has it, which is said.
 
-    id: str
-    active: bool
-    digest: str
-    """Of the spec that it runs."""
-
-
-def connect_jobs(services: Services) -> JobSubmissionClient:
-    """A client of the cluster's Jobs API. Raises UserError if it does not answer or refuses the token.
-
-    Ray reads how to authenticate when it is first imported, so `services.environment()` must be set by then.
+    Raises UserError if another job of its name is at work, or the sweep is elsewhere than its spec says.
     """
-    try:
-        return JobSubmissionClient(services.dashboard_url)
-    except (ConnectionError, RuntimeError, AuthenticationError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"the Ray cluster at {services.dashboard_url} cannot be reached ({reason}): start it, as `advseg up` does "
-            f"on this machine, or set RAY_ADDRESS to its dashboard"
-        ) from None
+    spec = spec.model_copy(update={"ledger": ledger_of(spec.ledger)})
+    location = _location(spec, services, home, say)
+    spec = spec.with_values({"storage": location.storage})
+    # Storage that is no folder has no file of a ledger.
+    folder = open_store(location.storage).folder or home / "runs"
+    with closing(JobTable(folder, spec.ledger)) as table:
+        asked = JobRecord.of_now(spec.name, job_digest(spec), services.dashboard_url)
+        for _ in range(_TRIES):
+            records, jobs = table.jobs(spec.name), client.list_jobs()
+            at_work = {job.submission_id: not job.status.is_terminal() for job in jobs if job.submission_id}
+            number, is_new = choose_number(asked, records, at_work)
+            job = replace(asked, number=number)
+            if is_new and not table.enter(job):
+                continue  # Another submitter was faster, perhaps with the very job.
+            if job.id not in at_work:
+                try:
+                    _send(client, spec, job, location.tracking_uri, services)
+                except UserError as error:
+                    table.note(job.name, number, JobState.FAILED, str(error))
+                    if isinstance(error, _TakenError):
+                        continue
+                    raise
+                table.note(job.name, number, JobState.SUBMITTED)
+            return Submitted(id=job.id, is_new=is_new)
+    raise UserError(f"others take all numbers of jobs of the name {spec.name}: submit it again")
 
 
-def submit(client: JobSubmissionClient, spec: Spec, services: Services, home: Path) -> Submitted:
-    """Submit a job, or find it running. Raises UserError if another job of its name is running."""
-    if spec.storage is None:
-        spec = spec.model_copy(update={"storage": str(home / "runs")})
-    document = spec.model_dump(mode="json")
-    digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
-    for tries_left in reversed(range(_TRIES)):
-        id, is_new = choose_id(spec.name, digest, [_known(job) for job in client.list_jobs()])
-        try:
-            if is_new:
-                _send(client, id, spec, digest, document, services)
-        except RuntimeError as error:
-            # Another submitter drew the same id and was faster: perhaps it is the very job.
-            if f"{id} already exists" not in str(error) or not tries_left:
-                raise
-        else:
-            return Submitted(id=id, is_new=is_new)
-    raise AssertionError("the last try returns or raises")
+def _location(spec: Spec, services: Services, home: Path, say: Say) -> Location:
+    """Where a job keeps its files and runs. Raises UserError if nobody knows, or the spec names another place."""
+    own = Location(storage=str(home / "runs"), tracking_uri=services.tracking_uri)
+    begun = read_location(spec.name, spec.ledger) if spec.job == "sweep" else None
+    location = location_of(spec.name, spec.storage, begun, own)
+    if not location.tracking_uri:
+        connect(home, [MLFLOW])  # It says what is missing.
+    if begun and spec.storage is None and location.storage != own.storage:
+        say(f"sweep {spec.name} goes on in storage {location.storage}, as its ledger has it")
+    if begun and location.tracking_uri != own.tracking_uri:
+        say(f"sweep {spec.name} goes on with MLflow at {location.tracking_uri}, as its ledger has it")
+    return location
 
 
-def _send(
-    client: JobSubmissionClient, id: str, spec: Spec, digest: str, document: dict[str, Any], services: Services
-) -> None:
-    """Submit a job under an id. Raises RuntimeError if the id was used."""
+def job_digest(spec: Spec) -> str:
+    """What tells a job from others of its name in a ledger, in 64 digits.
+
+    Which ledger it is goes without saying, and so does the storage of one in PostgreSQL: a name is one sweep there.
+    """
+    document = spec.model_dump(mode="json", exclude={"ledger": True, "storage": spec.ledger is not None})
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+class _TakenError(UserError):
+    """The cluster has another job of this id."""
+
+
+def _send(client: JobSubmissionClient, spec: Spec, job: JobRecord, tracking_uri: str, services: Services) -> None:
+    """Have the cluster run a job, unless it does already. Raises _TakenError, and UserError if it refuses it."""
+    # The account is that of the local server alone.
+    password_path = services.mlflow_password_path if tracking_uri == services.tracking_uri else None
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder) / "work"
         work.mkdir()
-        (work / SPEC_FILE).write_text(yaml.safe_dump(document, sort_keys=False))
+        (work / SPEC_FILE).write_text(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False))
         if git := git_state(package_folders()):
             write_git_state(work, git)
-        client.submit_job(
-            entrypoint=f"python -m {MODULES[spec.job]} {SPEC_FILE}",
-            submission_id=id,
-            metadata={_SPEC_KEY: digest, "name": spec.name},
-            entrypoint_label_selector=driver_selector(services.dashboard_url),
-            runtime_env={
-                **(spec.runtime_env.for_ray() if spec.runtime_env else {}),
-                "working_dir": str(work),
-                "py_modules": [str(copy_package(Path(folder)))],
-                "env_vars": {
-                    "MLFLOW_TRACKING_URI": services.tracking_uri,
-                    PASSWORD_PATH: str(services.mlflow_password_path or ""),
-                    "MLFLOW_DISABLE_TELEMETRY": "true",
-                    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-                    # Waits for up to 14 s, then we try again: by default it sleeps for minutes, and wakes up late.
-                    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
-                    JOB: id,
-                    CODE: code_digest(),
-                    **RAY_TRAIN,
-                    "RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_WAIT_S),
+        try:
+            client.submit_job(
+                entrypoint=f"python -m {MODULES[spec.job]} {SPEC_FILE}",
+                submission_id=job.id,
+                metadata={_SPEC_KEY: job.digest, "name": spec.name},
+                entrypoint_label_selector=driver_selector(services.dashboard_url),
+                runtime_env={
+                    **(spec.runtime_env.for_ray() if spec.runtime_env else {}),
+                    "working_dir": str(work),
+                    "py_modules": [str(copy_package(Path(folder)))],
+                    "env_vars": {
+                        "MLFLOW_TRACKING_URI": tracking_uri,
+                        PASSWORD_PATH: str(password_path or ""),
+                        "MLFLOW_DISABLE_TELEMETRY": "true",
+                        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+                        # Waits for up to 14 s, then we try again: by default it sleeps for minutes, and wakes up late.
+                        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+                        JOB: job.id,
+                        CODE: code_digest(),
+                        **RAY_TRAIN,
+                        "RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_WAIT_S),
+                    },
                 },
-            },
-        )
-
-
-def choose_id(name: str, digest: str, known: Sequence[KnownJob]) -> tuple[str, bool]:
-    """The submission id for a job, and whether it is a new one.
-
-    A running job of the same name and spec is that job; one of the same name and another spec raises UserError.
-    """
-    numbers = numbers_of(name, (job.id for job in known))
-    mine = {f"{name}-{number}" for number in numbers}
-    for job in known:
-        if job.id in mine and job.active:
-            if job.digest == digest:
-                return job.id, False
-            raise UserError(
-                f"job {job.id} of this name runs with another spec: stop it by `advseg job stop {job.id}` "
-                f"or submit under another name, as in --set name={name}-2"
             )
-    return f"{name}-{numbers[-1] + 1 if numbers else 1}", True
-
-
-def _known(job: JobDetails) -> KnownJob:
-    return KnownJob(
-        id=job.submission_id or "",
-        active=not job.status.is_terminal(),
-        digest=(job.metadata or {}).get(_SPEC_KEY, ""),
-    )
+        except RuntimeError as error:
+            if f"{job.id} already exists" in str(error):
+                if (client.get_job_info(job.id).metadata or {}).get(_SPEC_KEY) == job.digest:
+                    return  # Another submitter of the very job was faster.
+                raise _TakenError(f"the cluster has a job {job.id} of another ledger") from None
+            if str(error).startswith("Request failed with status code 4"):
+                reason = brief(" ".join(str(error).split()), 300)
+                raise UserError(f"the Ray cluster at {job.cluster} takes no job {job.id} ({reason})") from None
+            raise

@@ -103,6 +103,24 @@ def close_database(database: RDBStorage) -> None:
 
 
 @contextmanager
+def at_hand(storage: Path | None, ledger: str | None) -> Iterator[Engine | None]:
+    """The database of a ledger that its owners have made, without Optuna, closed after use; None if it is not here.
+
+    What is asked of it waits while it is away.
+    """
+    if ledger is None and not (storage and ledger_file(storage).exists()):
+        yield None
+        return
+    url = database_url(storage, ledger)
+    engine = create_engine(url, **engine_options(url, OWNER_WAIT_S))
+    tell_absence(engine, _place(storage, ledger))
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+@contextmanager
 def reading(storage: Path | None, ledger: str | None) -> Iterator[RDBStorage | None]:
     """The database as it is, closed after use; None if there is none yet. Nothing is made or changed.
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import optuna
 from optuna.storages import RDBStorage
@@ -15,6 +15,7 @@ from ..workers.account import Account
 from .accounts import read_accounts, write_account
 from .baseline import read_baseline, write_baseline
 from .database import close_database
+from .location import LOCATION, Location
 from .ownership import Ownership
 from .reopening import reopen_trial
 from .rows import BASELINE_NUMBER, Row
@@ -41,6 +42,10 @@ class Ledger:
         self._trial_ids = {t.number: t._trial_id for t in study.get_trials(deepcopy=False)}
         self._opened = sum(t.state is not TrialState.WAITING for t in study.get_trials(deepcopy=False))
         self._draw_what_is_missing()
+
+    def hold_location(self, location: Location) -> None:
+        """Hold where the sweep keeps its files and runs."""
+        self._study.set_user_attr(LOCATION, asdict(location))
 
     def close(self) -> None:
         """Give the sweep up."""

@@ -13,6 +13,7 @@ from ..spec.spec import Spec
 from .accounts import accounts_from
 from .baseline import baseline_from
 from .database import reading
+from .location import LOCATION, Location
 from .ownership import owner_from
 from .rows import Row, Verdict, verdict_of
 from .schema import ACCOUNTS, BASELINES, OWNERS, Held
@@ -67,6 +68,19 @@ def sweep_id_of(storage: Path | None, sweep: str, ledger: str | None = None) -> 
     with reading(storage, ledger) as database:
         studies = database.get_all_studies() if database else []
         return next((s.user_attrs.get(SWEEP_ID) for s in studies if s.study_name == sweep), None)
+
+
+def read_location(sweep: str, ledger: str | None) -> Location | None:
+    """Where a sweep keeps its files and runs; None if it has not begun, or a version that did not hold it began it.
+
+    None also in SQLite, which lies in the very storage and is copied and moved with it.
+    """
+    if ledger is None:
+        return None
+    with reading(None, ledger) as database:
+        studies = database.get_all_studies() if database else []
+        held = next((s.user_attrs.get(LOCATION) for s in studies if s.study_name == sweep), None)
+    return Location(**held) if held else None
 
 
 def sweep_names(storage: Path | None, ledger: str | None = None) -> list[str]:

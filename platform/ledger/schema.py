@@ -1,4 +1,4 @@
-"""Our own tables, which lie beside Optuna's: who owns which sweep, what trials cost, what became of baselines."""
+"""Our own tables, which lie beside Optuna's: owners of sweeps, what trials cost, what became of baselines and jobs."""
 
 from collections.abc import Callable, Sequence
 
@@ -54,6 +54,20 @@ BASELINES = Table(
     Column("reason", String, nullable=False),
     Column("curve", String, nullable=False),  # JSON: mean IoU in percent by step
 )
+JOBS = Table(
+    "advseg_jobs",
+    _METADATA,
+    # The key decides which of several submitters has a number.
+    Column("name", String, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("digest", String, nullable=False),
+    Column("cluster", String, nullable=False),
+    Column("submitted_by", String, nullable=False),
+    Column("submitted_at", Float, nullable=False),
+    Column("state", String, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("ended_at", Float),
+)
 
 
 _LOCK = 0x616476736567
@@ -87,7 +101,12 @@ def _to_version_3(connection: Connection) -> None:
                 connection.execute(table.insert().values(sweep_id=ids[row["study_id"]], **held))
 
 
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_to_version_1, _to_version_2, _to_version_3)
+def _to_version_4(connection: Connection) -> None:
+    """Add jobs; those of before only their clusters know."""
+    JOBS.create(connection, checkfirst=True)
+
+
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_to_version_1, _to_version_2, _to_version_3, _to_version_4)
 """What brings a ledger from each version to the next; also one that a crash left in between."""
 
 

@@ -20,7 +20,7 @@ from ...models.partial import partial_of
 from ...trainers.errors import UserError
 from ..base.keys import MODEL
 from ..base.s3_reason import s3_reason
-from ..tracking.patience import is_away
+from ..tracking.patience import is_away, reason_of
 from ..tracking.runs import KEY_TAG
 from .sources import refusal
 
@@ -121,7 +121,7 @@ def _source(client: MlflowClient, reference: str) -> tuple[str, str]:
     except MlflowException as error:
         if is_away(error):
             raise
-        raise UserError(f"{reference} cannot be found: {one_line(error)}") from None
+        raise UserError(f"{reference} cannot be found: {reason_of(error)}") from None
     if reason := refusal(source, client.tracking_uri):
         raise UserError(f"{description} is said to lie at {source[:_SHOWN]!r}, but {reason}: register it again")
     if run:

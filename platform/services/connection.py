@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
@@ -29,7 +29,7 @@ class ServicesDownError(UserError):
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
-    """Where the services are that a client talks to."""
+    """Where the services are that a client talks to; an address is empty where nobody needs or names one."""
 
     tracking_uri: str
     dashboard_url: str
@@ -39,12 +39,12 @@ class Services:
     def environment(self) -> dict[str, str]:
         """What a client process must have set, beside its own environment."""
         variables = {
-            "MLFLOW_TRACKING_URI": self.tracking_uri,
             "MLFLOW_DISABLE_TELEMETRY": "true",
             PASSWORD_PATH: str(self.mlflow_password_path or ""),
-            "RAY_ADDRESS": self.dashboard_url,
             "RAY_USAGE_STATS_ENABLED": "0",
         }
+        addresses = {"MLFLOW_TRACKING_URI": self.tracking_uri, "RAY_ADDRESS": self.dashboard_url}
+        variables |= {name: address for name, address in addresses.items() if address}
         if self.ray_token_path is not None:
             variables |= {
                 "RAY_AUTH_MODE": "token",
@@ -52,6 +52,9 @@ class Services:
                 "RAY_AUTH_TOKEN": "",
                 "RAY_AUTH_TOKEN_PATH": str(self.ray_token_path),
             }
+        elif os.environ.get("RAY_AUTH_TOKEN"):
+            # Ray keeps it back unless it is told that there are tokens.
+            variables["RAY_AUTH_MODE"] = os.environ.get("RAY_AUTH_MODE") or "token"
         return variables
 
     @property
@@ -67,7 +70,7 @@ class Services:
         log_in()
 
 
-def connect(home: Path) -> Services:
+def connect(home: Path, needed: Collection[str] = (MLFLOW, RAY)) -> Services:
     """The services for a client: what RAY_ADDRESS and MLFLOW_TRACKING_URI name, else the local ones.
 
     Raises ServicesDownError if a local one is needed and does not run, and UserError for a RAY_ADDRESS that
@@ -85,8 +88,8 @@ def connect(home: Path) -> Services:
         )
     records = read_records(home)
     running = {name: record for name, record in records.items() if is_running(home, name, record)}
-    needed = [name for name, address in ((MLFLOW, tracking_uri), (RAY, ray_address)) if not address]
-    if missing := [TITLES[name] for name in needed if name not in running]:
+    unnamed = [name for name, address in ((MLFLOW, tracking_uri), (RAY, ray_address)) if not address]
+    if missing := [TITLES[name] for name in unnamed if name in needed and name not in running]:
         verb = "does" if len(missing) == 1 else "do"
         raise ServicesDownError(f"{' and '.join(missing)} {verb} not run in {home}: start them with `advseg up`")
     return services_of(home, running, tracking_uri=tracking_uri, dashboard_url=ray_address)
@@ -100,12 +103,12 @@ def services_of(
     dashboard_url: str | None = None,
 ) -> Services:
     """Where the services are, those of the addresses that are given, else the local ones that run."""
-    ours = running.get(MLFLOW)
+    ours, head = running.get(MLFLOW), running.get(RAY)
     has_account = ours is not None and ours.accounts and (tracking_uri or ours.url).rstrip("/") == ours.url
-    token = os.environ.get("RAY_AUTH_TOKEN_PATH") if dashboard_url else token_path(home)
+    token = token_path(home) if head and not dashboard_url else os.environ.get("RAY_AUTH_TOKEN_PATH")
     return Services(
-        tracking_uri=tracking_uri or running[MLFLOW].url,
-        dashboard_url=dashboard_url or running[RAY].url,
+        tracking_uri=tracking_uri or (ours.url if ours else ""),
+        dashboard_url=dashboard_url or (head.url if head else ""),
         ray_token_path=Path(token) if token else None,
         mlflow_password_path=password_path(folder(home, MLFLOW)) if has_account else None,
     )

@@ -1,5 +1,6 @@
 """Where a ledger lies: a SQLite file on one machine, PostgreSQL for a cluster."""
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated
@@ -7,9 +8,11 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
 
-from ...trainers.errors import brief
+from ...trainers.errors import UserError, brief
 from ..base.addresses import holds_secret, shown
 
+LEDGER = "ADVSEG_LEDGER"
+"""Environment variable with the address of a team's ledger."""
 _SCHEME = re.compile(r"postgresql(\+psycopg)?(?=://)", re.IGNORECASE)
 
 
@@ -34,6 +37,19 @@ def _is_postgresql(url: str) -> bool:
     # `urlsplit` overlooks what the database's driver might not.
     is_clean = not re.search(r"[\s\x00-\x1f]", url)
     return is_clean and _SCHEME.match(url) is not None and parts.path.strip("/") != ""
+
+
+def ledger_of(named: str | None) -> str | None:
+    """Which ledger is meant: the one that a spec or an option names, else that of `ADVSEG_LEDGER`; None is SQLite.
+
+    Raises UserError if the variable holds no address of a ledger.
+    """
+    if named is not None or not (address := os.environ.get(LEDGER)):
+        return named
+    try:
+        return check_address(address)
+    except ValueError as error:
+        raise UserError(f"{LEDGER} {error}") from None
 
 
 LedgerUrl = Annotated[str, AfterValidator(check_address)]

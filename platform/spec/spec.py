@@ -18,7 +18,7 @@ from ...trainers.recipe import Recipe
 from ...trainers.settings import TrainerSettings
 from ..base.keys import S3
 from .errors import problems_of
-from .ledger_address import LedgerUrl
+from .ledger_address import LedgerUrl, ledger_of
 from .presets import Preset
 from .resources import Resources
 from .runtime_env import RuntimeEnv
@@ -51,10 +51,11 @@ class Spec(Section):
     published: dict[Variant, float] = Field(default_factory=dict)
     """Published mIoU in percent of this spec and of its ablations; `advseg reproduce` prints ours beside it."""
     storage: StorageAddress | None = None
-    """For checkpoints and the ledger: a folder that all nodes reach, or `s3://bucket/prefix` where `ledger` is given;
+    """For checkpoints and the ledger: a folder that all nodes reach, or `s3://bucket/prefix` with a PostgreSQL ledger;
     by default `runs` beside the services' state."""
     ledger: LedgerUrl | None = None
-    """PostgreSQL database of the ledger, `postgresql://user@host/database`; by default an SQLite file in `storage`."""
+    """PostgreSQL database of the ledger, `postgresql://user@host/database`; by default that of `ADVSEG_LEDGER`, or an
+    SQLite file in `storage`."""
 
     @model_validator(mode="after")
     def _parts_match(self) -> Self:
@@ -64,7 +65,7 @@ class Spec(Section):
             raise ValueError("job is train, but there is a section sweep: remove it or set job to sweep")
         if self.sweep and self.sweep.fork == self.name:
             raise ValueError(f"sweep.fork names this very sweep, {self.name}: name another, or remove it to go on")
-        if self.sweep and self.ledger is None and (self.storage or "").startswith(S3):
+        if self.sweep and ledger_of(self.ledger) is None and (self.storage or "").startswith(S3):
             raise ValueError(
                 f"storage is {self.storage}, where no SQLite file can be: add ledger: postgresql://user@host/database"
             )

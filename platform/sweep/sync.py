@@ -11,7 +11,8 @@ from ...trainers.errors import UserError, listed
 from ..ledger.ledger import Ledger
 from ..ledger.opening import reopen_ledger
 from ..ledger.ownership import PATIENCE_S
-from ..ledger.reading import sweep_names
+from ..ledger.reading import read_location, sweep_names
+from ..storage.opening import open_store
 from ..storage.store import Store
 from ..tracking.clients import Clients
 from ..tracking.ending import Ending, State
@@ -49,18 +50,24 @@ def sync(clients: Clients, store: Store, ledger: str | None, names: Sequence[str
 def sync_sweeps(clients: Clients, store: Store, names: Iterable[str], ledger: str | None, say: Say) -> list[str]:
     """Make the runs of sweeps say what the ledger says; a sweep that somebody owns is told and left alone.
 
+    What a sweep has left lies in its own storage, if the ledger has that, and else in this one.
     Returns a line for each training or sweep of which this could not be done.
     """
     problems: list[str] = []
     for name in names:
+        location = read_location(name, ledger)
+        place = open_store(location.storage) if location else store
+        if location and place.folder and not place.folder.is_dir():
+            say(f"left alone: sweep {name}, whose storage {location.storage} is not on this machine")
+            continue
         try:
-            reopened = reopen_ledger(store.folder, name, ledger, above=newest_epoch(store, name))
+            reopened = reopen_ledger(place.folder, name, ledger, above=newest_epoch(place, name))
         except UserError as error:
             say(f"left alone: {error}")
             continue
         with closing(reopened):
             try:
-                missed = _sync_sweep(clients.of(read_noted(store.at(name))), store, reopened)
+                missed = _sync_sweep(clients.of(read_noted(place.at(name))), place, reopened)
             except Exception as error:
                 missed = [reason_of(error)]
         if missed:

@@ -1,7 +1,9 @@
 """What an error of MLflow's means: its server is away, and it is worth waiting, or it refuses, and will again."""
 
 import logging
+import os
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -62,8 +64,28 @@ def is_about_content(error: Exception) -> bool:
     return isinstance(error, MlflowException) and error.error_code in _ABOUT_CONTENT
 
 
+def account_refusal(error: BaseException) -> str | None:
+    """Why MLflow refuses whoever asks, and what to do; None of any other error."""
+    user = os.environ.get("MLFLOW_TRACKING_USERNAME")
+    match error:
+        case MlflowException(error_code="UNAUTHENTICATED"):
+            return (
+                f"it does not know {f'{user} by this password' if user else 'who asks'}: MLFLOW_TRACKING_USERNAME and "
+                f"MLFLOW_TRACKING_PASSWORD on {socket.gethostname()} must be those of an account"
+            )
+        case MlflowException(error_code="PERMISSION_DENIED"):
+            return (
+                f"{_line(error)}: {user or 'who asks'} may not do that there, unless an admin of that MLflow lets them"
+            )
+    return None
+
+
 def reason_of(error: BaseException) -> str:
     """An error in one line, which is not too long, and the same when it comes again."""
+    return account_refusal(error) or _line(error)
+
+
+def _line(error: BaseException) -> str:
     return _PLACE_IN_MEMORY.sub("", " ".join(str(error).split()))[:300] or type(error).__name__
 
 

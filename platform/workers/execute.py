@@ -23,6 +23,7 @@ from ...trainers.pictures.report import CLASS_BARS, CONFUSION, PANELS
 from ...trainers.profiling import PHASES, TRACE
 from ...trainers.reporter import PictureReporter, Report
 from ...trainers.whole_file import drop_partials
+from ..base.code_digest import tell_of_other_code
 from ..base.keys import MODEL
 from ..spec.spec import spec_from
 from ..storage.weights import start_weights
@@ -150,6 +151,7 @@ def _leave_model(task: Task, training: Training, lease: Lease, place: Workplace)
 
 
 def _training(task: Task, world: World, device: torch.device | None, lease: Lease, place: Workplace) -> Training:
+    tell_of_other_code()
     spec = spec_from(task.spec)
     if spec.resources.gpus_per_worker and not torch.cuda.is_available():
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")

@@ -5,7 +5,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from advseg.platform.cluster.package import PACKAGES
+from advseg.platform.base.code_digest import PACKAGES
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text()

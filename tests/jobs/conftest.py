@@ -74,7 +74,7 @@ def advseg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     """Run a command where no services run; give its exit status, output and errors."""
     from advseg.jobs.cli.main import main
 
-    for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN_PATH", "MLFLOW_TRACKING_URI"):
+    for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN_PATH", "MLFLOW_TRACKING_URI", "ADVSEG_LEDGER"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ADVSEG_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -136,8 +136,8 @@ def jobs(advseg: Command, monkeypatch: pytest.MonkeyPatch) -> FakeJobs:
     services = SimpleNamespace(
         tracking_uri="http://mlflow", dashboard_url="http://ray", mlflow_page="http://mlflow", enter=lambda: None
     )
-    monkeypatch.setattr("advseg.platform.services.connection.connect", lambda _: services)
-    monkeypatch.setattr("advseg.platform.cluster.submit.connect_jobs", lambda _: fake)
+    monkeypatch.setattr("advseg.platform.services.connection.connect", lambda *_: services)
+    monkeypatch.setattr("advseg.platform.cluster.client.connect_jobs", lambda _: fake)
     return fake
 
 
@@ -145,5 +145,5 @@ def jobs(advseg: Command, monkeypatch: pytest.MonkeyPatch) -> FakeJobs:
 def tracking(client: "MlflowClient", advseg: Command, monkeypatch: pytest.MonkeyPatch) -> "MlflowClient":
     """A client of the MLflow that the program then finds."""
     services = SimpleNamespace(tracking_uri=client.tracking_uri, enter=lambda: None)
-    monkeypatch.setattr("advseg.platform.services.connection.connect", lambda _: services)
+    monkeypatch.setattr("advseg.platform.services.connection.connect", lambda *_: services)
     return client

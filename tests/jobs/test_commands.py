@@ -15,6 +15,9 @@ import typer.main
 import yaml
 
 from advseg.jobs.cli.main import app
+from advseg.platform.cluster.submit import Submitted
+from advseg.platform.spec.spec import Spec
+from advseg.platform.spec.spec_file import load_spec
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -113,36 +116,36 @@ def mistake(result: tuple[int, str, str]) -> str:
     return err.removeprefix("error: ").removesuffix("\n")
 
 
-DOWN = "the MLflow server and the Ray head do not run in "
+NO_MLFLOW, NO_RAY = "the MLflow server does not run in ", "the Ray head does not run in "
 
 
 class TestWithoutServices:
     def test_submit_asks_for_them(self, advseg: Command, spec: Path) -> None:
-        assert mistake(advseg("submit", spec)).startswith(DOWN)
+        assert mistake(advseg("submit", spec)).startswith(NO_RAY)
 
     def test_submit_checks_the_spec_first(self, advseg: Command, spec: Path) -> None:
         assert "trainer.steps: must be at least 1, but is 0" in mistake(advseg("submit", spec, "--set=trainer.steps=0"))
 
     @pytest.mark.parametrize(
-        "command",
+        ("command", "missing"),
         [
-            *(("job", verb, "x") for verb in ("logs", "follow", "stop", "wait")),
-            ("job", "list"),
-            ("sweep", "stop", "x"),
-            ("models", "list"),
-            ("models", "show", "a@b"),
-            ("models", "pull", "a@b", "--to", "q"),
-            ("predict", "a@b", ".", "--to", "q"),
+            *((f"job {verb} x", NO_RAY) for verb in ("logs", "follow", "stop", "wait")),
+            ("job list", NO_RAY),
+            ("sweep stop x", NO_RAY),
+            ("models list", NO_MLFLOW),
+            ("models show a@b", NO_MLFLOW),
+            ("models pull a@b --to q", NO_MLFLOW),
+            ("compare a/1", NO_MLFLOW),
+            ("predict a@b . --to q", NO_MLFLOW),
         ],
-        ids=" ".join,
     )
-    def test_what_needs_them_asks_for_them(self, advseg: Command, command: tuple[str, ...]) -> None:
-        assert mistake(advseg(*command)).startswith(DOWN)
+    def test_what_needs_one_of_them_asks_for_that(self, advseg: Command, command: str, missing: str) -> None:
+        assert mistake(advseg(*command.split())).startswith(missing)
 
     def test_status_says_so(self, advseg: Command) -> None:
         status, out, err = advseg("status")
         assert (status, err) == (0, "")
-        assert DOWN in out
+        assert NO_RAY in out
 
     def test_show_of_an_unknown_sweep_names_the_known_ones(self, advseg: Command, tmp_path: Path) -> None:
         expected = f"there is no sweep x in {tmp_path / 'home' / 'runs'}; known sweeps: none yet"
@@ -151,6 +154,30 @@ class TestWithoutServices:
     def test_show_of_a_broken_ledger_names_it(self, advseg: Command, tmp_path: Path) -> None:
         (tmp_path / "ledger.db").write_text("this is no database, however long it goes on")
         assert "ledger.db cannot be read" in mistake(advseg("sweep", "show", "x", "--storage", tmp_path))
+
+    @pytest.mark.parametrize("verb", ["sweep list", "sweep show x", "sweep report x", "sweep resume x", "sync"])
+    def test_the_ledger_is_the_teams_without_an_option(
+        self, advseg: Command, monkeypatch: pytest.MonkeyPatch, verb: str
+    ) -> None:
+        monkeypatch.setenv("ADVSEG_LEDGER", "postgresql://team@127.0.0.1:9/advseg")
+        said = mistake(advseg(*verb.split()))
+        assert said.startswith("ledger postgresql://...@127.0.0.1:9/advseg cannot be read (")
+
+
+def test_a_sweep_is_resumed_in_the_ledger_that_was_asked(
+    advseg: Command, jobs: Any, spec: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = "postgresql://team@host/advseg"
+    submitted: list[Spec] = []
+
+    def submit(client: Any, spec: Spec, *_: Any) -> Submitted:
+        submitted.append(spec)
+        return Submitted(id="tiny-1", is_new=True)
+
+    monkeypatch.setattr("advseg.platform.cluster.submit.submit", submit)
+    monkeypatch.setattr("advseg.platform.ledger.reading.read_spec", lambda *_: load_spec(spec))
+    assert advseg("sweep", "resume", "tiny", "--ledger", asked)[0] == 0
+    assert [each.ledger for each in submitted] == [asked]
 
 
 class TestTrain:

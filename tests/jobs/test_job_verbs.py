@@ -2,12 +2,16 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import requests
+
+from advseg.platform.ledger.jobs import JobRecord, JobState, JobTable
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -83,6 +87,81 @@ def test_a_list_has_the_newest_job_first(advseg: Command, jobs: Any) -> None:
     jobs.add("a-2")
     lines = [line.split() for line in advseg("job", "list")[1].splitlines()]
     assert lines[1:] == [["a-2", "RUNNING", "in", "[/tmp/a-2]"], ["a-1", "FAILED", "in", "[/tmp/a-1]"]]
+
+
+class TestHistory:
+    """Jobs of a head that is gone, in the ledger of this home."""
+
+    @pytest.fixture(autouse=True)
+    def ledger(self, tmp_path: Path) -> None:
+        with closing(JobTable(tmp_path / "home" / "runs", None)) as table:
+            for number, state, reason in (
+                (1, JobState.SUCCEEDED, ""),
+                (2, JobState.FAILED, "loss became NaN"),
+                (3, JobState.SUBMITTED, ""),
+            ):
+                record = replace(JobRecord.of_now("a", "d", "http://ray"), number=number, submitted_at=float(number))
+                assert table.enter(record)
+                table.note("a", number, state, reason)
+
+    SAID = ("a-3 UNKNOWN http://ray does not say", "a-2 FAILED loss became NaN", "a-1 SUCCEEDED")
+
+    def test_is_listed_with_the_jobs_of_a_new_head(self, advseg: Command, jobs: Any) -> None:
+        jobs.add("a-4")
+        _, *lines = advseg("job", "list")[1].splitlines()
+        assert [" ".join(line.split()) for line in lines] == [*self.SAID, "a-4 RUNNING in [/tmp/a-4]"]
+
+    def test_is_listed_without_a_head(self, advseg: Command) -> None:
+        status, out, err = advseg("job", "list")
+        assert status == 0
+        assert [" ".join(line.split()) for line in out.splitlines()[1:]] == [*self.SAID]
+        assert err.startswith("as the ledger has them, for the Ray head does not run in ")
+
+    @pytest.mark.parametrize("verb", ["wait", "follow"])
+    @pytest.mark.parametrize(
+        ("id", "status", "said"),
+        [("a-1", 0, "job a-1 ended: SUCCEEDED\n"), ("a-2", 1, "job a-2 ended: FAILED; loss became NaN\n")],
+    )
+    def test_tells_how_a_job_ended_to_who_waits_for_it(
+        self, advseg: Command, jobs: Any, verb: str, id: str, status: int, said: str
+    ) -> None:
+        assert advseg("job", verb, id) == (status, said, "")
+
+    @pytest.mark.parametrize("command", ["logs a-2", "stop a-2", "wait a", "follow a-3"])
+    def test_has_no_more_of_a_job_than_that(self, advseg: Command, jobs: Any, command: str) -> None:
+        status, out, err = advseg("job", *command.split())
+        assert (status, out, len(err.splitlines())) == (2, "", 1)
+        assert "was submitted to http://ray and is not known there now" in err
+
+    def test_that_cannot_be_read_keeps_no_cluster_from_telling(
+        self, advseg: Command, jobs: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("ADVSEG_LEDGER", "postgresql://team@127.0.0.1:9/advseg")
+        jobs.add("a-1")
+        status, out, err = advseg("job", "list")
+        assert (status, len(out.splitlines()), len(err.splitlines())) == (0, 2, 1)
+        assert err.startswith("without the jobs of the ledger: ledger postgresql://...@127.0.0.1:9/advseg cannot be")
+
+
+@pytest.mark.parametrize(("state", "status"), [("SUCCEEDED", 0), ("FAILED", 1), ("STOPPED", 1)])
+def test_following_a_log_ends_as_the_job_does(advseg: Command, jobs: Any, state: str, status: int) -> None:
+    jobs.add("a-1", state, log=f"one\n{EVENT}two")
+    assert advseg("job", "logs", "a", "--follow") == (status, "one\ntwo", f"job a-1 ended: {state}\n")
+
+
+@pytest.mark.parametrize("command", ["job follow a", "job logs a --follow"])
+def test_a_head_that_dies_under_who_follows_is_told_in_a_line(
+    advseg: Command, jobs: Any, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(_: str) -> None:
+        raise requests.exceptions.ConnectionError("refused")
+
+    jobs.add("a-1", log="one\n")
+    monkeypatch.setattr(jobs, "get_job_status", away)
+    monkeypatch.setattr(jobs, "list_jobs", lambda: [SimpleNamespace(submission_id="a-1")])
+    status, _, err = advseg(*command.split())
+    assert (status, len(err.splitlines())) == (1, 1)
+    assert err.startswith("error: job a-1 cannot be followed any more, as its cluster does not answer (refused): ")
 
 
 def test_what_a_command_silences_is_heard_again_after_it(advseg: Command, jobs: Any) -> None:

@@ -24,7 +24,7 @@ from advseg.platform.tracking.runs import ensure_run
 
 Command = Callable[..., tuple[int, str, str]]
 
-JOB = "id name state message start_time end_time"
+JOB = "id name state message submitted_by cluster start_time end_time"
 KEYS = {
     "status": "home services services.name services.state services.url services.pid services.log jobs",
     "data check": (

@@ -27,7 +27,7 @@ SURFACE: dict[str, Any] = {
     "reproduce": "TABLE [ROW...] --on --seeds --processes --set --json",
     "job": {
         "list": "--json",
-        "logs": "NAME",
+        "logs": "NAME --follow",
         "follow": "NAME",
         "stop": "NAME",
         "wait": "NAME",

@@ -2,8 +2,11 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import ErrorCode
 from mlflow.tracking import MlflowClient
 from typer.testing import CliRunner
 
@@ -83,3 +86,30 @@ def test_does_what_it_can_and_names_the_rest_at_the_end(
         ],
     ]
     assert status_of(client, "probe") == "KILLED"
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"), [("PERMISSION_DENIED", "may not do that"), ("UNAUTHENTICATED", "not know")]
+)
+@pytest.mark.parametrize("command", ["sync", "models list", "models pull a@b --to c", "compare probe"])
+def test_an_account_that_the_server_refuses_is_told_in_a_line(
+    advseg: Callable[..., tuple[int, str, str]],
+    tracking: MlflowClient,
+    left: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    code: str,
+    reason: str,
+    command: str,
+) -> None:
+    left("probe")
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise MlflowException("Permission denied", error_code=ErrorCode.Value(code))
+
+    for name in ("search_registered_models", "get_model_version_by_alias", "search_experiments", "search_runs"):
+        monkeypatch.setattr(MlflowClient, name, refuse)
+    arguments = [*command.split(), *(["--storage", str(tmp_path / "runs")] if command == "sync" else [])]
+    status, out, err = advseg(*arguments)
+    assert (status, out, len(err.splitlines())) == (2, "", 1)
+    assert reason in err

@@ -90,19 +90,11 @@ class TestProgress:
         progress, log = Progress(), emitted(*told)
         list(progress.hear(log))
         updates = dict(progress.updates)
-        progress.start_again()
         assert list(progress.hear(log)) == []
         assert progress.updates == updates
-        assert progress.log == ["other"] * told.count("other")
 
     def test_an_end_is_news_at_the_step_of_the_last_report(self) -> None:
         running, ended = (TrialUpdate(key="a/0", state=state, step=4, steps=8) for state in ("RUNNING", "PRUNED"))
         progress = Progress()
         assert list(progress.hear(emitted(running, ended, running))) == [running, ended]
         assert progress.updates == {"a/0": ended}
-
-    def test_a_reconnection_within_a_line_loses_nothing(self) -> None:
-        log, progress = emitted(Stage(text="first"), Stage(text="second")), Progress()
-        assert list(progress.hear(log[:-3])) == [Stage(text="first")]
-        progress.start_again()
-        assert list(progress.hear(log)) == [Stage(text="second")]

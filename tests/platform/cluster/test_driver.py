@@ -2,6 +2,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,13 @@ import yaml
 
 from advseg.platform.base.keys import JOB
 from advseg.platform.cluster.driver import Job, run_job
+from advseg.platform.ledger import patience
+from advseg.platform.ledger.jobs import JobRecord, JobState, JobTable, read_jobs
+from advseg.platform.spec.ledger_address import ledger_file
 from advseg.platform.spec.spec import Spec
 from advseg.platform.storage.local_store import LocalStore
 from advseg.platform.storage.scratch import scratch_of
-from advseg.trainers.errors import UserError
+from advseg.trainers.errors import FruitlessError, UserError
 
 IMPORTED = """
 import sys
@@ -40,30 +45,85 @@ def test_a_job_reads_the_spec_that_was_submitted(make_spec, tmp_path: Path, over
     assert job.spec == Spec.model_validate(job.document) == spec
 
 
-class TestScratch:
-    """What Ray keeps for a job, of which another of the same name may be at work, as when a driver is refused."""
+@pytest.fixture
+def run(
+    document: dict[str, Any],
+    write_spec: Callable[[dict[str, Any]], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., int]:
+    """Run a job of an id on a valid spec, without Ray; its exit status."""
+    monkeypatch.setattr(ray, "init", lambda **_: None)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://nowhere")
+
+    def run(id: str, work: Callable[[Path], object], ledger: str | None = None) -> int:
+        path = write_spec({**document, "storage": str(tmp_path / "runs"), "ledger": ledger})
+        monkeypatch.setenv(JOB, id)
+        handler = signal.getsignal(signal.SIGTERM)
+        try:
+            return run_job(lambda job: work(scratch_of(job.store, "probe")) and None, [str(path)])
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+
+    return run
+
+
+class TestEnd:
+    """Of a job, which its driver tells the ledger."""
 
     @pytest.fixture
-    def run(
+    def place(self, tmp_path: Path, ledger_address: str | None) -> tuple[Path, str | None]:
+        """Of a ledger in which the job's submitter has put it."""
+        place = (tmp_path / "runs", ledger_address)
+        with closing(JobTable(*place)) as table:
+            table.enter(replace(JobRecord.of_now("probe", "d", "http://ray"), number=1))
+            table.note("probe", 1, JobState.SUBMITTED)
+        return place
+
+    @pytest.mark.parametrize("ledger_address", ["sqlite", "postgresql"], indirect=True)
+    @pytest.mark.parametrize(
+        ("error", "status", "state", "reason"),
+        [
+            (None, 0, JobState.SUCCEEDED, ""),
+            (UserError("two\nlines"), 2, JobState.FAILED, "two lines"),
+            (FruitlessError("no complete trial"), 1, JobState.FAILED, "no complete trial"),
+            (KeyboardInterrupt(), 130, JobState.STOPPED, ""),
+        ],
+        ids=repr,
+    )
+    def test_is_held(
         self,
-        document: dict[str, Any],
-        write_spec: Callable[[dict[str, Any]], Path],
+        run: Callable[..., int],
+        place: tuple[Path, str | None],
+        error: BaseException | None,
+        status: int,
+        state: JobState,
+        reason: str,
+    ) -> None:
+        def work(_: Path) -> None:
+            if error:
+                raise error
+
+        assert run("probe-1", work, place[1]) == status
+        assert [(job.state, job.reason) for job in read_jobs(*place)] == [(state, reason)]
+
+    @pytest.mark.parametrize("ledger", [None, "postgresql://me@127.0.0.1:9/nowhere"])
+    def test_changes_nothing_where_the_ledger_is_not_to_be_had(
+        self,
+        run: Callable[..., int],
+        ledger: str | None,
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
-    ) -> Callable[..., int]:
-        monkeypatch.setattr(ray, "init", lambda **_: None)
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://nowhere")
-        path = write_spec({**document, "storage": str(tmp_path / "runs")})
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        monkeypatch.setattr(patience, "PATIENCE_S", 0)
+        assert run("probe-1", lambda _: None, ledger) == 0
+        assert not ledger_file(tmp_path / "runs").exists()
+        assert ("the ledger does not have how this job ended" in caplog.text) == (ledger is not None)
 
-        def run(id: str, work: Callable[[Path], object]) -> int:
-            monkeypatch.setenv(JOB, id)
-            handler = signal.getsignal(signal.SIGTERM)
-            try:
-                return run_job(lambda job: work(scratch_of(job.store, "probe")) and None, [str(path)])
-            finally:
-                signal.signal(signal.SIGTERM, handler)
 
-        return run
+class TestScratch:
+    """What Ray keeps for a job, of which another of the same name may be at work, as when a driver is refused."""
 
     @pytest.mark.parametrize("id", ["probe-2", "probe-1"], ids=["another job", "another cluster's job of the same id"])
     def test_is_the_makers_alone(self, run: Callable[..., int], id: str) -> None:

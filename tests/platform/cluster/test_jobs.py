@@ -1,4 +1,4 @@
-"""Which job is meant, and its end."""
+"""Which job is meant, which number a new one gets, and a job's end."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,7 +7,8 @@ import pytest
 from ray.job_submission import JobStatus
 
 from advseg.platform.cluster import jobs
-from advseg.platform.cluster.jobs import find_job, newest_job, numbers_of, stop_job, wait_for_job
+from advseg.platform.cluster.jobs import choose_number, find_job, newest_job, numbers_of, stop_job, wait_for_job
+from advseg.platform.ledger.jobs import JobRecord, JobState
 from advseg.trainers.errors import UserError
 
 IDS = ["a-2", "a-10", "a-1-1", "a-1-3", "b-7", "raysubmit_x", "a-x", "a-", "-1", "a-02"]
@@ -44,6 +45,65 @@ def test_what_is_an_id_is_that_job_though_a_sweep_has_the_same_name() -> None:
 def test_what_there_is_not_is_told_with_the_remedy(find: Any) -> None:
     with pytest.raises(UserError, match=r"^there is no job of the name a-3: `advseg job list` lists the jobs$"):
         find("a-3", IDS)
+
+
+NOW = 1_000_000.0
+
+
+def record(
+    number: int, state: JobState = JobState.SUBMITTED, digest: str = "old", *, cluster: str = "here", age: float = 1e4
+) -> JobRecord:
+    return JobRecord(
+        name="probe",
+        number=number,
+        digest=digest,
+        cluster=cluster,
+        submitted_by="me@laptop",
+        submitted_at=NOW - age,
+        state=state,
+    )
+
+
+class TestNumber:
+    ASKED = record(0, digest="d", age=0)
+
+    def test_is_the_first_of_a_new_name(self) -> None:
+        assert choose_number(self.ASKED, [], {}) == (1, True)
+
+    def test_is_that_of_the_same_job_while_it_is_at_work(self) -> None:
+        records = [record(1, JobState.FAILED, "d"), record(2, digest="d")]
+        assert choose_number(self.ASKED, records, {"probe-1": False, "probe-2": True}) == (2, False)
+
+    @pytest.mark.parametrize("end", [JobState.SUCCEEDED, JobState.FAILED, JobState.STOPPED])
+    def test_is_a_new_one_once_the_same_job_has_ended(self, end: JobState) -> None:
+        assert choose_number(self.ASKED, [record(10, end, "d")], {}) == (11, True)
+        assert choose_number(self.ASKED, [record(10, digest="d")], {"probe-10": False}) == (11, True)
+        # Its driver has said so, and is about to be gone.
+        assert choose_number(self.ASKED, [record(10, end, "d")], {"probe-10": True}) == (11, True)
+
+    @pytest.mark.parametrize("cluster", ["here", "elsewhere"])
+    def test_goes_on_with_a_new_head_which_knows_none_of_the_jobs_before(self, cluster: str) -> None:
+        assert choose_number(self.ASKED, [record(7, digest="d", cluster=cluster)], {}) == (8, True)
+
+    def test_is_refused_while_another_job_of_the_name_is_at_work(self) -> None:
+        with pytest.raises(
+            UserError, match=r"job probe-3 .* another spec: stop it by `advseg job stop probe-3` .*probe-2$"
+        ):
+            choose_number(self.ASKED, [record(3)], {"probe-3": True})
+
+    def test_is_that_of_the_same_job_which_is_being_sent_or_never_was(self) -> None:
+        for age in (0.1, 1e6):
+            coming = record(4, JobState.SUBMITTING, "d", age=age)
+            assert choose_number(self.ASKED, [coming], {}) == (4, False)
+
+    def test_waits_for_another_job_of_the_name_that_is_being_sent_but_not_for_ever(self) -> None:
+        with pytest.raises(UserError, match="job probe-4 of this name runs with another spec"):
+            choose_number(self.ASKED, [record(4, JobState.SUBMITTING, age=1)], {})
+        assert choose_number(self.ASKED, [record(4, JobState.SUBMITTING, age=1e4)], {}) == (5, True)
+
+    def test_is_above_those_that_another_ledger_has_given_on_this_cluster(self) -> None:
+        others = {"probe-7": True, "probe-x-9": True, "prob-11": True, "raysubmit_x": True}
+        assert choose_number(self.ASKED, [record(3, JobState.FAILED)], others) == (8, True)
 
 
 class Job:

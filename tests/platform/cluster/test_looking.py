@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,12 +11,12 @@ from typing import Any
 
 import pytest
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, TEMPORARILY_UNAVAILABLE
+from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE, UNAUTHENTICATED
 from mlflow.tracking import MlflowClient
 
+from advseg.platform.base.code_digest import code_digest
 from advseg.platform.cluster import looking
 from advseg.platform.cluster.looking import PACKAGES, Copy, Sight, look, read_copy
-from advseg.platform.cluster.package import code_digest
 from advseg.platform.spec.spec import spec_from
 from advseg.platform.storage.local_store import LocalStore
 from advseg.trainers.data.opening import open_dataset
@@ -120,10 +121,10 @@ class TestMlflow:
     def test_that_refuses_the_account_is_a_lack(
         self, storage: Path, answer: Callable[[Exception | None], list[str]]
     ) -> None:
-        answer(MlflowException("who are you?", PERMISSION_DENIED))
+        answer(MlflowException("who are you?", UNAUTHENTICATED))
         assert seen(storage, self.URI).lacks == [
-            f"MLflow at {self.URI} refuses cluster (who are you?): set MLFLOW_TRACKING_USERNAME and "
-            f"MLFLOW_TRACKING_PASSWORD in the environment of its Ray"
+            f"MLflow refuses at {self.URI}: it does not know cluster by this password: MLFLOW_TRACKING_USERNAME and "
+            f"MLFLOW_TRACKING_PASSWORD on {socket.gethostname()} must be those of an account"
         ]
 
 

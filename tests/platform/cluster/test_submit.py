@@ -1,9 +1,10 @@
-"""Several submitters at the same moment."""
+"""Submitters of one job, at the same moment, after one another, and from several homes."""
 
 import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,19 +14,33 @@ from ray.job_submission import JobStatus
 
 from advseg.platform.cluster import submit as submitting
 from advseg.platform.cluster.submit import submit
-from advseg.platform.services.connection import Services
+from advseg.platform.ledger.jobs import JobState, read_jobs
+from advseg.platform.ledger.location import Location
+from advseg.platform.ledger.opening import open_ledger
+from advseg.platform.services.connection import Services, ServicesDownError
+from advseg.platform.spec.ledger_address import ledger_of
 from advseg.platform.spec.spec import Spec
 from advseg.trainers.errors import UserError
 
-SUBMITTERS = 6
+from ..conftest import GONE, ORIGIN, writing
+
+MakeSpec = Callable[..., Spec]
+
+SUBMITTERS = 10
 SERVICES = Services(tracking_uri="http://nowhere", dashboard_url="http://nowhere", ray_token_path=None)
+
+
+TEAM = Services(tracking_uri="http://mlflow.example", dashboard_url="http://ray.example", ray_token_path=None)
+
+on_both = pytest.mark.parametrize("ledger_address", ["sqlite", "postgresql"], indirect=True)
 
 
 class Jobs:
     """A cluster's jobs. It answers the first looks only when all submitters have looked."""
 
-    def __init__(self, lookers: int) -> None:
+    def __init__(self, lookers: int = 1) -> None:
         self.known: dict[str, Any] = {}
+        self.environments: dict[str, dict[str, str]] = {}
         self._all_have_looked = threading.Barrier(lookers)
         self._looked = threading.local()
         self._lock = threading.Lock()
@@ -37,7 +52,12 @@ class Jobs:
             self._all_have_looked.wait(10)
         return listed
 
-    def submit_job(self, *, submission_id: str, metadata: dict[str, str], **_: Any) -> None:
+    def get_job_info(self, id: str) -> Any:
+        return self.known[id]
+
+    def submit_job(
+        self, *, submission_id: str, metadata: dict[str, str], runtime_env: dict[str, Any], **_: Any
+    ) -> None:
         with self._lock:
             if submission_id in self.known:
                 raise RuntimeError(
@@ -45,9 +65,30 @@ class Jobs:
                     f"ValueError: Job with submission_id {submission_id} already exists. "
                     f"Please use a different submission_id."
                 )
-            self.known[submission_id] = SimpleNamespace(
-                submission_id=submission_id, metadata=metadata, status=JobStatus.PENDING
-            )
+            self.put(submission_id, metadata)
+            self.environments[submission_id] = runtime_env["env_vars"]
+
+    def put(self, id: str, metadata: dict[str, str]) -> None:
+        self.known[id] = SimpleNamespace(submission_id=id, metadata=metadata, status=JobStatus.PENDING)
+
+
+Submit = Callable[..., Any]
+
+
+@pytest.fixture
+def submit_to(ledger_address: str | None, tmp_path: Path) -> Submit:
+    """Submit a spec to a cluster, from a home."""
+    if ledger_address is not None:
+        # Of several that make its tables at once, Optuna leaves connections to the garbage collector.
+        with writing(tmp_path, ledger_address):
+            pass
+
+    def run(
+        jobs: Any, spec: Spec, home: Path = tmp_path, services: Services = SERVICES, say: Callable[[str], None] = print
+    ) -> Any:
+        return submit(jobs, spec.model_copy(update={"ledger": ledger_address}), services, home, say)
+
+    return run
 
 
 @pytest.fixture(autouse=True)
@@ -58,10 +99,10 @@ def no_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(submitting, "driver_selector", lambda url: {})
 
 
-def race(jobs: Any, specs: list[Spec], home: Path) -> list[Any]:
+def race(submit_to: Submit, jobs: Any, specs: list[Spec]) -> list[Any]:
     def run(spec: Spec) -> Any:
         try:
-            return submit(jobs, spec, SERVICES, home)
+            return submit_to(jobs, spec)
         except UserError as error:
             return str(error)
 
@@ -69,59 +110,143 @@ def race(jobs: Any, specs: list[Spec], home: Path) -> list[Any]:
         return list(pool.map(run, specs))
 
 
-def test_of_one_job_make_one_job_and_the_others_say_that_it_runs(
-    make_spec: Callable[..., Spec], tmp_path: Path
-) -> None:
+@on_both
+def test_of_one_job_make_one_job_and_the_others_say_that_it_runs(make_spec: MakeSpec, submit_to: Submit) -> None:
     jobs = Jobs(SUBMITTERS)
-    done = race(jobs, [make_spec()] * SUBMITTERS, tmp_path)
+    done = race(submit_to, jobs, [make_spec()] * SUBMITTERS)
     assert Counter((job.id, job.is_new) for job in done) == {("probe-1", True): 1, ("probe-1", False): SUBMITTERS - 1}
     assert list(jobs.known) == ["probe-1"]
 
 
-def test_of_two_specs_of_one_name_are_refused_but_one(make_spec: Callable[..., Spec], tmp_path: Path) -> None:
-    done = race(Jobs(2), [make_spec(), make_spec("trainer.seed=1")], tmp_path)
+@on_both
+def test_of_two_specs_of_one_name_are_refused_but_one(make_spec: MakeSpec, submit_to: Submit) -> None:
+    done = race(submit_to, Jobs(2), [make_spec(), make_spec("trainer.seed=1")])
     refusals = [answer for answer in done if isinstance(answer, str)]
     assert len(refusals) == 1
     assert refusals[0].startswith("job probe-1 of this name runs with another spec: stop it by")
 
 
-def test_that_are_always_too_late_are_told_so_at_last(
-    make_spec: Callable[..., Spec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@on_both
+def test_of_one_job_from_several_homes_make_one_in_a_ledger_of_several(
+    make_spec: MakeSpec, submit_to: Submit, tmp_path: Path, ledger_address: str | None
 ) -> None:
-    jobs: Any = Jobs(1)
-    monkeypatch.setattr(jobs, "list_jobs", list)
-    jobs.submit_job(submission_id="probe-1", metadata={})
-    with pytest.raises(RuntimeError, match="already exists"):
-        submit(jobs, make_spec(), SERVICES, tmp_path)
+    jobs = Jobs()
+    done = [submit_to(jobs, make_spec(), tmp_path / home) for home in ("mine", "theirs")]
+    same = [("probe-1", True), ("probe-1", False)]
+    assert [(job.id, job.is_new) for job in done] == (
+        same if ledger_address else [("probe-1", True), ("probe-2", True)]
+    )
 
 
-def test_refused_for_another_reason_is_tried_once(
-    make_spec: Callable[..., Spec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@on_both
+def test_on_a_new_head_go_on_with_their_numbers(make_spec: MakeSpec, submit_to: Submit) -> None:
+    assert [submit_to(Jobs(), make_spec()).id for _ in range(3)] == ["probe-1", "probe-2", "probe-3"]
+
+
+def test_of_a_job_whose_first_submitter_was_killed_send_it(
+    make_spec: MakeSpec, submit_to: Submit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jobs: Any = Jobs(1)
-    tries: list[str] = []
-
-    def refuse(*, submission_id: str, **_: Any) -> None:
-        tries.append(submission_id)
-        raise RuntimeError("Request failed with status code 413: too large")
-
-    monkeypatch.setattr(jobs, "submit_job", refuse)
-    with pytest.raises(RuntimeError, match="too large"):
-        submit(jobs, make_spec(), SERVICES, tmp_path)
-    assert tries == ["probe-1"]
+    jobs: Any = Jobs()
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "submit_job", kill)
+        with pytest.raises(KeyboardInterrupt):
+            submit_to(jobs, make_spec())
+    assert (job := submit_to(jobs, make_spec())).id == "probe-1"
+    assert not job.is_new
+    assert list(jobs.known) == ["probe-1"]
 
 
-def test_takes_the_specs_packages_and_the_drivers_place_to_ray(
-    make_spec: Callable[..., Spec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def kill(**_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_whose_number_another_ledgers_job_takes_at_the_same_moment_get_the_next(
+    make_spec: MakeSpec, submit_to: Submit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jobs: Any = Jobs(1)
-    sent: dict[str, Any] = {}
-    monkeypatch.setattr(submitting, "driver_selector", lambda url: {"ray.io/node-id": f"!head of {url}"})
-    monkeypatch.setattr(jobs, "submit_job", lambda **said: sent.update(said))
-    submit(jobs, make_spec("runtime_env.uv=[albumentations==2.0.8]"), SERVICES, tmp_path)
-    assert sent["runtime_env"]["uv"] == ["albumentations==2.0.8"]
-    assert sent["entrypoint_label_selector"] == {"ray.io/node-id": "!head of http://nowhere"}
-    submit(jobs, make_spec("runtime_env.pip=[albumentations]"), SERVICES, tmp_path)
-    assert sent["runtime_env"]["pip"] == ["albumentations"]
-    submit(jobs, make_spec(), SERVICES, tmp_path)
-    assert not {"uv", "pip"} & sent["runtime_env"].keys()
+    jobs: Any = Jobs()
+    jobs.put("probe-1", {"advseg.spec": "another's"})
+    looks = iter([[], jobs.list_jobs()])
+    monkeypatch.setattr(jobs, "list_jobs", lambda: next(looks))
+    assert submit_to(jobs, make_spec()).id == "probe-2"
+
+
+def test_that_the_cluster_refuses_are_told_so_in_a_line_and_stand_in_nobodys_way(
+    make_spec: MakeSpec, submit_to: Submit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: Any = Jobs()
+
+    def refuse(**_: Any) -> None:
+        raise RuntimeError("Request failed with status code 413: too\nlarge")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "submit_job", refuse)
+        with pytest.raises(
+            UserError, match=r"^the Ray cluster at http://nowhere takes no job probe-1 \(.* too large\)$"
+        ):
+            submit_to(jobs, make_spec())
+    assert [(job.id, job.state) for job in read_jobs(tmp_path / "runs", None)] == [("probe-1", JobState.FAILED)]
+    assert submit_to(jobs, make_spec("trainer.seed=1")).id == "probe-2"
+
+
+class TestWhereASweepIs:
+    """As the ledger has it, which one of several homes has begun it."""
+
+    @pytest.fixture(autouse=True)
+    def in_postgresql(self, postgres: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("ADVSEG_LEDGER", postgres())
+
+    @pytest.fixture
+    def begun(self, make_spec: MakeSpec) -> Callable[[Path, str], None]:
+        """Begin the sweep in a storage, as its driver does."""
+
+        def begin(storage: Path, tracking_uri: str) -> None:
+            ledger = open_ledger(storage, make_spec().model_copy(update={"ledger": ledger_of(None)}), ORIGIN, GONE)
+            ledger.hold_location(Location(storage=str(storage), tracking_uri=tracking_uri))
+            ledger.close()
+
+        return begin
+
+    @pytest.fixture
+    def said(self) -> list[str]:
+        return []
+
+    def test_goes_on_there_from_another_home(
+        self, make_spec: MakeSpec, begun: Callable[[Path, str], None], said: list[str], tmp_path: Path
+    ) -> None:
+        begun(tmp_path / "first", "https://mlflow.example.org")
+        jobs: Any = Jobs()
+        submit(jobs, make_spec(), TEAM, tmp_path / "second", said.append)
+        assert said == [
+            f"sweep probe goes on in storage {tmp_path / 'first'}, as its ledger has it",
+            "sweep probe goes on with MLflow at https://mlflow.example.org, as its ledger has it",
+        ]
+        assert jobs.environments["probe-1"]["MLFLOW_TRACKING_URI"] == "https://mlflow.example.org"
+
+    def test_says_nothing_where_it_is_the_submitters_own(
+        self, make_spec: MakeSpec, begun: Callable[[Path, str], None], said: list[str], tmp_path: Path
+    ) -> None:
+        begun(tmp_path / "first" / "runs", TEAM.tracking_uri)
+        submit(Jobs(), make_spec(), TEAM, tmp_path / "first", said.append)  # type: ignore[arg-type]
+        assert said == []
+
+    def test_is_not_where_another_storage_is_named(
+        self, make_spec: MakeSpec, begun: Callable[[Path, str], None], tmp_path: Path
+    ) -> None:
+        begun(tmp_path / "first", TEAM.tracking_uri)
+        jobs: Any = Jobs()
+        with pytest.raises(UserError) as told:
+            submit(jobs, make_spec(f"storage={tmp_path / 'other'}"), TEAM, tmp_path, print)
+        assert str(told.value).startswith(
+            f"sweep probe keeps its files in {tmp_path / 'first'}, as its ledger has it, but the spec names storage "
+            f"{tmp_path / 'other'}: "
+        )
+        assert submit(jobs, make_spec(f"storage={tmp_path / 'first'}"), TEAM, tmp_path, print).is_new
+
+    def test_needs_no_mlflow_of_the_submitters(
+        self, make_spec: MakeSpec, begun: Callable[[Path, str], None], said: list[str], tmp_path: Path
+    ) -> None:
+        alone = replace(TEAM, tracking_uri="")
+        with pytest.raises(ServicesDownError, match="the MLflow server"):
+            submit(Jobs(), make_spec(), alone, tmp_path, said.append)  # type: ignore[arg-type]
+        begun(tmp_path / "runs", "https://mlflow.example.org")
+        assert submit(Jobs(), make_spec(), alone, tmp_path, said.append).is_new  # type: ignore[arg-type]

@@ -182,7 +182,7 @@ class TestCommand:
             run_id = ensure_run(client, RunIdentity(experiment="probe", key=f"probe/{number}", params={"p": number}))
             client.log_batch(run_id, metrics=[Metric("val/miou", value, 1, step) for step, value in curve.items()])
         services = SimpleNamespace(tracking_uri=client.tracking_uri, enter=lambda: None)
-        monkeypatch.setattr("advseg.platform.services.connection.connect", lambda _: services)
+        monkeypatch.setattr("advseg.platform.services.connection.connect", lambda *_: services)
         arguments = ["compare", "probe/0", "probe/1", "--html", str(tmp_path / "page.html")]
         done = CliRunner().invoke(app, arguments, catch_exceptions=False)
         assert "probe/1 - probe/0: val/miou +2 ± 2.5 over 3 common steps; first +1, last +2" in done.output

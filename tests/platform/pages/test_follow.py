@@ -1,24 +1,26 @@
 """What following a job and `advseg status` print, without a cluster."""
 
+import asyncio
 import io
 import json
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import requests
 from aiohttp import ClientError
 from ray.job_submission import JobStatus
 from rich.console import Console
 
 from advseg.platform.base.output import guard_output
+from advseg.platform.pages import log_tail
 from advseg.platform.pages.console import VisibleConsole
-from advseg.platform.pages.follow import follow, log_text
-from advseg.platform.pages.state_page import print_jobs, print_services
+from advseg.platform.pages.follow import follow, follow_log, log_text
+from advseg.platform.pages.state_page import print_services
 from advseg.platform.services.state import ServiceState, ServiceStatus
-from advseg.trainers.errors import UserError
+from advseg.trainers.errors import BrokenEnvironmentError, UserError
 
 STAGE = '@advseg {"kind": "stage", "text": "two trials"}\n'
 TRIAL = (
@@ -42,6 +44,8 @@ class FakeJobs:
         raise self._broken(f"Job {id} does not exist" if id == "unknown" else "the connection broke")
 
     def get_job_status(self, id: str) -> JobStatus:
+        if id == "unknown":
+            raise RuntimeError("Request failed with status code 404: Job unknown does not exist.")
         return self.status
 
     def get_job_logs(self, id: str) -> str:
@@ -105,21 +109,99 @@ def test_an_unknown_job_is_refused() -> None:
         followed(FakeJobs("", JobStatus.FAILED), "unknown")
 
 
+class GrowingLog:
+    """A log that grows between the connections over which it is followed. Each gives it from its beginning, and breaks
+    off where told, with an error, by falling silent, or as if all were told."""
+
+    def __init__(self, *connections: tuple[str, int, Exception | str | None], end: str = "SUCCEEDED") -> None:
+        self._connections = iter(connections)
+        self._left = len(connections)
+        self._log = ""
+        self._end = end
+
+    async def tail_job_logs(self, id: str) -> AsyncIterator[str]:
+        self._log, cut, broken = next(self._connections)
+        self._left -= 1
+        for place in range(0, cut, 4):
+            yield self._log[place : min(place + 4, cut)]
+        if broken == "silence":
+            await asyncio.Event().wait()
+        if isinstance(broken, Exception):
+            raise broken
+
+    def get_job_status(self, id: str) -> JobStatus:
+        return JobStatus(self._end if not self._left else "RUNNING")
+
+    def get_job_logs(self, id: str) -> str:
+        return self._log
+
+
+class TestLog:
+    @pytest.fixture(autouse=True)
+    def hurry(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(log_tail, "_RECONNECT_S", 0)
+        monkeypatch.setattr(log_tail, "_SILENCE_S", 0.05)
+
+    @pytest.mark.parametrize(
+        "broken", [RuntimeError("closed"), ClientError(), ConnectionResetError(), "silence", None], ids=repr
+    )
+    @pytest.mark.parametrize("cut", [0, 3, 7, 16])
+    def test_is_written_once_to_its_end_over_connections_that_break(self, broken: Any, cut: int) -> None:
+        log = "one\ntwo, ü\nthree\nfour"
+        jobs: Any = GrowingLog((log[:12], min(cut, 12), broken), (log[:17], cut, broken), (log, cut, broken))
+        written: list[str] = []
+        assert follow_log(jobs, "a-1", written.append) is JobStatus.SUCCEEDED
+        assert "".join(written) == log
+
+    def test_is_written_without_events_also_where_a_connection_breaks_within_one(self) -> None:
+        log = f"a\n{STAGE}b\n"
+        jobs: Any = GrowingLog((log, 20, RuntimeError("closed")), (log, 9, None))
+        written: list[str] = []
+        follow_log(jobs, "a-1", written.append)
+        assert "".join(written) == "a\nb\n"
+
+    def test_that_nobody_can_write_any_more_is_no_broken_connection(self) -> None:
+        def full(text: str) -> None:
+            raise OSError(28, "No space left on device")
+
+        jobs: Any = GrowingLog(("one\n", 4, None))
+        with pytest.raises(OSError, match="No space left"):
+            follow_log(jobs, "a-1", full)
+
+    @pytest.mark.parametrize(
+        ("error", "message"),
+        [
+            (
+                requests.ConnectionError("refused"),
+                "job a-1 cannot be followed any more, as its cluster does not answer",
+            ),
+            (RuntimeError("Request failed with status code 500: x"), "job a-1 cannot be followed any more"),
+            (RuntimeError("Job a-1 does not exist"), "job a-1 ended with the head that ran it, and another is in its"),
+        ],
+        ids=repr,
+    )
+    def test_of_a_head_that_dies_ends_with_a_line(
+        self, error: Exception, message: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def away(id: str) -> None:
+            raise error
+
+        jobs: Any = GrowingLog(("one\n", 4, ClientError()), ("one\n", 4, None))
+        monkeypatch.setattr(jobs, "get_job_status", away)
+        with pytest.raises(BrokenEnvironmentError, match=message) as told:
+            follow_log(jobs, "a-1", lambda _: None)
+        assert "\n" not in str(told.value)
+
+    def test_that_is_gone_with_its_node_ends_as_the_job_did(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def gone(id: str) -> None:
+            raise RuntimeError("Request failed with status code 500: no agent")
+
+        jobs: Any = GrowingLog(("one\n", 4, None), end="FAILED")
+        monkeypatch.setattr(jobs, "get_job_logs", gone)
+        assert follow_log(jobs, "a-1", lambda _: None) is JobStatus.FAILED
+
+
 class TestStatus:
-    def test_lists_jobs_newest_first_with_their_messages_as_they_are(self, capsys: pytest.CaptureFixture[str]) -> None:
-        jobs: Any = [
-            SimpleNamespace(submission_id=id, status=JobStatus.FAILED, message=f"in [/tmp/{id}]", start_time=start)
-            for id, start in (("old-1", 1), ("new-1", 2))
-        ]
-        print_jobs(jobs)
-        out = capsys.readouterr().out
-        assert "in [/tmp/new-1]" in out
-        assert out.index("new-1") < out.index("old-1")
-
-    def test_says_so_without_jobs(self, capsys: pytest.CaptureFixture[str]) -> None:
-        print_jobs([])
-        assert capsys.readouterr().out == "no jobs yet\n"
-
     def test_shows_paths_as_they_are(self, capsys: pytest.CaptureFixture[str]) -> None:
         home = Path("/tmp/[bold]/.advseg")
         print_services(home, [ServiceStatus(name="mlflow", state=ServiceState.DEAD, log=home / "[red]" / "log")])

@@ -13,8 +13,8 @@ from advseg.platform.base.events import TrialUpdate
 from advseg.platform.ledger.accounts import Account
 from advseg.platform.ledger.reading import SweepRecord
 from advseg.platform.ledger.rows import BASELINE_NUMBER, Row
+from advseg.platform.pages.jobs_page import listed_jobs, print_jobs
 from advseg.platform.pages.shortened import Shortened
-from advseg.platform.pages.state_page import print_jobs
 from advseg.platform.pages.sweep_page import print_sweep
 from advseg.platform.pages.sweeps_page import print_sweeps
 from advseg.platform.pages.terminal import folded, progress_table
@@ -121,8 +121,15 @@ def test_a_sweep_of_a_list_has_one_line(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_a_job_of_a_list_has_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     state: Any = SimpleNamespace(value="SUCCEEDED")
-    job: Any = SimpleNamespace(submission_id="shapes-demo-1", status=state, message="words " * 40, start_time=1)
-    print_jobs([job])
+    job: Any = SimpleNamespace(
+        submission_id="shapes-demo-1",
+        status=state,
+        message="words " * 40,
+        metadata=None,
+        start_time=1,
+        end_time=None,
+    )
+    print_jobs(listed_jobs([job]))
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
     assert lines[1].rstrip().endswith("…")

@@ -532,6 +532,30 @@ class TestConnect:
         )
         assert "RAY_AUTH_MODE" not in services.environment()
 
+    @pytest.mark.parametrize(("mode", "told"), [(None, "token"), ("token", "token"), ("disabled", "disabled")])
+    def test_a_token_in_the_environment_is_meant_to_be_shown(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str | None, told: str
+    ) -> None:
+        monkeypatch.setenv("RAY_ADDRESS", "https://ray.example.org")
+        monkeypatch.setenv("RAY_AUTH_TOKEN", "t0ken")
+        if mode:
+            monkeypatch.setenv("RAY_AUTH_MODE", mode)
+        environment = connect(tmp_path, [RAY]).environment()
+        assert environment["RAY_AUTH_MODE"] == told
+        assert "RAY_AUTH_TOKEN" not in environment
+
+    @pytest.mark.parametrize(
+        ("needed", "name", "address"),
+        [(MLFLOW, "MLFLOW_TRACKING_URI", "http://10.0.0.2:5000"), (RAY, "RAY_ADDRESS", "http://10.0.0.1:8265")],
+    )
+    def test_needs_no_other_service_than_the_one_that_is_asked_for(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needed: str, name: str, address: str
+    ) -> None:
+        monkeypatch.setenv(name, address)
+        environment = connect(tmp_path, [needed]).environment()
+        assert environment[name] == address
+        assert len({"MLFLOW_TRACKING_URI", "RAY_ADDRESS"} & environment.keys()) == 1
+
     def test_needs_no_local_services_when_the_environment_names_both(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

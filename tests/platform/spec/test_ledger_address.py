@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advseg.platform.spec.ledger_address import check_address, database_url, shown
+from advseg.platform.spec.ledger_address import LEDGER, check_address, database_url, ledger_of, shown
+from advseg.trainers.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -126,3 +127,30 @@ def test_an_address_is_shown_without_its_user_and_its_options() -> None:
 )
 def test_sqlalchemy_is_told_the_driver(ledger: str | None, url: str) -> None:
     assert database_url(Path("/runs"), ledger) == url
+
+
+class TestWhichLedger:
+    TEAM, NAMED = "postgresql://team@host/database", "postgresql://me@host/other"
+
+    @pytest.mark.parametrize(
+        ("named", "variable", "meant"),
+        [(None, None, None), (None, "", None), (None, TEAM, TEAM), (NAMED, TEAM, NAMED), (NAMED, "no address", NAMED)],
+    )
+    def test_is_the_one_that_is_named_or_the_teams(
+        self, named: str | None, variable: str | None, meant: str | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv(LEDGER, raising=False)
+        if variable is not None:
+            monkeypatch.setenv(LEDGER, variable)
+        assert ledger_of(named) == meant
+
+    @pytest.mark.parametrize("variable", ["runs/ledger.db", "postgresql://me:hunter2@host/database"])
+    def test_is_refused_by_the_variables_name_where_it_is_none(
+        self, variable: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv(LEDGER, variable)
+        with pytest.raises(
+            UserError, match=r"^ADVSEG_LEDGER (must be|postgresql://\.\.\.@host/database holds)"
+        ) as said:
+            ledger_of(None)
+        assert "hunter2" not in str(said.value)

@@ -341,9 +341,12 @@ class TestProblems:
         assert "hunter2" not in problem
 
     def test_tell_a_sweep_in_a_bucket_that_it_needs_a_ledger(
-        self, document: dict[str, Any], make_spec: MakeSpec
+        self, document: dict[str, Any], make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with pytest.raises(SpecError, match="storage is s3://bucket/x, where no SQLite file can be: add ledger"):
+            make_spec("storage=s3://bucket/x")
+        with monkeypatch.context() as patch:
+            patch.setenv("ADVSEG_LEDGER", "postgresql://team@host/advseg")
             make_spec("storage=s3://bucket/x")
         del document["sweep"]
         make_spec("storage=s3://bucket/x", "job=train")

@@ -149,7 +149,8 @@ def test_one_whose_run_is_refused_is_told_once_and_holds_up_no_other(
     wait_until(lambda: status_of(client, 1) == "FINISHED")
     settler.close()
     assert [message for message in caplog.messages if "trial 0" in message] == [
-        "the run of trial 0 cannot be settled: not yours"
+        "the run of trial 0 cannot be settled: not yours: who asks may not do that there, unless an admin of that "
+        "MLflow lets them"
     ]
 
 

@@ -21,6 +21,7 @@ from advseg.jobs.sweep import reap_others
 from advseg.platform.base.mlflow_account import PASSWORD_PATH
 from advseg.platform.cluster.driver import Job
 from advseg.platform.ledger.ledger import Ledger
+from advseg.platform.ledger.location import Location
 from advseg.platform.ledger.ownership import Owner
 from advseg.platform.ledger.reading import abandoned_sweeps, read_sweep
 from advseg.platform.ledger.rows import BASELINE_NUMBER, Row
@@ -70,6 +71,34 @@ def states(client: MlflowClient) -> dict[str, str]:
 def miou(client: MlflowClient, key: str) -> list[float]:
     run: Run = runs_by_key(client, "probe")[key]
     return [metric.value for metric in client.get_metric_history(run.info.run_id, "val/miou")]
+
+
+@pytest.mark.parametrize("ledger_address", ["postgresql"], indirect=True)
+class TestElsewhere:
+    """A sweep in a ledger of several machines, which has begun it in another storage than who syncs has."""
+
+    @pytest.fixture(autouse=True)
+    def elsewhere(self, left: Ledger, client: MlflowClient, tmp_path: Path) -> Path:
+        """Where its files lie now."""
+        storage = tmp_path / "elsewhere"
+        storage.mkdir()
+        (tmp_path / "probe").rename(storage / "probe")
+        left.hold_location(Location(storage=str(storage), tracking_uri=client.tracking_uri))
+        return storage
+
+    def test_is_settled_by_what_lies_there(self, client: MlflowClient, ledger_address: str, tmp_path: Path) -> None:
+        sync(Clients(client), LocalStore(tmp_path / "mine"), ledger_address, [], print)
+        assert states(client) == {"probe": "KILLED", "probe/0": "FINISHED", "probe/1": "KILLED"}
+        assert miou(client, "probe/1") == [50.0]
+
+    def test_is_left_alone_on_a_machine_that_has_it_not(
+        self, client: MlflowClient, ledger_address: str, elsewhere: Path, tmp_path: Path
+    ) -> None:
+        elsewhere.rename(tmp_path / "unmounted")
+        said: list[str] = []
+        sync(Clients(client), LocalStore(tmp_path / "mine"), ledger_address, [], said.append)
+        assert said == [f"left alone: sweep probe, whose storage {elsewhere} is not on this machine"]
+        assert set(states(client).values()) == {"RUNNING"}
 
 
 class TestSweep:
@@ -146,7 +175,7 @@ class TestSweep:
                 account=Account(attempts=1),
             )
         )
-        with pytest.raises(UserError, match=r"^sweep probe: trial 0: not yours$"):
+        with pytest.raises(UserError, match=r"^sweep probe: trial 0: not yours: who asks may not do that"):
             sync(Clients(client), LocalStore(tmp_path), None, [], print)
         assert states(client) == {
             "probe": "KILLED",

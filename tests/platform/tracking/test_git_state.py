@@ -47,7 +47,7 @@ def test_changes_of_that_code_alone_are_told(repository):
 
 def test_a_package_that_somebodys_repository_does_not_track_has_no_state(repository):
     (repository / ".gitignore").write_text(".venv/\n")
-    installed = [repository / ".venv" / "site-packages" / name for name in ("models", "trainers")]
+    installed = [repository / ".venv" / "location-packages" / name for name in ("models", "trainers")]
     for folder in installed:
         folder.mkdir(parents=True)
         (folder / "code.py").write_text("x = 1\n")

@@ -84,6 +84,26 @@ def test_what_will_not_change_is_a_refusal(error: Exception) -> None:
     assert not is_away(error)
 
 
+@pytest.mark.parametrize(
+    ("code", "user", "said"),
+    [
+        (UNAUTHENTICATED, None, "it does not know who asks: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD "),
+        (UNAUTHENTICATED, "me", "it does not know me by this password: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING"),
+        (PERMISSION_DENIED, "me", "Permission denied: me may not do that there, unless an admin of that MLflow "),
+        (RESOURCE_DOES_NOT_EXIST, "me", "Permission denied"),
+    ],
+)
+def test_an_account_that_mlflow_refuses_is_told_with_the_remedy(
+    code: int, user: str | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_USERNAME", raising=False)
+    if user:
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", user)
+    with pytest.raises(TrackingError) as told:
+        patiently(failing(MlflowException("Permission\ndenied", error_code=code), 1))
+    assert str(told.value).startswith(f"MLflow refuses: {said}")
+
+
 def test_what_mlflow_refuses_is_not_done_again() -> None:
     work = failing(MlflowException("no such run", error_code=RESOURCE_DOES_NOT_EXIST), 1)
     with pytest.raises(TrackingError, match=r"^MLflow refuses: no such run$"):
@@ -97,7 +117,7 @@ def test_patience_ends() -> None:
 
 
 def test_what_is_refused_is_told_where_it_may_be_missing(caplog: pytest.LogCaptureFixture) -> None:
-    unless_refused(failing(MlflowException("read only", error_code=PERMISSION_DENIED), 1), "the model")
+    unless_refused(failing(MlflowException("read only", error_code=INVALID_PARAMETER_VALUE), 1), "the model")
     assert caplog.messages == ["MLflow does not have the model: MLflow refuses: read only"]
 
 
@@ -115,7 +135,11 @@ class TestClosing:
 
     @pytest.mark.parametrize("state", State)
     def test_that_is_refused_is_told_and_fails_nothing(self, state: State, caplog: pytest.LogCaptureFixture) -> None:
-        close(failing(MlflowException("read only", error_code=PERMISSION_DENIED), 1), Ending(state), "the end of probe")
+        close(
+            failing(MlflowException("read only", error_code=INVALID_PARAMETER_VALUE), 1),
+            Ending(state),
+            "the end of probe",
+        )
         assert caplog.messages == ["MLflow does not have the end of probe: MLflow refuses: read only"]
 
     @pytest.mark.parametrize("state", State)

@@ -16,6 +16,7 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from advseg.models.architectures import CompactSettings, build_segmenter
+from advseg.platform.base.code_digest import CODE
 from advseg.platform.spec.spec import Spec, spec_from
 from advseg.platform.storage.local_store import LocalStore
 from advseg.platform.tracking.identity import sweep_identity, trial_identity
@@ -126,6 +127,14 @@ def test_the_log_of_a_run_says_what_it_starts_from(task: Task) -> None:
 
     lines = (task.own.folder / LOG).read_text().splitlines()
     assert [line for line in lines if line.endswith("start.pth: 37 of 37 tensors matched (17,912 values)")]
+
+
+def test_the_log_of_a_run_says_that_its_worker_imports_other_code_than_was_sent(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CODE, "0" * 64)
+    run(task)
+    assert (task.directory / LOG).read_text().count("imports other code of advseg") == 1
 
 
 def test_a_profiled_run_keeps_its_trace_as_artifacts(task: Task, client: MlflowClient) -> None:
