@@ -129,6 +129,7 @@ def test_a_hiccup_costs_no_waiting_for_an_outage(store, network, bucket):
 def test_a_put_that_breaks_off_after_any_request_leaves_nothing_that_is_half_there(
     direct, network, bucket, sealed, tmp_path
 ):
+    store = open_store(bucket, NONE)
     old, new = {"a": b"old", "b": b"old"}, {"a": b"new", "b": b"new", "c": b"new"}
     seen = []
 
@@ -137,7 +138,7 @@ def test_a_put_that_breaks_off_after_any_request_leaves_nothing_that_is_half_the
         requests = itertools.count()
         network.trouble_of = lambda *_, requests=requests, last=last: Trouble.AWAY if next(requests) >= last else None
         try:
-            open_store(bucket, NONE).put(sealed("new", **new), "x")
+            store.put(sealed("new", **new), "x")
         except StoreError:
             seen.append(content_of(direct, "x", tmp_path / "copy"))
         else:
@@ -152,6 +153,7 @@ def test_a_put_that_breaks_off_after_any_request_leaves_nothing_that_is_half_the
 def test_a_removal_that_breaks_off_after_any_request_leaves_nothing_that_is_half_there(
     direct, network, bucket, sealed, tmp_path
 ):
+    store = open_store(bucket, NONE)
     whole = {"a": b"1", "b": b"2"}
     seen = []
 
@@ -160,7 +162,7 @@ def test_a_removal_that_breaks_off_after_any_request_leaves_nothing_that_is_half
         requests = itertools.count()
         network.trouble_of = lambda *_, requests=requests, last=last: Trouble.AWAY if next(requests) >= last else None
         try:
-            open_store(bucket, NONE).remove("x")
+            store.remove("x")
         except StoreError:
             seen.append(content_of(direct, "x/1", tmp_path / "copy"))
         else:
