@@ -24,6 +24,7 @@ from ..storage.store import Store
 from ..workers import preemption
 from ..workers.execute import run_task
 from ..workers.failures import failure_of
+from ..workers.heartbeat import as_told
 from ..workers.ray_train import run_on_workers, worker_resources
 from ..workers.retry import Failure
 from .attempts import Attempts
@@ -180,7 +181,7 @@ def _trainable(resources: Resources, tasks: SweepTasks) -> Any:
         try:
             run_on_workers(task, resources, [TuneReportCallback()])
         except Exception as error:
-            tune.report(failed(failure_of(error)))
+            tune.report(failed(as_told(failure_of(error), task.own, task.attempt.number)))
             raise
 
     return on_workers

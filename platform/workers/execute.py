@@ -27,7 +27,7 @@ from ..base.keys import MODEL
 from ..spec.spec import spec_from
 from ..storage.weights import start_weights
 from ..tracking.reporter import MlflowReporter
-from . import preemption
+from . import draining, preemption
 from .checkpoints import sealed_checkpoints
 from .failures import failure_of, naming_the_machine
 from .heartbeat import Heart
@@ -45,7 +45,7 @@ ARTIFACTS = (PANELS, CONFUSION, CLASS_BARS, LOG, TRACE, PHASES)
 
 
 class _Guard:
-    """Fences out older attempts, and listens for SIGTERM."""
+    """Fences out older attempts, and knows of pre-emptions."""
 
     def __init__(self, lease: Lease) -> None:
         self._lease = lease
@@ -57,14 +57,19 @@ class _Guard:
         return preemption.asked_to_stop()
 
 
-def run_task(task: Task, *, world: World, device: torch.device | None = None, node: str = "") -> Generator[Report]:
+def run_task(
+    task: Task, *, world: World, device: torch.device | None = None, node: str = "", controller: str = ""
+) -> Generator[Report]:
     """Train in this process, report by report, tracked by the leading worker, which leaves the trained model.
+
+    `node` is Ray's id of where this process runs, `controller` of where Ray Train's does, and is to go on running.
 
     Raises what `Training.reports` raises, FencedError if a newer attempt has the task's directory, and
     BrokenEnvironmentError for what this machine's disks, drivers and connections broke.
     """
     lease = Lease(task.own, task.attempt)
-    with preemption.training(), naming_the_machine(), ExitStack() as stack:
+    drain = draining.heard({node, controller} - {""})
+    with preemption.training(), drain, naming_the_machine(), ExitStack() as stack:
         if world.leads:
             lease.take()
         place = stack.enter_context(workplace(task.own, lease.check, files=world.leads))
@@ -90,6 +95,7 @@ def _lead(
         lambda: tracker.run_id,
         node,
         halvings=task.halvings,
+        asked_to_stop=preemption.asked_to_stop,
     )
     failure: Failure | None = None
     leave = tracker.close

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from ray.exceptions import NodeDiedError, RayActorError, WorkerCrashedError
 from ray.exceptions import OutOfMemoryError as KilledForMemoryError
-from ray.train import ControllerError, TrainingFailedError
+from ray.train import ControllerError, PreemptionError, TrainingFailedError
 from ray.train.v2._internal.exceptions import (
     UserExceptionWithTraceback,
     WorkerGroupStartupFailedError,
@@ -97,6 +97,10 @@ def failure_of(error: BaseException) -> Failure:
             return Failure(kind=Kind.FENCED, text=str(error))
         case PreemptedError():
             return Failure(kind=Kind.PREEMPTED, text=str(error))
+        case WorkerHealthCheckFailedError(health_check_failure=RayActorError(preempted=True)):
+            return failure_of(error.health_check_failure)
+        case PreemptionError() | RayActorError(preempted=True):
+            return Failure(kind=Kind.PREEMPTED, text=_one_line(error))
         case DivergedError():
             return Failure(kind=Kind.DIVERGED, text=str(error))
         case BrokenEnvironmentError():

@@ -23,7 +23,7 @@ from ..tracking.spool import kept_records
 from .account import Account
 from .costs import account_now
 from .health import Health
-from .heartbeat import beat_of, read_beat
+from .heartbeat import as_told, beat_of, read_beat
 from .killing import kill_beating
 from .lease import Lease, next_attempt
 from .ray_train import run_on_workers
@@ -77,7 +77,8 @@ def follow_on_workers(
             except (TrainingFailedError, OSError, _CondemnedError) as error:
                 from .failures import failure_of
 
-                failure = followed.condemned or failure_of(error)
+                attempt = (followed.task.own, followed.task.attempt.number)
+                failure = followed.condemned or as_told(failure_of(error), *attempt)
                 if failure.kind is Kind.FENCED:
                     raise FencedError(failure.text) from None
                 halvable = followed.task.can_halve(resources.workers)

@@ -21,6 +21,8 @@ class Health:
     """Whether any has ever reported."""
     broken: Mapping[int, int] = field(default_factory=dict)
     """Failures of the environment, by the number of the trial."""
+    preempted: Mapping[int, int] = field(default_factory=dict)
+    """Pre-emptions, by the number of the trial."""
     errors: int = 0
     """Trials that were given up for one and the same reason before any had reported."""
     last: Failure | None = None
@@ -35,8 +37,9 @@ class Health:
         if failure.kind in _OWN:
             return self.heard()
         if failure.kind is Kind.ENVIRONMENT:
-            broken = {**self.broken, number: self.broken.get(number, 0) + 1}
-            return replace(self, broken=broken, last=failure)
+            return replace(self, broken=_once_more(self.broken, number), last=failure)
+        if failure.kind is Kind.PREEMPTED:
+            return replace(self, preempted=_once_more(self.preempted, number))
         if given_up and not self.has_reported:
             alike = self.last is not None and _are_alike(self.last, failure)
             return replace(self, errors=self.errors + 1 if alike else 1, last=failure)
@@ -52,9 +55,13 @@ class Health:
         return None
 
     def backoff_s(self, number: int) -> float:
-        """Seconds until the next try of a trial."""
-        failures = self.broken.get(number, 0)
+        """Seconds until the next try of a trial: one pre-emption is no reason to wait."""
+        failures = self.broken.get(number, 0) + max(0, self.preempted.get(number, 0) - 1)
         return min(LONGEST_BACKOFF_S, 3.0**failures) if failures else 0.0
+
+
+def _once_more(counts: Mapping[int, int], number: int) -> dict[int, int]:
+    return {**counts, number: counts.get(number, 0) + 1}
 
 
 def _are_alike(one: Failure, other: Failure) -> bool:

@@ -19,6 +19,7 @@ from .lease import Attempt
 from .retry import Failure, Kind
 
 FILE = "heartbeat.json"
+_ASKED = Failure(kind=Kind.PREEMPTED, text="asked to stop, and ended before it had saved")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ class Beat:
     halvings: int = 0
     """How often its micro-batch was halved."""
     failure: Failure | None = None
-    """How it ended, if it broke."""
+    """How it ended, if it broke; one that was asked to stop says so before it does, for its node may not wait."""
 
 
 def read_beat(store: Store) -> Beat | None:
@@ -63,6 +64,13 @@ def beat_of(store: Store, attempt: int) -> Beat | None:
     return beat if beat and beat.attempt == attempt else None
 
 
+def as_told(failure: Failure, store: Store, attempt: int) -> Failure:
+    """How an attempt failed: one that was lost knew perhaps that its node was about to go."""
+    beat = beat_of(store, attempt)
+    told = beat.failure if beat else None
+    return told if told and told.kind is Kind.PREEMPTED and failure.kind is Kind.LOST else failure
+
+
 class Heart:
     """Writes the heartbeat again and again, from a thread, until it is stopped."""
 
@@ -75,6 +83,7 @@ class Heart:
         node: str,
         *,
         halvings: int = 0,
+        asked_to_stop: Callable[[], bool] = lambda: False,
         beat_s: float | None = None,
     ) -> None:
         """The store is the training's own, and says how often it takes a heartbeat, if `beat_s` does not."""
@@ -84,6 +93,7 @@ class Heart:
         self._run_id = run_id
         self._node = node
         self._halvings = halvings
+        self._asked_to_stop = asked_to_stop
         self._beat_s = store.beat_s if beat_s is None else beat_s
         self._process = this_process()
         self._began = time.monotonic()
@@ -93,8 +103,11 @@ class Heart:
         self._thread = threading.Thread(target=self._beat_on, name="heartbeat", daemon=True)
         self._thread.start()
 
-    def beat(self, failure: Failure | None = None) -> None:
+    def beat(self) -> None:
         """Write one heartbeat now. A disk that is full, or a store that is away for a while, ends no training."""
+        self._try_to_write(_ASKED if self._asked_to_stop() else None)
+
+    def _try_to_write(self, failure: Failure | None) -> None:
         with self._writing, contextlib.suppress(OSError, BrokenEnvironmentError):
             self._write(failure)
 
@@ -118,7 +131,7 @@ class Heart:
         """Write the last heartbeat; it says how the training broke, if it did."""
         self._stopped.set()
         self._thread.join()
-        self.beat(failure)
+        self._try_to_write(failure)
 
     def _beat_on(self) -> None:
         while not self._stopped.wait(self._beat_s):

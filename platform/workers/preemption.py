@@ -1,4 +1,4 @@
-"""Pre-emption: a process that is told to end (SIGTERM) while it trains saves first."""
+"""Pre-emption: a process that is told to end (SIGTERM, or its node drains) while it trains saves first."""
 
 import signal
 import threading
@@ -17,15 +17,15 @@ def listen() -> None:
     """
     before = signal.getsignal(signal.SIGTERM)
 
-    def ask(signum: int, frame: FrameType | None) -> None:
+    def hear(signum: int, frame: FrameType | None) -> None:
         if _training.is_set():
-            _asked.set()
+            ask()
         elif callable(before):
             before(signum, frame)
         elif before is not signal.SIG_IGN:
             raise SystemExit(1)
 
-    signal.signal(signal.SIGTERM, ask)
+    signal.signal(signal.SIGTERM, hear)
 
 
 @contextmanager
@@ -39,6 +39,11 @@ def training() -> Iterator[None]:
         _asked.clear()
 
 
+def ask() -> None:
+    """Ask the training of this process to save and end."""
+    _asked.set()
+
+
 def asked_to_stop() -> bool:
-    """Whether SIGTERM came since the training began."""
+    """Whether the training was asked to since it began."""
     return _asked.is_set()

@@ -25,7 +25,7 @@ def run_on_workers(task: Task, resources: Resources, callbacks: Sequence[UserCal
 
 def _trainer(task: Task, resources: Resources, callbacks: Sequence[UserCallback]) -> DataParallelTrainer:
     parts: dict[str, Any] = {
-        "train_loop_config": {"task": task},
+        "train_loop_config": {"task": task, "controller": ray.get_runtime_context().get_node_id()},
         "scaling_config": ScalingConfig(
             num_workers=resources.workers,
             use_gpu=resources.gpus_per_worker > 0,
@@ -69,9 +69,9 @@ def _worker(config: dict[str, Any]) -> None:
 
     context = train.get_context()
     world = World(rank=context.get_world_rank(), size=context.get_world_size())
-    node = ray.get_runtime_context().get_node_id()
+    nodes = {"node": ray.get_runtime_context().get_node_id(), "controller": config["controller"]}
     with naming_the_machine():
         device = get_device()
-    with closing(run_task(config["task"], world=world, device=device, node=node)) as reports:
+    with closing(run_task(config["task"], world=world, device=device, **nodes)) as reports:
         for report in reports:
             train.report({STEP: report.step, METRIC: report.metrics[METRIC]})

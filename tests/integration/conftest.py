@@ -1,17 +1,17 @@
 """One local cluster that the tests of this folder share, and the program as a user would call it."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from command import Command
 from mlflow.tracking import MlflowClient
 from orders import Orders
-from waiting import LIMIT_S
+from small_sweep import small_sweep, write_tiny_shapes
 
 from advseg.platform.base.keys import METRIC
 from advseg.platform.base.mlflow_account import USER
@@ -21,33 +21,6 @@ from advseg.platform.spec.spec import Spec
 from advseg.trainers.data.opening import open_dataset
 from advseg.trainers.loop import Training
 from advseg.trainers.reporter import RecordingReporter
-
-
-class Command:
-    """Runs a command of ours against a cluster; its output is `stdout` and `stderr`."""
-
-    def __init__(self, home: Path) -> None:
-        self._home = home
-
-    def line(self, *arguments: str | Path) -> list[str]:
-        """The command as the system takes it."""
-        return [sys.executable, "-m", "advseg.jobs.cli", *map(str, arguments)]
-
-    def environment(self) -> dict[str, str]:
-        """The environment of a user of the cluster."""
-        return {**os.environ, "ADVSEG_HOME": str(self._home)}
-
-    def __call__(self, *arguments: str | Path, status: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            self.line(*arguments),
-            env=self.environment(),
-            cwd=self._home,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT_S,
-        )
-        assert done.returncode == status, f"{done.args} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
-        return done
 
 
 @pytest.fixture(scope="session")
@@ -111,40 +84,13 @@ def mlflow_client(cluster: Path) -> Iterator[MlflowClient]:
 @pytest.fixture(scope="session")
 def tiny_shapes(cluster: Path, advseg: Command) -> Path:
     """A dataset on which training takes seconds."""
-    root = cluster / "data" / "tiny"
-    advseg("data", "shapes", root, "--labelled=8", "--unlabelled=16", "--val=8", "--test=2", "--size=32")
-    return root
+    return write_tiny_shapes(advseg, cluster / "data" / "tiny")
 
 
 @pytest.fixture(scope="session")
 def sweep_document(tiny_shapes: Path) -> Callable[..., dict[str, Any]]:
-    """A sweep of a small network, as a YAML file would hold it; `trainer` and `sweep` are added to what is there."""
-
-    def write(name: str, *, trainer: dict[str, Any], sweep: dict[str, Any], **sections: Any) -> dict[str, Any]:
-        return {
-            "job": "sweep",
-            "name": name,
-            "dataset": {
-                "root": str(tiny_shapes),
-                "classes": ["background", "circle", "square", "triangle", "ring", "flower"],
-            },
-            "model": {"architecture": "compact", "width": 8},
-            "method": {
-                "name": "adversarial",
-                "semi_start": 4,
-                "discriminator": {"widths": [8, 8], "classifier": "dense"},
-            },
-            "trainer": {
-                "batch_size": 4,
-                "segmenter_optimizer": {"name": "adamw", "lr": 0.003},
-                "augmentation": {"crop": [32, 32], "rotate": True},
-                **trainer,
-            },
-            "sweep": {"space": {"method.lambda_adv": {"low": 0.001, "high": 1, "log": True}}, **sweep},
-            **sections,
-        }
-
-    return write
+    """A sweep of a small network on that dataset, as `small_sweep` writes it."""
+    return partial(small_sweep, tiny_shapes)
 
 
 @pytest.fixture

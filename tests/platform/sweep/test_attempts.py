@@ -312,6 +312,7 @@ class TestAgain:
             driver.start()
             driver.trains(attempt=attempt, step=attempt, seconds=1.0, saved=attempt, failure=PREEMPTED)
             driver.attempts.fail(0, driver.attempts.lost(0))
+            driver.now += driver.attempts.pause_s
         assert driver.row().state is TrialState.RUNNING
         assert (driver.account().lost, driver.account().lost_steps) == (0, 0)
 

@@ -21,7 +21,7 @@ from advseg.platform.storage.local_store import LocalStore
 from advseg.platform.tracking.identity import sweep_identity, trial_identity
 from advseg.platform.tracking.runs import STATE_TAG, ensure_run, find_run
 from advseg.platform.tracking.spool import Spool
-from advseg.platform.workers import preemption
+from advseg.platform.workers import draining, execute, preemption
 from advseg.platform.workers.execute import LOG, run_task
 from advseg.platform.workers.heartbeat import Beat, read_beat
 from advseg.platform.workers.lease import FOLDER, Attempt, Lease, holder_of
@@ -296,7 +296,7 @@ class TestPreemption:
     def rare(self, task: Task, monkeypatch: pytest.MonkeyPatch) -> Task:
         """A trial of six steps, which reports every third and is asked to stop once, after the fourth."""
         answers = iter([False, False, False, True])
-        monkeypatch.setattr(preemption, "asked_to_stop", lambda: next(answers, False))
+        monkeypatch.setattr(execute._Guard, "asked_to_stop", lambda guard: next(answers, False))
         return with_trainer(task, steps=6, evaluate_every=3)
 
     def test_saves_the_step_says_so_and_leaves_the_run_open(self, rare: Task, client: MlflowClient) -> None:
@@ -316,6 +316,17 @@ class TestPreemption:
         assert run(replace(rare, attempt=Attempt(number=2))) == [6]
         assert history(client, rare) == [3, 6]
         assert beat_of(rare).failure is None
+
+    @pytest.mark.parametrize("nodes", [{"node": "w1"}, {"node": "w2", "controller": "w1"}])
+    def test_comes_of_a_node_that_drains(
+        self, long: Task, nodes: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(draining.state, "get_draining_nodes", lambda: {"w1": 0})
+        reports = run_task(long, world=World(), device=torch.device("cpu"), **nodes)
+        next(reports)
+        wait_until(preemption.asked_to_stop)
+        with pytest.raises(PreemptedError, match="asked to stop, and saved at step 1"):
+            next(reports)
 
 
 class TestHalving:

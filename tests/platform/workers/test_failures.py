@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ray.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError, WorkerCrashedError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError, RayActorError, WorkerCrashedError
 from ray.exceptions import OutOfMemoryError as KilledForMemoryError
-from ray.train import ControllerError, WorkerGroupError
+from ray.train import ControllerError, PreemptionError, PreemptionInfo, WorkerGroupError
 from ray.train.v2._internal.exceptions import (
     UserExceptionWithTraceback,
     WorkerGroupStartupFailedError,
@@ -45,6 +45,7 @@ CUT_OFF_ON_GPUS = torch.distributed.DistBackendError(
     "ncclRemoteError: A call failed possibly due to a network error or a remote process exiting prematurely."
 )
 DIED = WorkerHealthCheckFailedError("A worker health check failed.", ActorDiedError())
+TAKEN = RayActorError(error_msg="Its node was\npre-empted.", preempted=True)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +68,13 @@ DIED = WorkerHealthCheckFailedError("A worker health check failed.", ActorDiedEr
         (DIED, Kind.LOST, "A worker health check failed. The actor died unexpectedly"),
         (WorkerHealthCheckTimeoutError("no answer"), Kind.LOST, "no answer Set the "),
         (WorkerGroupStartupFailedError("a node died"), Kind.LOST, "a node died"),
+        (TAKEN, Kind.PREEMPTED, "Its node was pre-empted."),
+        (WorkerHealthCheckFailedError("It failed.", TAKEN), Kind.PREEMPTED, "Its node was pre-empted."),
+        (
+            PreemptionError(PreemptionInfo(deadline_ms=None, preempted_node_to_ranks={"node": [1]})),
+            Kind.PREEMPTED,
+            "Training was interrupted by node preemption (preempted_ranks=[1]",
+        ),
         (CUT_OFF, Kind.LOST, "[/pytorch/third_party/gloo/"),
         (CUT_OFF_ON_GPUS, Kind.LOST, "NCCL error in: "),
     ],
@@ -173,6 +181,7 @@ class TestWorkers:
         [
             (FencedError("not yours"), [CUT_OFF, DIED, ValueError("odd")]),
             (PreemptedError("saved"), [CUT_OFF, DIED, ValueError("odd")]),
+            (TAKEN, [CUT_OFF, DIED, ValueError("odd")]),
             (BrokenEnvironmentError("on node-7: no disk"), [CUT_OFF, DIED, ValueError("odd")]),
             (torch.cuda.OutOfMemoryError("out"), [CUT_OFF, DIED, ValueError("odd")]),
             (NonFiniteLossError("loss/ce"), [CUT_OFF, DIED, ValueError("odd")]),

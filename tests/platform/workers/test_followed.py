@@ -26,6 +26,7 @@ from advseg.platform.workers.account import Account
 from advseg.platform.workers.followed import follow_on_workers
 from advseg.platform.workers.heartbeat import FILE, Beat, Heart
 from advseg.platform.workers.lease import Attempt, Lease
+from advseg.platform.workers.retry import Failure, Kind
 from advseg.platform.workers.task import ACCUMULATION_TAG, METRICS, Task
 from advseg.trainers.errors import (
     BrokenEnvironmentError,
@@ -214,8 +215,25 @@ def test_workers_that_are_lost_too_often_are_the_end(follow: Callable[..., Scrip
     assert reason.startswith("worker lost too often: 2 times")
 
 
-def test_a_pre_empted_training_goes_on_however_often(follow: Callable[..., Script]) -> None:
+def test_a_pre_empted_training_goes_on_however_often_later_and_later(
+    follow: Callable[..., Script], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(workers.time, "sleep", pauses.append)
     assert len(follow(*[PreemptedError("saved")] * 5, reports(8)).attempts) == 6
+    assert pauses == [0, 3, 9, 27, 30]
+
+
+def test_one_whose_node_did_not_wait_for_it_to_save_is_pre_empted_and_not_lost(
+    follow: Callable[..., Script], costs: list[Account]
+) -> None:
+    def asked(task: Task) -> None:
+        said = Failure(kind=Kind.PREEMPTED, text="asked to stop, and ended before it had saved")
+        Heart(task.own, task.attempt, lambda: 4, lambda: None, "").stop(said)
+        raise WorkerGroupError("", {0: LOST})
+
+    follow(asked, reports(8))
+    assert costs[-1].lost == 0
 
 
 def test_memory_that_runs_out_halves_the_micro_batch_once(follow: Callable[..., Script]) -> None:

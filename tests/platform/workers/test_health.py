@@ -63,3 +63,17 @@ def test_between_two_tries_it_waits_longer_and_longer_but_not_for_ever() -> None
     pauses = [after(*[(0, DISK)] * times).backoff_s(0) for times in range(6)]
     assert pauses == [0, 3, 9, 27, 30, 30]
     assert after((0, DISK)).backoff_s(1) == 0
+
+
+class TestPreemptions:
+    GONE = Failure(kind=Kind.PREEMPTED, text="asked to stop, and saved at step 3")
+
+    def test_without_progress_between_them_are_waited_out_and_one_alone_is_not(self) -> None:
+        pauses = [after(*[(0, self.GONE)] * times).backoff_s(0) for times in range(6)]
+        assert pauses == [0, 0, 3, 9, 27, 30]
+
+    def test_count_anew_after_a_report(self) -> None:
+        assert after((0, self.GONE), (0, self.GONE), None, (0, self.GONE)).backoff_s(0) == 0
+
+    def test_are_no_ailment_however_many(self) -> None:
+        assert after(*[(0, self.GONE)] * 9).ailment(RETRY) is None

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from advseg.platform.storage.local_store import LocalStore
-from advseg.platform.workers.heartbeat import FILE, Beat, Heart, Pulse, read_beat
+from advseg.platform.workers.heartbeat import FILE, Beat, Heart, Pulse, as_told, read_beat
 from advseg.platform.workers.lease import Attempt
 from advseg.platform.workers.retry import Failure, Kind
 
@@ -61,6 +61,19 @@ class TestHeart:
         assert (beat.step, beat.failure) == (9, failure)
         assert not heart._thread.is_alive()
 
+    def test_says_at_once_that_a_training_was_asked_to_stop_which_it_may_not_live_to_do(self, tmp_path: Path) -> None:
+        asked = threading.Event()
+        heart = Heart(
+            LocalStore(tmp_path), ATTEMPT, lambda: 4, lambda: None, "node", asked_to_stop=asked.is_set, beat_s=0.01
+        )
+        asked.set()
+        wait_until(
+            lambda: (beat := read_beat(LocalStore(tmp_path))) and beat.failure and beat.failure.kind is Kind.PREEMPTED
+        )
+        heart.stop()
+        beat = read_beat(LocalStore(tmp_path))
+        assert beat and beat.failure is None
+
     def test_outlives_a_disk_that_is_away_for_a_while(self, tmp_path: Path) -> None:
         directory, away = tmp_path / "here", tmp_path / "away"
         directory.mkdir()
@@ -111,6 +124,32 @@ class TestReading:
         assert isinstance(read_beat(LocalStore(tmp_path)), Beat)
         monkeypatch.setattr(LocalStore, "read", stale)
         assert read_beat(LocalStore(tmp_path)) is None
+
+
+class TestAnAttemptThatWasLost:
+    GONE = Failure(kind=Kind.LOST, text="its worker died")
+
+    def left(self, directory: Path, failure: Failure | None) -> None:
+        start(directory, Training(), beat_s=3600).stop(failure)
+
+    def test_was_pre_empted_if_it_said_so(self, tmp_path: Path) -> None:
+        said = Failure(kind=Kind.PREEMPTED, text="asked to stop")
+        self.left(tmp_path, said)
+        assert as_told(self.GONE, LocalStore(tmp_path), ATTEMPT.number) == said
+
+    def test_was_lost_if_another_attempt_said_so(self, tmp_path: Path) -> None:
+        self.left(tmp_path, Failure(kind=Kind.PREEMPTED, text="asked to stop"))
+        assert as_told(self.GONE, LocalStore(tmp_path), ATTEMPT.number + 1) == self.GONE
+
+    @pytest.mark.parametrize("said", [None, Failure(kind=Kind.LOST, text="cut off")])
+    def test_was_lost_if_it_said_nothing_more(self, tmp_path: Path, said: Failure | None) -> None:
+        self.left(tmp_path, said)
+        assert as_told(self.GONE, LocalStore(tmp_path), ATTEMPT.number) == self.GONE
+
+    def test_is_told_from_one_that_failed_though_it_was_asked_to_stop(self, tmp_path: Path) -> None:
+        self.left(tmp_path, Failure(kind=Kind.PREEMPTED, text="asked to stop"))
+        diverged = Failure(kind=Kind.DIVERGED, text="loss/ce at step 5")
+        assert as_told(diverged, LocalStore(tmp_path), ATTEMPT.number) == diverged
 
 
 class TestPulse:

@@ -1,0 +1,154 @@
+"""A node that is about to be taken away: what trains there saves in time and goes on elsewhere, and that is no loss."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from command import Command
+from machines import hindrance
+from optuna.trial import TrialState
+from orders import Orders
+from ray_nodes import RayNodes
+from small_sweep import small_sweep, write_tiny_shapes
+from team import ORDERS, Team, team
+from waiting import wait_for
+
+from advseg.platform.ledger.reading import read_spec, read_sweep
+from advseg.platform.storage.local_store import LocalStore
+from advseg.platform.workers.heartbeat import Beat, read_beat
+from advseg.platform.workers.lease import FOLDER
+from advseg.platform.workers.retry import Kind
+
+pytestmark = pytest.mark.cluster
+
+STEPS, EVERY, HELD = 12, 4, 6
+SECONDS = 10
+
+
+@pytest.fixture(scope="module")
+def spot() -> Iterator[Team]:
+    """A cluster whose nodes have a folder in common."""
+    if reason := hindrance():
+        pytest.skip(f"a node on a machine of its own needs root on Linux, and namespaces: {reason}")
+    with team(shared=True) as members:
+        yield members
+
+
+@pytest.fixture
+def nodes(spot: Team) -> RayNodes:
+    """Two nodes of one CPU."""
+    for name in ("w1", "w2"):
+        if not spot.nodes.has_raylet(name):
+            spot.nodes.join(name, cpus=1)
+    return spot.nodes
+
+
+@pytest.fixture(scope="module")
+def storage(spot: Team) -> Path:
+    assert spot.shared
+    return spot.shared / "runs"
+
+
+@pytest.fixture
+def orders(storage: Path) -> Orders:
+    return Orders(storage.parent / ORDERS)
+
+
+@pytest.fixture(scope="module")
+def alice(spot: Team, tmp_path_factory: pytest.TempPathFactory) -> Command:
+    """Run a command of ours as a member of the team, from a machine that is none of the nodes."""
+    return Command(tmp_path_factory.mktemp("alice"), spot.environment("alice"))
+
+
+@pytest.fixture(scope="module")
+def shapes(storage: Path, alice: Command) -> Path:
+    return write_tiny_shapes(alice, storage.parent / "tiny")
+
+
+def at_work(directory: Path, step: int) -> Beat:
+    """What a training says once it has come to a step."""
+    return wait_for(lambda: (beat := read_beat(LocalStore(directory))) and beat.step >= step and beat)
+
+
+def resumed(directory: Path) -> list[int]:
+    """The steps from which a training went on."""
+    return [int(step) for step in re.findall(r"resumed from \S+ at step (\d+)", (directory / "log.txt").read_text())]
+
+
+def attempts(directory: Path) -> int:
+    """How many processes have claimed a training's directory."""
+    return len(list((directory / FOLDER).iterdir()))
+
+
+def test_a_trial_whose_node_drains_saves_and_goes_on_elsewhere(
+    spot: Team,
+    nodes: RayNodes,
+    storage: Path,
+    orders: Orders,
+    alice: Command,
+    shapes: Path,
+    undisturbed,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    document = small_sweep(
+        shapes,
+        "drained",
+        trainer={"steps": STEPS, "evaluate_every": EVERY},
+        sweep={"trials": 2, "concurrency": 2, "retry": {"max_attempts": 1}},
+        storage=str(storage),
+        ledger=spot.services.ledger,
+    )
+    (path := tmp_path / "spec.yaml").write_text(yaml.safe_dump(document))
+    one, other = (storage / "drained" / str(number) for number in (0, 1))
+    with orders.held("drained/0", "drained/1", step=HELD):
+        alice("submit", path)
+        drained, spared = (nodes.name_of(at_work(trial, HELD).node) for trial in (one, other))
+        assert drained != spared
+        nodes.drain(drained, seconds=SECONDS)
+        # Ray ends a node that drains once nothing is left there.
+        wait_for(lambda: not nodes.has_raylet(drained))
+        left = read_beat(LocalStore(one))
+        assert left and left.failure
+        assert (left.failure.kind, left.step, left.attempt) == (Kind.PREEMPTED, HELD, 1)
+    told = alice("job", "follow", "drained").stdout
+
+    for name, value in spot.environment("alice").items():
+        monkeypatch.setenv(name, value)
+    spec, rows = (read(storage, "drained", spot.services.ledger) for read in (read_spec, read_sweep))
+    rows = rows.rows
+    assert {row.state for row in rows} == {TrialState.COMPLETE}
+    assert [row.curve for row in rows] == [undisturbed(spec, row.params) for row in rows]
+    assert [(row.account.attempts, row.account.lost, row.account.lost_steps) for row in rows] == [(2, 0, 0), (1, 0, 0)]
+    assert (resumed(one), resumed(other)) == ([HELD], [])
+    # Neither Ray nor Tune has tried anything again.
+    assert (attempts(one), attempts(other)) == (2, 1)
+    assert f"drained/0 is tried again: pre-empted: asked to stop, and saved at step {HELD}" in told
+
+
+# A cluster test of the same watch, with a job and a node more.
+@pytest.mark.chaos
+def test_workers_go_on_elsewhere_though_only_the_node_of_one_that_does_not_lead_is_told_to_end(
+    spot: Team, nodes: RayNodes, storage: Path, alice: Command, shapes: Path, tmp_path: Path
+) -> None:
+    """As a pod is: SIGTERM to `ray start`, which drains its node first."""
+    trainer = {"steps": 10**6, "evaluate_every": 50}
+    document = small_sweep(shapes, "pair", trainer=trainer, sweep={}, storage=str(storage), resources={"workers": 2})
+    del document["sweep"]
+    (path := tmp_path / "spec.yaml").write_text(yaml.safe_dump({**document, "job": "train"}))
+    training = storage / "pair" / "single"
+    alice("submit", path)
+    leading = nodes.name_of(at_work(training, 1).node)
+    (other,) = {"w1", "w2"} - {leading}
+    nodes.join("w3", cpus=1)
+    nodes.terminate(other)
+    wait_for(lambda: not nodes.machines[other].processes())
+    wait_for(lambda: (beat := read_beat(LocalStore(training))) and beat.attempt == 2 and resumed(training))
+    (step,) = resumed(training)
+    at_work(training, step + 1)
+    alice("job", "stop", "pair")
+    told = alice("job", "follow", "pair", status=1).stdout
+    assert f"pair/single is tried again: pre-empted: asked to stop, and saved at step {step}" in told
+    assert attempts(training) == 2
