@@ -8,14 +8,15 @@ import sys
 import uuid
 from contextlib import closing
 
-import ray
-
 from ..platform.base import events
 from ..platform.base.events import Stage, TrialUpdate, emit
 from ..platform.base.keys import BASELINE, key_of
 from ..platform.cluster.driver import Job, run_job
+from ..platform.cluster.nodes import live_nodes
 from ..platform.cluster.package import TRAINING, code_digest
 from ..platform.cluster.placement import check_ledger, concurrency_of
+from ..platform.cluster.preflight import Preflight
+from ..platform.cluster.waiting import wait_for_room
 from ..platform.ledger.ledger import Ledger
 from ..platform.ledger.opening import open_ledger
 from ..platform.ledger.origin import Origin
@@ -52,19 +53,21 @@ def sweep(job: Job) -> None:
     """
     spec, settings = job.spec, job.spec.sweep
     assert settings
-    check_ledger(spec.ledger, [node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]])
     baseline_resources = spec.resources.model_copy(update={"workers": settings.baseline_workers})
-    concurrency_of(1, baseline_resources, ray.cluster_resources())
-    concurrency = concurrency_of(settings.concurrency, spec.resources, ray.cluster_resources())
-    dataset = open_dataset(spec.dataset)
+    check_ledger(spec.ledger, live_nodes())
+    wanted = [baseline_resources, *[spec.resources] * settings.concurrency]
+    nodes = wait_for_room(wanted, settings.retry.start_timeout)
+    concurrency = concurrency_of(settings.concurrency, spec.resources, nodes)
+    preflight = Preflight(job, spec.resources, nodes, settings.retry.start_timeout)
+    dataset = preflight.check() or open_dataset(spec.dataset).digest
     # Of a spec that somebody wrote, not `submit`, keys may be missing.
     document = spec.model_dump(mode="json")
     # An id that nobody has, for a sweep that is yet to begin.
     known = sweep_id_of(job.store.folder, spec.name, spec.ledger) or uuid.uuid4().hex
     patiently(lambda: refuse_another(job.client, sweep_identity(document, known)))
-    origin = Origin(dataset=dataset.digest, code=code_digest(TRAINING))
+    origin = Origin(dataset=dataset, code=code_digest(TRAINING))
     ledger = open_ledger(job.store.folder, spec, origin, above=newest_epoch(job.store, spec.name))
-    with closing(ledger):
+    with closing(ledger), preflight.watching():
         identity = sweep_identity(document, ledger.sweep_id)
         run_id = patiently(lambda: ensure_run(job.client, identity))
         note(job.store.at(spec.name), job.tracking_uri, identity, run_id)
@@ -75,7 +78,7 @@ def sweep(job: Job) -> None:
             tracking_uri=job.tracking_uri,
             epoch=ledger.ownership.epoch,
             sweep_id=ledger.sweep_id,
-            dataset=dataset.digest,
+            dataset=dataset,
         )
 
         def end(ending: Ending) -> None:

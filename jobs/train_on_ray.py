@@ -6,12 +6,11 @@
 import logging
 import sys
 
-import ray
-
 from ..platform.base.events import Stage, emit
 from ..platform.base.keys import SINGLE, key_of
 from ..platform.cluster.driver import Job, run_job
-from ..platform.cluster.placement import concurrency_of
+from ..platform.cluster.preflight import Preflight
+from ..platform.cluster.waiting import wait_for_room
 from ..platform.spec.resources import Resources
 from ..platform.spec.sweep import Retry
 from ..platform.tracking.identity import RunIdentity, single_identity
@@ -26,13 +25,17 @@ log = logging.getLogger(__name__)
 def train(job: Job) -> None:
     """The whole job. Raises UserError, and whatever the training raised."""
     resources = Resources.model_validate(job.document["resources"])
-    concurrency_of(1, resources, ray.cluster_resources())
+    retry = Retry()
+    nodes = wait_for_room([resources], retry.start_timeout)
+    preflight = Preflight(job, resources, nodes, retry.start_timeout)
+    digest = preflight.check()
     key = key_of(job.document["name"], SINGLE)
     identity = single_identity(job.document, ensure_training_id(job.store.at(key)))
     refuse_namesake(job, identity)
-    task = Task(spec=job.document, store=job.store, tracking_uri=job.tracking_uri, identity=identity)
+    task = Task(spec=job.document, store=job.store, tracking_uri=job.tracking_uri, identity=identity, dataset=digest)
     emit(Stage(text=f"training on {resources.workers} Ray Train workers"))
-    follow_on_workers(task, resources, Retry(), Account())
+    with preflight.watching():
+        follow_on_workers(task, resources, retry, Account())
     # They import PyTorch and MLflow, for which the workers need not wait.
     from ..platform.registry.champion import keep_model
     from ..platform.tracking.patience import patiently

@@ -17,9 +17,12 @@ def submit_job(spec: "Spec", follow: bool) -> None:
     """Submit a job, say its id, and follow it or say how. Raises typer.Exit as `follow_job` does."""
     with cluster() as (services, client):
         from ...platform.cluster.submit import submit
+        from ...platform.spec.paths import missing_files
 
         job = submit(client, spec, services, find_home())
         typer.echo(f"job {job.id} {'submitted' if job.is_new else 'runs already'}")
+        for problem in missing_files(spec.model_dump(mode="json")):
+            typer.echo(f"{problem.key} is not on this machine: it is looked for on the cluster before anything trains")
         if follow:
             follow_job(client, job.id)
         else:

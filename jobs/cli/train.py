@@ -1,5 +1,6 @@
 """Trainings: here, on the cluster, and of the paper's tables."""
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -59,8 +60,9 @@ def submit(
     """
     from ...platform.spec.spec_file import load_spec
 
-    forked = [] if fork is None else [f"sweep.fork={fork}"]
-    submit_job(load_spec(spec, [*overrides(set_, profile), *forked]), follow)
+    changed = [*overrides(set_, profile), *([] if fork is None else [f"sweep.fork={fork}"])]
+    # A cluster of somebody else's has disks of its own.
+    submit_job(load_spec(spec, changed, files_elsewhere=bool(os.environ.get("RAY_ADDRESS"))), follow)
 
 
 @verbs.command(rich_help_panel=PANEL)

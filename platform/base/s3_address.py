@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from ...models.files import is_plain
-from .addresses import shown
+from .addresses import holds_secret, shown
 from .keys import S3
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -24,7 +24,7 @@ class S3Address:
 def s3_address(text: str) -> S3Address:
     """The address that a text is. Raises ValueError, in one line that shows no secret, for one that is none."""
     bucket, _, prefix = text.removeprefix(S3).removesuffix("/").partition("/")
-    if ":" in bucket or "@" in bucket or re.search("[?#]", text):
+    if ":" in bucket or "@" in bucket or re.search("[?#]", text) or holds_secret(text):
         remedy = "remove it, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE, and AWS_ENDPOINT_URL"
         raise ValueError(f"{shown(text)} holds more than a bucket and a prefix: {remedy}")
     if not text.startswith(S3):

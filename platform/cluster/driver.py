@@ -46,10 +46,10 @@ class Job:
 
     @cached_property
     def spec(self) -> "Spec":
-        """The spec. Imports PyTorch at its first use. Raises SpecError for files that this machine lacks."""
+        """The spec. Imports PyTorch at its first use. What it names need not lie on this machine."""
         from ..spec.spec_file import load_spec
 
-        return load_spec(self.path)
+        return load_spec(self.path, files_elsewhere=True)
 
     @cached_property
     def client(self) -> "MlflowClient":

@@ -19,6 +19,7 @@ from ..services.connection import Services
 from ..spec.spec import Spec
 from ..tracking.git_state import git_state, write_git_state
 from .jobs import numbers_of
+from .nodes import driver_selector
 from .package import CODE, code_digest, copy_package, package_folders
 
 SPEC_FILE = "spec.yaml"
@@ -75,7 +76,7 @@ def connect_jobs(services: Services) -> JobSubmissionClient:
 def submit(client: JobSubmissionClient, spec: Spec, services: Services, home: Path) -> Submitted:
     """Submit a job, or find it running. Raises UserError if another job of its name is running."""
     if spec.storage is None:
-        spec = spec.model_copy(update={"storage": home / "runs"})
+        spec = spec.model_copy(update={"storage": str(home / "runs")})
     document = spec.model_dump(mode="json")
     digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
     for tries_left in reversed(range(_TRIES)):
@@ -106,7 +107,9 @@ def _send(
             entrypoint=f"python -m {MODULES[spec.job]} {SPEC_FILE}",
             submission_id=id,
             metadata={_SPEC_KEY: digest, "name": spec.name},
+            entrypoint_label_selector=driver_selector(services.dashboard_url),
             runtime_env={
+                **(spec.runtime_env.for_ray() if spec.runtime_env else {}),
                 "working_dir": str(work),
                 "py_modules": [str(copy_package(Path(folder)))],
                 "env_vars": {

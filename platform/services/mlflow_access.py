@@ -38,7 +38,10 @@ def _keep_to_own_place() -> None:
     """
     repositories = get_registered_artifact_repositories()
     repositories |= {
-        scheme: partial(_own, make) for scheme, make in repositories.items() if scheme not in _LEAD_ELSEWHERE
+        # MLflow's type says that it holds repositories; it holds what makes them.
+        scheme: partial(_own, cast("Callable[..., ArtifactRepository]", make))
+        for scheme, make in repositories.items()
+        if scheme not in _LEAD_ELSEWHERE
     }
 
 

@@ -1,15 +1,22 @@
-"""The paths in a spec's document: made absolute, and what is wrong with them."""
+"""The paths in a spec's document: made absolute, and what is wrong with them.
+
+What imports PyTorch is imported where it is used: a driver that looks for files need not wait for it.
+"""
 
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ...trainers.data.layouts import TREES
-from ...trainers.data.lists import is_list_file
 from ..base.addresses import holds_secret, is_address, shown
 from ..base.keys import S3
 from .errors import Problem
+
+_FORMS = {
+    "model.weights": "a file, a folder or s3://bucket/key",
+    "storage": "a folder or s3://bucket/prefix",
+}
+"""What may stand where a path may, and addresses of S3."""
 
 
 def anchor(document: dict[str, Any], folder: Path) -> None:
@@ -36,8 +43,8 @@ def unfit_paths(document: dict[str, Any]) -> Iterator[Problem]:
             if ":" in bucket or "@" in bucket or holds_secret(path):
                 remedy = "remove it, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
                 yield Problem(key, f"{shown(path)} holds a key or a signature, which a spec must not: {remedy}")
-        elif is_address(path):
-            rule = "must be a file, a folder or s3://bucket/key" if key == "model.weights" else "must be a path"
+        elif is_address(path) and not (key == "storage" and path.startswith(S3)):
+            rule = f"must be {_FORMS.get(key, 'a path')}"
             remedy = "name where it is mounted, or copy it and name the copy"
             yield Problem(key, f"{rule}, but is the address {shown(path)}: {remedy}")
 
@@ -45,13 +52,15 @@ def unfit_paths(document: dict[str, Any]) -> Iterator[Problem]:
 def missing_files(document: dict[str, Any]) -> Iterator[Problem]:
     """What a spec names and this machine lacks."""
     dataset = section_of(document, "dataset")
-    root, tree = dataset.get("root"), TREES.get(str(dataset.get("layout", "voc")), "the dataset")
-    pack = dataset.get("pack")
+    root, pack = dataset.get("root"), dataset.get("pack")
     if isinstance(pack, str):
         if not _is_there(pack, os.path.isdir):
             remedy = "write it by `advseg data pack`, or remove the key to read the images of dataset.root"
             yield Problem("dataset.pack", f"folder {pack} does not exist: {remedy}")
     elif isinstance(root, str) and not _is_there(root, os.path.isdir):
+        from ...trainers.data.layouts import TREES
+
+        tree = TREES.get(str(dataset.get("layout", "voc")), "the dataset")
         yield Problem("dataset.root", f"folder {root} does not exist: put {tree} there, or name where it lies")
     weights = section_of(document, "model").get("weights")
     if isinstance(weights, str) and not _is_there(weights, os.path.exists):
@@ -71,6 +80,8 @@ def _is_there(path: str, exists: Callable[[str], bool]) -> bool:
 
 def _places(document: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, str]]:
     """Where paths stand in a document: the section, the key in it, and the whole key."""
+    from ...trainers.data.lists import is_list_file
+
     dataset = section_of(document, "dataset")
     lists = [name for name in ("labelled", "unlabelled", "validation", "order") if is_list_file(str(dataset.get(name)))]
     yield from ((dataset, name, f"dataset.{name}") for name in ("root", "pack", *lists))

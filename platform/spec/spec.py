@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from copy import deepcopy
-from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
@@ -17,11 +16,14 @@ from ...trainers.methods.supervised import SupervisedSettings
 from ...trainers.methods.table import ABLATIONS, MethodSettings
 from ...trainers.recipe import Recipe
 from ...trainers.settings import TrainerSettings
+from ..base.keys import S3
 from .errors import problems_of
 from .ledger_address import LedgerUrl
 from .presets import Preset
 from .resources import Resources
+from .runtime_env import RuntimeEnv
 from .section import Section
+from .storage_address import StorageAddress
 from .sweep import Name, Sweep, Value
 
 Variant = Literal["supervised", "adversarial", "pseudo-label", "void-hidden", "semi"]
@@ -40,6 +42,7 @@ class Spec(Section):
     method: MethodSettings = AdversarialSettings()
     trainer: TrainerSettings
     resources: Resources = Resources()
+    runtime_env: RuntimeEnv | None = None
     sweep: Sweep | None = None
     preset: Preset | None = None
     """Sets every field of which the paper and its released code differ, where this spec does not set it itself."""
@@ -47,8 +50,9 @@ class Spec(Section):
     """Trace a few steps of each training with torch.profiler; `trace.json.gz` and `phases.txt` are kept with it."""
     published: dict[Variant, float] = Field(default_factory=dict)
     """Published mIoU in percent of this spec and of its ablations; `advseg reproduce` prints ours beside it."""
-    storage: Path | None = None
-    """Folder for checkpoints and the ledger, reachable from all nodes; by default `runs` beside the services' state."""
+    storage: StorageAddress | None = None
+    """For checkpoints and the ledger: a folder that all nodes reach, or `s3://bucket/prefix` where `ledger` is given; by
+    default `runs` beside the services' state."""
     ledger: LedgerUrl | None = None
     """PostgreSQL database of the ledger, `postgresql://user@host/database`; by default an SQLite file in `storage`."""
 
@@ -60,6 +64,10 @@ class Spec(Section):
             raise ValueError("job is train, but there is a section sweep: remove it or set job to sweep")
         if self.sweep and self.sweep.fork == self.name:
             raise ValueError(f"sweep.fork names this very sweep, {self.name}: name another, or remove it to go on")
+        if self.sweep and self.ledger is None and (self.storage or "").startswith(S3):
+            raise ValueError(
+                f"storage is {self.storage}, where no SQLite file can be: add ledger: postgresql://user@host/database"
+            )
         self.recipe()
         return self
 
@@ -87,7 +95,7 @@ class Spec(Section):
 
     def identity(self) -> dict[str, Any]:
         """All that determines a sweep's results, apart from how long it goes on and where, as JSON."""
-        where = dict.fromkeys(("storage", "ledger", "resources", "published", "profile"), True)
+        where = dict.fromkeys(("storage", "ledger", "resources", "runtime_env", "published", "profile"), True)
         document = self.model_dump(mode="json", exclude={**where, "dataset": {"pack"}})
         for key in ("trials", "concurrency", "register_as", "retry", "fork"):
             (document["sweep"] or {}).pop(key, None)

@@ -31,10 +31,11 @@ class SpecError(UserError):
     """All that is wrong with a spec, a line for each problem."""
 
 
-def load_spec(path: Path, overrides: Iterable[str] = ()) -> Spec:
+def load_spec(path: Path, overrides: Iterable[str] = (), *, files_elsewhere: bool = False) -> Spec:
     """Read and validate a spec with `key=value` overrides.
 
-    Paths in the file are relative to the file's folder, paths in overrides to the working folder.
+    Paths in the file are relative to the file's folder, paths in overrides to the working folder; with
+    `files_elsewhere` what they name need not be on this machine.
     Raises SpecError that lists every problem with its key.
     """
     document = read_document(path)
@@ -51,7 +52,7 @@ def load_spec(path: Path, overrides: Iterable[str] = ()) -> Spec:
         except YamlError as error:
             raise SpecError(f"--set {told} has a value that is not YAML: {error}") from None
     anchor(document, Path.cwd())
-    return parse_spec(document, source=str(path))
+    return parse_spec(document, source=str(path), files_elsewhere=files_elsewhere)
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -70,8 +71,11 @@ def read_document(path: Path) -> dict[str, Any]:
     return document
 
 
-def parse_spec(document: dict[str, Any], *, source: str) -> Spec:
-    """Validate what was read from `source`. Raises SpecError that lists every problem with its key."""
+def parse_spec(document: dict[str, Any], *, source: str, files_elsewhere: bool = False) -> Spec:
+    """Validate what was read from `source`; `files_elsewhere` as for `load_spec`.
+
+    Raises SpecError that lists every problem with its key.
+    """
     problems: list[Problem] = []
     spec = None
     if isinstance(method := document.setdefault("method", {}), dict):
@@ -83,7 +87,8 @@ def parse_spec(document: dict[str, Any], *, source: str) -> Spec:
     except ValidationError as error:
         problems += problems_of(error, Spec, document)
     problems += unfit_paths(document)
-    problems += missing_files(document)
+    if not files_elsewhere:
+        problems += missing_files(document)
     # Checked even where other sections and keys are wrong, so that all problems are told at once.
     if sweep := _valid_sweep(document):
         sweep, found = check_space(document, sweep)

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -73,7 +74,7 @@ class S3Store:
         manifest = (folder / MANIFEST).read_bytes()
         # What is there under the same manifest is the same, or damaged.
         if self._manifest(key) != manifest:
-            self.remove(key)
+            self._delete(self.keys(key))
         for name in read_manifest(folder):
             self._upload(folder / name, f"{key}/{name}")
         self.write(f"{key}/{MANIFEST}", manifest)
@@ -85,10 +86,12 @@ class S3Store:
         copy_folder(f"{self.address}/{key}", lambda: self.read(f"{key}/{MANIFEST}"), fetch, folder)
 
     def remove(self, prefix: str) -> None:
-        # rclone never answers one who deletes a key that others begin with.
-        keys = self.keys(checked(prefix)) or [prefix]
-        for key in sorted(keys, key=lambda key: Path(key).name != MANIFEST):
-            self._ask(lambda key=key: self._client.delete_object(Bucket=self.place.bucket, Key=self._name(key)), key)
+        keys = self.keys(checked(prefix))
+        # rclone never answers who deletes what is a folder to it.
+        with suppress(MissingKeyError):
+            self._ask(lambda: self._client.head_object(Bucket=self.place.bucket, Key=self._name(prefix)), prefix)
+            keys.append(prefix)
+        self._delete(keys)
 
     @cached_property
     def _client(self) -> Any:
@@ -99,6 +102,10 @@ class S3Store:
             return self.read(f"{key}/{MANIFEST}")
         except MissingKeyError:
             return None
+
+    def _delete(self, keys: list[str]) -> None:
+        for key in sorted(keys, key=lambda key: Path(key).name != MANIFEST):
+            self._ask(lambda key=key: self._client.delete_object(Bucket=self.place.bucket, Key=self._name(key)), key)
 
     def _upload(self, path: Path, key: str) -> None:
         def upload() -> None:

@@ -25,7 +25,7 @@ from ..workers import preemption
 from ..workers.execute import run_task
 from ..workers.failures import failure_of
 from ..workers.heartbeat import as_told
-from ..workers.ray_train import run_on_workers, worker_resources
+from ..workers.ray_train import run_on_workers
 from ..workers.retry import Failure
 from .attempts import Attempts
 from .search import LedgerScheduler, LedgerSearcher
@@ -192,8 +192,10 @@ def failed(failure: Failure) -> dict[str, Any]:
     return {STEP: 0, METRIC: float("nan"), KIND: str(failure.kind), FAILURE: failure.text}
 
 
-def trial_resources(resources: Resources) -> dict[str, float]:
+def trial_resources(resources: Resources) -> tune.PlacementGroupFactory:
     """What Tune reserves for a trial's own process."""
+    if resources.workers == 1:
+        return tune.PlacementGroupFactory([resources.per_worker], bundle_label_selector=[resources.node_labels])
     # With several workers that process only waits. It may not take a share of the CPUs that they need, or the
     # last trial that fits would wait for ever; Tune refuses to reserve nothing, so it takes a byte of memory.
-    return worker_resources(resources) if resources.workers == 1 else {"memory": 1}
+    return tune.PlacementGroupFactory([{"memory": 1}])

@@ -29,7 +29,9 @@ def _trainer(task: Task, resources: Resources, callbacks: Sequence[UserCallback]
         "scaling_config": ScalingConfig(
             num_workers=resources.workers,
             use_gpu=resources.gpus_per_worker > 0,
-            resources_per_worker=worker_resources(resources),
+            resources_per_worker=resources.per_worker,
+            placement_strategy=resources.placement.upper(),
+            label_selector=resources.node_labels,
         ),
         # Ray resumes a run whose name it has seen: each attempt has its own, and only our checkpoints resume.
         "run_config": RunConfig(
@@ -52,12 +54,6 @@ def _trainer(task: Task, resources: Resources, callbacks: Sequence[UserCallback]
 
     backend = "nccl" if resources.gpus_per_worker else "gloo"
     return TorchTrainer(_worker, torch_config=TogetherConfig(backend=backend), **parts)
-
-
-def worker_resources(resources: Resources) -> dict[str, float]:
-    """What one worker takes, in Ray's names."""
-    gpus = {"GPU": resources.gpus_per_worker} if resources.gpus_per_worker else {}
-    return {"CPU": resources.cpus_per_worker, **gpus}
 
 
 def _worker(config: dict[str, Any]) -> None:

@@ -2,6 +2,8 @@
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -88,3 +90,33 @@ def test_what_a_command_silences_is_heard_again_after_it(advseg: Command, jobs: 
     assert advseg("job", "list")[0] == 0
     assert logging.getLogger("advseg").isEnabledFor(logging.CRITICAL)
     assert logging.root.manager.disable == logging.NOTSET
+
+
+class TestADatasetThatIsNotHere:
+    @pytest.fixture
+    def submitted(self, jobs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        job = SimpleNamespace(id="tiny-1", is_new=True)
+        monkeypatch.setattr("advseg.platform.cluster.submit.submit", lambda *_: job)
+
+    def test_is_looked_for_on_a_cluster_elsewhere(
+        self, advseg: Command, submitted: None, spec: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("RAY_ADDRESS", "http://ray")
+        status, out, err = advseg("submit", spec, "--set=dataset.root=/nowhere")
+        assert (status, err) == (0, "")
+        assert out.splitlines()[:2] == [
+            "job tiny-1 submitted",
+            "dataset.root is not on this machine: it is looked for on the cluster before anything trains",
+        ]
+
+    def test_is_refused_for_the_local_cluster(self, advseg: Command, submitted: None, spec: Path) -> None:
+        status, out, err = advseg("submit", spec, "--set=dataset.root=/nowhere")
+        assert (status, out) == (2, "")
+        assert "dataset.root: folder /nowhere does not exist" in err
+
+    def test_that_is_here_is_no_news(
+        self, advseg: Command, submitted: None, spec: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("RAY_ADDRESS", "http://ray")
+        _, out, _ = advseg("submit", spec)
+        assert "is not on this machine" not in out

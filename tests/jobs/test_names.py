@@ -24,9 +24,10 @@ ANOTHERS = "a" * 32
 
 @pytest.fixture
 def job(tmp_path: Path, client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Job]:
-    """A job of a cluster that has all it needs."""
-    monkeypatch.setattr(ray, "nodes", list)
-    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8})
+    """A job of a cluster of one node, that has all it needs."""
+    node = {"NodeID": "n", "NodeManagerHostname": "here", "NodeManagerAddress": "127.0.0.1", "Alive": True}
+    monkeypatch.setattr(ray, "nodes", lambda: [{**node, "Resources": {"CPU": 8.0}, "Labels": {}}])
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "n"))
     monkeypatch.setattr(sweep_job, "open_dataset", lambda _: SimpleNamespace(digest="d" * 64))
     (tmp_path / "data").mkdir()
 

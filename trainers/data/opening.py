@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from ..errors import UserError, listed
 from .classes import complete_palette
 from .dataset import Dataset, DatasetError, DatasetSettings, Inspection
 from .images import is_file, read_palette
+from .known_digests import keep_digest, known_digest, stamp_of
 from .layouts import LAYOUTS, TREES, Layout
 from .lists import is_list_file, read_list, read_order
 from .readings import Reading, Rules, census, read_samples
@@ -23,21 +24,32 @@ SHOWN_PROBLEMS = 20
 
 
 def open_dataset(settings: DatasetSettings) -> Dataset:
-    """Read every file of a dataset once, check it and take its digest; or open its pack, without reading a pixel.
+    """Read every file of a dataset, check it and take its digest; or open its pack, without reading a pixel.
 
-    Raises DatasetError that lists the problems.
+    Files that this machine has read before are not read again. Raises DatasetError that lists the problems.
     """
     if settings.pack is not None:
         # PyArrow takes a sixth of a second to import.
         from .pack import open_pack
 
         return open_pack(settings.pack, settings)
-    inspection = inspect_dataset(settings)
-    if inspection.dataset is None:
-        raise DatasetError(listed(inspection.problems, f"dataset {settings.root}", SHOWN_PROBLEMS))
-    for note in inspection.notes:
+    try:
+        listing = _list(settings)
+    except UserError as error:
+        raise DatasetError(str(error)) from None
+    stamp = None if listing.problems else listing.stamp(settings)
+    if stamp and (digest := known_digest(stamp)):
+        dataset = _dataset(settings, listing, digest)
+    else:
+        inspection = _read(settings, listing)
+        if inspection.dataset is None:
+            raise DatasetError(listed(inspection.problems, f"dataset {settings.root}", SHOWN_PROBLEMS))
+        dataset = inspection.dataset
+        if stamp:
+            keep_digest(stamp, dataset.digest)
+    for note in listing.notes:
         log.info("dataset %s: %s", settings.root, note)
-    return inspection.dataset
+    return dataset
 
 
 def inspect_dataset(settings: DatasetSettings) -> Inspection:
@@ -52,26 +64,52 @@ def inspect_dataset(settings: DatasetSettings) -> Inspection:
 
         return inspect_pack(settings.pack, settings)
     try:
-        layout = _open_layout(settings)
+        listing = _list(settings)
     except UserError as error:
         return Inspection(dataset=None, problems=(str(error),), classes=(), parts={}, notes=())
+    return _read(settings, listing)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Listing:
+    """What a dataset's lists say, before any image is opened."""
+
+    layout: Layout
+    parts: dict[str, tuple[FileSample, ...]]
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def stamp(self, settings: DatasetSettings) -> str | None:
+        """What is the same as long as reading the files would show the same."""
+        samples = [(part, sample) for part, samples in self.parts.items() for sample in samples]
+        files = (file for _, sample in samples for file in (sample.image, sample.mask) if file)
+        return stamp_of((settings.layout, self.layout.classes, settings.ignore_index, samples), files)
+
+
+def _list(settings: DatasetSettings) -> _Listing:
+    """Raises UserError if the folder is none of the layout."""
+    layout = _open_layout(settings)
     problems, notes = list(layout.problems), []
     parts = _parts(settings, layout, problems, notes)
     problems += _overlaps(parts)
+    return _Listing(layout=layout, parts=parts, problems=tuple(problems), notes=tuple(notes))
+
+
+def _read(settings: DatasetSettings, listing: _Listing) -> Inspection:
+    layout, parts = listing.layout, listing.parts
     rules = Rules(classes=len(layout.classes), ignore_index=settings.ignore_index, maskless=layout.maskless)
     readings = {part: read_samples(samples, rules, masks=part != "unlabelled") for part, samples in parts.items()}
-    problems += [problem for part in parts for reading in readings[part] for problem in reading.problems]
-    problems += _copies(readings)
-    problems = list(dict.fromkeys(problems))
+    problems = [*listing.problems, *(each for part in parts for reading in readings[part] for each in reading.problems)]
+    problems = list(dict.fromkeys([*problems, *_copies(readings)]))
     return Inspection(
-        dataset=None if problems else _dataset(settings, layout, parts, readings),
+        dataset=None if problems else _dataset(settings, listing, _digest(settings, layout, readings)),
         problems=tuple(problems),
         classes=layout.classes,
         parts={
             part: census((reading.pixels for reading in readings[part]), rules.classes, rules.ignore_index)
             for part in parts
         },
-        notes=tuple(notes),
+        notes=listing.notes,
     )
 
 
@@ -155,19 +193,19 @@ def _copies(readings: dict[str, list[Reading]]) -> Iterable[str]:
                 )
 
 
-def _dataset(
-    settings: DatasetSettings,
-    layout: Layout,
-    parts: dict[str, tuple[FileSample, ...]],
-    readings: dict[str, list[Reading]],
-) -> Dataset:
+def _digest(settings: DatasetSettings, layout: Layout, readings: dict[str, list[Reading]]) -> str:
     digest = hashlib.sha256(repr((layout.classes, settings.ignore_index)).encode())
-    for part in parts:
+    for part in readings:
         for reading in readings[part]:
             digest.update(f"{part}/{reading.sample.id}".encode())
             if (coding := reading.sample.coding).table or coding.colours:
                 digest.update(repr(coding).encode())
             digest.update(reading.image_sum + reading.mask_sum)
+    return digest.hexdigest()
+
+
+def _dataset(settings: DatasetSettings, listing: _Listing, digest: str) -> Dataset:
+    layout, parts = listing.layout, listing.parts
     first = parts["labelled"][0].mask
     assert first
     return Dataset(
@@ -177,7 +215,7 @@ def _dataset(
         classes=layout.classes,
         palette=complete_palette(layout.palette or tuple(read_palette(first) or ()), len(layout.classes)),
         ignore_index=settings.ignore_index,
-        digest=digest.hexdigest(),
+        digest=digest,
     )
 
 

@@ -124,6 +124,8 @@ class _Forwarder(BaseHTTPRequestHandler):
                 self.send_header(name, value)
         # That to a HEAD tells the length of what it does not have.
         self.send_header("Content-Length", headers.get("Content-Length", str(len(content))))
+        # Unless it is told, a client may send its next request into what is being closed.
+        self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(content[:sent])
 

@@ -55,6 +55,7 @@ def no_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What travels with a job is another test's."""
     monkeypatch.setattr(submitting, "copy_package", lambda folder: folder)
     monkeypatch.setattr(submitting, "git_state", lambda folders: None)
+    monkeypatch.setattr(submitting, "driver_selector", lambda url: {})
 
 
 def race(jobs: Any, specs: list[Spec], home: Path) -> list[Any]:
@@ -108,3 +109,19 @@ def test_refused_for_another_reason_is_tried_once(
     with pytest.raises(RuntimeError, match="too large"):
         submit(jobs, make_spec(), SERVICES, tmp_path)
     assert tries == ["probe-1"]
+
+
+def test_takes_the_specs_packages_and_the_drivers_place_to_ray(
+    make_spec: Callable[..., Spec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: Any = Jobs(1)
+    sent: dict[str, Any] = {}
+    monkeypatch.setattr(submitting, "driver_selector", lambda url: {"ray.io/node-id": f"!head of {url}"})
+    monkeypatch.setattr(jobs, "submit_job", lambda **said: sent.update(said))
+    submit(jobs, make_spec("runtime_env.uv=[albumentations==2.0.8]"), SERVICES, tmp_path)
+    assert sent["runtime_env"]["uv"] == ["albumentations==2.0.8"]
+    assert sent["entrypoint_label_selector"] == {"ray.io/node-id": "!head of http://nowhere"}
+    submit(jobs, make_spec("runtime_env.pip=[albumentations]"), SERVICES, tmp_path)
+    assert sent["runtime_env"]["pip"] == ["albumentations"]
+    submit(jobs, make_spec(), SERVICES, tmp_path)
+    assert not {"uv", "pip"} & sent["runtime_env"].keys()

@@ -194,6 +194,30 @@ class TestProblems:
                 "resources.gpus_per_worker: must be a whole number where several workers train, for no two can share a "
                 "GPU, but is 0.5: raise it, or use one worker",
             ),
+            ("resources.placement=anywhere", "resources.placement: must be 'pack' or 'spread', but is 'anywhere'"),
+            (
+                "resources.accelerator='NVIDIA L4'",
+                "resources.accelerator: must be the name of an accelerator, as A100, but is 'NVIDIA L4'",
+            ),
+            ("resources.node_labels={zone: 1}", "resources.node_labels.zone: must be a text, but is 1"),
+            (
+                "resources.node_labels={zone: '!in(a, b)'}",
+                "resources.node_labels: keys and values must be labels, as in zone: eu-1, but one is zone: '!in(a, b)'",
+            ),
+            ("runtime_env={}", "runtime_env: must name requirements in either uv or pip: leave it out to install none"),
+            (
+                "runtime_env={uv: [a], pip: [b]}",
+                "runtime_env: must name requirements in either uv or pip: leave it out",
+            ),
+            ("runtime_env={env_vars: {KEY: v}}", "runtime_env.env_vars: unknown key; known here: pip, uv"),
+            (
+                "runtime_env.pip=['--extra-index-url https://me:secret@host/']",
+                "runtime_env: must name requirements alone, but one is the option --extra-index-url: set it up on the",
+            ),
+            (
+                "runtime_env.uv=['probe @ git+https://secret@host/probe']",
+                "runtime_env: probe holds a user or a secret, which a spec must not: set its index up on the nodes",
+            ),
             (
                 "sweep.baseline_workers=5",
                 "sweep.baseline_workers: must be at most trainer.batch_size / accumulation, 4",
@@ -285,10 +309,44 @@ class TestProblems:
             assert "is the address " in problem and "name where it is mounted" in problem
             assert "hunter2" not in problem
 
-    @pytest.mark.parametrize("key", ["storage", "dataset.root", "dataset.pack"])
-    def test_tell_that_there_is_no_store_in_a_bucket_yet(self, make_spec: MakeSpec, key: str) -> None:
+    @pytest.mark.parametrize("key", ["dataset.root", "dataset.pack"])
+    def test_tell_that_no_data_are_read_from_a_bucket_yet(self, make_spec: MakeSpec, key: str) -> None:
         with pytest.raises(SpecError, match=f"{key}: must be a path, but is the address s3://bucket/x: name where"):
             make_spec(f"{key}=s3://bucket/x")
+
+    @pytest.mark.parametrize(
+        ("storage", "reason"),
+        [
+            ("s3:/bucket/x", "must be a folder or s3://bucket/prefix, but is the address"),
+            ("S3://bucket/x", "must be a folder or s3://bucket/prefix, but is the address S3://bucket/x"),
+            ("s3://", "names the bucket '', but a bucket's name has 3 to 63 lower-case letters"),
+            ("s3://Bucket/x", "names the bucket 'Bucket'"),
+            ("s3://b/x", "names the bucket 'b'"),
+            ("s3://bucket//x", "has the prefix '/x', but a prefix is names with one slash between them"),
+            ("s3://bucket/x/../y", "has the prefix 'x/../y'"),
+            ("s3://bucket/x?region=eu", "s3://bucket/x holds more than a bucket and a prefix: remove it, and set AWS_"),
+            ("s3://bucket/x#y", "s3://bucket/x holds more than a bucket and a prefix"),
+            ("s3://hunter2@bucket/x", "s3://...@bucket/x holds more than a bucket and a prefix"),
+            ("s3://me:hunter2@bucket/x", "s3://...@bucket/x holds more than a bucket and a prefix"),
+            ("s3://bucket/x?X-Amz-Signature=hunter2", "s3://bucket/x holds more than a bucket and a prefix"),
+            ("s3://bucket/x%3Fsecret=hunter2", "s3://bucket/x holds more than a bucket and a prefix"),
+        ],
+    )
+    def test_tell_what_is_no_place_in_a_bucket(
+        self, document: dict[str, Any], write_spec: WriteSpec, storage: str, reason: str
+    ) -> None:
+        (problem,) = problems(write_spec({**document, "storage": storage}))
+        assert problem.startswith("storage: ")
+        assert reason in problem
+        assert "hunter2" not in problem
+
+    def test_tell_a_sweep_in_a_bucket_that_it_needs_a_ledger(
+        self, document: dict[str, Any], make_spec: MakeSpec
+    ) -> None:
+        with pytest.raises(SpecError, match="storage is s3://bucket/x, where no SQLite file can be: add ledger"):
+            make_spec("storage=s3://bucket/x")
+        del document["sweep"]
+        make_spec("storage=s3://bucket/x", "job=train")
 
     @pytest.mark.parametrize(
         "weights",
@@ -415,7 +473,12 @@ class TestPaths:
         (tmp_path / "elsewhere").mkdir()
         monkeypatch.chdir(tmp_path / "elsewhere")
         spec = load_spec(write_spec({**document, "storage": "runs"}))
-        assert (spec.dataset.root, spec.storage) == (tmp_path / "data", tmp_path / "runs")
+        assert (spec.dataset.root, spec.storage) == (tmp_path / "data", str(tmp_path / "runs"))
+
+    def test_of_storage_in_a_bucket_are_left(self, make_spec: MakeSpec) -> None:
+        ledger = "ledger=postgresql://me@host/database"
+        assert make_spec("storage=s3://bucket/some/where/", ledger).storage == "s3://bucket/some/where"
+        assert make_spec("storage=s3://bucket", ledger).storage == "s3://bucket"
 
     def test_in_overrides_are_relative_to_the_working_folder(
         self, make_spec: MakeSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -423,7 +486,10 @@ class TestPaths:
         (tmp_path / "elsewhere" / "data").mkdir(parents=True)
         monkeypatch.chdir(tmp_path / "elsewhere")
         spec = make_spec("dataset.root=data", "storage=runs")
-        assert (spec.dataset.root, spec.storage) == (tmp_path / "elsewhere" / "data", tmp_path / "elsewhere" / "runs")
+        assert (spec.dataset.root, spec.storage) == (
+            tmp_path / "elsewhere" / "data",
+            str(tmp_path / "elsewhere" / "runs"),
+        )
 
     @pytest.mark.parametrize("key", ["labelled", "unlabelled", "validation", "order"])
     def test_of_list_files_are_anchored_too_and_names_of_lists_are_not(
@@ -473,7 +539,7 @@ class TestPaths:
         self, make_spec: MakeSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("HOME", str(tmp_path))
-        assert make_spec("storage=~/runs").storage == tmp_path / "runs"
+        assert make_spec("storage=~/runs").storage == str(tmp_path / "runs")
 
 
 class TestDigest:
@@ -491,6 +557,8 @@ class TestDigest:
             "dataset.pack=.",
             "resources.workers=2",
             "resources.gpus_per_worker=1",
+            "resources.node_labels={zone: a}",
+            "runtime_env.uv=[albumentations]",
             # The same points, whatever the order of the keys.
             "sweep.space={method.threshold: {low: 0, high: 0.9}, method.lambda_adv: {low: 1e-3, high: 1, log: true}}",
         ],
