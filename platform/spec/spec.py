@@ -51,8 +51,8 @@ class Spec(Section):
     published: dict[Variant, float] = Field(default_factory=dict)
     """Published mIoU in percent of this spec and of its ablations; `advseg reproduce` prints ours beside it."""
     storage: StorageAddress | None = None
-    """For checkpoints and the ledger: a folder that all nodes reach, or `s3://bucket/prefix` where `ledger` is given; by
-    default `runs` beside the services' state."""
+    """For checkpoints and the ledger: a folder that all nodes reach, or `s3://bucket/prefix` where `ledger` is given;
+    by default `runs` beside the services' state."""
     ledger: LedgerUrl | None = None
     """PostgreSQL database of the ledger, `postgresql://user@host/database`; by default an SQLite file in `storage`."""
 
