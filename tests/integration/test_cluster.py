@@ -46,7 +46,9 @@ def far() -> Iterator[Team]:
         for name in NODES:
             members.nodes.join(name, cpus=1)
             machine = members.nodes.machines[name]
-            write_tiny_shapes(lambda *line, on=machine: on.run(sys.executable, "-m", "advseg.jobs.cli", *line), data(members))
+            write_tiny_shapes(
+                lambda *line, on=machine: on.run(sys.executable, "-m", "advseg.jobs.cli", *line), data(members)
+            )
         yield members
 
 
@@ -97,6 +99,7 @@ def test_a_sweep_that_loses_a_node_and_then_its_cluster_ends_as_one_left_alone(
         trainer={"steps": STEPS, "evaluate_every": EVERY},
         sweep={"trials": 2, "concurrency": 2, "register_as": "things"},
         storage=store.address,
+        ledger=far.services.ledger,
     )
     (path := tmp_path / "spec.yaml").write_text(yaml.safe_dump(document))
     alice, bob = user("alice"), user("bob")
@@ -123,7 +126,7 @@ def test_a_sweep_that_loses_a_node_and_then_its_cluster_ends_as_one_left_alone(
     for name in NODES:
         far.nodes.join(name, cpus=1)
     release(far)
-    told = bob("sweep", "resume", NAME, "--follow").stdout
+    told = bob("sweep", "resume", NAME, "--follow", "--ledger", far.services.ledger).stdout
     assert f"job {NAME}-2 submitted" in told
 
     spec, rows = read_spec(None, NAME, far.services.ledger), read_sweep(None, NAME, far.services.ledger).rows
@@ -134,7 +137,7 @@ def test_a_sweep_that_loses_a_node_and_then_its_cluster_ends_as_one_left_alone(
         own = store.at(f"{NAME}/{row.number}")
         assert len(own.keys(FOLDER)) == row.account.attempts
 
-    shown = bob("sweep", "show", NAME).stdout
+    shown = bob("sweep", "show", NAME, "--ledger", far.services.ledger).stdout
     model = "things@champion" if "things@champion" in told else f"{NAME}/baseline"
     bob("models", "pull", model, "--to", tmp_path / "model")
     assert load(tmp_path / "model").card.lineage["spec"]["name"] == NAME
