@@ -1,0 +1,145 @@
+"""A sweep on nodes that share nothing but the network ends as one that was left alone, whatever they are spared.
+
+A node is lost, then the head with all that ran; a colleague goes on elsewhere, from the ledger and S3 alone.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from command import Command
+from machines import hindrance
+from optuna.trial import TrialState
+from orders import Orders
+from ray_nodes import HEAD
+from small_sweep import small_sweep, write_tiny_shapes
+from team import ORDERS, Team, team
+from team_services import BUCKET
+from waiting import wait_for
+
+from advseg.models import load
+from advseg.platform.ledger.reading import read_spec, read_sweep
+from advseg.platform.storage.opening import open_store
+from advseg.platform.storage.store import Store
+from advseg.platform.workers.checkpoints import newest_sealed
+from advseg.platform.workers.heartbeat import Beat, read_beat
+from advseg.platform.workers.lease import FOLDER
+
+pytestmark = pytest.mark.cluster
+
+NAME = "far"
+STEPS, EVERY = 12, 4
+FIRST, SECOND = 6, 10
+"""Steps at which its trials are held: between two checkpoints."""
+NODES = ("w1", "w2")
+SWEEP_JOB = "advseg.jobs.sweep"
+
+
+@pytest.fixture(scope="module")
+def far() -> Iterator[Team]:
+    """A cluster whose nodes have no folder in common, each with the dataset on its own disk."""
+    if reason := hindrance():
+        pytest.skip(f"a node on a machine of its own needs root on Linux, and namespaces: {reason}")
+    with team() as members:
+        for name in NODES:
+            members.nodes.join(name, cpus=1)
+            machine = members.nodes.machines[name]
+            write_tiny_shapes(
+                lambda *line, on=machine: on.run(sys.executable, "-m", "advseg.jobs.cli", *line), data(members)
+            )
+        yield members
+
+
+def data(far: Team) -> Path:
+    """Where each node has the dataset."""
+    return far.home / "shapes"
+
+
+@pytest.fixture
+def user(far: Team, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch):
+    """Gives a member of the team, whose home is empty, a machine that is none of the nodes."""
+    for name, value in far.environment("alice").items():
+        monkeypatch.setenv(name, value)
+    return lambda name: Command(
+        tmp_path_factory.mktemp(name), {**far.environment(name), "ADVSEG_LEDGER": far.services.ledger}
+    )
+
+
+@pytest.fixture
+def store(user) -> Store:
+    return open_store(f"s3://{BUCKET}/runs")
+
+
+def hold(far: Team, step: int) -> None:
+    for name in NODES:
+        for number in (0, 1):
+            Orders(far.nodes.machines[name].disk / ORDERS).hold(f"{NAME}/{number}", step)
+
+
+def release(far: Team) -> None:
+    for name in NODES:
+        for number in (0, 1):
+            Orders(far.nodes.machines[name].disk / ORDERS).release(f"{NAME}/{number}")
+
+
+def at_work(store: Store, number: int, step: int, attempt: int = 1) -> Beat:
+    """What a trial says once an attempt at it has come to a step."""
+    own = store.at(f"{NAME}/{number}")
+    return wait_for(lambda: (beat := read_beat(own)) and beat.step >= step and beat.attempt >= attempt and beat)
+
+
+def test_a_sweep_that_loses_a_node_and_then_its_cluster_ends_as_one_left_alone(
+    far: Team, user, store: Store, undisturbed, tmp_path: Path
+) -> None:
+    document = small_sweep(
+        data(far),
+        NAME,
+        trainer={"steps": STEPS, "evaluate_every": EVERY},
+        sweep={"trials": 2, "concurrency": 2, "register_as": "things"},
+        storage=store.address,
+        ledger=far.services.ledger,
+    )
+    (path := tmp_path / "spec.yaml").write_text(yaml.safe_dump(document))
+    alice, bob = user("alice"), user("bob")
+
+    hold(far, FIRST)
+    alice("submit", path)
+    beats = [at_work(store, number, FIRST) for number in (0, 1)]
+    (driving,) = [name for name in (*NODES, HEAD) if far.nodes.machines[name].processes(SWEEP_JOB)]
+    number, lost = next(
+        (number, name) for number, beat in enumerate(beats) if (name := far.nodes.name_of(beat.node)) != driving
+    )
+    far.nodes.kill_raylet(lost)
+    hold(far, SECOND)
+    far.nodes.machines[lost].cut()
+    del far.nodes.machines[lost]
+    far.nodes.join(lost, cpus=1)
+    again = at_work(store, number, SECOND, attempt=2)
+    assert again.attempt == 2
+    sealed = newest_sealed(store.at(f"{NAME}/{number}"))
+    assert sealed and sealed.step == 2 * EVERY
+
+    far.nodes.kill_all()
+    far.nodes.start_head()
+    for name in NODES:
+        far.nodes.join(name, cpus=1)
+    release(far)
+    told = bob("sweep", "resume", NAME, "--follow", "--ledger", far.services.ledger).stdout
+    assert f"job {NAME}-2 submitted" in told
+
+    spec, rows = read_spec(None, NAME, far.services.ledger), read_sweep(None, NAME, far.services.ledger).rows
+    assert [row.state for row in rows] == [TrialState.COMPLETE] * 2
+    write_tiny_shapes(bob, data(far))
+    assert [row.curve for row in rows] == [undisturbed(spec, row.params) for row in rows]
+    for row in rows:
+        own = store.at(f"{NAME}/{row.number}")
+        assert len(own.keys(FOLDER)) == row.account.attempts
+
+    shown = bob("sweep", "show", NAME, "--ledger", far.services.ledger).stdout
+    model = "things@champion" if "things@champion" in told else f"{NAME}/baseline"
+    bob("models", "pull", model, "--to", tmp_path / "model")
+    assert load(tmp_path / "model").card.lineage["spec"]["name"] == NAME
+    bob("predict", tmp_path / "model", data(far) / "images", "--to", tmp_path / "masks")
+    assert shown
