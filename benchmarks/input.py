@@ -129,7 +129,7 @@ def programs(root: Path, peer: Path | None) -> Iterator[tuple[str, Callable[[], 
         yield "published loader", loader_batches(published_dataset(Peer(peer), root / "voc"))
     yield "PIL and DataLoader", loader_batches(PillowDataset(files))
     yield "ours, files", our_batches(files)
-    yield "ours, pack", our_batches(open_dataset(replace(settings, pack=root / "pack")))
+    yield "ours, pack", our_batches(open_dataset(replace(settings, pack=str(root / "pack"))))
 
 
 def main() -> None:

@@ -39,7 +39,7 @@ def pack(settings: DatasetSettings, folder: Path) -> str:
     if card and _is_whole(folder):
         return f"{_images(dataset)} images lie already in {folder}"
     card = write_pack(folder, dataset, settings)
-    return f"{_images(dataset)} images, {gigabytes(sum(card.bytes.values()))}, packed in {folder}"
+    return f"{_images(dataset)} images, {gigabytes(card.bytes)}, packed in {folder}"
 
 
 def _card_in(folder: Path) -> PackCard | None:
