@@ -5,6 +5,7 @@ part's samples in the dataset's order, uncompressed. `packing` writes it. Shards
 they are first read.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ import pyarrow as pa
 
 from .dataset import Dataset, DatasetError, DatasetSettings, Inspection
 from .images import is_file
-from .pack_card import REMEDY, ShardCard, other_settings, read_card, verify_pack
+from .pack_card import PARTS, REMEDY, ShardCard, other_settings, read_card, verify_pack
 from .readings import census
 from .samples import Sample
 
@@ -171,6 +172,11 @@ def _counts(sample: Sample) -> np.ndarray | None:
 def file_of(part: str, number: int) -> str:
     """The name of a part's shard."""
     return f"{part}-{number:05}.arrow"
+
+
+def is_shard(name: str) -> bool:
+    """Whether a file of this name is one."""
+    return re.fullmatch(rf"({'|'.join(PARTS)})-\d{{5,}}\.arrow", name) is not None
 
 
 def _read_shard(path: Path, card: ShardCard) -> _Rows:
