@@ -247,7 +247,8 @@ class TestInABucket:
         assert "packed in" in advseg("data", "pack", job, place)[1]
 
         assert advseg("data", "check", job, f"--set=dataset.pack={place}")[0] == 0
-        assert "labelled-00007.arrow" not in open_store(place).keys()
+        keys = open_store(place).keys()
+        assert "labelled-00007.arrow" not in keys
 
     @pytest.mark.parametrize(
         ("there", "options", "message"),
