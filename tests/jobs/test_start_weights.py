@@ -16,7 +16,7 @@ from advseg.models.architectures import CompactSettings, build_segmenter
 def train(spec: Path, folder: Path, home: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "advseg.jobs.cli", "train", str(spec), "--to", str(folder)]
     command += ["--set=model.weights=s3://weights/start.pth", "--set=trainer.steps=2"]
-    environment = {**os.environ, "ADVSEG_HOME": str(home), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "ADVSEG_HOME": str(home), "XDG_CACHE_HOME": str(home), "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, capture_output=True, text=True, env=environment)
 
 
