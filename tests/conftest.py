@@ -140,7 +140,8 @@ def new_bucket(aws_environment: None, monkeypatch: pytest.MonkeyPatch) -> Callab
     def make(server: str) -> str:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server)
         name = f"test-{uuid.uuid4().hex}"
-        client = boto3.client("s3", region_name="us-east-1")
+        # The default session keeps the credentials that it saw first, for all that come later.
+        client = boto3.Session().client("s3", region_name="us-east-1")
         client.create_bucket(Bucket=name)
         client.close()
         return f"s3://{name}"

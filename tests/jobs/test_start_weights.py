@@ -31,7 +31,7 @@ def test_training_says_what_it_starts_from_and_resumes_without_the_bucket(
     try:
         host, port = server.get_host_and_port()
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        client = boto3.client("s3", region_name="us-east-1")
+        client = boto3.Session().client("s3", region_name="us-east-1")
         client.create_bucket(Bucket="weights")
         client.upload_file(str(tmp_path / "start.pth"), "weights", "start.pth")
         client.close()

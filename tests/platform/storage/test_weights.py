@@ -42,7 +42,7 @@ def environment(server: str, aws_environment: None, monkeypatch: pytest.MonkeyPa
 def bucket(server: str) -> Iterator[Any]:
     """A bucket of this test's own, by a client of its own."""
     tell(server, "reset")
-    client = boto3.client("s3", region_name="us-east-1")
+    client = boto3.Session().client("s3", region_name="us-east-1")
     client.create_bucket(Bucket=BUCKET)
     yield client
     client.close()
