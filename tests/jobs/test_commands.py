@@ -351,7 +351,7 @@ def test_names_of_the_users_cannot_steer_the_terminal(advseg: Command, tmp_path:
 def test_an_address_in_the_place_of_a_folder_makes_none(advseg: Command, tmp_path: Path) -> None:
     assert mistake(advseg("data", "shapes", "s3://bucket/shapes")).startswith("s3://bucket/shapes is an address: name ")
     assert mistake(advseg("sweep", "list", "--storage", "gs://bucket/runs")).startswith(
-        "gs://bucket/runs is an address"
+        "--storage gs://bucket/runs is an address"
     )
     assert list(tmp_path.iterdir()) == []
 
