@@ -99,7 +99,6 @@ def test_a_sweep_that_loses_a_node_and_then_its_cluster_ends_as_one_left_alone(
         trainer={"steps": STEPS, "evaluate_every": EVERY},
         sweep={"trials": 2, "concurrency": 2, "register_as": "things"},
         storage=store.address,
-        ledger=far.services.ledger,
     )
     (path := tmp_path / "spec.yaml").write_text(yaml.safe_dump(document))
     alice, bob = user("alice"), user("bob")
@@ -126,7 +125,7 @@ def test_a_sweep_that_loses_a_node_and_then_its_cluster_ends_as_one_left_alone(
     for name in NODES:
         far.nodes.join(name, cpus=1)
     release(far)
-    told = bob("sweep", "resume", NAME, "--follow", "--ledger", far.services.ledger).stdout
+    told = bob("sweep", "resume", NAME, "--follow").stdout
     assert f"job {NAME}-2 submitted" in told
 
     spec, rows = read_spec(None, NAME, far.services.ledger), read_sweep(None, NAME, far.services.ledger).rows
@@ -137,7 +136,7 @@ def test_a_sweep_that_loses_a_node_and_then_its_cluster_ends_as_one_left_alone(
         own = store.at(f"{NAME}/{row.number}")
         assert len(own.keys(FOLDER)) == row.account.attempts
 
-    shown = bob("sweep", "show", NAME, "--ledger", far.services.ledger).stdout
+    shown = bob("sweep", "show", NAME).stdout
     model = "things@champion" if "things@champion" in told else f"{NAME}/baseline"
     bob("models", "pull", model, "--to", tmp_path / "model")
     assert load(tmp_path / "model").card.lineage["spec"]["name"] == NAME
