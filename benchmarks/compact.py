@@ -55,7 +55,7 @@ def main() -> None:
         spec = load_spec(SPEC, [f"dataset.root={data / 'shapes'}"])
         files = open_dataset(spec.dataset)
         write_pack(data / "pack", files, spec.dataset)
-        packed = open_dataset(replace(spec.dataset, pack=data / "pack"))
+        packed = open_dataset(replace(spec.dataset, pack=str(data / "pack")))
         compare(spec.recipe(), files, packed, data, asked.rounds)
 
 

@@ -34,13 +34,13 @@ COUNT, BATCH, CROP = 120, 10, 321
 AUGMENTATION = AugmentationSettings(crop=(CROP, CROP), scale=(0.5, 1.5), mirror=True)
 
 
-def write_dataset(root: Path) -> DatasetSettings:
+def write_dataset(root: Path, count: int = COUNT) -> DatasetSettings:
     """Images, masks and lists in the layout of VOC."""
     rng = np.random.default_rng(0)
     lists = root / "ImageSets" / "Segmentation"
     for folder in (root / "JPEGImages", root / "SegmentationClassAug", lists):
         folder.mkdir(parents=True)
-    for number in range(COUNT):
+    for number in range(count):
         height, width = (375, 500) if number % 4 else (500, 375)
         coarse = rng.integers(0, 256, (height // 25, width // 25, 3)).astype(np.uint8)
         noise = rng.normal(0, 12, (height, width, 3))
@@ -49,14 +49,14 @@ def write_dataset(root: Path) -> DatasetSettings:
         blobs = rng.integers(0, 21, (height // 75, width // 75)).astype(np.uint8)
         mask = cv2.resize(blobs, (width, height), interpolation=cv2.INTER_NEAREST)
         write_mask(root / "SegmentationClassAug" / f"{number:04}.png", mask, voc_palette())
-    ids = [f"{number:04}\n" for number in range(COUNT)]
+    ids = [f"{number:04}\n" for number in range(count)]
     (lists / "train.txt").write_text("".join(ids[:-1]))
     (lists / "val.txt").write_text(ids[-1])
     return DatasetSettings(root=root, labelled="train", unlabelled=None, validation="val")
 
 
-def our_batches(dataset: Dataset) -> Callable[[], object]:
-    """A program that draws every sample once, as training does."""
+def batch_of(dataset: Dataset) -> Callable[[int], torch.Tensor]:
+    """Draws the normalised images of a step, as training does."""
     stream = Stream(
         dataset.labelled,
         digest=dataset.digest,
@@ -68,13 +68,22 @@ def our_batches(dataset: Dataset) -> Callable[[], object]:
         resize=None,
     )
 
-    def draw() -> None:
-        for step in range(COUNT // BATCH):
-            crops = stream.crops(step, range(BATCH))
-            images = CAFFE_MEANS(crops.images.contiguous()).mul_(crops.valid.unsqueeze(1))
-            assert images.shape == (BATCH, 3, CROP, CROP)
+    def draw(step: int) -> torch.Tensor:
+        crops = stream.crops(step, range(BATCH))
+        return CAFFE_MEANS(crops.images.contiguous()).mul_(crops.valid.unsqueeze(1))
 
     return draw
+
+
+def our_batches(dataset: Dataset) -> Callable[[], object]:
+    """A program that draws every sample once."""
+    draw = batch_of(dataset)
+
+    def draw_all() -> None:
+        for step in range(COUNT // BATCH):
+            assert draw(step).shape == (BATCH, 3, CROP, CROP)
+
+    return draw_all
 
 
 def loader_batches(dataset: torch.utils.data.Dataset) -> Callable[[], object]:
@@ -129,7 +138,7 @@ def programs(root: Path, peer: Path | None) -> Iterator[tuple[str, Callable[[], 
         yield "published loader", loader_batches(published_dataset(Peer(peer), root / "voc"))
     yield "PIL and DataLoader", loader_batches(PillowDataset(files))
     yield "ours, files", our_batches(files)
-    yield "ours, pack", our_batches(open_dataset(replace(settings, pack=root / "pack")))
+    yield "ours, pack", our_batches(open_dataset(replace(settings, pack=str(root / "pack"))))
 
 
 def main() -> None:

@@ -11,9 +11,9 @@ from rich.text import Text
 from ..platform.pages.console import VisibleConsole, words
 from ..platform.pages.shortened import Shortened
 from ..platform.spec.spec import Spec
+from ..platform.storage.packs import inspect_dataset
 from ..trainers.data.dataset import Dataset
 from ..trainers.data.images import Colour
-from ..trainers.data.opening import inspect_dataset
 from ..trainers.data.readings import PartCensus
 from ..trainers.errors import UserError, listed
 from ..trainers.pictures.overview import draw_overview

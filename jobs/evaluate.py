@@ -16,8 +16,8 @@ from rich.table import Table
 from ..models.bundle import Card
 from ..platform.pages.console import VisibleConsole, words
 from ..platform.spec.spec import Spec
+from ..platform.storage.packs import open_dataset
 from ..trainers.data.dataset import Dataset
-from ..trainers.data.opening import open_dataset
 from ..trainers.distributed import World
 from ..trainers.errors import UserError
 from ..trainers.evaluate import Evaluation, evaluate

@@ -1,25 +1,37 @@
-"""A spec's dataset decoded once into a folder that `dataset.pack` names, for trainings to read without decoding."""
+"""A spec's dataset decoded once into a place that `dataset.pack` names, for trainings to read without decoding."""
 
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from ..models.manifest import MANIFEST, read_manifest
+from ..platform.base.keys import S3
+from ..platform.base.s3_address import S3Address, s3_address
 from ..platform.spec.spec_file import load_spec
+from ..platform.storage.opening import open_store
+from ..platform.storage.s3_client import AT_ONCE
+from ..platform.storage.store import Store
 from ..trainers.data.dataset import Dataset, DatasetError, DatasetSettings
 from ..trainers.data.opening import open_dataset
+from ..trainers.data.pack import is_shard
 from ..trainers.data.pack_card import CARD, PackCard, other_settings, read_card, verify_pack
 from ..trainers.data.packing import gigabytes, write_pack
 from ..trainers.errors import UserError
 
-_REMEDY = "name another folder, or remove it"
+_REMEDY = "name another place, or remove it"
 
 
-def pack_data(path: Path, overrides: Sequence[str], folder: Path) -> list[str]:
-    """Pack the dataset of a spec file into a folder; return what there is to say. Raises UserError as `pack` does."""
+def pack_data(path: Path, overrides: Sequence[str], place: str) -> list[str]:
+    """Pack the dataset of a spec file; return what there is to say. Raises UserError as `pack` does."""
     # The spec may name the pack that is to be written.
-    spec = load_spec(path, [*overrides, "dataset.pack=null"])
-    folder = folder.resolve()
-    return [pack(spec.dataset, folder), "read them by", f"  --set dataset.pack={shlex.quote(str(folder))}"]
+    settings = load_spec(path, [*overrides, "dataset.pack=null"]).dataset
+    if place.startswith(S3):
+        told = pack_to_s3(settings, s3_address(place))
+    else:
+        place = str(Path(place).resolve())
+        told = pack(settings, Path(place))
+    return [told, "read them by", f"  --set dataset.pack={shlex.quote(place)}"]
 
 
 def pack(settings: DatasetSettings, folder: Path) -> str:
@@ -28,18 +40,38 @@ def pack(settings: DatasetSettings, folder: Path) -> str:
     Raises UserError for a folder that holds anything else, a pack of another dataset included.
     """
     card = _card_in(folder)
+    dataset = _dataset_of(settings, card, str(folder))
+    if card and _is_whole(folder):
+        return f"{_images(dataset)} images lie already in {folder}"
+    return _told(dataset, write_pack(folder, dataset, settings), str(folder))
+
+
+def pack_to_s3(settings: DatasetSettings, address: S3Address) -> str:
+    """As `pack`, to a place in S3, by way of a folder of this machine. Raises StoreError, too."""
+    above, _, name = address.prefix.rpartition("/")
+    if not name:
+        raise UserError(f"{address} is a bucket: name a place in it, as {address}/packs/voc")
+    with TemporaryDirectory(prefix="advseg-") as folder:
+        card = _card_there(open_store(str(address), AT_ONCE), Path(folder))
+        dataset = _dataset_of(settings, card, str(address))
+        if card:
+            return f"{_images(dataset)} images lie already in {address}"
+        card = write_pack(Path(folder) / name, dataset, settings)
+        open_store(str(S3Address(address.bucket, above))).put(Path(folder) / name, name)
+    return _told(dataset, card, str(address))
+
+
+def _dataset_of(settings: DatasetSettings, card: PackCard | None, place: str) -> Dataset:
+    """The dataset that is to lie in a place, which may have a pack. Raises UserError if that is another's."""
     if card and (found := other_settings(settings, card)):
-        raise UserError(f"{folder} holds a pack of other settings ({found}): {_REMEDY}")
+        raise UserError(f"{place} holds a pack of other settings ({found}): {_REMEDY}")
     dataset = open_dataset(settings)
     if card and card.digest != dataset.digest:
         raise UserError(
-            f"{folder} holds a pack of other images, masks or lists (its digest is {card.digest[:8]}, but that of "
+            f"{place} holds a pack of other images, masks or lists (its digest is {card.digest[:8]}, but that of "
             f"{settings.root} is {dataset.digest[:8]}): {_REMEDY}"
         )
-    if card and _is_whole(folder):
-        return f"{_images(dataset)} images lie already in {folder}"
-    card = write_pack(folder, dataset, settings)
-    return f"{_images(dataset)} images, {gigabytes(sum(card.bytes.values()))}, packed in {folder}"
+    return dataset
 
 
 def _card_in(folder: Path) -> PackCard | None:
@@ -49,6 +81,25 @@ def _card_in(folder: Path) -> PackCard | None:
     if not (folder / CARD).is_file():
         raise UserError(f"{folder} exists and is no pack: name a folder that does not exist")
     return read_card(folder)
+
+
+def _card_there(store: Store, folder: Path) -> PackCard | None:
+    """The card of the whole pack in a store, None if there is none or only what a writer that was killed has left.
+
+    Raises UserError if there is something else.
+    """
+    keys = set(store.keys())
+    if any(key not in (MANIFEST, CARD) and not is_shard(key) for key in keys):
+        raise UserError(f"{store.address} holds something else than a pack: name another place")
+    if MANIFEST not in keys:
+        return None
+    for name in keys & {MANIFEST, CARD}:
+        (folder / name).write_bytes(store.read(name))
+    try:
+        card = read_card(folder)
+    except DatasetError as error:
+        raise UserError(str(error).replace(str(folder), store.address)) from None
+    return card if keys >= read_manifest(folder).keys() else None
 
 
 def _is_whole(folder: Path) -> bool:
@@ -61,3 +112,7 @@ def _is_whole(folder: Path) -> bool:
 
 def _images(dataset: Dataset) -> int:
     return sum(map(len, dataset.parts.values()))
+
+
+def _told(dataset: Dataset, card: PackCard, place: str) -> str:
+    return f"{_images(dataset)} images, {gigabytes(card.bytes)}, packed in {place}"

@@ -24,6 +24,7 @@ from ..platform.ledger.origin import Origin
 from ..platform.ledger.reading import abandoned_sweeps, sweep_id_of
 from ..platform.ledger.rows import Verdict, fruitless, verdict_of
 from ..platform.registry.champion import crown, keep_model
+from ..platform.storage.packs import open_dataset
 from ..platform.sweep.attempts import Attempts, update_of
 from ..platform.sweep.baseline import train_baseline
 from ..platform.sweep.epochs import newest_epoch
@@ -37,7 +38,6 @@ from ..platform.tracking.identity import sweep_identity
 from ..platform.tracking.noted import note
 from ..platform.tracking.patience import close, patiently, unless_refused
 from ..platform.tracking.runs import close_run, ensure_run, refuse_another, run_url
-from ..trainers.data.opening import open_dataset
 from ..trainers.errors import FruitlessError
 
 log = logging.getLogger(__name__)

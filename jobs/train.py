@@ -9,9 +9,9 @@ from ..platform.base.home import find_home
 from ..platform.base.keys import key_of
 from ..platform.spec.spec import Spec
 from ..platform.storage.opening import open_store
+from ..platform.storage.packs import open_dataset
 from ..platform.storage.weights import start_weights
 from ..trainers.checkpoint import CHECKPOINTS, newest_sealed
-from ..trainers.data.opening import open_dataset
 from ..trainers.loop import Training
 from ..trainers.outcome import Outcome
 from ..trainers.profiling import PHASES, STEPS, TRACE

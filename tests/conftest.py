@@ -3,7 +3,8 @@ import os
 import shutil
 import signal
 import socket
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,3 +105,45 @@ def client(migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     mlflow.set_tracking_uri(uri)
     return MlflowClient(uri)
+
+
+@pytest.fixture(scope="session")
+def moto_server() -> Iterator[str]:
+    """An S3 server in memory, which takes any key."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def aws_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a user sets but for the endpoint, and nothing that this machine's user has set."""
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_CONFIG_FILE": str(tmp_path / "none"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def new_bucket(aws_environment: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """Makes a bucket on a server, which the environment names from now on, and gives its address."""
+    import boto3
+
+    def make(server: str) -> str:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+        name = f"test-{uuid.uuid4().hex}"
+        # The default session keeps the credentials that it saw first, for all that come later.
+        client = boto3.Session().client("s3", region_name="us-east-1")
+        client.create_bucket(Bucket=name)
+        client.close()
+        return f"s3://{name}"
+
+    return make

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ...platform.base.home import find_home
-from .options import AsJson, Overrides, SpecPath, check_path, overrides
+from .options import AsJson, Overrides, SpecPath, check_path, check_place, overrides
 
 PANEL = "Data"
 data = typer.Typer(help="Begin with your own images, check and pack a dataset, write a synthetic one.")
@@ -61,7 +61,7 @@ def check(
 @data.command()
 def pack(
     spec: SpecPath,
-    folder: Annotated[Path, typer.Argument(callback=check_path, help="Folder to write.")],
+    place: Annotated[str, typer.Argument(callback=check_place, help="Folder to write, or s3://bucket/prefix.")],
     set_: Overrides = None,
 ) -> None:
     """Decode a spec's dataset once; `dataset.pack` reads it from there.
@@ -70,7 +70,7 @@ def pack(
     """
     from ..pack_data import pack_data
 
-    typer.echo("\n".join(pack_data(spec, overrides(set_), folder)))
+    typer.echo("\n".join(pack_data(spec, overrides(set_), place)))
 
 
 @data.command()

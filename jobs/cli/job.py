@@ -27,18 +27,18 @@ def list_(as_json: AsJsonLines = False) -> None:
 
     Example: `advseg job list`
     """
-    from ...platform.pages.jobs_page import job_json, listed_jobs, print_jobs
+    from ...platform.pages.jobs_page import job_json, jobs_of, listed_jobs, print_jobs
     from ...platform.pages.json_line import json_line
 
-    records, on_cluster = _recorded(), None
+    records = _recorded()
     try:
         with cluster() as (_, client):
-            on_cluster = client.list_jobs()
+            jobs = jobs_of(client, records)
     except UserError as error:
         if not records:
             raise
         typer.echo(f"as the ledger has them, for {error}", err=True)
-    jobs = listed_jobs(on_cluster, records)
+        jobs = listed_jobs([], records)
     if as_json:
         for each in jobs:
             typer.echo(json_line(job_json(each)))

@@ -35,20 +35,29 @@ def check_path(value: Path | list[Path] | None) -> Path | list[Path] | None:
     return value
 
 
-def _check_storage(storage: str | None) -> str | None:
-    """Raises UserError for an address that is none of storage."""
+def check_place(place: str | None) -> str | None:
+    """A folder, or an address in S3. Raises UserError for what is neither."""
     from ...platform.base.keys import S3
     from ...platform.base.s3_address import s3_address
     from ...trainers.errors import UserError
 
-    if storage is not None and storage.startswith(S3):
+    if place is not None and place.startswith(S3):
         try:
-            return str(s3_address(storage))
+            return str(s3_address(place))
         except ValueError as error:
-            raise UserError(f"--storage {error}") from None
-    elif storage is not None:
-        check_path(Path(storage))
-    return storage
+            raise UserError(str(error)) from None
+    elif place is not None:
+        check_path(Path(place))
+    return place
+
+
+def _check_storage(storage: str | None) -> str | None:
+    from ...trainers.errors import UserError
+
+    try:
+        return check_place(storage)
+    except UserError as error:
+        raise UserError(f"--storage {error}") from None
 
 
 SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", callback=check_path, help="The job spec, a YAML file.")]

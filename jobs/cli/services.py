@@ -60,7 +60,7 @@ def status(as_json: AsJson = False) -> None:
 
     Example: `advseg status --json`
     """
-    from ...platform.pages.jobs_page import listed_jobs, print_jobs
+    from ...platform.pages.jobs_page import jobs_of, print_jobs
     from ...platform.pages.state_page import print_services, services_json
     from ...platform.services.connection import ServicesDownError
     from ...platform.services.state import status as services_status
@@ -71,7 +71,7 @@ def status(as_json: AsJson = False) -> None:
         print_services(home, services)
     try:
         with cluster() as (running, client):
-            jobs = listed_jobs(client.list_jobs())
+            jobs = jobs_of(client)
             if running.tracking_uri and not as_json:
                 typer.echo(f"open MLflow in a browser by {running.mlflow_page}")
     except ServicesDownError as error:

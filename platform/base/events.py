@@ -12,6 +12,8 @@ class Stage:
     """A step of the job begins."""
 
     text: str
+    waits: bool = False
+    """Whether the job does nothing but wait for nodes, CPUs or GPUs."""
 
 
 @dataclass(frozen=True, kw_only=True)

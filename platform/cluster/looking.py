@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ...trainers.errors import UserError, brief
+from ...trainers.errors import BrokenEnvironmentError, UserError, brief
 from ..base.code_digest import code_digest
 from ..base.mlflow_account import log_in
 
@@ -63,16 +63,16 @@ class Copy:
 def read_copy(document: dict[str, Any]) -> Copy:
     """This machine's copy of a spec's dataset, of which every file has been read."""
     try:
-        from ...trainers.data.opening import open_dataset
         from ..spec.paths import missing_files
         from ..spec.spec import spec_from
+        from ..storage.packs import open_dataset
     except ImportError as error:
         return Copy(lack=f"the dataset cannot be read without {error.name}")
     if missing := [str(problem) for problem in missing_files(document)]:
         return Copy(lack="; ".join(missing))
     try:
         return Copy(digest=open_dataset(spec_from(document).dataset).digest)
-    except (UserError, OSError) as error:
+    except (UserError, BrokenEnvironmentError, OSError) as error:
         return Copy(lack=brief(" ".join(str(error).split()), _LONGEST))
 
 

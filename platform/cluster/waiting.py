@@ -30,7 +30,8 @@ def wait_for_room(trainings: Sequence[Resources], limit_s: float) -> list[Node]:
         return nodes
     if all(node.is_hidden for node in nodes):
         raise UserError(lack)
-    emit(Stage(text=f"waiting at most {limit_s:g} s for nodes that an autoscaler, or you, may add: {lack}"))
+    told = f"waiting at most {limit_s:g} s for nodes that an autoscaler, or you, may add: {lack}"
+    emit(Stage(text=told, waits=True))
     with _demanded(trainings):
         nodes = _wait(trainings, limit_s)
     emit(Stage(text=f"{len(nodes)} nodes are there"))

@@ -1,18 +1,21 @@
 """What `advseg job list` prints, and `advseg status` of jobs: those of the cluster and those that it does not know."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from ..base.events import Stage, parse
 from ..ledger.jobs import JobRecord
 from .console import VisibleConsole, words
 from .shortened import Shortened
 
 if TYPE_CHECKING:
-    from ray.job_submission import JobDetails
+    from ray.job_submission import JobDetails, JobSubmissionClient
 
+WAITING = "WAITING"
+"""What is said of a job that runs as Ray has it, but waits for nodes, CPUs or GPUs."""
 UNKNOWN = "UNKNOWN"
 """What is said of a job whose end nobody has told, and whose cluster cannot tell any more, or not from here."""
 
@@ -31,20 +34,40 @@ class ListedJob:
     end_time: float | None
 
 
-def listed_jobs(details: "Sequence[JobDetails] | None", records: Sequence[JobRecord] = ()) -> list[ListedJob]:
-    """The jobs that a cluster knows, if one answers, and those of a ledger, newest first."""
+def jobs_of(client: "JobSubmissionClient", records: Sequence[JobRecord] = ()) -> list[ListedJob]:
+    """The jobs that a cluster knows, and those of a ledger, newest first."""
+    return listed_jobs(client.list_jobs(), records, lambda id: _waits(client, id))
+
+
+def listed_jobs(
+    details: "Sequence[JobDetails]",
+    records: Sequence[JobRecord] = (),
+    waits: Callable[[str], bool] = lambda id: False,
+) -> list[ListedJob]:
+    """Jobs of a cluster, which tells whether one waits, and of a ledger, newest first."""
     by_id = {record.id: record for record in records}
-    on_cluster = [_of_cluster(job, by_id.get(job.submission_id)) for job in details or () if job.submission_id]
+    on_cluster = [_of_cluster(job, by_id.get(job.submission_id), waits) for job in details if job.submission_id]
     known = {job.id for job in on_cluster}
     gone = [_of_ledger(record) for record in records if record.id not in known]
     return sorted(on_cluster + gone, key=lambda job: job.start_time or 0, reverse=True)
 
 
-def _of_cluster(job: "JobDetails", record: JobRecord | None) -> ListedJob:
+def _waits(client: "JobSubmissionClient", id: str) -> bool:
+    """Whether a job that runs does nothing but wait, as it told last."""
+    try:
+        lines = client.get_job_logs(id).splitlines()
+    except RuntimeError:
+        return False  # The node that has the log does not answer.
+    last = next((event for line in reversed(lines) if (event := parse(line))), None)
+    return isinstance(last, Stage) and last.waits
+
+
+def _of_cluster(job: "JobDetails", record: JobRecord | None, waits: Callable[[str], bool]) -> ListedJob:
+    id, state = job.submission_id or "", job.status.value
     return ListedJob(
-        id=job.submission_id or "",
+        id=id,
         name=(job.metadata or {}).get("name"),
-        state=job.status.value,
+        state=WAITING if state == "RUNNING" and waits(id) else state,
         message=job.message,
         submitted_by=record.submitted_by if record else None,
         cluster=record.cluster if record else None,

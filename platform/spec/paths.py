@@ -10,10 +10,12 @@ from typing import Any
 
 from ..base.addresses import holds_secret, is_address, shown
 from ..base.keys import S3
+from ..base.s3_address import s3_address
 from .errors import Problem
 
 _FORMS = {
     "model.weights": "a file, a folder or s3://bucket/key",
+    "dataset.pack": "a folder or s3://bucket/prefix",
     "storage": "a folder or s3://bucket/prefix",
 }
 """What may stand where a path may, and addresses of S3."""
@@ -38,6 +40,11 @@ def unfit_paths(document: dict[str, Any]) -> Iterator[Problem]:
             continue
         if "\0" in path:
             yield Problem(key, "holds a NUL character, as no path does: remove it")
+        elif key == "dataset.pack" and path.startswith(S3):
+            try:
+                s3_address(path)
+            except ValueError as error:
+                yield Problem(key, str(error))
         elif key == "model.weights" and path.startswith(S3):
             bucket = path.removeprefix(S3).partition("/")[0]
             if ":" in bucket or "@" in bucket or holds_secret(path):

@@ -1,32 +1,30 @@
-"""Start weights from S3-compatible storage, kept in a cache folder."""
+"""Start weights from S3-compatible storage, of which this machine keeps copies."""
 
 import hashlib
 import shutil
-import uuid
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ...models.manifest import MANIFEST
 from ...trainers.errors import UserError
 from ..base.keys import S3
 from ..base.s3_reason import s3_reason
-from .cache import cache_folder
-from .s3_client import Patience, s3_client
-
-_PATIENCE = Patience(attempts=2, outage_s=0)
-"""A job that begins says at once what it lacks."""
+from .cache import Cache, machine_cache
+from .once import make_once
+from .s3_client import AT_ONCE, s3_client
 
 
 def start_weights(weights: str | None, *, resumes: bool) -> Path | None:
     """Where start weights lie on this machine; None where there are none, or the run `resumes` and needs none.
 
-    Raises UserError for weights that cannot be fetched.
+    Raises UserError for weights that cannot be fetched, and BrokenEnvironmentError where there is no room for them.
     """
-    return None if weights is None or resumes else local_weights(weights, cache_folder("weights"))
+    return None if weights is None or resumes else local_weights(weights)
 
 
-def local_weights(uri: str, cache: Path) -> Path:
-    """The path of weights: that of a path itself, and for `s3://bucket/key` that of a copy in a cache folder.
+def local_weights(uri: str, cache: Cache | None = None) -> Path:
+    """The path of weights: that of a path itself, and for `s3://bucket/key` that of a copy, by default this machine's.
 
     The key is a file's, or what the keys of a model directory's files begin with. A copy is used again as long as
     ETags and sizes in the bucket are those of then. Raises UserError for what is not there and what cannot be reached.
@@ -39,9 +37,9 @@ def local_weights(uri: str, cache: Path) -> Path:
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        client = s3_client(_PATIENCE)
+        client = s3_client(AT_ONCE)
         try:
-            path = _copy(client, bucket, key, cache)
+            path = _copy(client, bucket, key, cache or machine_cache())
         finally:
             client.close()
     except (BotoCoreError, ClientError, ValueError) as error:
@@ -52,26 +50,23 @@ def local_weights(uri: str, cache: Path) -> Path:
     return path
 
 
-def _copy(client: Any, bucket: str, key: str, cache: Path) -> Path | None:
+def _copy(client: Any, bucket: str, key: str, cache: Cache) -> Path | None:
     """The copy of a file or directory, made unless it is there; None if the bucket has neither."""
     files = _files(client, bucket, key)
     if not files:
         return None
     # What is in the bucket under the same key tomorrow has another name here.
-    version = cache / hashlib.sha256(repr((bucket, files)).encode()).hexdigest()[:32]
+    version = hashlib.sha256(repr((bucket, files)).encode()).hexdigest()[:32]
+    folder = cache.keep("weights", version, sum(size for _, size in files.values()))
     name = key.rpartition("/")[2]
-    if not version.is_dir():
-        partial = cache / f".{uuid.uuid4().hex}.partial"
-        try:
-            for file, (etag, _) in files.items():
-                path = partial / f"{name}{file.removeprefix(key)}"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with client.get_object(Bucket=bucket, Key=file, IfMatch=etag)["Body"] as body, path.open("wb") as copy:
-                    shutil.copyfileobj(body, copy)
-            _settle(partial, version)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    return version / name
+    for file, (etag, _) in files.items():
+        make_once(folder / f"{name}{file.removeprefix(key)}", partial(_fetch, client, bucket, file, etag))
+    return folder / name
+
+
+def _fetch(client: Any, bucket: str, key: str, etag: str, file: BinaryIO) -> None:
+    with client.get_object(Bucket=bucket, Key=key, IfMatch=etag)["Body"] as body:
+        shutil.copyfileobj(body, file)
 
 
 def _files(client: Any, bucket: str, key: str) -> dict[str, tuple[str, int]]:
@@ -88,12 +83,3 @@ def _files(client: Any, bucket: str, key: str) -> dict[str, tuple[str, int]]:
     entries = (entry for page in pages for entry in page.get("Contents", ()) if not entry["Key"].endswith("/"))
     found = {entry["Key"]: (entry["ETag"], entry["Size"]) for entry in entries}
     return found if f"{key}/{MANIFEST}" in found else {}
-
-
-def _settle(partial: Path, final: Path) -> None:
-    """Give a whole copy its name, unless another worker's has it already."""
-    try:
-        partial.rename(final)
-    except OSError:
-        if not final.is_dir():
-            raise

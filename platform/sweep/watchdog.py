@@ -105,7 +105,8 @@ class Watchdog(Callback):
             )
         elif now - self._active > TELL_AFTER_S and not self._has_told:
             self._has_told = True
-            emit(Stage(text=f"{waiting} trials wait for CPUs or GPUs that something else holds, and none runs"))
+            told = f"{waiting} trials wait for CPUs or GPUs that something else holds, and none runs"
+            emit(Stage(text=told, waits=True))
 
 
 def kill_attempt(trial: Trial, beat: Beat | None) -> None:

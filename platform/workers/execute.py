@@ -15,7 +15,6 @@ import torch
 from ...models.manifest import checksum_of
 from ...trainers.checkpoint import CHECKPOINTS, newest_sealed
 from ...trainers.data.dataset import Dataset, DatasetError
-from ...trainers.data.opening import open_dataset
 from ...trainers.distributed import World
 from ...trainers.errors import BrokenEnvironmentError, FencedError, PreemptedError, UserError
 from ...trainers.loop import Training
@@ -26,6 +25,7 @@ from ...trainers.whole_file import drop_partials
 from ..base.code_digest import tell_of_other_code
 from ..base.keys import MODEL
 from ..spec.spec import spec_from
+from ..storage.packs import open_dataset
 from ..storage.weights import start_weights
 from ..tracking.reporter import MlflowReporter
 from . import draining, preemption

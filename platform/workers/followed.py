@@ -215,7 +215,7 @@ class _Followed:
         if waits != self._waits:
             self._waits = waits
             what = "waits for CPUs or GPUs that something else holds" if waits else "has begun"
-            emit(Stage(text=f"{self.task.key} {what}"))
+            emit(Stage(text=f"{self.task.key} {what}", waits=waits))
 
     def _tell_news(self) -> None:
         records = kept_records(self.task.own, METRICS)

@@ -95,7 +95,7 @@ def test_is_told_in_a_line_by_what_begins_one(
 @pytest.mark.parametrize("kind", KINDS)
 def test_is_told_in_a_line_where_a_pack_is_read(advseg: Command, put_odd: Put, folder: Path, kind: str) -> None:
     assert advseg("data", "pack", folder / "advseg.yaml", "pack")[0] == 0
-    for name in ("labelled.arrow", "pack.json"):
+    for name in ("labelled-00000.arrow", "pack.json"):
         shutil.copytree("pack", "odd")
         put_odd(kind, Path("odd") / name)
         status, _, err = advseg("data", "check", folder / "advseg.yaml", "--set=dataset.pack=odd")

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
+from advseg.platform.storage.opening import open_store
+
 Command = Callable[..., tuple[int, str, str]]
 
 
@@ -92,7 +94,7 @@ def test_packing_again_does_nothing_and_says_so(advseg: Command, job: Path, pack
 
 def test_a_damaged_pack_of_the_same_dataset_is_written_again(advseg: Command, job: Path, packed: Path) -> None:
     before = contents(packed)
-    flip(packed / "unlabelled.arrow")
+    flip(packed / "unlabelled-00000.arrow")
 
     assert "packed in" in advseg("data", "pack", job, packed)[1]
 
@@ -145,7 +147,7 @@ class TestRefuses:
         told = advseg("data", "pack", job, packed, "--set=dataset.fraction=0.5")
 
         difference = "dataset.fraction is 0.5, but the pack has 1.0"
-        remedy = "name another folder, or remove it"
+        remedy = "name another place, or remove it"
         self.assert_refused(told, f"{packed} holds a pack of other settings ({difference}): {remedy}")
         assert contents(packed) == before
 
@@ -196,10 +198,90 @@ class TestCheckOfAPack:
         assert Path("packed.png").read_bytes() == Path("plain.png").read_bytes()
 
     def test_finds_a_byte_that_has_changed(self, advseg: Command, job: Path, packed: Path) -> None:
-        flip(packed / "validation.arrow")
+        flip(packed / "validation-00000.arrow")
 
         status, out, err = advseg("data", "check", job, f"--set=dataset.pack={packed}")
 
         assert (status, out) == (2, "")
-        assert err.startswith(f"error: {packed}/validation.arrow differs from its checksum in MANIFEST.json: remove it")
+        assert err.startswith(
+            f"error: {packed}/validation-00000.arrow differs from its checksum in MANIFEST.json: remove it"
+        )
         assert err.count("\n") == 1
+
+
+class TestInABucket:
+    @pytest.fixture(autouse=True)
+    def cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        return tmp_path / "cache" / "advseg"
+
+    @pytest.fixture
+    def place(self, new_bucket: Callable[[str], str], moto_server: str) -> str:
+        return f"{new_bucket(moto_server)}/packs/one"
+
+    def test_it_is_packed_once_and_trained_from_to_the_same_model(
+        self, advseg: Command, job: Path, root: Path, place: str, cache: Path, tmp_path: Path
+    ) -> None:
+        assert advseg("train", job, "--to", "plain")[0] == 0
+        status, out, err = advseg("data", "pack", job, place)
+        assert (status, err) == (0, "")
+        assert out == f"8 images, 0.00 GB, packed in {place}\nread them by\n  --set dataset.pack={place}\n"
+        keys = open_store(place).keys()
+        assert advseg("data", "pack", job, f"{place}/")[1].startswith(f"8 images lie already in {place}\n")
+        assert open_store(place).keys() == keys
+        shutil.rmtree(root)
+
+        status, _, err = advseg("train", job, "--to", "packed", f"--set=dataset.pack={place}")
+
+        assert status == 0, err
+        model = "model/segmenter.safetensors"
+        assert (tmp_path / "packed" / model).read_bytes() == (tmp_path / "plain" / model).read_bytes()
+        assert len(list(cache.glob("packs/*/*.arrow"))) == 3
+        status, out, err = advseg("data", "check", job, "--json", f"--set=dataset.pack={place}")
+        assert (status, json.loads(out)["dataset"]) == (0, place), err
+
+    def test_what_a_killed_one_left_is_made_up_for(self, advseg: Command, job: Path, place: str) -> None:
+        open_store(place).write("labelled-00000.arrow", b"half")
+        open_store(place).write("labelled-00007.arrow", b"another's")
+
+        assert "packed in" in advseg("data", "pack", job, place)[1]
+
+        assert advseg("data", "check", job, f"--set=dataset.pack={place}")[0] == 0
+        keys = open_store(place).keys()
+        assert "labelled-00007.arrow" not in keys
+
+    @pytest.mark.parametrize(
+        ("there", "options", "message"),
+        [
+            ("thesis.txt", (), "holds something else than a pack: name another place"),
+            ("", ("--set=dataset.fraction=0.5",), "holds a pack of other settings (dataset.fraction is 0.5, but the"),
+        ],
+    )
+    def test_what_is_something_else_stays(
+        self, advseg: Command, job: Path, place: str, there: str, options: tuple[str, ...], message: str
+    ) -> None:
+        if there:
+            open_store(place).write(there, b"precious")
+        else:
+            advseg("data", "pack", job, place)
+        before = open_store(place).keys()
+
+        status, out, err = advseg("data", "pack", job, place, *options)
+
+        assert (status, out) == (2, "")
+        assert err.startswith(f"error: {place} {message}") and err.count("\n") == 1
+        assert open_store(place).keys() == before
+
+    @pytest.mark.parametrize(
+        ("place", "message"),
+        [
+            ("s3://bucket", "s3://bucket is a bucket: name a place in it, as s3://bucket/packs/voc"),
+            ("s3://B/x", "s3://B/x names the bucket 'B', but a bucket's name has"),
+            ("gs://bucket/x", "gs://bucket/x is an address: name a path here"),
+        ],
+    )
+    def test_a_place_that_is_none_is_told_in_a_line(self, advseg: Command, job: Path, place: str, message: str) -> None:
+        status, _, err = advseg("data", "pack", job, place)
+
+        assert status == 2
+        assert err.startswith(f"error: {message}") and err.count("\n") == 1

@@ -16,7 +16,7 @@ from advseg.models.architectures import CompactSettings, build_segmenter
 def train(spec: Path, folder: Path, home: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "advseg.jobs.cli", "train", str(spec), "--to", str(folder)]
     command += ["--set=model.weights=s3://weights/start.pth", "--set=trainer.steps=2"]
-    environment = {**os.environ, "ADVSEG_HOME": str(home), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "ADVSEG_HOME": str(home), "XDG_CACHE_HOME": str(home), "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, capture_output=True, text=True, env=environment)
 
 
@@ -31,7 +31,7 @@ def test_training_says_what_it_starts_from_and_resumes_without_the_bucket(
     try:
         host, port = server.get_host_and_port()
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        client = boto3.client("s3", region_name="us-east-1")
+        client = boto3.Session().client("s3", region_name="us-east-1")
         client.create_bucket(Bucket="weights")
         client.upload_file(str(tmp_path / "start.pth"), "weights", "start.pth")
         client.close()

@@ -19,7 +19,7 @@ SURFACE: dict[str, Any] = {
     "data": {
         "init": "FOLDER --seed",
         "check": "SPEC --set --picture --json",
-        "pack": "SPEC FOLDER --set",
+        "pack": "SPEC PLACE --set",
         "shapes": "FOLDER --labelled --unlabelled --val --test --size --seed",
     },
     "train": "SPEC --set --to --profile",

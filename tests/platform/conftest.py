@@ -1,20 +1,17 @@
-"""A spec over an empty dataset folder, ledgers in SQLite or PostgreSQL, an S3 server: no cluster."""
+"""A spec over an empty dataset folder, ledgers in SQLite or PostgreSQL: no cluster."""
 
 import itertools
 import os
 import socket
 import sqlite3
 import tempfile
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-import boto3
 import pytest
 import yaml
-from moto.server import ThreadedMotoServer
 from sqlalchemy import Engine, create_engine, event, text
 
 from advseg.platform.base.processes import pid_space
@@ -174,41 +171,3 @@ def opened(tmp_path: Path, ledger_address: str | None) -> Iterator[Callable[...,
             return ledger
 
         yield opened
-
-
-@pytest.fixture(scope="session")
-def moto_server() -> Iterator[str]:
-    """An S3 server in memory, which takes any key."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture
-def aws_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a user sets but for the endpoint, and nothing that this machine's user has set."""
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_CONFIG_FILE": str(tmp_path / "none"),
-        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
-        monkeypatch.setenv(name, value)
-
-
-@pytest.fixture
-def new_bucket(aws_environment: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
-    """Makes a bucket on a server, which the environment names from now on, and gives its address."""
-
-    def make(server: str) -> str:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", server)
-        name = f"test-{uuid.uuid4().hex}"
-        client = boto3.client("s3", region_name="us-east-1")
-        client.create_bucket(Bucket=name)
-        client.close()
-        return f"s3://{name}"
-
-    return make

@@ -32,8 +32,9 @@ class DatasetSettings(Settings):
     """What tree lies in `root`: that of PASCAL VOC, of Cityscapes, or folders images/ and masks/."""
     root: Path
     """Folder with that tree."""
-    pack: Path | None = None
-    """Folder that `advseg data pack` wrote of this dataset; read instead of `root`'s files, which need not be there."""
+    pack: str | None = None
+    """Folder or s3:// address that `advseg data pack` wrote this dataset to; read instead of `root`'s files, which need
+    not be there."""
     labelled: str = "labelled"
     """List of the images whose masks are trained on."""
     unlabelled: str | None = "unlabelled"

@@ -59,4 +59,4 @@ def keep_digest(stamp: str, digest: str) -> None:
 
 
 def _folder() -> Path:
-    return Path(tempfile.gettempdir()) / f"advseg-digests-{os.getuid()}"
+    return Path(tempfile.gettempdir()) / f"advseg.digests.{os.getuid()}"

@@ -32,7 +32,7 @@ def open_dataset(settings: DatasetSettings) -> Dataset:
         # PyArrow takes a sixth of a second to import.
         from .pack import open_pack
 
-        return open_pack(settings.pack, settings)
+        return open_pack(Path(settings.pack), settings)
     try:
         listing = _list(settings)
     except UserError as error:
@@ -62,7 +62,7 @@ def inspect_dataset(settings: DatasetSettings) -> Inspection:
     if settings.pack is not None:
         from .pack import inspect_pack
 
-        return inspect_pack(settings.pack, settings)
+        return inspect_pack(Path(settings.pack), settings)
     try:
         listing = _list(settings)
     except UserError as error:

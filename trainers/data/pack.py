@@ -1,10 +1,12 @@
 """A packed dataset: decoded pixels in Arrow files that are mapped into memory, so that reading a sample copies nothing.
 
-A pack is a folder with a manifest of SHA-256 sums: `pack.json`, its card, and for each part `<part>.arrow` with the
-samples in the dataset's order, uncompressed. `packing` writes it.
+A pack is a folder with a manifest of SHA-256 sums: `pack.json`, its card, and shards, `<part>-<number>.arrow`, with a
+part's samples in the dataset's order, uncompressed. `packing` writes it. Shards may be brought into the folder when
+they are first read.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pyarrow as pa
 
 from .dataset import Dataset, DatasetError, DatasetSettings, Inspection
 from .images import is_file
-from .pack_card import REMEDY, other_settings, read_card, verify_pack
+from .pack_card import PARTS, REMEDY, ShardCard, other_settings, read_card, verify_pack
 from .readings import census
 from .samples import Sample
 
@@ -30,10 +32,15 @@ SCHEMA = pa.schema(
 )
 
 
+Bring = Callable[[str], object]
+"""Sees to it that a file of a pack, by its name, is in the pack's folder. May be called from several threads."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Rows:
-    """A record batch as arrays over the mapped file. Starts are of row by row, and one more for the end."""
+    """A shard's samples as arrays over the mapped file. Starts are of row by row, and one more for the end."""
 
+    ids: list[str]
     heights: np.ndarray
     widths: np.ndarray
     images: np.ndarray
@@ -43,43 +50,71 @@ class _Rows:
     masked: np.ndarray
 
 
+class _Shard:
+    """A file of a part, which is mapped when something of it is read, and stays so."""
+
+    def __init__(self, path: Path, card: ShardCard, bring: Bring | None) -> None:
+        self._path = path
+        self._card = card
+        self._bring = bring
+        self._rows: _Rows | None = None
+
+    @property
+    def rows(self) -> _Rows:
+        """Raises DatasetError, and what bringing it raises."""
+        rows = self._rows
+        if rows is None:
+            if self._bring:
+                self._bring(self._path.name)
+            # Two threads may both map it: the same bytes.
+            rows = self._rows = _read_shard(self._path, self._card)
+        return rows
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PackedSample:
     """A sample in a pack. Its arrays are read-only views of the mapped file, which they keep mapped."""
 
-    id: str
-    rows: _Rows = field(repr=False)
+    shard: _Shard = field(repr=False)
     row: int
+
+    @property
+    def id(self) -> str:
+        """From its column."""
+        return self.shard.rows.ids[self.row]
 
     @property
     def has_mask(self) -> bool:
         """Whether the mask is not null."""
-        return bool(self.rows.masked[self.row])
+        return bool(self.shard.rows.masked[self.row])
 
     def read_size(self) -> tuple[int, int]:
         """From their columns."""
-        return int(self.rows.heights[self.row]), int(self.rows.widths[self.row])
+        rows = self.shard.rows
+        return int(rows.heights[self.row]), int(rows.widths[self.row])
 
     def read_image(self) -> np.ndarray:
         """A view."""
-        start, end = self.rows.image_starts[self.row : self.row + 2]
-        return self.rows.images[start:end].reshape(*self.read_size(), 3)
+        rows = self.shard.rows
+        start, end = rows.image_starts[self.row : self.row + 2]
+        return rows.images[start:end].reshape(*self.read_size(), 3)
 
     def read_mask(self) -> np.ndarray | None:
         """A view."""
         if not self.has_mask:
             return None
-        size = self.read_size()
-        start, end = self.rows.mask_starts[self.row : self.row + 2]
-        ids = self.rows.masks[start:end]
+        rows, size = self.shard.rows, self.read_size()
+        start, end = rows.mask_starts[self.row : self.row + 2]
+        ids = rows.masks[start:end]
         # Four bytes a pixel may start at any address, if others of one byte lie before them.
         return (ids if len(ids) == size[0] * size[1] else ids.view(np.int32)).reshape(size)
 
 
-def open_pack(folder: Path, settings: DatasetSettings) -> Dataset:
+def open_pack(folder: Path, settings: DatasetSettings, bring: Bring | None = None) -> Dataset:
     """The dataset in a pack, of which no pixel is read. Raises DatasetError unless it is whole and of these settings.
 
-    Damage to pixels is not noticed.
+    Damage to pixels is not noticed. With `bring` the folder holds the card and the manifest, and shards come when
+    something of them is read; what is wrong with one is told then.
     """
     card = read_card(folder)
     if found := other_settings(settings, card):
@@ -87,7 +122,17 @@ def open_pack(folder: Path, settings: DatasetSettings) -> Dataset:
             f"pack {folder} was made with other settings: {found}: restore them, or write a pack of these into "
             f"another folder by `advseg data pack`"
         )
-    parts = {part: _read_part(folder / file_of(part), card.images[part], card.bytes[part]) for part in card.images}
+    parts: dict[str, tuple[PackedSample, ...]] = {}
+    for part, cards in card.shards.items():
+        shards = [_Shard(folder / file_of(part, number), each, bring) for number, each in enumerate(cards)]
+        if not bring:
+            for shard in shards:
+                _ = shard.rows
+        parts[part] = tuple(
+            PackedSample(shard=shard, row=row)
+            for shard, each in zip(shards, cards, strict=True)
+            for row in range(each.images)
+        )
     return Dataset(
         labelled=parts["labelled"],
         unlabelled=parts["unlabelled"],
@@ -124,38 +169,47 @@ def _counts(sample: Sample) -> np.ndarray | None:
     return None if mask is None else np.bincount(mask.ravel())
 
 
-def file_of(part: str) -> str:
-    """The name of a part's file."""
-    return f"{part}.arrow"
+def file_of(part: str, number: int) -> str:
+    """The name of a part's shard."""
+    return f"{part}-{number:05}.arrow"
 
 
-def _read_part(path: Path, images: int, size: int) -> tuple[PackedSample, ...]:
-    """The samples in a part's file, which has to have a number of them and of bytes. Raises DatasetError."""
+def is_shard(name: str) -> bool:
+    """Whether a file of this name is one."""
+    return re.fullmatch(rf"({'|'.join(PARTS)})-\d{{5,}}\.arrow", name) is not None
+
+
+def _read_shard(path: Path, card: ShardCard) -> _Rows:
+    """The samples in a shard, which has to be as the pack's card says. Raises DatasetError."""
     if not is_file(path):
         raise DatasetError(f"{path} does not exist: copy the pack as a whole, or {REMEDY}")
-    if (found := path.stat().st_size) != size:
-        raise DatasetError(f"{path} has {found} bytes, but must have {size}: copy the pack as a whole, or {REMEDY}")
+    if (found := path.stat().st_size) != card.bytes:
+        raise DatasetError(
+            f"{path} has {found} bytes, but must have {card.bytes}: copy the pack as a whole, or {REMEDY}"
+        )
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
         if reader.schema != SCHEMA:
             raise ValueError("its columns are not those of a pack")
-        batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
-        samples = tuple(sample for batch in batches for sample in _samples(batch))
+        if reader.num_record_batches != 1:
+            raise ValueError(f"it has {reader.num_record_batches} record batches, but a shard has one")
+        rows = _rows_of(reader.get_batch(0))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DatasetError(f"{path} cannot be read ({' '.join(str(error).split())}): {REMEDY}") from None
-    if len(samples) != images:
-        raise DatasetError(f"{path} has {len(samples)} samples, but must have {images}: {REMEDY}")
-    return samples
+    if len(rows.ids) != card.images:
+        raise DatasetError(f"{path} has {len(rows.ids)} samples, but must have {card.images}: {REMEDY}")
+    return rows
 
 
-def _samples(batch: pa.RecordBatch) -> Iterator[PackedSample]:
-    """The samples of a record batch. Raises ValueError if the lengths of images and masks are not those of pixels."""
+def _rows_of(batch: pa.RecordBatch) -> _Rows:
+    """A record batch as arrays. Raises ValueError if the lengths of images and masks are not those of pixels."""
     ids, heights, widths, images, masks = batch.columns
     for column in (ids, heights, widths):
         column.validate(full=True)
     image_bytes, image_starts = _bytes(images)
     mask_bytes, mask_starts = _bytes(masks)
     rows = _Rows(
+        ids=ids.to_pylist(),
         heights=heights.to_numpy(),
         widths=widths.to_numpy(),
         images=image_bytes,
@@ -168,9 +222,9 @@ def _samples(batch: pa.RecordBatch) -> Iterator[PackedSample]:
     of_masks = np.diff(mask_starts)[rows.masked]
     fits = np.array_equal(np.diff(image_starts), 3 * pixels)
     fits &= bool(((of_masks == pixels[rows.masked]) | (of_masks == 4 * pixels[rows.masked])).all())
-    if not fits or min(rows.heights.min(), rows.widths.min()) < 1:
+    if not fits or not rows.ids or min(rows.heights.min(), rows.widths.min()) < 1:
         raise ValueError("lengths of images or masks do not match their heights and widths")
-    return (PackedSample(id=id, rows=rows, row=row) for row, id in enumerate(ids.to_pylist()))
+    return rows
 
 
 def _bytes(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:

@@ -15,10 +15,19 @@ from .dataset import DatasetError, DatasetSettings
 from .images import Colour, is_file
 from .lists import is_list_file
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 CARD = "pack.json"
 PARTS = ("labelled", "unlabelled", "validation")
 REMEDY = "remove it and write it again by `advseg data pack`, or remove dataset.pack to read the images themselves"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardCard:
+    """What it says of a file of samples."""
+
+    images: int
+    bytes: int
+    """The file's size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +41,14 @@ class PackCard:
     ignore_index: int
     settings: dict[str, Any]
     """`packed_settings` of the dataset."""
-    images: dict[str, int]
-    """How many each part has."""
-    bytes: dict[str, int]
-    """How large each part's file is."""
+    shards: dict[str, tuple[ShardCard, ...]]
+    """Of each part."""
     format_version: int = FORMAT_VERSION
+
+    @property
+    def bytes(self) -> int:
+        """Of all shards."""
+        return sum(shard.bytes for shards in self.shards.values() for shard in shards)
 
 
 def verify_pack(folder: Path) -> None:
@@ -74,11 +86,13 @@ def read_card(folder: Path) -> PackCard:
 
 def _card_of(said: dict[str, Any]) -> PackCard:
     """Raises ValueError, LookupError or TypeError for what is no card."""
-    for counts in (said["images"], said["bytes"]):
-        if sorted(counts) != sorted(PARTS) or not all(type(count) is int for count in counts.values()):
-            raise ValueError(f"it must count {', '.join(PARTS)}")
+    if sorted(said["shards"]) != sorted(PARTS):
+        raise ValueError(f"it must list the shards of {', '.join(PARTS)}")
+    shards = {part: tuple(ShardCard(**each) for each in said["shards"][part]) for part in PARTS}
+    if not all(type(count) is int for each in shards.values() for shard in each for count in vars(shard).values()):
+        raise ValueError("it must count the images and bytes of each shard")
     palette = tuple((int(r), int(g), int(b)) for r, g, b in said["palette"])
-    return PackCard(**said | {"classes": tuple(map(str, said["classes"])), "palette": palette})
+    return PackCard(**said | {"classes": tuple(map(str, said["classes"])), "palette": palette, "shards": shards})
 
 
 def packed_settings(settings: DatasetSettings) -> dict[str, Any]:

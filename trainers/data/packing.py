@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -16,11 +16,12 @@ from ..errors import UserError
 from .dataset import Dataset, DatasetSettings
 from .images import READERS, mask_dtype
 from .pack import SCHEMA, file_of
-from .pack_card import CARD, PackCard, packed_settings
+from .pack_card import CARD, PackCard, ShardCard, packed_settings
 from .samples import Sample
 
-BATCH_BYTES = 2**25
-"""Pixels of a record batch, which are held in memory together; a larger image has one of its own."""
+SHARD_BYTES = 2**24
+"""Pixels of a shard, which are held in memory together; a larger image has one of its own. A training that brings its
+pack from elsewhere waits for those of its first batch, so they are small."""
 
 
 def write_pack(folder: Path, dataset: Dataset, settings: DatasetSettings) -> PackCard:
@@ -34,16 +35,20 @@ def write_pack(folder: Path, dataset: Dataset, settings: DatasetSettings) -> Pac
 
     def write(place: Path) -> None:
         nonlocal card
-        for part, samples in dataset.parts.items():
-            _write_part(place / file_of(part), _batches(samples, sizes[part]))
+        shards = {
+            part: tuple(
+                _write_shard(place / file_of(part, number), shard)
+                for number, shard in enumerate(_sharded(samples, sizes[part]))
+            )
+            for part, samples in dataset.parts.items()
+        }
         card = PackCard(
             digest=dataset.digest,
             classes=dataset.classes,
             palette=dataset.palette,
             ignore_index=dataset.ignore_index,
             settings=packed_settings(settings),
-            images={part: len(samples) for part, samples in dataset.parts.items()},
-            bytes={part: (place / file_of(part)).stat().st_size for part in dataset.parts},
+            shards=shards,
         )
         (place / CARD).write_text(json.dumps(asdict(card), indent=1), encoding="utf-8")
 
@@ -82,24 +87,24 @@ def gigabytes(size: int) -> str:
     return f"{size / 1e9:,.2f} GB"
 
 
-def _batches(samples: Sequence[Sample], sizes: Sequence[int]) -> Iterator[list[Sample]]:
-    """The samples in their order, in lists of about `BATCH_BYTES`."""
-    batch: list[Sample] = []
+def _sharded(samples: Sequence[Sample], sizes: Sequence[int]) -> Iterator[list[Sample]]:
+    """The samples in their order, in lists of about `SHARD_BYTES`."""
+    shard: list[Sample] = []
     held = 0
     for sample, size in zip(samples, sizes, strict=True):
-        if batch and held + size > BATCH_BYTES:
-            yield batch
-            batch, held = [], 0
-        batch.append(sample)
+        if shard and held + size > SHARD_BYTES:
+            yield shard
+            shard, held = [], 0
+        shard.append(sample)
         held += size
-    if batch:
-        yield batch
+    if shard:
+        yield shard
 
 
-def _write_part(path: Path, batches: Iterable[Sequence[Sample]]) -> None:
+def _write_shard(path: Path, samples: Sequence[Sample]) -> ShardCard:
     with ThreadPoolExecutor(READERS) as readers, pa.ipc.new_file(str(path), SCHEMA) as file:
-        for batch in batches:
-            file.write_batch(pa.RecordBatch.from_pylist(list(readers.map(_row, batch)), schema=SCHEMA))
+        file.write_batch(pa.RecordBatch.from_pylist(list(readers.map(_row, samples)), schema=SCHEMA))
+    return ShardCard(images=len(samples), bytes=path.stat().st_size)
 
 
 def _row(sample: Sample) -> dict[str, Any]:

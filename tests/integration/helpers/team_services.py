@@ -46,7 +46,7 @@ class TeamServices:
 
     def wait(self) -> None:
         """Wait until all of them serve."""
-        s3 = boto3.client(
+        s3 = boto3.Session().client(
             "s3",
             endpoint_url=self._environment["AWS_ENDPOINT_URL"],
             region_name=_KEYS["AWS_DEFAULT_REGION"],

@@ -157,3 +157,15 @@ class TestDataset:
         assert copy.digest is None
         assert "problems in dataset" in copy.lack
         assert "\n" not in copy.lack
+
+    def test_that_is_a_pack_in_a_bucket_out_of_reach_is_told_in_one_line(
+        self,
+        opened: dict[str, Any],
+        new_bucket: Callable[[str], str],
+        moto_server: str,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        opened["dataset"]["pack"] = address = f"{new_bucket(moto_server)}/pack"
+        assert read_copy(opened).lack.startswith(f"pack {address} does not exist, or is not whole: write it by")
+        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+        assert f"{address} cannot be used: there are no credentials: set AWS_A" in read_copy(opened).lack

@@ -7,7 +7,7 @@ import pytest
 from ray.job_submission import JobStatus
 
 from advseg.platform.ledger.jobs import JobRecord, JobState
-from advseg.platform.pages.jobs_page import listed_jobs, print_jobs
+from advseg.platform.pages.jobs_page import jobs_of, listed_jobs, print_jobs
 
 
 def on_cluster(id: str, start: int, state: str = "FAILED", message: str = "") -> Any:
@@ -59,7 +59,37 @@ def test_what_the_cluster_knows_counts() -> None:
     assert job.state == "RUNNING"
 
 
-@pytest.mark.parametrize("details", [[], None], ids=["a new head", "no head"])
+STAGES = ['@advseg {"kind": "stage", "text": "two trials", "waits": false}\n', "a line\n"]
+WAITS = '@advseg {"kind": "stage", "text": "2 trials wait", "waits": true}\n'
+TRIAL = '@advseg {"kind": "trial", "key": "a/0", "state": "RUNNING", "steps": 8}\n'
+
+
+@pytest.mark.parametrize(
+    ("log", "state"),
+    [
+        ("", "RUNNING"),
+        ("".join(STAGES), "RUNNING"),
+        ("".join([*STAGES, WAITS, "a line\n"]), "WAITING"),
+        ("".join([WAITS, *STAGES]), "RUNNING"),
+        (WAITS + TRIAL, "RUNNING"),
+        (None, "RUNNING"),
+    ],
+)
+def test_a_job_that_runs_and_does_nothing_but_wait_is_told_apart(log: str | None, state: str) -> None:
+    class Jobs:
+        def list_jobs(self) -> list[Any]:
+            return [on_cluster("a-1", 2, "RUNNING"), on_cluster("a-2", 1, "PENDING")]
+
+        def get_job_logs(self, id: str) -> str:
+            assert id == "a-1", "of others it is not asked"
+            if log is None:
+                raise RuntimeError("Request failed with status code 500: no agent")
+            return log
+
+    client: Any = Jobs()
+    assert [job.state for job in jobs_of(client)] == [state, "PENDING"]
+
+
 @pytest.mark.parametrize(
     ("state", "reason", "shown", "message"),
     [
@@ -71,7 +101,7 @@ def test_what_the_cluster_knows_counts() -> None:
     ],
 )
 def test_of_a_job_whose_cluster_is_gone_the_last_that_is_known_is_said(
-    details: Any, state: JobState, reason: str, shown: str, message: str
+    state: JobState, reason: str, shown: str, message: str
 ) -> None:
-    (job,) = listed_jobs(details, [in_ledger(1, 1, state, reason)])
+    (job,) = listed_jobs([], [in_ledger(1, 1, state, reason)])
     assert (job.state, job.message) == (shown, message)

@@ -182,7 +182,7 @@ class TestProblems:
             ("trainer.precision=float16", "trainer.precision: must be 'float32' or 'float64', but is 'float16'"),
             ("trainer.augmentation.mirror=maybe", "trainer.augmentation.mirror: must be true or false"),
             ("dataset.root=3", "dataset.root: must be a path, but is 3"),
-            ("dataset.pack=3", "dataset.pack: must be a path, but is 3"),
+            ("dataset.pack=3", "dataset.pack: must be a text, but is 3"),
             ("dataset.classes=thing", "dataset.classes: must be a list, but is 'thing'"),
             ("dataset.classes=[yes]", "dataset.classes.0: must be a text, but is True"),
             ("dataset.ignore_index=65536", "dataset.ignore_index: must be in [0, 65535], but is 65536"),
@@ -309,13 +309,13 @@ class TestProblems:
             assert "is the address " in problem and "name where it is mounted" in problem
             assert "hunter2" not in problem
 
-    @pytest.mark.parametrize("key", ["dataset.root", "dataset.pack"])
-    def test_tell_that_no_data_are_read_from_a_bucket_yet(self, make_spec: MakeSpec, key: str) -> None:
-        with pytest.raises(SpecError, match=f"{key}: must be a path, but is the address s3://bucket/x: name where"):
-            make_spec(f"{key}=s3://bucket/x")
+    def test_tell_that_no_images_are_read_from_a_bucket(self, make_spec: MakeSpec) -> None:
+        with pytest.raises(SpecError, match=r"dataset\.root: must be a path, but is the address s3://bucket/x: na"):
+            make_spec("dataset.root=s3://bucket/x")
 
+    @pytest.mark.parametrize("key", ["storage", "dataset.pack"])
     @pytest.mark.parametrize(
-        ("storage", "reason"),
+        ("address", "reason"),
         [
             ("s3:/bucket/x", "must be a folder or s3://bucket/prefix, but is the address"),
             ("S3://bucket/x", "must be a folder or s3://bucket/prefix, but is the address S3://bucket/x"),
@@ -333,10 +333,12 @@ class TestProblems:
         ],
     )
     def test_tell_what_is_no_place_in_a_bucket(
-        self, document: dict[str, Any], write_spec: WriteSpec, storage: str, reason: str
+        self, document: dict[str, Any], write_spec: WriteSpec, key: str, address: str, reason: str
     ) -> None:
-        (problem,) = problems(write_spec({**document, "storage": storage}))
-        assert problem.startswith("storage: ")
+        section, _, name = key.rpartition(".")
+        (document[section] if section else document)[name] = address
+        (problem,) = problems(write_spec(document))
+        assert problem.startswith(f"{key}: ")
         assert reason in problem
         assert "hunter2" not in problem
 
@@ -514,7 +516,13 @@ class TestPaths:
         (tmp_path / "packed").mkdir()
         document["dataset"] |= {"pack": "packed", "root": "nowhere"}
         dataset = load_spec(write_spec(document)).dataset
-        assert (dataset.pack, dataset.root) == (tmp_path / "packed", tmp_path / "nowhere")
+        assert (dataset.pack, dataset.root) == (str(tmp_path / "packed"), tmp_path / "nowhere")
+
+    def test_of_a_pack_in_a_bucket_are_left_and_it_takes_the_place_of_the_images(
+        self, document: dict[str, Any], write_spec: WriteSpec
+    ) -> None:
+        document["dataset"] |= {"pack": "s3://bucket/packs/voc", "root": "nowhere"}
+        assert load_spec(write_spec(document)).dataset.pack == "s3://bucket/packs/voc"
 
     def test_of_a_pack_that_is_not_there_are_told(
         self, document: dict[str, Any], write_spec: WriteSpec, tmp_path: Path

@@ -15,6 +15,7 @@ from botocore.exceptions import ReadTimeoutError
 from advseg.models import load
 from advseg.models.architectures import IMAGENET, CompactSettings, build_segmenter
 from advseg.models.bundle import Card, save
+from advseg.platform.storage.cache import Cache
 from advseg.platform.storage.weights import local_weights
 from advseg.trainers.errors import UserError
 
@@ -41,7 +42,7 @@ def environment(server: str, aws_environment: None, monkeypatch: pytest.MonkeyPa
 def bucket(server: str) -> Iterator[Any]:
     """A bucket of this test's own, by a client of its own."""
     tell(server, "reset")
-    client = boto3.client("s3", region_name="us-east-1")
+    client = boto3.Session().client("s3", region_name="us-east-1")
     client.create_bucket(Bucket=BUCKET)
     yield client
     client.close()
@@ -68,12 +69,12 @@ def model(tmp_path: Path) -> Path:
 
 
 def leftovers(cache: Path) -> list[Path]:
-    return list(cache.glob(".*")) if cache.is_dir() else []
+    return list(cache.rglob(".*"))
 
 
 @pytest.mark.parametrize("path", ["resnet101.pth", "/data/model", "s3/weights.pth"])
 def test_a_path_stays_as_it_is_and_touches_no_cache(path, tmp_path):
-    assert local_weights(path, tmp_path / "cache") == Path(path)
+    assert local_weights(path, Cache(tmp_path / "cache")) == Path(path)
     assert not (tmp_path / "cache").exists()
 
 
@@ -81,7 +82,7 @@ def test_a_file_of_a_bucket_is_copied_under_its_own_name(put, tmp_path):
     content = bytes(range(256)) * 50_000
     put("resnets/101.pth", content)
 
-    path = local_weights(f"s3://{BUCKET}/resnets/101.pth", tmp_path / "cache")
+    path = local_weights(f"s3://{BUCKET}/resnets/101.pth", Cache(tmp_path / "cache"))
 
     assert path.name == "101.pth"
     assert path.read_bytes() == content
@@ -96,7 +97,7 @@ def test_a_model_directory_of_a_bucket_is_copied_whole(put, model, tmp_path):
     put("models/shapes/notes/big.bin", b"no part of a model")
     put("models/shapes-2/MANIFEST.json", b"another model's")
 
-    path = local_weights(f"s3://{BUCKET}/models/shapes/", tmp_path / "cache")
+    path = local_weights(f"s3://{BUCKET}/models/shapes/", Cache(tmp_path / "cache"))
 
     assert path.name == "shapes"
     assert load(path).card == load(model).card
@@ -105,10 +106,10 @@ def test_a_model_directory_of_a_bucket_is_copied_whole(put, model, tmp_path):
 
 def test_a_copy_is_used_again_while_the_bucket_has_the_same(put, tmp_path):
     put("w.pth", b"first")
-    path = local_weights(f"s3://{BUCKET}/w.pth", tmp_path)
+    path = local_weights(f"s3://{BUCKET}/w.pth", Cache(tmp_path))
     path.write_bytes(b"mark!")
 
-    again = local_weights(f"s3://{BUCKET}/w.pth", tmp_path)
+    again = local_weights(f"s3://{BUCKET}/w.pth", Cache(tmp_path))
 
     assert again == path
     assert again.read_bytes() == b"mark!"
@@ -116,10 +117,10 @@ def test_a_copy_is_used_again_while_the_bucket_has_the_same(put, tmp_path):
 
 def test_what_changed_in_the_bucket_is_copied_anew(put, model, tmp_path):
     put("w.pth", b"first")
-    first = local_weights(f"s3://{BUCKET}/w.pth", tmp_path)
+    first = local_weights(f"s3://{BUCKET}/w.pth", Cache(tmp_path))
     put("w.pth", b"other")
 
-    second = local_weights(f"s3://{BUCKET}/w.pth", tmp_path)
+    second = local_weights(f"s3://{BUCKET}/w.pth", Cache(tmp_path))
 
     assert (first.read_bytes(), second.read_bytes()) == (b"first", b"other")
 
@@ -128,7 +129,7 @@ def test_workers_that_ask_at_once_share_one_copy(put, tmp_path):
     put("w.pth", b"x" * 3_000_000)
 
     with ThreadPoolExecutor(4) as pool:
-        paths = list(pool.map(lambda _: local_weights(f"s3://{BUCKET}/w.pth", tmp_path), range(4)))
+        paths = list(pool.map(lambda _: local_weights(f"s3://{BUCKET}/w.pth", Cache(tmp_path)), range(4)))
 
     assert len(set(paths)) == 1
     assert paths[0].stat().st_size == 3_000_000
@@ -144,10 +145,10 @@ def test_a_copy_that_broke_off_leaves_nothing_and_is_made_next_time(put, tmp_pat
 
     with monkeypatch.context() as patch, pytest.raises(UserError, match="does not answer"):
         patch.setattr(shutil, "copyfileobj", broken)
-        local_weights(f"s3://{BUCKET}/w.pth", tmp_path)
+        local_weights(f"s3://{BUCKET}/w.pth", Cache(tmp_path))
 
-    assert list(tmp_path.iterdir()) == []
-    assert local_weights(f"s3://{BUCKET}/w.pth", tmp_path).read_bytes() == b"content"
+    assert not list(tmp_path.rglob("*.pth"))
+    assert local_weights(f"s3://{BUCKET}/w.pth", Cache(tmp_path)).read_bytes() == b"content"
 
 
 @pytest.mark.parametrize(
@@ -166,7 +167,7 @@ def test_what_is_not_there_is_told_in_one_line(uri, reason, put, tmp_path):
     put("images/1.jpg", b"far too many of these to copy")
 
     with pytest.raises(UserError) as caught:
-        local_weights(uri, tmp_path / "cache")
+        local_weights(uri, Cache(tmp_path / "cache"))
 
     assert str(caught.value).startswith(f"weights {uri} ")
     assert reason in str(caught.value)
@@ -180,14 +181,14 @@ def test_a_storage_that_does_not_answer_is_told_in_one_line(tmp_path, monkeypatc
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{unused.getsockname()[1]}")
 
         with pytest.raises(UserError, match=r"does not answer, check AWS_ENDPOINT_URL \(.*127\.0\.0\.1"):
-            local_weights(f"s3://{BUCKET}/w.pth", tmp_path)
+            local_weights(f"s3://{BUCKET}/w.pth", Cache(tmp_path))
 
 
 def test_an_endpoint_that_is_no_address_is_told_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "nowhere")
 
     with pytest.raises(UserError, match="cannot be fetched: Invalid endpoint: nowhere"):
-        local_weights(f"s3://{BUCKET}/w.pth", tmp_path)
+        local_weights(f"s3://{BUCKET}/w.pth", Cache(tmp_path))
 
 
 def test_without_credentials_the_variables_are_named(tmp_path, monkeypatch):
@@ -195,7 +196,7 @@ def test_without_credentials_the_variables_are_named(tmp_path, monkeypatch):
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
 
     with pytest.raises(UserError, match="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"):
-        local_weights(f"s3://{BUCKET}/w.pth", tmp_path)
+        local_weights(f"s3://{BUCKET}/w.pth", Cache(tmp_path))
 
 
 def test_credentials_that_are_refused_are_told_in_one_line(server, put, tmp_path):
@@ -204,6 +205,6 @@ def test_credentials_that_are_refused_are_told_in_one_line(server, put, tmp_path
 
     try:
         with pytest.raises(UserError, match="cannot be fetched: the credentials do not allow it"):
-            local_weights(f"s3://{BUCKET}/w.pth", tmp_path)
+            local_weights(f"s3://{BUCKET}/w.pth", Cache(tmp_path))
     finally:
         tell(server, "reset-auth", b"inf")

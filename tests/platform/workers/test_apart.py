@@ -14,7 +14,7 @@ from mlflow.tracking import MlflowClient
 
 from advseg.models import load
 from advseg.models.manifest import BrokenDirectoryError
-from advseg.platform.spec.spec import Spec
+from advseg.platform.spec.spec import Spec, spec_from, with_values
 from advseg.platform.storage.opening import open_store
 from advseg.platform.storage.store import Store
 from advseg.platform.tracking.ending import Ending, State
@@ -28,6 +28,9 @@ from advseg.platform.workers.lease import Attempt, Lease
 from advseg.platform.workers.settle import settle
 from advseg.platform.workers.task import METRICS, Task
 from advseg.trainers.checkpoint import load_checkpoint
+from advseg.trainers.data import packing
+from advseg.trainers.data.opening import open_dataset
+from advseg.trainers.data.packing import write_pack
 from advseg.trainers.data.shapes import CLASSES, ShapesSettings, write_shapes
 from advseg.trainers.distributed import World
 from advseg.trainers.errors import BrokenEnvironmentError, FencedError
@@ -159,3 +162,43 @@ def test_a_worker_that_does_not_lead_brings_what_the_leading_one_chose(task: Tas
         assert load_checkpoint(path)["step"] == 2
         with pytest.raises(BrokenDirectoryError):
             place.keeper.bring(place.directory / "checkpoints" / "step-00000007")
+
+
+@pytest.fixture
+def packed(task: Task, new_bucket: Callable[[str], str], moto_server: str, tmp_path: Path, monkeypatch: Any) -> Task:
+    """The task with a pack in a bucket, of a shard for each image; the images are not to be found any more."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(packing, "SHARD_BYTES", 1)
+    settings = spec_from(task.spec).dataset
+    write_pack(tmp_path / "pack", open_dataset(settings), settings)
+    address = new_bucket(moto_server)
+    open_store(address).put(tmp_path / "pack", "shapes")
+    settings.root.rename(tmp_path / "away")
+    values = {"dataset.pack": f"{address}/shapes", "trainer.batch_size": 2, "trainer.speed.prefetch": 0}
+    return replace(task, spec=with_values(task.spec, values))
+
+
+def test_begins_before_all_of_its_pack_is_there_and_ends_with_the_same_bits(packed: Task, tmp_path: Path) -> None:
+    with closing(run_task(packed, world=World(), device=torch.device("cpu"))) as running:
+        next(running)
+        assert 0 < len(list(tmp_path.glob("cache/advseg/packs/*/unlabelled-*.arrow"))) < 4
+        assert [report.step for report in running] == [2, 3, 4]
+
+    here = with_values(packed.spec, {"dataset.pack": str(tmp_path / "pack")})
+    local = replace(packed, store=open_store(tmp_path / "local"), spec=here)
+    run(local)
+    one, other = state_of(packed, tmp_path / "one"), state_of(local, tmp_path / "other")
+    torch.testing.assert_close(one["method"], other["method"], rtol=0, atol=0)
+    assert one["metrics"] == other["metrics"]
+
+
+def test_whose_pack_is_too_large_or_damaged_is_the_environments_failure(
+    packed: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("ADVSEG_CACHE_GIB", "0.000001")
+        with pytest.raises(BrokenEnvironmentError, match=r"^on \S+: a copy of \S+ GiB does not fit"):
+            run(packed)
+    open_store(packed.spec["dataset"]["pack"]).write("validation-00001.arrow", b"damaged")
+    with pytest.raises(BrokenEnvironmentError, match=r"^on \S+: s3://\S+/validation-00001\.arrow differs from its che"):
+        run(newer(packed, 2))

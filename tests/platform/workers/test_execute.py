@@ -134,7 +134,7 @@ def test_the_log_of_a_run_says_that_its_worker_imports_other_code_than_was_sent(
 ) -> None:
     monkeypatch.setenv(CODE, "0" * 64)
     run(task)
-    assert (task.directory / LOG).read_text().count("imports other code of advseg") == 1
+    assert (task.own.folder / LOG).read_text().count("imports other code of advseg") == 1
 
 
 def test_a_profiled_run_keeps_its_trace_as_artifacts(task: Task, client: MlflowClient) -> None:

@@ -35,6 +35,7 @@ from advseg.trainers.loop import Training
 from advseg.trainers.reporter import Report, Reporters
 
 PARTS = ("labelled", "unlabelled", "validation")
+SHARDS = [f"{part}-00000.arrow" for part in PARTS]
 
 
 def voc(root: Path) -> DatasetSettings:
@@ -103,7 +104,7 @@ def plain(voc_tree: Path) -> DatasetSettings:
 def packed(plain: DatasetSettings, tmp_path: Path) -> DatasetSettings:
     """The settings that read its pack."""
     write_pack(tmp_path / "pack", open_dataset(plain), plain)
-    return replace(plain, pack=tmp_path / "pack")
+    return replace(plain, pack=str(tmp_path / "pack"))
 
 
 def assert_same(one: Dataset, other: Dataset) -> None:
@@ -130,7 +131,7 @@ def test_a_pack_holds_what_the_files_hold(voc_tree, tmp_path, kind):
     dataset = open_dataset(plain)
     write_pack(tmp_path / "pack", dataset, plain)
 
-    assert_same(open_dataset(replace(plain, pack=tmp_path / "pack")), dataset)
+    assert_same(open_dataset(replace(plain, pack=str(tmp_path / "pack"))), dataset)
 
 
 def test_an_image_without_a_mask_has_none_in_the_pack(packed):
@@ -158,8 +159,8 @@ def samples(draw: st.DrawFn) -> Pictured:
 
 
 @settings(deadline=None, max_examples=25)
-@given(drawn=st.lists(samples(), max_size=6), batch_bytes=st.integers(1, 999))
-def test_any_samples_survive_in_batches_of_any_size(tmp_path_factory, drawn, batch_bytes):
+@given(drawn=st.lists(samples(), max_size=6), shard_bytes=st.integers(1, 999))
+def test_any_samples_survive_in_shards_of_any_size(tmp_path_factory, drawn, shard_bytes):
     dataset = Dataset(
         labelled=tuple(drawn),
         unlabelled=(),
@@ -171,20 +172,21 @@ def test_any_samples_survive_in_batches_of_any_size(tmp_path_factory, drawn, bat
     )
     folder, chosen = tmp_path_factory.mktemp("drawn") / "pack", DatasetSettings(root=Path("nowhere"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(packing, "BATCH_BYTES", batch_bytes)
+        patch.setattr(packing, "SHARD_BYTES", shard_bytes)
         write_pack(folder, dataset, chosen)
 
-    assert_same(open_dataset(replace(chosen, pack=folder)), dataset)
+    assert_same(open_dataset(replace(chosen, pack=str(folder))), dataset)
 
 
-def test_pixels_are_held_in_memory_batch_by_batch(plain, tmp_path, monkeypatch):
-    monkeypatch.setattr(packing, "BATCH_BYTES", 17_000)
+def test_shards_are_small_and_in_order(plain, tmp_path, monkeypatch):
+    monkeypatch.setattr(packing, "SHARD_BYTES", 17_000)
 
-    write_pack(tmp_path / "pack", open_dataset(plain), plain)
+    card = write_pack(tmp_path / "pack", open_dataset(plain), plain)
 
-    file = pa.ipc.open_file(tmp_path / "pack" / "labelled.arrow")
-    batches = [file.get_batch(index) for index in range(file.num_record_batches)]
-    assert [batch.num_rows for batch in batches] == [2, 2]
+    assert [shard.images for shard in card.shards["labelled"]] == [2, 2]
+    batches = [pa.ipc.open_file(tmp_path / "pack" / f"labelled-{number:05}.arrow").read_all() for number in (0, 1)]
+    ids = [id for batch in batches for id in batch["id"].to_pylist()]
+    assert ids == [sample.id for sample in open_dataset(plain).labelled]
 
 
 class TestTheBytesOfAPack:
@@ -193,16 +195,16 @@ class TestTheBytesOfAPack:
 
         write_pack(tmp_path / "again", open_dataset(elsewhere), elsewhere)
 
-        assert files(tmp_path / "again") == files(packed.pack)
-        assert sorted(files(packed.pack)) == sorted([MANIFEST, "pack.json", *(f"{part}.arrow" for part in PARTS)])
+        assert files(tmp_path / "again") == files(Path(packed.pack))
+        assert sorted(files(Path(packed.pack))) == sorted([MANIFEST, "pack.json", *SHARDS])
 
     def test_are_the_same_from_a_pack(self, plain, packed, tmp_path):
         write_pack(tmp_path / "again", open_dataset(packed), plain)
 
-        assert files(tmp_path / "again") == files(packed.pack)
+        assert files(tmp_path / "again") == files(Path(packed.pack))
 
     def test_are_not_compressed(self, packed):
-        content = (packed.pack / "validation.arrow").read_bytes()
+        content = (Path(packed.pack) / "validation-00000.arrow").read_bytes()
 
         assert all(sample.read_image().tobytes() in content for sample in open_dataset(packed).validation)
 
@@ -232,7 +234,7 @@ class TestReading:
         expected = [sample.read_image() for sample in open_dataset(plain).labelled]
         shutil.rmtree(plain.root)
         dataset = open_dataset(packed)
-        packed.pack.rename(tmp_path / "moved")
+        Path(packed.pack).rename(tmp_path / "moved")
 
         assert all(np.array_equal(s.read_image(), image) for s, image in zip(dataset.labelled, expected, strict=True))
 
@@ -260,7 +262,7 @@ class TestTrainingFromAPack:
         """The shapes, in files and packed."""
         plain = DatasetSettings(root=shapes_root, classes=CLASSES)
         write_pack(tmp_path / "pack", open_dataset(plain), plain)
-        return open_dataset(plain), open_dataset(replace(plain, pack=tmp_path / "pack"))
+        return open_dataset(plain), open_dataset(replace(plain, pack=str(tmp_path / "pack")))
 
     @pytest.mark.parametrize("resize", [None, (40, 28)])
     def test_shows_the_same_crops(self, plain, packed, resize):
@@ -330,11 +332,12 @@ def reseal(folder: Path, **changes: object) -> None:
     write_directory(folder, lambda place: [(place / name).write_bytes(content) for name, content in kept.items()])
 
 
-def replace_part(folder: Path, table: pa.Table) -> None:
-    with pa.ipc.new_file(folder / "labelled.arrow", table.schema) as file:
+def replace_shard(folder: Path, table: pa.Table) -> None:
+    path = folder / "labelled-00000.arrow"
+    with pa.ipc.new_file(path, table.schema) as file:
         file.write_table(table)
-    sizes = {part: (folder / f"{part}.arrow").stat().st_size for part in PARTS}
-    reseal(folder, bytes=sizes, images={**json.loads((folder / "pack.json").read_text())["images"], "labelled": 1})
+    shards = json.loads((folder / "pack.json").read_text())["shards"]
+    reseal(folder, shards=shards | {"labelled": [{"images": 1, "bytes": path.stat().st_size}]})
 
 
 def rows(**changes: object) -> pa.Table:
@@ -355,38 +358,52 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no manifest": (lambda folder: (folder / MANIFEST).unlink(), f"has no {MANIFEST}.*: remove it and write it again"),
     "a damaged card": (lambda folder: flip(folder / "pack.json", 9), r"pack\.json differs from its checksum"),
     "a truncated part": (
-        lambda folder: os.truncate(folder / "labelled.arrow", 999),
-        r"labelled\.arrow has 999 bytes, but must have \d+: copy the pack as a whole",
+        lambda folder: os.truncate(folder / "labelled-00000.arrow", 999),
+        r"labelled-00000\.arrow has 999 bytes, but must have \d+: copy the pack as a whole",
     ),
-    "a missing part": (lambda folder: (folder / "validation.arrow").unlink(), r"validation\.arrow does not exist"),
-    "a damaged footer": (lambda folder: flip(folder / "labelled.arrow", -9), r"labelled\.arrow cannot be read"),
+    "a missing part": (
+        lambda folder: (folder / "validation-00000.arrow").unlink(),
+        r"validation-00000\.arrow does not exist",
+    ),
+    "a damaged footer": (
+        lambda folder: flip(folder / "labelled-00000.arrow", -9),
+        r"labelled-00000\.arrow cannot be read",
+    ),
     "another format version": (
         lambda folder: reseal(folder, format_version=7),
-        "has format version 7, but this program reads 1: remove it",
+        "has format version 7, but this program reads 2: remove it",
     ),
     "a card of other parts": (
-        lambda folder: reseal(folder, images={"labelled": 1}),
-        r"pack\.json is no card of a pack \(it must count labelled, unlabelled, validation\): remove it",
+        lambda folder: reseal(folder, shards={"labelled": []}),
+        r"pack\.json is no card of a pack \(it must list the shards of labelled, unlabelled, validation\): remove it",
     ),
     "a card of other keys": (lambda folder: reseal(folder, more=1), r"pack\.json is no card of a pack \("),
     "a card of other types": (lambda folder: reseal(folder, palette=3), r"pack\.json is no card of a pack \("),
+    "a card of odd shards": (
+        lambda folder: reseal(folder, shards={part: [{"images": "1", "bytes": 9}] for part in PARTS}),
+        r"pack\.json is no card of a pack \(it must count the images and bytes of each shard\): remove it",
+    ),
     "another format version of the manifest": (other_manifest, "has format version 99, but this program reads"),
     "other columns": (
-        lambda folder: replace_part(folder, rows().drop_columns("mask")),
-        r"labelled\.arrow cannot be read \(its columns are not those of a pack\)",
+        lambda folder: replace_shard(folder, rows().drop_columns("mask")),
+        r"labelled-00000\.arrow cannot be read \(its columns are not those of a pack\)",
     ),
     "an image of another size": (
-        lambda folder: replace_part(folder, rows(image=bytes(17))),
+        lambda folder: replace_shard(folder, rows(image=bytes(17))),
         "lengths of images or masks do not match their heights and widths",
     ),
-    "a mask of another size": (lambda folder: replace_part(folder, rows(mask=bytes(7))), "lengths of images or masks"),
+    "a mask of another size": (lambda folder: replace_shard(folder, rows(mask=bytes(7))), "lengths of images or masks"),
     "a negative size": (
-        lambda folder: replace_part(folder, rows(height=-2, width=-3)),
+        lambda folder: replace_shard(folder, rows(height=-2, width=-3)),
         "lengths of images or masks",
     ),
-    "no pixels": (lambda folder: replace_part(folder, rows(width=0, image=b"", mask=b"")), "lengths of images or mas"),
+    "no pixels": (lambda folder: replace_shard(folder, rows(width=0, image=b"", mask=b"")), "lengths of images or mas"),
+    "no samples": (
+        lambda folder: replace_shard(folder, rows().slice(0, 0)),
+        "it has 0 record batches, but a shard has one",
+    ),
     "more samples": (
-        lambda folder: replace_part(folder, pa.concat_tables([rows(), rows()]).combine_chunks()),
+        lambda folder: replace_shard(folder, pa.concat_tables([rows(), rows()]).combine_chunks()),
         "has 2 samples, but must have 1",
     ),
 }
@@ -395,18 +412,18 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_what_is_no_whole_pack_is_refused_in_a_line_with_its_remedy(packed, damage):
     harm, message = DAMAGES[damage]
-    harm(packed.pack)
+    harm(Path(packed.pack))
 
     with pytest.raises(DatasetError, match=message) as caught:
         open_dataset(packed)
 
-    assert str(packed.pack) in str(caught.value)
+    assert packed.pack in str(caught.value)
     assert "\n" not in str(caught.value)
     assert inspect_dataset(packed).problems == (str(caught.value),)
 
 
 def test_a_row_that_lies_outside_its_file_is_refused(packed):
-    path = packed.pack / "labelled.arrow"
+    path = Path(packed.pack) / "labelled-00000.arrow"
     content = path.read_bytes()
     starts = pa.ipc.open_file(path).get_batch(0).column("image").buffers()[1].to_pybytes()
     far = np.frombuffer(starts, np.int64) + 2**40
@@ -419,7 +436,7 @@ def test_a_row_that_lies_outside_its_file_is_refused(packed):
 @settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_whatever_is_wrong_with_its_bytes_a_pack_is_read_or_refused(packed, data):
-    path = packed.pack / "labelled.arrow"
+    path = Path(packed.pack) / "labelled-00000.arrow"
     whole = path.read_bytes()
     content = bytearray(whole)
     # What is not pixels lies at the front and at the end.
@@ -446,18 +463,18 @@ class TestInspection:
         for part in PARTS:
             assert ours.parts[part] == theirs.parts[part]
             assert np.array_equal(ours.parts[part].pixels, theirs.parts[part].pixels)
-        assert any(str(packed.pack) in note for note in ours.notes)
+        assert any(packed.pack in note for note in ours.notes)
 
     @pytest.mark.parametrize("part", PARTS)
     def test_finds_a_pixel_that_has_changed_which_opening_does_not(self, packed, part):
-        flip(packed.pack / f"{part}.arrow", (packed.pack / f"{part}.arrow").stat().st_size // 2)
+        flip(path := Path(packed.pack) / f"{part}-00000.arrow", path.stat().st_size // 2)
 
         open_dataset(packed)
         inspection = inspect_dataset(packed)
 
         assert inspection.dataset is None
         (problem,) = inspection.problems
-        assert f"{part}.arrow differs from its checksum in {MANIFEST}: remove it and write it again" in problem
+        assert f"{part}-00000.arrow differs from its checksum in {MANIFEST}: remove it and write it again" in problem
 
 
 class TestSettings:
@@ -497,7 +514,7 @@ class TestSettings:
             (tmp_path / share / "labeled.txt").write_text(ids)
         chosen = replace(plain, labelled=str(tmp_path / "1_4" / "labeled.txt"))
         write_pack(tmp_path / "listed", open_dataset(chosen), chosen)
-        return replace(chosen, pack=tmp_path / "listed")
+        return replace(chosen, pack=str(tmp_path / "listed"))
 
     def test_may_name_the_same_list_in_another_place(self, listed, tmp_path):
         copied = str(shutil.copy(tmp_path / "1_4" / "labeled.txt", tmp_path / "copy.txt"))
@@ -543,7 +560,7 @@ def dying(sample):
         os.kill(os.getpid(), signal.SIGKILL)
     return read_image(sample)
 
-FileSample.read_image, packing.BATCH_BYTES = dying, 1
+FileSample.read_image, packing.SHARD_BYTES = dying, 1
 settings = DatasetSettings(root=Path({str(plain.root)!r}), labelled="train", unlabelled="train_aug")
 packing.write_pack(Path({str(tmp_path / "killed" / "pack")!r}), open_dataset(settings), settings)
 """
@@ -553,7 +570,7 @@ packing.write_pack(Path({str(tmp_path / "killed" / "pack")!r}), open_dataset(set
         (left,) = (tmp_path / "killed").iterdir()
         assert left.match(".pack.*.partial")
         write_pack(tmp_path / "killed" / "pack", open_dataset(plain), plain)
-        assert files(tmp_path / "killed" / "pack") == files(packed.pack)
+        assert files(tmp_path / "killed" / "pack") == files(Path(packed.pack))
         assert [path.name for path in (tmp_path / "killed").iterdir()] == ["pack"]
 
     def test_of_an_image_that_breaks_meanwhile_leaves_nothing(self, plain, tmp_path):
@@ -600,4 +617,44 @@ def test_a_packed_sample_is_light_to_show(packed):
     sample = open_dataset(packed).labelled[0]
 
     assert isinstance(sample, PackedSample)
-    assert repr(sample) == "PackedSample(id='2007_000000', row=0)"
+    assert repr(sample) == "PackedSample(row=0)"
+
+
+class TestBringing:
+    """Where shards come when they are first read."""
+
+    @pytest.fixture
+    def whole(self, plain: DatasetSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """A pack of a shard for each image."""
+        monkeypatch.setattr(packing, "SHARD_BYTES", 1)
+        write_pack(tmp_path / "whole", open_dataset(plain), plain)
+        return tmp_path / "whole"
+
+    @pytest.fixture
+    def beginning(self, whole: Path, tmp_path: Path) -> Path:
+        """What has to be there first."""
+        (tmp_path / "here").mkdir()
+        for name in ("pack.json", MANIFEST):
+            shutil.copy(whole / name, tmp_path / "here")
+        return tmp_path / "here"
+
+    def test_shows_the_same_and_brings_a_shard_when_it_is_read(self, plain, whole, beginning):
+        brought = []
+
+        def bring(name: str) -> None:
+            brought.append(name)
+            shutil.copy(whole / name, beginning)
+
+        dataset = pack.open_pack(beginning, plain, bring)
+        assert brought == []
+        dataset.labelled[2].read_mask()
+        dataset.labelled[2].read_image()
+        assert brought == ["labelled-00002.arrow"]
+        assert_same(dataset, open_dataset(plain))
+        assert len(brought) == len(set(brought)) == sum(map(len, dataset.parts.values()))
+
+    def test_what_is_wrong_with_a_shard_is_told_when_it_is_read(self, plain, beginning):
+        dataset = pack.open_pack(beginning, plain, lambda name: (beginning / name).touch())
+
+        with pytest.raises(DatasetError, match=r"labelled-00001\.arrow has 0 bytes, but must have \d+"):
+            dataset.labelled[1].read_image()
