@@ -1,10 +1,11 @@
-"""A sweep on nodes that share nothing but the network ends as one that was left alone, whatever they are spared.
+"""A sweep on nodes that share nothing but the network ends as one that was left alone.
 
 A node is lost, then the head with all that ran; a colleague goes on elsewhere, from the ledger and S3 alone.
 """
 
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,7 @@ FIRST, SECOND = 6, 10
 """Steps at which its trials are held: between two checkpoints."""
 NODES = ("w1", "w2")
 SWEEP_JOB = "advseg.jobs.sweep"
+PROGRAM = (sys.executable, "-m", "advseg.jobs.cli")
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +47,7 @@ def far() -> Iterator[Team]:
     with team() as members:
         for name in NODES:
             members.nodes.join(name, cpus=1)
-            machine = members.nodes.machines[name]
-            write_tiny_shapes(
-                lambda *line, on=machine: on.run(sys.executable, "-m", "advseg.jobs.cli", *line), data(members)
-            )
+            write_tiny_shapes(partial(members.nodes.machines[name].run, *PROGRAM), data(members))
         yield members
 
 
@@ -73,12 +72,14 @@ def store(user) -> Store:
 
 
 def hold(far: Team, step: int) -> None:
+    """No trial makes a step beyond that one, on any node."""
     for name in NODES:
         for number in (0, 1):
             Orders(far.nodes.machines[name].disk / ORDERS).hold(f"{NAME}/{number}", step)
 
 
 def release(far: Team) -> None:
+    """The trials go on."""
     for name in NODES:
         for number in (0, 1):
             Orders(far.nodes.machines[name].disk / ORDERS).release(f"{NAME}/{number}")
@@ -99,7 +100,6 @@ def test_a_sweep_that_loses_a_node_and_then_its_cluster_ends_as_one_left_alone(
         trainer={"steps": STEPS, "evaluate_every": EVERY},
         sweep={"trials": 2, "concurrency": 2, "register_as": "things"},
         storage=store.address,
-        ledger=far.services.ledger,
     )
     (path := tmp_path / "spec.yaml").write_text(yaml.safe_dump(document))
     alice, bob = user("alice"), user("bob")
@@ -113,8 +113,6 @@ def test_a_sweep_that_loses_a_node_and_then_its_cluster_ends_as_one_left_alone(
     )
     far.nodes.kill_raylet(lost)
     hold(far, SECOND)
-    far.nodes.machines[lost].cut()
-    del far.nodes.machines[lost]
     far.nodes.join(lost, cpus=1)
     again = at_work(store, number, SECOND, attempt=2)
     assert again.attempt == 2
@@ -126,7 +124,7 @@ def test_a_sweep_that_loses_a_node_and_then_its_cluster_ends_as_one_left_alone(
     for name in NODES:
         far.nodes.join(name, cpus=1)
     release(far)
-    told = bob("sweep", "resume", NAME, "--follow", "--ledger", far.services.ledger).stdout
+    told = bob("sweep", "resume", NAME, "--follow").stdout
     assert f"job {NAME}-2 submitted" in told
 
     spec, rows = read_spec(None, NAME, far.services.ledger), read_sweep(None, NAME, far.services.ledger).rows
@@ -137,9 +135,9 @@ def test_a_sweep_that_loses_a_node_and_then_its_cluster_ends_as_one_left_alone(
         own = store.at(f"{NAME}/{row.number}")
         assert len(own.keys(FOLDER)) == row.account.attempts
 
-    shown = bob("sweep", "show", NAME, "--ledger", far.services.ledger).stdout
-    model = "things@champion" if "things@champion" in told else f"{NAME}/baseline"
-    bob("models", "pull", model, "--to", tmp_path / "model")
+    # Which of the two is better is not the point here.
+    won = read_sweep(None, NAME, far.services.ledger).verdict.is_won
+    bob("models", "pull", "things@champion" if won else f"{NAME}/baseline", "--to", tmp_path / "model")
     assert load(tmp_path / "model").card.lineage["spec"]["name"] == NAME
-    bob("predict", tmp_path / "model", data(far) / "images", "--to", tmp_path / "masks")
-    assert shown
+    bob("predict", tmp_path / "model", data(far) / "JPEGImages", "--to", tmp_path / "masks")
+    assert len(list((tmp_path / "masks").iterdir())) == len(list((data(far) / "JPEGImages").iterdir()))

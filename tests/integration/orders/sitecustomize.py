@@ -59,10 +59,13 @@ class _Finder(MetaPathFinder):
             load(module)
             begin = module.Training.__init__
 
-            def init(training, recipe, dataset, directory, *, guard=None, **options):
-                orders = Path(os.environ["ADVSEG_TEST_ORDERS"], directory.parent.name, directory.name)
+            def init(training, recipe, dataset, directory, *, guard=None, keeper=None, **options):
+                # Where what lasts is elsewhere, the folder has any name.
+                lasts = getattr(keeper, "_store", None)
+                key = (lasts.address if lasts else str(directory)).split("/")[-2:]
+                orders = Path(os.environ["ADVSEG_TEST_ORDERS"], *key)
                 obedient = _Obedient(guard or module.Unguarded(), training, orders)
-                begin(training, recipe, dataset, directory, guard=obedient, **options)
+                begin(training, recipe, dataset, directory, guard=obedient, keeper=keeper, **options)
 
             module.Training.__init__ = init
 
