@@ -16,6 +16,7 @@ def copy_folder(
     A source that is replaced meanwhile is fetched again. Raises BrokenDirectoryError, which names the source, if it is
     damaged; what `read` raises if it has no manifest; and MissingKeyError of `fetch` means that there is no such file.
     """
+    broken = None
     while True:
         manifest = read()
 
@@ -34,7 +35,9 @@ def copy_folder(
         try:
             replace_directory(destination, write)
         except BrokenDirectoryError:
-            if read() == manifest:
+            # Between two looks it may have been replaced by another, and that by the first again.
+            if broken == manifest == read():
                 raise
+            broken = manifest
         else:
             return

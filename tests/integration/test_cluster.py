@@ -28,7 +28,7 @@ from advseg.platform.workers.checkpoints import newest_sealed
 from advseg.platform.workers.heartbeat import Beat, read_beat
 from advseg.platform.workers.lease import FOLDER
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.chaos]  # It takes four minutes.
 
 NAME = "far"
 STEPS, EVERY = 12, 4

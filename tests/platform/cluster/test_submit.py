@@ -243,8 +243,14 @@ class TestWhereASweepIs:
         assert submit(jobs, make_spec(f"storage={tmp_path / 'first'}"), TEAM, tmp_path, print).is_new
 
     def test_needs_no_mlflow_of_the_submitters(
-        self, make_spec: MakeSpec, begun: Callable[[Path, str], None], said: list[str], tmp_path: Path
+        self,
+        make_spec: MakeSpec,
+        begun: Callable[[Path, str], None],
+        said: list[str],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
         alone = replace(TEAM, tracking_uri="")
         with pytest.raises(ServicesDownError, match="the MLflow server"):
             submit(Jobs(), make_spec(), alone, tmp_path, said.append)  # type: ignore[arg-type]

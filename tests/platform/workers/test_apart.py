@@ -71,7 +71,7 @@ def run(task: Task, reports: int | None = None) -> list[int]:
 
 def workplaces(machine: Path) -> list[str]:
     """What is left in its scratch, but for what stays as long as the machine."""
-    lasting = ("torchinductor", "advseg-digests")
+    lasting = ("torchinductor", "advseg.digests")
     return [path.name for path in machine.iterdir() if not path.name.startswith(lasting)]
 
 

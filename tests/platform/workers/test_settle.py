@@ -248,7 +248,8 @@ class TestTrials:
             terminate(id, *rest)
 
         monkeypatch.setattr(mlflow, "set_terminated", refuse)
-        assert self.settle(mlflow, ledger, tmp_path) == [f"trial {refused}: not yours"]
+        (problem,) = self.settle(mlflow, ledger, tmp_path)
+        assert problem.startswith(f"trial {refused}: not yours: who asks may not do that there")
         assert [state_of(mlflow, n) == RIGHT[n] for n in range(4)] == [n != refused for n in range(4)]
 
     def test_are_settled_though_the_baseline_is_damaged(
