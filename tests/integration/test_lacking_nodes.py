@@ -45,7 +45,7 @@ def shapes(alice: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def submit(cluster: Team, alice: Command, tmp_path: Path) -> Callable[..., str]:
     """Submit a training of two workers, or other resources, on a dataset that no machine shares; what was said."""
 
-    def submit(name: str, steps: int = 4, **resources: Any) -> str:
+    def submit(name: str, steps: int = 8, **resources: Any) -> str:
         document = small_sweep(
             cluster.home / "data" / "tiny",
             name,
