@@ -4,7 +4,7 @@ import contextlib
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,11 @@ def open_database(storage: Path | None, ledger: str | None) -> PatientStorage:
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if ledger is None:
-        ledger_file(storage).parent.mkdir(parents=True, exist_ok=True)
+        file = ledger_file(storage)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # For its owner's eyes alone, whoever is the first to open it; SQLite says what is wrong with the place.
+        with suppress(OSError):
+            file.touch(0o600, exist_ok=False)
     with readable(storage, ledger):
         tries = 0
         while True:

@@ -155,6 +155,11 @@ class TestSpecOfAnOlderVersion:
         assert (len(record.rows), record.spec) == (1, None)
 
 
+def test_a_new_ledger_is_for_its_owners_eyes_alone(make_spec: MakeSpec, opened: Opened, tmp_path: Path) -> None:
+    opened(make_spec())
+    assert (tmp_path / "ledger.db").stat().st_mode & 0o777 == 0o600
+
+
 class TestSchema:
     @on_both
     def test_of_a_new_database_is_the_newest(self, tmp_path: Path, ledger_address: str | None) -> None:
