@@ -1,6 +1,5 @@
 """The database of the ledgers: opening it, and saying in words why it cannot be read."""
 
-import contextlib
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -83,7 +82,7 @@ def _brought_up_to_date(url: str) -> PatientStorage:
 
 def _let_readers_in(engine: Engine) -> None:
     """Have readers hold up no writer (write-ahead log); a file that somebody uses otherwise stays as it is."""
-    with engine.connect() as connection, contextlib.suppress(OperationalError):
+    with engine.connect() as connection, suppress(OperationalError):
         connection.exec_driver_sql("PRAGMA journal_mode = WAL")
 
 

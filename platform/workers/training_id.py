@@ -7,16 +7,17 @@ from ..storage.store import MissingKeyError, Store
 FILE = "training_id"
 
 
-def read_training_id(store: Store) -> str:
-    """The id of the training whose own the store is; empty if it has none."""
+def ensure_training_id(store: Store) -> str:
+    """The id of the training whose own the store is, 32 hexadecimal digits, made if there is none."""
+    if not _read(store):
+        store.write(FILE, uuid.uuid4().hex.encode())
+    # Of several that made one at once, the one that is there counts.
+    return _read(store)
+
+
+def _read(store: Store) -> str:
+    """The id; empty if there is none."""
     try:
         return store.read(FILE).decode().strip()
     except MissingKeyError:
         return ""
-
-
-def ensure_training_id(store: Store) -> str:
-    """The id of the training whose own the store is, 32 hexadecimal digits, made if there is none."""
-    if not read_training_id(store):
-        store.write(FILE, uuid.uuid4().hex.encode())
-    return read_training_id(store)
