@@ -163,6 +163,13 @@ class TestWithoutServices:
         said = mistake(advseg(*verb.split()))
         assert said.startswith("ledger postgresql://...@127.0.0.1:9/advseg cannot be read (")
 
+    @pytest.mark.parametrize(
+        "verb", ["sweep list", "sweep show x", "sweep report x", "sweep resume x", "sweep retry x", "sync"]
+    )
+    def test_storage_in_s3_asks_for_the_ledger_of_it(self, advseg: Command, verb: str) -> None:
+        said = mistake(advseg(*verb.split(), "--storage", "s3://bucket/runs"))
+        assert said.startswith("a storage in S3 has its ledger elsewhere: name that by --ledger postgresql://")
+
 
 def test_a_sweep_is_resumed_in_the_ledger_that_was_asked(
     advseg: Command, jobs: Any, spec: Path, monkeypatch: pytest.MonkeyPatch
