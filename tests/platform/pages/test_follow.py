@@ -6,7 +6,8 @@ import json
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import requests
@@ -18,6 +19,7 @@ from advseg.platform.base.output import guard_output
 from advseg.platform.pages import log_tail
 from advseg.platform.pages.console import VisibleConsole
 from advseg.platform.pages.follow import follow, follow_log, log_text
+from advseg.platform.pages.log_tail import read_log
 from advseg.platform.pages.state_page import print_services
 from advseg.platform.services.state import ServiceState, ServiceStatus
 from advseg.trainers.errors import BrokenEnvironmentError, UserError
@@ -26,6 +28,17 @@ STAGE = '@advseg {"kind": "stage", "text": "two trials"}\n'
 TRIAL = (
     '@advseg {"kind": "trial", "key": "a/0", "state": "FAIL", "step": 4, "steps": 8, "reason": "no [/tmp/x] [bold]"}\n'
 )
+
+
+UNINSTALLED = """runtime_env setup failed: Failed to set up runtime environment.
+[Node 10.0.0.7] Traceback (most recent call last):
+  File "/ray/runtime_env_agent.py", line 561, in _create_runtime_env_with_retry
+    runtime_env_context = await asyncio.wait_for(
+                          ^^^^^^^^^^^^^^^^^^^^^^^
+CalledProcessError: Run cmd[15] failed with the following details.
+    error: No solution found: there is no version of nosuch==1
+"""
+"""What Ray says of a job whose packages cannot be had."""
 
 
 class FakeJobs:
@@ -50,6 +63,9 @@ class FakeJobs:
 
     def get_job_logs(self, id: str) -> str:
         return self.log
+
+    def get_job_info(self, id: str) -> Any:
+        return SimpleNamespace(status=self.status, message=UNINSTALLED)
 
 
 def followed(jobs: Any, id: str = "a-1", *, terminal: bool = False) -> tuple[JobStatus, str]:
@@ -98,6 +114,17 @@ def test_a_failed_job_shows_the_end_of_its_log() -> None:
     _, out = followed(FakeJobs(log, JobStatus.FAILED))
     assert "line 49 [/x]" in out
     assert "line 20 " not in out
+
+
+def test_a_job_that_never_began_shows_why_as_its_log() -> None:
+    jobs: Any = FakeJobs("", JobStatus.FAILED)
+    _, out = followed(jobs)
+    assert read_log(jobs, "a-1").strip() == out.strip()
+    assert "[Node 10.0.0.7] CalledProcessError: Run cmd[15] failed" in out
+    assert "there is no version of nosuch==1" in out
+    assert "Traceback" not in out
+    assert "File" not in out
+    assert read_log(cast("Any", FakeJobs("", JobStatus.RUNNING)), "a-1") == ""
 
 
 def test_a_log_is_what_a_job_printed_without_its_events() -> None:
