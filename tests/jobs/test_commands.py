@@ -126,6 +126,9 @@ class TestWithoutServices:
     def test_submit_checks_the_spec_first(self, advseg: Command, spec: Path) -> None:
         assert "trainer.steps: must be at least 1, but is 0" in mistake(advseg("submit", spec, "--set=trainer.steps=0"))
 
+    def test_submit_looks_for_no_dataset_before_it_knows_the_cluster(self, advseg: Command, spec: Path) -> None:
+        assert mistake(advseg("submit", spec, "--set=dataset.root=/data/voc")).startswith(NO_RAY)
+
     @pytest.mark.parametrize(
         ("command", "missing"),
         [
