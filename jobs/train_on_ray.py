@@ -33,7 +33,7 @@ def train(job: Job) -> None:
     identity = single_identity(job.document, ensure_training_id(job.store.at(key)))
     refuse_namesake(job, identity)
     task = Task(spec=job.document, store=job.store, tracking_uri=job.tracking_uri, identity=identity, dataset=digest)
-    emit(Stage(text=f"training on {resources.workers} Ray Train workers"))
+    emit(Stage(text=f"training on {resources.workers} Ray Train worker{'s' if resources.workers > 1 else ''}"))
     with preflight.watching():
         follow_on_workers(task, resources, retry, Account())
     # They import PyTorch and MLflow, for which the workers need not wait.

@@ -151,7 +151,10 @@ class TestWithoutServices:
         assert NO_RAY in out
 
     def test_show_of_an_unknown_sweep_names_the_known_ones(self, advseg: Command, tmp_path: Path) -> None:
-        expected = f"there is no sweep x in {tmp_path / 'home' / 'runs'}; known sweeps: none yet"
+        expected = (
+            f"there is no sweep x in {tmp_path / 'home' / 'runs'}; known sweeps: none yet; a team's ledger is named by "
+            f"--ledger or ADVSEG_LEDGER"
+        )
         assert mistake(advseg("sweep", "show", "x")) == expected
 
     def test_show_of_a_broken_ledger_names_it(self, advseg: Command, tmp_path: Path) -> None:
@@ -164,7 +167,7 @@ class TestWithoutServices:
     ) -> None:
         monkeypatch.setenv("ADVSEG_LEDGER", "postgresql://team@127.0.0.1:9/advseg")
         said = mistake(advseg(*verb.split()))
-        assert said.startswith("ledger postgresql://...@127.0.0.1:9/advseg cannot be read (")
+        assert said.startswith("ledger postgresql://...@127.0.0.1:9/advseg cannot be read (connection failed: ")
 
     @pytest.mark.parametrize(
         "verb", ["sweep list", "sweep show x", "sweep report x", "sweep resume x", "sweep retry x", "sync"]
