@@ -72,6 +72,14 @@ class Services:
         log_in()
 
 
+def named_elsewhere() -> dict[str, str]:
+    """The addresses that the environment names, by service. Raises UserError for one that holds a secret."""
+    given = {name: os.environ.get(variable) or "" for name, variable in _ELSEWHERE.items()}
+    for name, address in given.items():
+        refuse_secrets(_ELSEWHERE[name], address)
+    return {name: address for name, address in given.items() if address}
+
+
 def connect(home: Path, needed: Collection[str] = (MLFLOW, RAY)) -> Services:
     """The services for a client: what RAY_ADDRESS and MLFLOW_TRACKING_URI name, else the local ones.
 

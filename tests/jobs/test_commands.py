@@ -150,6 +150,12 @@ class TestWithoutServices:
         assert (status, err) == (0, "")
         assert NO_RAY in out
 
+    def test_status_says_where_the_environment_names_one(
+        self, advseg: Command, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example.org")
+        assert "elsewhere  http://mlflow.example.org" in advseg("status")[1]
+
     def test_show_of_an_unknown_sweep_names_the_known_ones(self, advseg: Command, tmp_path: Path) -> None:
         expected = (
             f"there is no sweep x in {tmp_path / 'home' / 'runs'}; known sweeps: none yet; a team's ledger is named by "

@@ -231,8 +231,22 @@ class TestLog:
 class TestStatus:
     def test_shows_paths_as_they_are(self, capsys: pytest.CaptureFixture[str]) -> None:
         home = Path("/tmp/[bold]/.advseg")
-        print_services(home, [ServiceStatus(name="mlflow", state=ServiceState.DEAD, log=home / "[red]" / "log")])
+        print_services(home, [ServiceStatus(name="mlflow", state=ServiceState.DEAD, log=home / "[red]" / "log")], {})
         out = capsys.readouterr().out
         assert "services of /tmp/[bold]/.advseg" in out
         assert "[red]/log" in out
         assert "started again by `advseg up`" in out
+
+    def test_shows_what_the_environment_names_in_the_place_of_what_does_not_run(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        home = Path("/home/.advseg")
+        down = ServiceStatus(name="mlflow", state=ServiceState.DOWN, log=home / "log")
+        runs = ServiceStatus(name="ray", state=ServiceState.RUNNING, log=home / "log", url="http://127.0.0.1:8265")
+        print_services(home, [down, runs], {"mlflow": "http://mlflow", "ray": "http://ray"})
+        rows = [line.split()[:3] for line in capsys.readouterr().out.splitlines()[2:]]
+        assert rows == [
+            ["mlflow", "elsewhere", "http://mlflow"],
+            ["ray", "running", "http://127.0.0.1:8265"],
+            ["ray", "elsewhere", "http://ray"],
+        ]
