@@ -84,8 +84,7 @@ def stop(name: JobName) -> None:
     with _found(name) as (client, id):
         from ...platform.cluster.jobs import stop_job
 
-        stop_job(client, id)
-        typer.echo(f"job {id} is stopped")
+        stop_job(client, id, typer.echo)
 
 
 @job.command()

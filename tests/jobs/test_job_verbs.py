@@ -42,14 +42,14 @@ def test_stopping_stops_the_newest_job_of_a_name(advseg: Command, jobs: Any, ver
     jobs.add("a-1", "SUCCEEDED")
     jobs.add("a-2")
     jobs.add("b-3")
-    assert advseg(verb, "stop", "a") == (0, "job a-2 is stopped\n", "")
+    assert advseg(verb, "stop", "a") == (0, "job a-2 is asked to stop\njob a-2 is stopped\n", "")
     assert jobs.states == {"a-1": "SUCCEEDED", "a-2": "STOPPED", "b-3": "RUNNING"}
 
 
 def test_a_sweep_of_the_name_of_anothers_job_is_the_one_that_sweep_stop_stops(advseg: Command, jobs: Any) -> None:
     jobs.add("a-1")
     jobs.add("a-1-1")
-    assert advseg("sweep", "stop", "a-1") == (0, "job a-1-1 is stopped\n", "")
+    assert advseg("sweep", "stop", "a-1") == (0, "job a-1-1 is asked to stop\njob a-1-1 is stopped\n", "")
     assert jobs.states["a-1"] == "RUNNING"
 
 
