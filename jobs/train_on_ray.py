@@ -44,6 +44,7 @@ def train(job: Job) -> None:
     run_id = patiently(lambda: run_of(job.client, job.document["name"], key))
     job.describe(run_id)
     patiently(lambda: keep_model(job.client, job.store, job.document["name"], key, None))
+    emit(Stage(text=f"the model is in MLflow: `advseg models pull {key} --to DIR` downloads it"))
 
 
 def refuse_namesake(job: Job, identity: RunIdentity) -> None:
