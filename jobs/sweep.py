@@ -89,7 +89,8 @@ def sweep(job: Job) -> None:
             keep_report(job, ledger, run_id, ending)
 
         with ended_by(end):
-            emit(Stage(text=f"supervised baseline on {baseline_resources.workers} Ray Train workers"))
+            workers = baseline_resources.workers
+            emit(Stage(text=f"supervised baseline on {workers} Ray Train worker{'s' if workers > 1 else ''}"))
             train_baseline(ledger, tasks.baseline(), baseline_resources, settings.retry)
             ledger.ownership.check()
             kept = (job.store, spec.name, key_of(spec.name, BASELINE), ledger.baseline().account.checksum)

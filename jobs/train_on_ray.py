@@ -33,7 +33,7 @@ def train(job: Job) -> None:
     identity = single_identity(job.document, ensure_training_id(job.store.at(key)))
     refuse_namesake(job, identity)
     task = Task(spec=job.document, store=job.store, tracking_uri=job.tracking_uri, identity=identity, dataset=digest)
-    emit(Stage(text=f"training on {resources.workers} Ray Train workers"))
+    emit(Stage(text=f"training on {resources.workers} Ray Train worker{'s' if resources.workers > 1 else ''}"))
     with preflight.watching():
         follow_on_workers(task, resources, retry, Account())
     # They import PyTorch and MLflow, for which the workers need not wait.
@@ -44,6 +44,7 @@ def train(job: Job) -> None:
     run_id = patiently(lambda: run_of(job.client, job.document["name"], key))
     job.describe(run_id)
     patiently(lambda: keep_model(job.client, job.store, job.document["name"], key, None))
+    emit(Stage(text=f"the model is in MLflow: `advseg models pull {key} --to DIR` downloads it"))
 
 
 def refuse_namesake(job: Job, identity: RunIdentity) -> None:

@@ -57,11 +57,12 @@ def logs(
     """
     with _found(name) as (client, id):
         from ...platform.pages.follow import follow_log, log_text
+        from ...platform.pages.log_tail import read_log
 
         if follow:
             tell_end(id, follow_log(client, id, partial(typer.echo, nl=False)).value, err=True)
         else:
-            typer.echo(log_text(client.get_job_logs(id)), nl=False)
+            typer.echo(log_text(read_log(client, id)), nl=False)
 
 
 @job.command()
@@ -83,8 +84,7 @@ def stop(name: JobName) -> None:
     with _found(name) as (client, id):
         from ...platform.cluster.jobs import stop_job
 
-        stop_job(client, id)
-        typer.echo(f"job {id} is stopped")
+        stop_job(client, id, typer.echo)
 
 
 @job.command()

@@ -112,7 +112,8 @@ def store_of(sweep: str, storage: str | None, ledger: str | None) -> "Store":
 
 
 def store_at(storage: str | None) -> "Store":
-    """Where checkpoints lie, and a ledger without an address."""
+    """Where checkpoints lie, and a ledger without an address. Whoever sits before it waits for no storage."""
     from ...platform.storage.opening import open_store
+    from ...platform.storage.s3_client import AT_ONCE
 
-    return open_store(storage or find_home() / "runs")
+    return open_store(storage or find_home() / "runs", AT_ONCE)

@@ -62,13 +62,13 @@ def status(as_json: AsJson = False) -> None:
     """
     from ...platform.pages.jobs_page import jobs_of, print_jobs
     from ...platform.pages.state_page import print_services, services_json
-    from ...platform.services.connection import ServicesDownError
+    from ...platform.services.connection import ServicesDownError, named_elsewhere
     from ...platform.services.state import status as services_status
 
     home = find_home()
     services, jobs = services_status(home), None
     if not as_json:
-        print_services(home, services)
+        print_services(home, services, named_elsewhere())
     try:
         with cluster() as (running, client):
             jobs = jobs_of(client)

@@ -128,8 +128,7 @@ def stop(name: SweepName) -> None:
         from ...platform.cluster.jobs import job_ids, newest_job, stop_job
 
         id = newest_job(name, job_ids(client))
-        stop_job(client, id)
-        typer.echo(f"job {id} is stopped")
+        stop_job(client, id, typer.echo)
 
 
 def _go_on(name: str, follow: bool, storage: Path | None, ledger: str | None) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ...platform.base.home import find_home
 from .following import submit_job
 from .options import AsJsonLines, Follow, Overrides, Profile, SpecPath, check_path, overrides
 
@@ -58,11 +59,13 @@ def submit(
 
     Example: `advseg submit jobs/specs/demo.yaml --set sweep.trials=40 --follow`
     """
+    from ...platform.services.connection import connect
     from ...platform.spec.spec_file import load_spec
 
     changed = [*overrides(set_, profile), *([] if fork is None else [f"sweep.fork={fork}"])]
-    # A cluster of somebody else's has disks of its own.
-    submit_job(load_spec(spec, changed, files_elsewhere=bool(os.environ.get("RAY_ADDRESS"))), follow)
+    # A cluster of somebody else's has disks of its own; where none is known yet, that is told next.
+    files_elsewhere = bool(os.environ.get("RAY_ADDRESS")) or not connect(find_home(), ()).dashboard_url
+    submit_job(load_spec(spec, changed, files_elsewhere=files_elsewhere), follow)
 
 
 @verbs.command(rich_help_panel=PANEL)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ray.job_submission import JobStatus, JobSubmissionClient
@@ -79,13 +79,15 @@ def wait_for_job(client: JobSubmissionClient, id: str, limit_s: float = math.inf
     return status
 
 
-def stop_job(client: JobSubmissionClient, id: str) -> None:
-    """Ask a job to stop and wait until it has. Raises UserError if it has ended, or does not end for long."""
+def stop_job(client: JobSubmissionClient, id: str, say: Callable[[str], object]) -> None:
+    """Ask a job to stop, and wait until it has, saying both. Raises UserError if it had ended, or does not for long."""
     if client.get_job_status(id).is_terminal():
         raise UserError(f"job {id} has ended already: `advseg job list` says how")
     client.stop_job(id)
+    say(f"job {id} is asked to stop")
     if not wait_for_job(client, id, STOP_LIMIT_S).is_terminal():
         raise UserError(
             f"job {id} was told to stop, but has not ended in {STOP_LIMIT_S:g} s: `advseg status` says whether its "
             f"cluster runs, and `advseg job list` what became of it"
         )
+    say(f"job {id} is stopped")

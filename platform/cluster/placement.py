@@ -47,13 +47,16 @@ def lack_of(resources: Resources, nodes: Sequence[Node]) -> str | None:
     if not labelled:
         asked = ", ".join(f"{key}={value}" for key, value in labels.items())
         known = _listed(f"{key}={node.labels[key]}" for node in nodes for key in labels.keys() & node.labels.keys())
-        return f"no node has the labels {asked} ({known} there are): change resources.node_labels, or add such a node"
+        return (
+            f"no node has the labels {asked} (those there: {known}): change resources.node_labels, or add such a node"
+        )
     suited = [node for node in labelled if accelerator is None or f"{ACCELERATOR}{accelerator}" in node.has]
     if not suited:
         kinds = (name for node in labelled for name in node.has if name.startswith(ACCELERATOR))
         known = _listed(kind.removeprefix(ACCELERATOR) for kind in kinds)
         return (
-            f"no node has the accelerator {accelerator} ({known} there are): change resources.accelerator, or add one"
+            f"no node has the accelerator {accelerator} (those there: {known}): change resources.accelerator, or add "
+            f"such a node"
         )
     room = {node.name: fit for node in suited if (fit := room_on(node, resources))}
     if not room:

@@ -172,7 +172,7 @@ def readable(storage: Path | None, ledger: str | None) -> Iterator[None]:
     except (SQLAlchemyError, StorageInternalError) as error:
         cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
         original = getattr(cause, "orig", None)
-        first_line = str(cause).splitlines()[0]
+        first_line = str(original or cause).splitlines()[0]
         if ledger is not None:
             remedy = "is the server up, and does the file that PGPASSFILE names hold the password?"
         elif getattr(original, "sqlite_errorcode", 0) & 0xFF in _LOCKED:

@@ -9,6 +9,7 @@ import optuna
 from optuna.storages import RDBStorage
 
 from ...trainers.errors import UserError
+from ..spec.ledger_address import LEDGER
 from ..spec.spec import Spec
 from .accounts import accounts_from
 from .baseline import baseline_from
@@ -133,5 +134,6 @@ def _opened(storage: Path | None, sweep: str, ledger: str | None) -> Iterator[tu
     place = place_of(storage, ledger)
     with reading(storage, ledger) as database:
         if database is None:
-            raise UserError(f"there is no sweep {sweep} in {place}; known sweeps: none yet")
+            elsewhere = "" if ledger else f"; a team's ledger is named by --ledger or {LEDGER}"
+            raise UserError(f"there is no sweep {sweep} in {place}; known sweeps: none yet{elsewhere}")
         yield load_study(database, sweep, place), database

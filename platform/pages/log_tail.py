@@ -1,6 +1,7 @@
 """A job's log as it grows, over connections that break: each piece once, to the job's end."""
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from typing import cast
@@ -14,6 +15,18 @@ from ...trainers.errors import BrokenEnvironmentError, UserError, brief
 _RECONNECT_S = 1.0
 _SILENCE_S = 30.0
 """Seconds after which a connection over which nothing comes is made anew: it may be dead, which nobody says."""
+_TRACEBACK = re.compile(r"Traceback \(most recent call last\):\n(?:[ \t].*\n)+")
+
+
+def read_log(client: JobSubmissionClient, id: str) -> str:
+    """A job's log so far; of one that failed before it printed anything, why, as Ray has it.
+
+    For one that failed as its packages were installed Ray says so, with tracebacks of its own.
+    """
+    if log := client.get_job_logs(id):
+        return log
+    job = client.get_job_info(id)
+    return _TRACEBACK.sub("", f"{job.message}\n") if job.status == JobStatus.FAILED else ""
 
 
 def tail_log(client: JobSubmissionClient, id: str, hear: Callable[[str], None]) -> JobStatus:
@@ -46,7 +59,7 @@ class _Tail:
                 # What the stream may have missed; the log may be gone with the node that had it.
                 log = ""
                 with suppress(RuntimeError, RequestException):
-                    log = self._client.get_job_logs(self._id)
+                    log = self._client.get_job_logs(self._id) if self._heard else read_log(self._client, self._id)
                 self._hear_from(0, log)
                 return status
             await asyncio.sleep(_RECONNECT_S)

@@ -19,6 +19,8 @@ _REMEDIES = {
     "RAY_ADDRESS": "RAY_AUTH_TOKEN_PATH",
 }
 """Where a secret may stand instead of the address."""
+_ELSEWHERE = {MLFLOW: "MLFLOW_TRACKING_URI", RAY: "RAY_ADDRESS"}
+"""What names a service that is not the local one."""
 _SECRET = re.compile("(?i)user|pass|token|secret|key")
 """In the name of a parameter."""
 
@@ -70,6 +72,14 @@ class Services:
         log_in()
 
 
+def named_elsewhere() -> dict[str, str]:
+    """The addresses that the environment names, by service. Raises UserError for one that holds a secret."""
+    given = {name: os.environ.get(variable) or "" for name, variable in _ELSEWHERE.items()}
+    for name, address in given.items():
+        refuse_secrets(_ELSEWHERE[name], address)
+    return {name: address for name, address in given.items() if address}
+
+
 def connect(home: Path, needed: Collection[str] = (MLFLOW, RAY)) -> Services:
     """The services for a client: what RAY_ADDRESS and MLFLOW_TRACKING_URI name, else the local ones.
 
@@ -88,10 +98,13 @@ def connect(home: Path, needed: Collection[str] = (MLFLOW, RAY)) -> Services:
         )
     records = read_records(home)
     running = {name: record for name, record in records.items() if is_running(home, name, record)}
-    unnamed = [name for name, address in ((MLFLOW, tracking_uri), (RAY, ray_address)) if not address]
-    if missing := [TITLES[name] for name in unnamed if name in needed and name not in running]:
-        verb = "does" if len(missing) == 1 else "do"
-        raise ServicesDownError(f"{' and '.join(missing)} {verb} not run in {home}: start them with `advseg up`")
+    unnamed = [name for name, variable in _ELSEWHERE.items() if not given[variable]]
+    if missing := [name for name in unnamed if name in needed and name not in running]:
+        titles, variables = (" and ".join(names[name] for name in missing) for names in (TITLES, _ELSEWHERE))
+        does, it, another = ("does", "it", "another") if len(missing) == 1 else ("do", "them", "others")
+        raise ServicesDownError(
+            f"{titles} {does} not run in {home}: start {it} with `advseg up`, or name {another} by {variables}"
+        )
     return services_of(home, running, tracking_uri=tracking_uri, dashboard_url=ray_address)
 
 

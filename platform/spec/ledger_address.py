@@ -57,8 +57,12 @@ LedgerUrl = Annotated[str, AfterValidator(check_address)]
 
 
 def ledger_file(storage: Path | None) -> Path:
-    """Where the SQLite database lies. Storage that is no folder has its ledger elsewhere."""
-    assert storage is not None
+    """Where the SQLite database lies. Raises UserError for storage that is no folder, whose ledger is elsewhere."""
+    if storage is None:
+        raise UserError(
+            f"a storage in S3 has its ledger elsewhere: name that by --ledger postgresql://user@host/database, or set "
+            f"{LEDGER} to it"
+        )
     return storage / "ledger.db"
 
 

@@ -18,7 +18,7 @@ from ...trainers.recipe import Recipe
 from ...trainers.settings import TrainerSettings
 from ..base.keys import S3
 from .errors import problems_of
-from .ledger_address import LedgerUrl, ledger_of
+from .ledger_address import LEDGER, LedgerUrl, ledger_of
 from .presets import Preset
 from .resources import Resources
 from .runtime_env import RuntimeEnv
@@ -67,7 +67,8 @@ class Spec(Section):
             raise ValueError(f"sweep.fork names this very sweep, {self.name}: name another, or remove it to go on")
         if self.sweep and ledger_of(self.ledger) is None and (self.storage or "").startswith(S3):
             raise ValueError(
-                f"storage is {self.storage}, where no SQLite file can be: add ledger: postgresql://user@host/database"
+                f"storage is {self.storage}, where no SQLite file can be: add ledger: postgresql://user@host/database, "
+                f"or set {LEDGER} to it"
             )
         self.recipe()
         return self

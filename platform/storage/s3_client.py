@@ -33,7 +33,7 @@ class Patience:
 
 PATIENT = Patience()
 AT_ONCE = Patience(attempts=2, outage_s=0)
-"""Of a job that begins: it says at once what it lacks."""
+"""Of a command, and of a job that begins: it says at once what it lacks."""
 
 
 def s3_client(patience: Patience) -> Any:

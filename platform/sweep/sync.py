@@ -13,7 +13,8 @@ from ..ledger.opening import reopen_ledger
 from ..ledger.ownership import PATIENCE_S
 from ..ledger.reading import read_location, sweep_names
 from ..storage.opening import open_store
-from ..storage.store import Store
+from ..storage.s3_client import AT_ONCE
+from ..storage.store import Store, StoreError
 from ..tracking.clients import Clients
 from ..tracking.ending import Ending, State
 from ..tracking.identity import sweep_identity
@@ -56,7 +57,7 @@ def sync_sweeps(clients: Clients, store: Store, names: Iterable[str], ledger: st
     problems: list[str] = []
     for name in names:
         location = read_location(name, ledger)
-        place = open_store(location.storage) if location else store
+        place = open_store(location.storage, AT_ONCE) if location else store
         if location and place.folder and not place.folder.is_dir():
             say(f"left alone: sweep {name}, whose storage {location.storage} is not on this machine")
             continue
@@ -64,6 +65,9 @@ def sync_sweeps(clients: Clients, store: Store, names: Iterable[str], ledger: st
             reopened = reopen_ledger(place.folder, name, ledger, above=newest_epoch(place, name))
         except UserError as error:
             say(f"left alone: {error}")
+            continue
+        except StoreError as error:
+            problems.append(f"sweep {name}: {reason_of(error)}")
             continue
         with closing(reopened):
             try:
@@ -103,7 +107,11 @@ def sync_trainings(clients: Clients, store: Store, say: Say, *, patience_s: floa
     """
     problems: list[str] = []
     left: list[tuple[Task, MlflowClient]] = []
-    for noted, task in _singles(store):
+    try:
+        singles = list(_singles(store))
+    except StoreError as error:
+        return [f"trainings without a sweep: {reason_of(error)}"]
+    for noted, task in singles:
         try:
             client = clients.of(noted)
             refuse_another(client, task.identity)

@@ -1,6 +1,7 @@
 """What an exception means for the training that it ended."""
 
 import errno
+import re
 import socket
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -80,6 +81,8 @@ _MEMORY = (
 )
 _DISK = ("PytorchStreamWriter failed", "I/O error", "IoError")
 """What libraries that are not in Python say of a disk."""
+_WORKER = re.compile(r"Worker info: Worker\(.*?hostname='([^']*)'.*?\n\)", re.DOTALL)
+"""How Ray Train describes a worker, in 500 characters."""
 _LONGEST = 400
 """Characters; a dataset lists twenty problems."""
 
@@ -172,4 +175,4 @@ def _is_cut_off(error: BaseException) -> bool:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+    return " ".join(_WORKER.sub(r"It was on \1.", str(error)).split())

@@ -316,7 +316,9 @@ def test_trials_of_two_workers_run_on_ray_train_one_at_a_time(cluster, spec, sub
 def test_a_single_training_runs_on_ray_train_and_keeps_its_model(spec, submit, advseg, mlflow_client, tmp_path):
     document = spec("single", job="train", resources={"workers": 2})
     del document["sweep"]
-    assert "training on 2 Ray Train workers" in submit(document, "--follow")
+    output = submit(document, "--follow")
+    assert "training on 2 Ray Train workers" in output
+    assert "the model is in MLflow: `advseg models pull single/single --to DIR` downloads it" in output
     assert runs_of(mlflow_client, "single")["single/single"].info.status == "FINISHED"
     advseg("models", "pull", "single/single", "--to", tmp_path / "model")
     assert load(tmp_path / "model").discriminator is not None

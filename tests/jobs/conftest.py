@@ -122,6 +122,9 @@ class FakeJobs:
     def get_job_logs(self, id: str) -> str:
         return self.logs[id]
 
+    def get_job_info(self, id: str) -> Any:
+        return next(job for job in self.list_jobs() if job.submission_id == id)
+
     async def tail_job_logs(self, id: str) -> AsyncIterator[str]:
         yield self.logs[id]
 

@@ -126,6 +126,9 @@ class TestWithoutServices:
     def test_submit_checks_the_spec_first(self, advseg: Command, spec: Path) -> None:
         assert "trainer.steps: must be at least 1, but is 0" in mistake(advseg("submit", spec, "--set=trainer.steps=0"))
 
+    def test_submit_looks_for_no_dataset_before_it_knows_the_cluster(self, advseg: Command, spec: Path) -> None:
+        assert mistake(advseg("submit", spec, "--set=dataset.root=/data/voc")).startswith(NO_RAY)
+
     @pytest.mark.parametrize(
         ("command", "missing"),
         [
@@ -147,8 +150,17 @@ class TestWithoutServices:
         assert (status, err) == (0, "")
         assert NO_RAY in out
 
+    def test_status_says_where_the_environment_names_one(
+        self, advseg: Command, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example.org")
+        assert "elsewhere  http://mlflow.example.org" in advseg("status")[1]
+
     def test_show_of_an_unknown_sweep_names_the_known_ones(self, advseg: Command, tmp_path: Path) -> None:
-        expected = f"there is no sweep x in {tmp_path / 'home' / 'runs'}; known sweeps: none yet"
+        expected = (
+            f"there is no sweep x in {tmp_path / 'home' / 'runs'}; known sweeps: none yet; a team's ledger is named by "
+            f"--ledger or ADVSEG_LEDGER"
+        )
         assert mistake(advseg("sweep", "show", "x")) == expected
 
     def test_show_of_a_broken_ledger_names_it(self, advseg: Command, tmp_path: Path) -> None:
@@ -161,7 +173,14 @@ class TestWithoutServices:
     ) -> None:
         monkeypatch.setenv("ADVSEG_LEDGER", "postgresql://team@127.0.0.1:9/advseg")
         said = mistake(advseg(*verb.split()))
-        assert said.startswith("ledger postgresql://...@127.0.0.1:9/advseg cannot be read (")
+        assert said.startswith("ledger postgresql://...@127.0.0.1:9/advseg cannot be read (connection failed: ")
+
+    @pytest.mark.parametrize(
+        "verb", ["sweep list", "sweep show x", "sweep report x", "sweep resume x", "sweep retry x", "sync"]
+    )
+    def test_storage_in_s3_asks_for_the_ledger_of_it(self, advseg: Command, verb: str) -> None:
+        said = mistake(advseg(*verb.split(), "--storage", "s3://bucket/runs"))
+        assert said.startswith("a storage in S3 has its ledger elsewhere: name that by --ledger postgresql://")
 
 
 def test_a_sweep_is_resumed_in_the_ledger_that_was_asked(

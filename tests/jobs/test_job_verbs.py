@@ -33,7 +33,8 @@ def test_following_and_waiting_end_as_the_job_does(
 ) -> None:
     jobs.add("a-1", state)
     hint = "; `advseg job logs a-1` says why" if state == "FAILED" else ""
-    assert advseg("job", verb, "a") == (status, f"job a-1 ended: {state}{hint}\n", "")
+    ended, out, err = advseg("job", verb, "a")
+    assert (ended, out.splitlines()[-1], err) == (status, f"job a-1 ended: {state}{hint}", "")
 
 
 @pytest.mark.parametrize("verb", ["job", "sweep"])
@@ -41,14 +42,14 @@ def test_stopping_stops_the_newest_job_of_a_name(advseg: Command, jobs: Any, ver
     jobs.add("a-1", "SUCCEEDED")
     jobs.add("a-2")
     jobs.add("b-3")
-    assert advseg(verb, "stop", "a") == (0, "job a-2 is stopped\n", "")
+    assert advseg(verb, "stop", "a") == (0, "job a-2 is asked to stop\njob a-2 is stopped\n", "")
     assert jobs.states == {"a-1": "SUCCEEDED", "a-2": "STOPPED", "b-3": "RUNNING"}
 
 
 def test_a_sweep_of_the_name_of_anothers_job_is_the_one_that_sweep_stop_stops(advseg: Command, jobs: Any) -> None:
     jobs.add("a-1")
     jobs.add("a-1-1")
-    assert advseg("sweep", "stop", "a-1") == (0, "job a-1-1 is stopped\n", "")
+    assert advseg("sweep", "stop", "a-1") == (0, "job a-1-1 is asked to stop\njob a-1-1 is stopped\n", "")
     assert jobs.states["a-1"] == "RUNNING"
 
 
@@ -79,6 +80,11 @@ def test_a_cluster_that_goes_away_is_told_in_a_line(
     assert (status, out) == (2, "")
     assert err.startswith("error: the Ray cluster at http://ray does not answer any more (")
     assert len(err.splitlines()) == 1
+
+
+def test_the_log_of_a_job_that_never_began_is_what_the_cluster_says_of_it(advseg: Command, jobs: Any) -> None:
+    jobs.add("a-1", "FAILED")
+    assert advseg("job", "logs", "a") == (0, "in [/tmp/a-1]\n", "")
 
 
 def test_a_list_has_the_newest_job_first(advseg: Command, jobs: Any) -> None:

@@ -8,7 +8,9 @@ import pytest
 import typer.main
 
 from advseg.jobs.cli.main import app
-from advseg.jobs.cli.options import check_path
+from advseg.jobs.cli.options import check_path, store_at
+from advseg.platform.storage.s3_client import AT_ONCE
+from advseg.platform.storage.s3_store import S3Store
 from advseg.trainers.errors import UserError
 
 SURFACE: dict[str, Any] = {
@@ -112,3 +114,9 @@ def test_an_address_is_refused_without_its_secrets(secret: str) -> None:
 @pytest.mark.parametrize("path", [Path("here"), Path("/a/b:c/d"), Path("C:/x"), None, [Path("~/x")]])
 def test_a_path_stays_as_it_is(path: Any) -> None:
     assert check_path(path) == path
+
+
+def test_no_verb_waits_for_storage_that_is_away() -> None:
+    store = store_at("s3://bucket/runs")
+    assert isinstance(store, S3Store)
+    assert store.patience is AT_ONCE

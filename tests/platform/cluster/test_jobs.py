@@ -133,7 +133,7 @@ def test_waiting_lasts_until_the_end(end: str) -> None:
 
 def test_stopping_lasts_until_the_end() -> None:
     client: Any = Job("RUNNING", "RUNNING", "STOPPED")
-    stop_job(client, "a-1")
+    stop_job(client, "a-1", print)
     assert client.stopped == ["a-1"]
 
 
@@ -142,12 +142,12 @@ def test_a_job_that_does_not_stop_is_told_of_and_not_waited_for_for_ever(monkeyp
     monkeypatch.setattr(jobs, "_POLL_S", 0.01)
     client: Any = Job(*["RUNNING"] * 100)
     with pytest.raises(UserError, match=r"job a-1 was told to stop, but has not ended in 0\.05 s"):
-        stop_job(client, "a-1")
+        stop_job(client, "a-1", print)
     assert client.stopped == ["a-1"]
 
 
 def test_a_job_that_has_ended_is_not_stopped() -> None:
     client: Any = Job("SUCCEEDED")
     with pytest.raises(UserError, match="job a-1 has ended already: `advseg job list` says how"):
-        stop_job(client, "a-1")
+        stop_job(client, "a-1", print)
     assert not client.stopped

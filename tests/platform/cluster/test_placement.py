@@ -129,12 +129,13 @@ class TestLack:
             (
                 asked(accelerator="H100", gpus_per_worker=1),
                 [node("head", 8), node("w1", 8, 1, "L4"), node("w2", 8, 1, "A100")],
-                "no node has the accelerator H100 (A100, L4 there are): change resources.accelerator, or add one",
+                "no node has the accelerator H100 (those there: A100, L4): change resources.accelerator, or add such a "
+                "node",
             ),
             (
                 asked(node_labels={"zone": "a", "pool": "x"}),
                 [node("w1", 8, zone="b"), node("w2", 8, zone="b", pool="x")],
-                "no node has the labels zone=a, pool=x (pool=x, zone=b there are): change resources.node_labels, or "
+                "no node has the labels zone=a, pool=x (those there: pool=x, zone=b): change resources.node_labels, or "
                 "add such a node",
             ),
         ],
@@ -147,4 +148,4 @@ class TestLack:
 
     def test_lists_only_some_of_very_many(self) -> None:
         lack = lack_of(asked(node_labels={"host": "x"}), [node(f"w{i}", host=f"h{i:02}") for i in range(30)])
-        assert lack and "host=h00, host=h01" in lack and "host=h07 and 22 more there are" in lack
+        assert lack and "host=h00, host=h01" in lack and "host=h07 and 22 more)" in lack

@@ -6,7 +6,8 @@ import json
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import requests
@@ -18,6 +19,7 @@ from advseg.platform.base.output import guard_output
 from advseg.platform.pages import log_tail
 from advseg.platform.pages.console import VisibleConsole
 from advseg.platform.pages.follow import follow, follow_log, log_text
+from advseg.platform.pages.log_tail import read_log
 from advseg.platform.pages.state_page import print_services
 from advseg.platform.services.state import ServiceState, ServiceStatus
 from advseg.trainers.errors import BrokenEnvironmentError, UserError
@@ -26,6 +28,17 @@ STAGE = '@advseg {"kind": "stage", "text": "two trials"}\n'
 TRIAL = (
     '@advseg {"kind": "trial", "key": "a/0", "state": "FAIL", "step": 4, "steps": 8, "reason": "no [/tmp/x] [bold]"}\n'
 )
+
+
+UNINSTALLED = """runtime_env setup failed: Failed to set up runtime environment.
+[Node 10.0.0.7] Traceback (most recent call last):
+  File "/ray/runtime_env_agent.py", line 561, in _create_runtime_env_with_retry
+    runtime_env_context = await asyncio.wait_for(
+                          ^^^^^^^^^^^^^^^^^^^^^^^
+CalledProcessError: Run cmd[15] failed with the following details.
+    error: No solution found: there is no version of nosuch==1
+"""
+"""What Ray says of a job whose packages cannot be had."""
 
 
 class FakeJobs:
@@ -50,6 +63,9 @@ class FakeJobs:
 
     def get_job_logs(self, id: str) -> str:
         return self.log
+
+    def get_job_info(self, id: str) -> Any:
+        return SimpleNamespace(status=self.status, message=UNINSTALLED)
 
 
 def followed(jobs: Any, id: str = "a-1", *, terminal: bool = False) -> tuple[JobStatus, str]:
@@ -98,6 +114,17 @@ def test_a_failed_job_shows_the_end_of_its_log() -> None:
     _, out = followed(FakeJobs(log, JobStatus.FAILED))
     assert "line 49 [/x]" in out
     assert "line 20 " not in out
+
+
+def test_a_job_that_never_began_shows_why_as_its_log() -> None:
+    jobs: Any = FakeJobs("", JobStatus.FAILED)
+    _, out = followed(jobs)
+    assert read_log(jobs, "a-1").strip() == out.strip()
+    assert "[Node 10.0.0.7] CalledProcessError: Run cmd[15] failed" in out
+    assert "there is no version of nosuch==1" in out
+    assert "Traceback" not in out
+    assert "File" not in out
+    assert read_log(cast("Any", FakeJobs("", JobStatus.RUNNING)), "a-1") == ""
 
 
 def test_a_log_is_what_a_job_printed_without_its_events() -> None:
@@ -204,8 +231,22 @@ class TestLog:
 class TestStatus:
     def test_shows_paths_as_they_are(self, capsys: pytest.CaptureFixture[str]) -> None:
         home = Path("/tmp/[bold]/.advseg")
-        print_services(home, [ServiceStatus(name="mlflow", state=ServiceState.DEAD, log=home / "[red]" / "log")])
+        print_services(home, [ServiceStatus(name="mlflow", state=ServiceState.DEAD, log=home / "[red]" / "log")], {})
         out = capsys.readouterr().out
         assert "services of /tmp/[bold]/.advseg" in out
         assert "[red]/log" in out
         assert "started again by `advseg up`" in out
+
+    def test_shows_what_the_environment_names_in_the_place_of_what_does_not_run(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        home = Path("/home/.advseg")
+        down = ServiceStatus(name="mlflow", state=ServiceState.DOWN, log=home / "log")
+        runs = ServiceStatus(name="ray", state=ServiceState.RUNNING, log=home / "log", url="http://127.0.0.1:8265")
+        print_services(home, [down, runs], {"mlflow": "http://mlflow", "ray": "http://ray"})
+        rows = [line.split()[:3] for line in capsys.readouterr().out.splitlines()[2:]]
+        assert rows == [
+            ["mlflow", "elsewhere", "http://mlflow"],
+            ["ray", "running", "http://127.0.0.1:8265"],
+            ["ray", "elsewhere", "http://ray"],
+        ]

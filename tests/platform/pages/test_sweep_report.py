@@ -332,7 +332,9 @@ class TestCommand:
     def test_refuses_a_sweep_that_there_is_not(self, tmp_path: Path) -> None:
         error = CliRunner().invoke(app, ["sweep", "report", "nope", "--storage", str(tmp_path)]).exception
         assert isinstance(error, UserError)
-        assert str(error) == f"there is no sweep nope in {tmp_path}; known sweeps: none yet"
+        assert str(error).startswith(
+            f"there is no sweep nope in {tmp_path}; known sweeps: none yet; a team's ledger is "
+        )
 
 
 class TestEndOfASweep:

@@ -499,12 +499,15 @@ class TestConnect:
         with pytest.raises(ServicesDownError) as error:
             connect(tmp_path)
         assert str(error.value) == (
-            f"the MLflow server and the Ray head do not run in {tmp_path}: start them with `advseg up`"
+            f"the MLflow server and the Ray head do not run in {tmp_path}: start them with `advseg up`, or name others "
+            f"by MLFLOW_TRACKING_URI and RAY_ADDRESS"
         )
 
     def test_names_only_what_does_not_run(self, tmp_path: Path, stand_in: StandIn) -> None:
         write_records(tmp_path, {"mlflow": stand_in(tmp_path, MLFLOW), "ray": record_of(STRANGER)})
-        with pytest.raises(ServicesDownError, match=r"^the Ray head does not run in "):
+        with pytest.raises(
+            ServicesDownError, match=r"^the Ray head does not run in .*: start it .*, or name another by"
+        ):
             connect(tmp_path)
 
     def test_finds_the_local_services(self, tmp_path: Path, stand_in: StandIn) -> None:

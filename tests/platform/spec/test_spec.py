@@ -345,7 +345,7 @@ class TestProblems:
     def test_tell_a_sweep_in_a_bucket_that_it_needs_a_ledger(
         self, document: dict[str, Any], make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        with pytest.raises(SpecError, match="storage is s3://bucket/x, where no SQLite file can be: add ledger"):
+        with pytest.raises(SpecError, match="storage is s3://bucket/x, where no SQLite file can be: add ledger: "):
             make_spec("storage=s3://bucket/x")
         with monkeypatch.context() as patch:
             patch.setenv("ADVSEG_LEDGER", "postgresql://team@host/advseg")

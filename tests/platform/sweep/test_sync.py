@@ -28,6 +28,7 @@ from advseg.platform.ledger.rows import BASELINE_NUMBER, Row
 from advseg.platform.spec.ledger_address import ledger_file
 from advseg.platform.spec.spec import Spec
 from advseg.platform.storage.local_store import LocalStore
+from advseg.platform.storage.store import StoreError
 from advseg.platform.sweep.sync import sync, sync_trainings
 from advseg.platform.tracking.clients import Clients
 from advseg.platform.tracking.ending import Ending, State
@@ -199,6 +200,26 @@ class TestSweep:
             sync(Clients(client), LocalStore(tmp_path), None, [], said.append)
         assert said == [f"sweep {name}: its runs are as its ledger has them" for name in ("aa", "cc")]
         assert {run.info.status for name in ("aa", "cc") for run in runs_by_key(client, name).values()} == {"KILLED"}
+
+    def test_stops_no_other_if_its_storage_is_away(
+        self, client: MlflowClient, tmp_path: Path, make_spec: Callable[..., Spec], opened: Callable[..., Ledger]
+    ) -> None:
+        class Away(LocalStore):
+            def keys(self, prefix: str = "") -> list[str]:
+                if prefix in ("", "aa"):
+                    raise StoreError("on here: s3://runs cannot be used")
+                return super().keys(prefix)
+
+        for name in ("aa", "bb"):
+            opened(make_spec(f"name={name}")).propose()
+        said: list[str] = []
+        with pytest.raises(UserError) as told:
+            sync(Clients(client), Away(tmp_path), None, [], said.append)
+        assert said == ["sweep bb: its runs are as its ledger has them"]
+        assert str(told.value).splitlines()[1:] == [
+            "  sweep aa: on here: s3://runs cannot be used",
+            "  trainings without a sweep: on here: s3://runs cannot be used",
+        ]
 
     def test_is_synced_on_the_server_that_has_its_runs(
         self, left: Ledger, client: MlflowClient, elsewhere: MlflowClient, tmp_path: Path

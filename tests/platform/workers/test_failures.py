@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from ray.train.v2._internal.exceptions import (
     WorkerHealthCheckFailedError,
     WorkerHealthCheckTimeoutError,
 )
+from ray.train.v2._internal.execution.context import DistributedContext
+from ray.train.v2._internal.execution.worker_group.worker import ActorMetadata, Worker
 from safetensors import SafetensorError
 
 from advseg.platform.workers.failures import failure_of, naming_the_machine
@@ -45,6 +48,13 @@ CUT_OFF_ON_GPUS = torch.distributed.DistBackendError(
     "ncclRemoteError: A call failed possibly due to a network error or a remote process exiting prematurely."
 )
 DIED = WorkerHealthCheckFailedError("A worker health check failed.", ActorDiedError())
+WORKER = Worker(
+    actor=cast("Any", "Actor(RayTrainWorker, 01)"),
+    metadata=ActorMetadata(hostname="gpu-7", node_id="e98d", node_ip="127.0.0.3", pid=2627, accelerator_ids={}),
+    resources={"CPU": 1},
+    distributed_context=DistributedContext(world_rank=0, world_size=1, local_rank=0, local_world_size=1, node_rank=0),
+)
+ON_A_NODE = WorkerHealthCheckFailedError(f"A worker health check failed.\nWorker info: {WORKER}", ActorDiedError())
 TAKEN = RayActorError(error_msg="Its node was\npre-empted.", preempted=True)
 
 
@@ -66,6 +76,7 @@ TAKEN = RayActorError(error_msg="Its node was\npre-empted.", preempted=True)
         (WorkerCrashedError(), Kind.LOST, "The worker died unexpectedly while executing this task"),
         (ActorUnavailableError("away", None), Kind.LOST, "The actor"),
         (DIED, Kind.LOST, "A worker health check failed. The actor died unexpectedly"),
+        (ON_A_NODE, Kind.LOST, "A worker health check failed. It was on gpu-7. The actor died unexpectedly"),
         (WorkerHealthCheckTimeoutError("no answer"), Kind.LOST, "no answer Set the "),
         (WorkerGroupStartupFailedError("a node died"), Kind.LOST, "a node died"),
         (TAKEN, Kind.PREEMPTED, "Its node was pre-empted."),
