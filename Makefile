@@ -16,10 +16,10 @@ BIN := $(VENV)/bin
 help:
 	@echo "make demo    set up and run a sweep end to end on a small dataset: about five minutes"
 	@echo "make test    set up and run all tests"
-	@echo "make chaos   set up and run the kills and storms that are too many for make test: about twenty minutes"
+	@echo "make chaos   set up and run the kills and storms that are too many for make test: about forty minutes"
 	@echo "make check   set up and run linter, format check, type check and the layer test"
 	@echo "make docs    set up, write the pages that are made from the code, and build a site of README.md and docs/"
-	@echo "make bench PEER=~/AdvSemiSeg      set up and run all benchmarks: about three quarters of an hour on two cores"
+	@echo "make bench PEER=~/AdvSemiSeg      set up and run all benchmarks: about an hour on two cores"
 	@echo "make bench-gpu PEER=~/AdvSemiSeg  the benchmarks of a GPU, with PYTHON's own packages: nothing is installed"
 	@echo "make clean   end the local services and remove the environment; runs and models in .advseg/ stay"
 
@@ -47,7 +47,7 @@ docs: setup
 	@$(BIN)/python docs/build_site.py
 
 bench: peer setup
-	@for program in "step $(PEER)" "input $(PEER)" compact "compact --threads 2" evaluation workers tracking startup ledger slots; do \
+	@for program in "step $(PEER)" "input $(PEER)" compact "compact --threads 2" evaluation workers tracking startup ledger slots cluster; do \
 		echo "== $$program" && set -- $$program && name=$$1 && shift && $(BIN)/python benchmarks/$$name.py "$$@" || exit; \
 	done
 

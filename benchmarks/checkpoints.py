@@ -22,15 +22,10 @@ from advseg.trainers.checkpoint import save_checkpoint
 KEY = "benchmark/checkpoints/step-00000001"
 
 
-def main() -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("address")
-    parser.add_argument("--mib", type=int, default=512)
-    parser.add_argument("--rounds", type=int, default=3)
-    asked = parser.parse_args()
-    state = {"method": {"weights": torch.randn(asked.mib * 2**18)}}
-    store, numbers = open_store(asked.address), itertools.count()
+def measure(address: str, mib: int, rounds: int) -> None:
+    """Print what a checkpoint of so many MiB costs there."""
+    state = {"method": {"weights": torch.randn(mib * 2**18)}}
+    store, numbers = open_store(address), itertools.count()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         saved = save_checkpoint(folder / "saved", 1, state)
@@ -46,12 +41,25 @@ def main() -> None:
             store.get(KEY, place)
             shutil.rmtree(place)
 
-        print(f"{machine()}\na checkpoint of {asked.mib} MiB\n")
+        programs = {"saved in a folder": save, "kept in S3": keep, "brought back": bring}
         try:
-            programs = {"saved in a folder": save, "kept in S3": keep, "brought back": bring}
-            print(interleaved(programs, rounds=asked.rounds).table("s"))
+            timings = interleaved(programs, rounds=rounds)
         finally:
             store.remove(KEY)
+    print(f"{mib} MiB\n{timings.table('s')}")
+    for each in programs:
+        print(f"{each:17}  {timings.median(each) / (mib * 2**20 / 1e9):9.2f} s a GB")
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("address")
+    parser.add_argument("--mib", type=int, default=512)
+    parser.add_argument("--rounds", type=int, default=3)
+    asked = parser.parse_args()
+    print(machine())
+    measure(asked.address, asked.mib, asked.rounds)
 
 
 if __name__ == "__main__":

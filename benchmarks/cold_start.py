@@ -66,24 +66,19 @@ def epochs(there: DatasetSettings, local: DatasetSettings, folder: Path) -> Iter
     yield "S3, all fetched and checked first", epoch(all_first)
 
 
-def main() -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("address")
-    parser.add_argument("--images", type=int, default=480)
-    parser.add_argument("--rounds", type=int, default=3)
-    asked = parser.parse_args()
+def measure(address: str, images: int, rounds: int) -> None:
+    """Print what a pack of so many images costs there."""
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
-        folder, store = Path(name), open_store(asked.address)
-        plain = write_dataset(folder / "voc", asked.images)
+        folder, store = Path(name), open_store(address)
+        plain = write_dataset(folder / "voc", images)
         card = write_pack(folder / "pack", open_dataset(plain), plain)
-        print(f"{machine()}\n{asked.images} images, {card.bytes / 1e6:.0f} MB, {len(card.shards['labelled'])} shards\n")
+        print(f"{images} images, {card.bytes / 1e6:.0f} MB, {len(card.shards['labelled'])} shards\n")
         local = replace(plain, pack=str(folder / "pack"))
         store.put(folder / "pack", "cold-start")
         try:
-            for number in range(asked.rounds):
+            for number in range(rounds):
                 there = replace(plain, pack=f"{store.address}/cold-start")
                 found = dict(epochs(there, local, folder / f"cache {number}"))
                 for which, each in found.items():
@@ -92,6 +87,17 @@ def main() -> None:
                 print()
         finally:
             store.remove("cold-start")
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("address")
+    parser.add_argument("--images", type=int, default=480)
+    parser.add_argument("--rounds", type=int, default=3)
+    asked = parser.parse_args()
+    print(machine())
+    measure(asked.address, asked.images, asked.rounds)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 import ray
 import yaml
 
-from ...trainers.errors import brief
+from ...trainers.errors import BrokenEnvironmentError, brief
+from ..base import draining
 from ..base.code_digest import TRAINING, code_digest, tell_of_other_code
+from ..base.events import Stage, emit
 from ..base.exits import exit_status
 from ..base.keys import JOB, job_parts
 from ..base.mlflow_account import log_in
@@ -107,6 +110,28 @@ def _tell_end(job: Job, state: str, reason: str) -> None:
 
 
 @contextmanager
+def _stopped_with_its_node(job: Job) -> Iterator[None]:
+    """Stop the job, as SIGTERM does, if this node is about to be taken away; raise BrokenEnvironmentError then."""
+    goes = threading.Event()
+    name = job.document["name"]
+    again = f"`advseg sweep resume {name}`" if job.document["job"] == "sweep" else "the same `advseg submit` again"
+    reason = f"its node is taken away: {again} goes on"
+
+    def stop() -> None:
+        goes.set()
+        emit(Stage(text=f"the job stops: {reason}"))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    try:
+        with draining.heard({ray.get_runtime_context().get_node_id()}, stop):
+            yield
+    except KeyboardInterrupt:
+        if goes.is_set():
+            raise BrokenEnvironmentError(reason) from None
+        raise
+
+
+@contextmanager
 def _scratch(folder: Path) -> Iterator[None]:
     """A folder that whoever made it removes, and nobody else: another driver may be at work in it."""
     try:
@@ -124,7 +149,8 @@ def _scratch(folder: Path) -> Iterator[None]:
 def run_job(work: Callable[[Job], None], arguments: list[str]) -> int:
     """Run a job on the spec file named by the one argument; return its exit status.
 
-    A request to stop (SIGTERM) reaches `work` as KeyboardInterrupt; while Tune runs, it ends the trials.
+    A request to stop (SIGTERM, or this node drains) reaches `work` as KeyboardInterrupt; while Tune runs, it ends the
+    trials.
     """
 
     def connect_and_work() -> None:
@@ -135,7 +161,8 @@ def run_job(work: Callable[[Job], None], arguments: list[str]) -> int:
         # just put a handler of its own in the place of any before.
         signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
         tell_of_other_code()
-        with _told_to_the_ledger(job), _scratch(scratch_of(job.store, job.document["name"])):
+        scratch = _scratch(scratch_of(job.store, job.document["name"]))
+        with _told_to_the_ledger(job), _stopped_with_its_node(job), scratch:
             work(job)
 
     return exit_status(connect_and_work)

@@ -22,13 +22,14 @@ from ...trainers.pictures.report import CLASS_BARS, CONFUSION, PANELS
 from ...trainers.profiling import PHASES, TRACE
 from ...trainers.reporter import PictureReporter, Report
 from ...trainers.whole_file import drop_partials
+from ..base import draining
 from ..base.code_digest import tell_of_other_code
 from ..base.keys import MODEL
 from ..spec.spec import spec_from
 from ..storage.packs import open_dataset
 from ..storage.weights import start_weights
 from ..tracking.reporter import MlflowReporter
-from . import draining, preemption
+from . import preemption
 from .checkpoints import sealed_checkpoints
 from .failures import failure_of, naming_the_machine
 from .heartbeat import Heart
@@ -69,7 +70,7 @@ def run_task(
     BrokenEnvironmentError for what this machine's disks, drivers and connections broke.
     """
     lease = Lease(task.own, task.attempt)
-    drain = draining.heard({node, controller} - {""})
+    drain = draining.heard({node, controller} - {""}, preemption.ask)
     with preemption.training(), drain, naming_the_machine(), ExitStack() as stack:
         if world.leads:
             lease.take()

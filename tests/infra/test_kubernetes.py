@@ -15,6 +15,7 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
+from ray._raylet import Config
 
 from advseg.platform.cluster.submit import MODULES, RAY_TRAIN
 from advseg.platform.spec.spec_file import SpecError, load_spec
@@ -133,6 +134,12 @@ def test_a_pod_mounts_its_volumes_and_reads_what_settings_and_secrets_say(templa
         assert container["envFrom"] == [{"configMapRef": {"name": "advseg"}}, {"secretRef": {"name": "advseg"}}]
     dockerfile = (ROOT / "docker" / "Dockerfile").read_text()
     assert f"USER {pod['securityContext']['runAsUser']}\n" in dockerfile
+
+
+def test_a_node_that_goes_without_a_word_is_given_up_in_half_a_minute():
+    names = ("health_check_period_ms", "health_check_timeout_ms")
+    assert all(hasattr(Config, name) for name in names)  # Ray passes over names that it does not know.
+    assert 5 * sum(int(SETTINGS[f"RAY_{name}"]) for name in names) <= 30_000
 
 
 @pytest.mark.parametrize("template", [group["template"] for group in GROUPS.values()], ids=GROUPS)

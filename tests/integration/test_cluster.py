@@ -3,20 +3,16 @@
 A node is lost, then the head with all that ran; a colleague goes on elsewhere, from the ledger and S3 alone.
 """
 
-import sys
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
 from command import Command
-from machines import hindrance
+from far import data, driving, far_team, hold, join, release
 from optuna.trial import TrialState
-from orders import Orders
-from ray_nodes import HEAD
-from small_sweep import small_sweep, write_tiny_shapes
-from team import ORDERS, Team, team
+from small_sweep import small_sweep
+from team import Team
 from team_services import BUCKET
 from waiting import wait_for
 
@@ -34,26 +30,18 @@ NAME = "far"
 STEPS, EVERY = 12, 4
 FIRST, SECOND = 6, 10
 """Steps at which its trials are held: between two checkpoints."""
+KEYS = (f"{NAME}/0", f"{NAME}/1")
 NODES = ("w1", "w2")
 SWEEP_JOB = "advseg.jobs.sweep"
-PROGRAM = (sys.executable, "-m", "advseg.jobs.cli")
 
 
 @pytest.fixture(scope="module")
 def far() -> Iterator[Team]:
-    """A cluster whose nodes have no folder in common, each with the dataset on its own disk."""
-    if reason := hindrance():
-        pytest.skip(f"a node on a machine of its own needs root on Linux, and namespaces: {reason}")
-    with team() as members:
+    """Two nodes, and a head of none."""
+    with far_team() as members:
         for name in NODES:
-            members.nodes.join(name, cpus=1)
-            write_tiny_shapes(partial(members.nodes.machines[name].run, *PROGRAM), data(members))
+            join(members, name)
         yield members
-
-
-def data(far: Team) -> Path:
-    """Where each node has the dataset."""
-    return far.home / "shapes"
 
 
 @pytest.fixture
@@ -69,20 +57,6 @@ def user(far: Team, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytes
 @pytest.fixture
 def store(user) -> Store:
     return open_store(f"s3://{BUCKET}/runs")
-
-
-def hold(far: Team, step: int) -> None:
-    """No trial makes a step beyond that one, on any node."""
-    for name in NODES:
-        for number in (0, 1):
-            Orders(far.nodes.machines[name].disk / ORDERS).hold(f"{NAME}/{number}", step)
-
-
-def release(far: Team) -> None:
-    """The trials go on."""
-    for name in NODES:
-        for number in (0, 1):
-            Orders(far.nodes.machines[name].disk / ORDERS).release(f"{NAME}/{number}")
 
 
 def at_work(store: Store, number: int, step: int, attempt: int = 1) -> Beat:
@@ -104,16 +78,17 @@ def test_a_sweep_that_loses_a_node_and_then_its_cluster_ends_as_one_left_alone(
     (path := tmp_path / "spec.yaml").write_text(yaml.safe_dump(document))
     alice, bob = user("alice"), user("bob")
 
-    hold(far, FIRST)
+    hold(far, *KEYS, step=FIRST)
     alice("submit", path)
     beats = [at_work(store, number, FIRST) for number in (0, 1)]
-    (driving,) = [name for name in (*NODES, HEAD) if far.nodes.machines[name].processes(SWEEP_JOB)]
     number, lost = next(
-        (number, name) for number, beat in enumerate(beats) if (name := far.nodes.name_of(beat.node)) != driving
+        (number, name)
+        for number, beat in enumerate(beats)
+        if (name := far.nodes.name_of(beat.node)) != driving(far, SWEEP_JOB)
     )
     far.nodes.kill_raylet(lost)
-    hold(far, SECOND)
-    far.nodes.join(lost, cpus=1)
+    join(far, lost)
+    hold(far, *KEYS, step=SECOND)
     again = at_work(store, number, SECOND, attempt=2)
     assert again.attempt == 2
     sealed = newest_sealed(store.at(f"{NAME}/{number}"))
@@ -122,14 +97,13 @@ def test_a_sweep_that_loses_a_node_and_then_its_cluster_ends_as_one_left_alone(
     far.nodes.kill_all()
     far.nodes.start_head()
     for name in NODES:
-        far.nodes.join(name, cpus=1)
-    release(far)
+        join(far, name)
+    release(far, *KEYS)
     told = bob("sweep", "resume", NAME, "--follow").stdout
     assert f"job {NAME}-2 submitted" in told
 
     spec, rows = read_spec(None, NAME, far.services.ledger), read_sweep(None, NAME, far.services.ledger).rows
     assert [row.state for row in rows] == [TrialState.COMPLETE] * 2
-    write_tiny_shapes(bob, data(far))
     assert [row.curve for row in rows] == [undisturbed(spec, row.params) for row in rows]
     for row in rows:
         own = store.at(f"{NAME}/{row.number}")

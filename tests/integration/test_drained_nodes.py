@@ -1,6 +1,7 @@
 """A node that is about to be taken away: what trains there saves in time and goes on elsewhere, and that is no loss."""
 
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import yaml
 from command import Command
 from machines import hindrance
+from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
 from orders import Orders
 from ray_nodes import RayNodes
@@ -15,8 +17,10 @@ from small_sweep import small_sweep, write_tiny_shapes
 from team import ORDERS, Team, team
 from waiting import wait_for
 
+from advseg.platform.ledger.jobs import JobState, read_jobs
 from advseg.platform.ledger.reading import read_spec, read_sweep
 from advseg.platform.storage.local_store import LocalStore
+from advseg.platform.tracking.runs import runs_by_key
 from advseg.platform.workers.heartbeat import Beat, read_beat
 from advseg.platform.workers.lease import FOLDER
 from advseg.platform.workers.retry import Kind
@@ -161,3 +165,56 @@ def test_workers_go_on_elsewhere_though_the_node_of_one_of_them_alone_is_told_to
     told = alice("job", "follow", "pair", status=1).stdout
     assert f"pair/single is tried again: pre-empted: asked to stop, and saved at step {step}" in told
     assert attempts(training) == 2
+
+
+# It begins a job twice.
+@pytest.mark.chaos
+def test_a_sweep_whose_driver_is_on_a_node_that_drains_ends_in_order_and_is_resumed(
+    spot: Team,
+    nodes: RayNodes,
+    storage: Path,
+    orders: Orders,
+    alice: Command,
+    shapes: Path,
+    undisturbed,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in spot.environment("alice").items():
+        monkeypatch.setenv(name, value)
+    document = small_sweep(
+        shapes,
+        "left",
+        trainer={"steps": STEPS, "evaluate_every": EVERY},
+        sweep={"trials": 2, "concurrency": 2},
+        storage=str(storage),
+        ledger=spot.services.ledger,
+    )
+    (path := tmp_path / "spec.yaml").write_text(yaml.safe_dump(document))
+    trials = [storage / "left" / str(number) for number in (0, 1)]
+    reason = "its node is taken away: `advseg sweep resume left` goes on"
+    with orders.held("left/0", "left/1", step=HELD):
+        following = subprocess.Popen(
+            alice.line("submit", path, "--follow"), env=alice.environment(), stdout=subprocess.PIPE, text=True
+        )
+        for trial in trials:
+            at_work(trial, HELD)
+        drained = driving(nodes)
+        nodes.drain(drained, seconds=60)
+        told = following.communicate()[0]
+        assert following.returncode == 1
+        assert f"the job stops: {reason}" in told
+        # An actor of Ray Train's own stays there, so that Ray does not end it by itself.
+        nodes.cut(drained)
+        (job,) = [job for job in read_jobs(storage, spot.services.ledger) if job.name == "left"]
+        assert (job.state, job.reason) == (JobState.FAILED, reason)
+        # It has seconds to close its runs, and a busy MLflow may need more.
+        alice("sync", "left", "--ledger", spot.services.ledger)
+        client = MlflowClient(spot.services.tracking_uri)
+        runs = runs_by_key(client, "left")
+        assert {run.info.status for key, run in runs.items() if key != "left/baseline"} == {"KILLED"}
+    alice("sweep", "resume", "left", "--follow")
+    spec, rows = (read(storage, "left", spot.services.ledger) for read in (read_spec, read_sweep))
+    assert [row.curve for row in rows.rows] == [undisturbed(spec, row.params) for row in rows.rows]
+    assert [row.account.lost for row in rows.rows] == [0, 0]
+    assert {run.info.status for run in runs_by_key(client, "left").values()} == {"FINISHED"}

@@ -1,5 +1,6 @@
 """What tests of several nodes rest on: machines that share no disk, and are gone at once."""
 
+import socket
 import subprocess
 import sys
 import tempfile
@@ -62,6 +63,34 @@ def test_a_machine_whose_power_is_cut_takes_its_processes_along_and_keeps_its_di
     machine.cut()
     assert (lost.is_running(), left.is_running()) == (False, True)
     assert switch_on("one").run("ls", home) == "mine\n"
+
+
+TALKER = """
+import socket, sys
+with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as connection:
+    while True:
+        connection.sendall(b".")
+"""
+
+
+def test_a_machine_that_freezes_says_nothing_more_and_closes_no_connection(
+    home: Path, switch_on: Callable[..., Machine]
+) -> None:
+    machine = switch_on("one")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+        machine.start(sys.executable, "-c", TALKER, port, environment={}, log=home / "log")
+        connection, _ = server.accept()
+    with connection:
+        machine.freeze()
+        (talker,) = machine.processes(port)
+        connection.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            while connection.recv(2**16):
+                pass
+        assert talker.status() == psutil.STATUS_STOPPED
+        machine.cut()
+        assert connection.recv(1) == b""
 
 
 PROGRAM = """

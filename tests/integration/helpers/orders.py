@@ -28,7 +28,7 @@ class Orders:
 
     def release(self, key: str) -> None:
         """A training goes on."""
-        (self._folder / key / "hold").unlink()
+        (self._folder / key / "hold").unlink(missing_ok=True)
 
     def breaks(self, key: str, step: int) -> Path:
         """Have a training fail once, after a step; the file is gone as soon as it does."""

@@ -25,6 +25,7 @@ class RayNodes:
     def __init__(self, home: Path, *, environment: Mapping[str, str], shared: Path | None = None) -> None:
         """`environment` is what an administrator gives every node; `shared` a folder in `home` that all have."""
         self.machines: dict[str, Machine] = {}
+        self._off: list[Machine] = []
         self._addresses: dict[str, str] = {}
         self._home = home
         self._temp = home / "ray"
@@ -40,6 +41,9 @@ class RayNodes:
             "RAY_AUTH_TOKEN": _TOKEN,
             "RAY_USAGE_STATS_ENABLED": "0",
             "OMP_NUM_THREADS": "1",
+            # As in infra/settings.yaml.
+            "RAY_health_check_period_ms": "2000",
+            "RAY_health_check_timeout_ms": "3000",
         }
 
     @property
@@ -107,13 +111,15 @@ class RayNodes:
         self.machines[name].kill(_RAYLET)
 
     def cut(self, name: str) -> None:
-        """Cut the power of a node."""
-        self.machines.pop(name).cut()
+        """Cut the power of a node, of which nobody is told: who is connected to it has to find out."""
+        machine = self.machines.pop(name)
+        machine.freeze()
+        self._off.append(machine)
 
     def cut_all(self) -> None:
-        """Cut the power of all."""
-        for name in list(self.machines):
-            self.cut(name)
+        """End all that runs on any."""
+        for machine in (*self.machines.values(), *self._off):
+            machine.cut()
 
     def kill_all(self) -> None:
         """SIGKILL to every process of the cluster; the machines stay on, for another cluster."""

@@ -3,14 +3,14 @@
 import base64
 import json
 import sys
+import sysconfig
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-import boto3
 import psycopg
 from machines import Machine
 from ports import choose_ports
@@ -21,6 +21,7 @@ BUCKET = "team"
 NODES = "nodes"
 USERS = (NODES, "alice", "bob")
 _PASSWORD = "a-password-of-the-tests"
+_BUCKETS = "buckets"
 _KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
 # PostgreSQL refuses to be root's.
 _NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
@@ -31,31 +32,19 @@ class TeamServices:
 
     def __init__(self, machine: Machine, environment: Mapping[str, str]) -> None:
         self._machine = machine
-        self._postgres_port, s3_port, mlflow_port = choose_ports(3)
+        self._postgres_port, self._s3_port, self._mlflow_port = choose_ports(3)
         self.ledger = self._database("ledger")
-        self.tracking_uri = f"http://{ADDRESS}:{mlflow_port}"
-        self._environment = {
-            **environment,
-            **_KEYS,
-            "AWS_ENDPOINT_URL": f"http://{ADDRESS}:{s3_port}",
-            "PGPASSWORD": _PASSWORD,
-        }
-        self._start("s3", sys.executable, "-m", "moto.server", "--host", ADDRESS, "--port", str(s3_port))
+        self.tracking_uri = f"http://{ADDRESS}:{self._mlflow_port}"
+        self._s3 = f"http://{ADDRESS}:{self._s3_port}"
+        self._environment = {**environment, **_KEYS, "AWS_ENDPOINT_URL": self._s3, "PGPASSWORD": _PASSWORD}
+        (machine.disk / _BUCKETS / BUCKET).mkdir(parents=True)
+        self._start_s3()
         self._start_postgres()
-        self._start_mlflow(mlflow_port)
+        self._start_mlflow()
 
     def wait(self) -> None:
         """Wait until all of them serve."""
-        s3 = boto3.Session().client(
-            "s3",
-            endpoint_url=self._environment["AWS_ENDPOINT_URL"],
-            region_name=_KEYS["AWS_DEFAULT_REGION"],
-            aws_access_key_id=_KEYS["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=_KEYS["AWS_SECRET_ACCESS_KEY"],
-        )
-        wait_for(lambda: _answers(self._environment["AWS_ENDPOINT_URL"]))
-        with closing(s3):
-            s3.create_bucket(Bucket=BUCKET)
+        wait_for(lambda: _answers(self._s3))
         wait_for(lambda: _answers(f"{self.tracking_uri}/health"))
         as_admin = base64.b64encode(f"admin:{_PASSWORD}".encode()).decode()
         for user in USERS:
@@ -77,12 +66,41 @@ class TeamServices:
             "MLFLOW_DISABLE_TELEMETRY": "true",
         }
 
+    @contextmanager
+    def without_s3(self) -> Iterator[None]:
+        """Meanwhile its server, which is killed, is away."""
+        with self._without(f"{ADDRESS}:{self._s3_port}", self._start_s3, self._s3):
+            yield
+
+    @contextmanager
+    def without_mlflow(self) -> Iterator[None]:
+        """Meanwhile its server, which is killed, is away."""
+        with self._without(f"--port {self._mlflow_port}", self._start_mlflow, f"{self.tracking_uri}/health"):
+            yield
+
+    @contextmanager
+    def _without(self, word: str, start: Callable[[], None], address: str) -> Iterator[None]:
+        self._machine.kill(word)
+        wait_for(lambda: not self._machine.processes(word))
+        try:
+            yield
+        finally:
+            start()
+            wait_for(lambda: _answers(address))
+
     def _database(self, role: str, name: str | None = None) -> str:
         return f"postgresql://{role}@{ADDRESS}:{self._postgres_port}/{name or role}"
 
     def _start(self, name: str, *argv: str | Path, environment: Mapping[str, str] | None = None) -> None:
         log = self._machine.disk / f"{name}.log"
         self._machine.start(*argv, environment={**self._environment, **(environment or {})}, log=log)
+
+    def _start_s3(self) -> None:
+        # Unlike moto it checks signatures, and has its files still when it comes back.
+        rclone, folder = Path(sysconfig.get_path("scripts"), "rclone"), self._machine.home / _BUCKETS
+        keys = ",".join(_KEYS[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
+        options = ("--config=", f"--auth-key={keys}", f"--addr={ADDRESS}:{self._s3_port}")
+        self._start("s3", rclone, "serve", "s3", folder, *options)
 
     def _start_postgres(self) -> None:
         # Not imported: it starts servers without passwords.
@@ -112,7 +130,7 @@ class TeamServices:
         except psycopg.OperationalError:
             return None
 
-    def _start_mlflow(self, port: int) -> None:
+    def _start_mlflow(self) -> None:
         def driven(address: str) -> str:
             return address.replace(":", "+psycopg:", 1)
 
@@ -124,7 +142,8 @@ class TeamServices:
             "mlflow",
             *(sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", "--workers", "1"),
             *("--backend-store-uri", driven(self._database("mlflow")), "--artifacts-destination", f"s3://{BUCKET}"),
-            *("--host", ADDRESS, "--port", str(port), "--allowed-hosts", f"{ADDRESS}:{port}"),
+            *("--host", ADDRESS, "--port", str(self._mlflow_port)),
+            *("--allowed-hosts", f"{ADDRESS}:{self._mlflow_port}"),
             environment={
                 "MLFLOW_AUTH_CONFIG_PATH": str(self._machine.home / accounts.name),
                 "MLFLOW_AUTH_ADMIN_USERNAME": "admin",

@@ -1,16 +1,20 @@
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import ray
 import yaml
 
+from advseg.platform.base import draining
+from advseg.platform.base.events import Stage, parse
 from advseg.platform.base.keys import JOB
 from advseg.platform.cluster.driver import Job, run_job
 from advseg.platform.ledger import patience
@@ -21,6 +25,7 @@ from advseg.platform.storage.local_store import LocalStore
 from advseg.platform.storage.scratch import scratch_of
 from advseg.trainers.errors import FruitlessError, UserError
 
+NODE = "the driver's"
 IMPORTED = """
 import sys
 import advseg.jobs.train_on_ray
@@ -54,10 +59,12 @@ def run(
 ) -> Callable[..., int]:
     """Run a job of an id on a valid spec, without Ray; its exit status."""
     monkeypatch.setattr(ray, "init", lambda **_: None)
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: NODE))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://nowhere")
 
-    def run(id: str, work: Callable[[Path], object], ledger: str | None = None) -> int:
-        path = write_spec({**document, "storage": str(tmp_path / "runs"), "ledger": ledger})
+    def run(id: str, work: Callable[[Path], object], ledger: str | None = None, job: str = "train") -> int:
+        kind = {"job": "sweep", "sweep": {}} if job == "sweep" else {"job": job}
+        path = write_spec({**document, **kind, "storage": str(tmp_path / "runs"), "ledger": ledger})
         monkeypatch.setenv(JOB, id)
         handler = signal.getsignal(signal.SIGTERM)
         try:
@@ -106,6 +113,38 @@ class TestEnd:
 
         assert run("probe-1", work, place[1]) == status
         assert [(job.state, job.reason) for job in read_jobs(*place)] == [(state, reason)]
+
+    @pytest.mark.parametrize(
+        ("job", "again"), [("sweep", "`advseg sweep resume probe`"), ("train", "the same `advseg submit` again")]
+    )
+    @pytest.mark.parametrize("ledger_address", ["sqlite"], indirect=True)
+    def test_comes_in_order_where_its_node_is_taken_away(
+        self,
+        run: Callable[..., int],
+        place: tuple[Path, str | None],
+        job: str,
+        again: str,
+        monkeypatch: pytest.MonkeyPatch,
+        capfd: pytest.CaptureFixture[str],
+    ) -> None:
+        begun, stopped = threading.Event(), []
+        monkeypatch.setattr(draining.state, "get_draining_nodes", lambda: begun.wait(300) and {NODE: 0})
+
+        def work(_: Path) -> None:
+            begun.set()
+            try:
+                threading.Event().wait(300)
+            except KeyboardInterrupt:
+                stopped.append("in order")
+                raise
+
+        assert run("probe-1", work, place[1], job) == 1
+        assert stopped == ["in order"]
+        reason = f"its node is taken away: {again} goes on"
+        assert [(job.state, job.reason) for job in read_jobs(*place)] == [(JobState.FAILED, reason)]
+        out, err = capfd.readouterr()
+        assert [parse(line) for line in out.splitlines()] == [Stage(text=f"the job stops: {reason}")]
+        assert err == f"error: {reason}\n"
 
     @pytest.mark.parametrize("ledger", [None, "postgresql://me@127.0.0.1:9/nowhere"])
     def test_changes_nothing_where_the_ledger_is_not_to_be_had(

@@ -16,13 +16,14 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from advseg.models.architectures import CompactSettings, build_segmenter
+from advseg.platform.base import draining
 from advseg.platform.base.code_digest import CODE
 from advseg.platform.spec.spec import Spec, spec_from
 from advseg.platform.storage.local_store import LocalStore
 from advseg.platform.tracking.identity import sweep_identity, trial_identity
 from advseg.platform.tracking.runs import STATE_TAG, ensure_run, find_run
 from advseg.platform.tracking.spool import Spool
-from advseg.platform.workers import draining, execute, preemption
+from advseg.platform.workers import execute, preemption
 from advseg.platform.workers.execute import LOG, run_task
 from advseg.platform.workers.heartbeat import Beat, read_beat
 from advseg.platform.workers.lease import FOLDER, Attempt, Lease, holder_of

@@ -10,8 +10,6 @@ from contextlib import contextmanager
 
 from ray._private.state import state
 
-from . import preemption
-
 _LOOK_S = 2.0
 """Of notices, the shortest that are usual give 30 s."""
 
@@ -21,21 +19,24 @@ def draining_nodes() -> Mapping[str, int]:
     try:
         return state.get_draining_nodes()
     except Exception:
-        # A head that is away, or another version of Ray. The training goes on; SIGTERM may yet come.
+        # A head that is away, or another version of Ray. The work goes on; SIGTERM may yet come.
         return {}
 
 
 @contextmanager
 def heard(
-    nodes: Set[str], look: Callable[[], Mapping[str, int]] = draining_nodes, look_s: float = _LOOK_S
+    nodes: Set[str],
+    tell: Callable[[], None],
+    look: Callable[[], Mapping[str, int]] = draining_nodes,
+    look_s: float = _LOOK_S,
 ) -> Iterator[None]:
-    """Meanwhile this process's training is asked to stop, as by SIGTERM, as soon as one of these nodes drains."""
+    """Meanwhile `tell` is called, once and from a thread, as soon as one of these nodes drains."""
     ended = threading.Event()
 
     def listen() -> None:
         while not ended.is_set():
             if not nodes.isdisjoint(look()) and not ended.is_set():
-                preemption.ask()
+                tell()
                 return
             ended.wait(look_s)
 

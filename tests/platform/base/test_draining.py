@@ -1,13 +1,12 @@
 """Ray's drain notice, told by a cluster that is a dictionary here."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import pytest
 
-from advseg.platform.workers import draining
-from advseg.platform.workers.draining import draining_nodes, heard
-from advseg.platform.workers.preemption import asked_to_stop, training
+from advseg.platform.base import draining
+from advseg.platform.base.draining import draining_nodes, heard
 
 LOOK_S = 0.005
 
@@ -42,46 +41,45 @@ def listeners() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "drain notice"]
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    never = threading.Event()
-    while not condition():
-        never.wait(LOOK_S)
+@pytest.fixture
+def told() -> threading.Event:
+    return threading.Event()
 
 
-def test_a_training_is_asked_to_stop_once_its_node_drains(cluster: Cluster) -> None:
-    with training(), heard({"mine", "the controller's"}, cluster, LOOK_S):
+def test_whoever_works_on_a_node_that_drains_is_told(cluster: Cluster, told: threading.Event) -> None:
+    with heard({"mine", "the controller's"}, told.set, cluster, LOOK_S):
         cluster.was_asked()
-        assert not asked_to_stop()
+        assert not told.is_set()
         cluster.draining = {"the controller's": 0}
-        wait_until(asked_to_stop)
+        assert told.wait(300)
 
 
-def test_a_training_that_begins_on_a_node_that_drains_is_asked_too(cluster: Cluster) -> None:
+def test_what_begins_on_a_node_that_drains_is_told_too(cluster: Cluster, told: threading.Event) -> None:
     cluster.draining = {"mine": 1795761496683}
-    with training(), heard({"mine"}, cluster, 3600):
-        wait_until(asked_to_stop)
+    with heard({"mine"}, told.set, cluster, 3600):
+        assert told.wait(300)
 
 
-def test_a_node_of_others_may_drain(cluster: Cluster) -> None:
+def test_a_node_of_others_may_drain(cluster: Cluster, told: threading.Event) -> None:
     cluster.draining = {"another's": 0}
-    with training(), heard({"mine"}, cluster, LOOK_S):
+    with heard({"mine"}, told.set, cluster, LOOK_S):
         cluster.was_asked()
-        assert not asked_to_stop()
+        assert not told.is_set()
 
 
-def test_nobody_is_asked_outside_of_ray(cluster: Cluster) -> None:
-    with training(), heard(frozenset(), cluster, LOOK_S):
+def test_nobody_is_asked_outside_of_ray(cluster: Cluster, told: threading.Event) -> None:
+    with heard(frozenset(), told.set, cluster, LOOK_S):
         assert not listeners()
 
 
-def test_a_training_that_has_ended_listens_no_more(cluster: Cluster) -> None:
-    with training(), heard({"mine"}, cluster, 3600):
+def test_what_has_ended_listens_no_more(cluster: Cluster, told: threading.Event) -> None:
+    with heard({"mine"}, told.set, cluster, 3600):
         (listener,) = listeners()
     listener.join(300)
     assert not listener.is_alive()
 
 
-def test_a_training_ends_though_ray_does_not_answer_and_the_next_is_not_asked() -> None:
+def test_work_ends_though_ray_does_not_answer_and_what_comes_next_is_not_told(told: threading.Event) -> None:
     asked, answer = threading.Event(), threading.Event()
 
     def hang() -> Mapping[str, int]:
@@ -89,13 +87,12 @@ def test_a_training_ends_though_ray_does_not_answer_and_the_next_is_not_asked() 
         answer.wait(300)
         return {"mine": 0}
 
-    with training(), heard({"mine"}, hang):
+    with heard({"mine"}, told.set, hang):
         assert asked.wait(300)
         (listener,) = listeners()
-    with training():
-        answer.set()
-        listener.join(300)
-        assert not asked_to_stop()
+    answer.set()
+    listener.join(300)
+    assert not told.is_set()
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no head"), AttributeError("get_draining_nodes")])
