@@ -23,7 +23,7 @@ from advseg.platform.tracking.runs import ensure_run, run_of
 from advseg.platform.tracking.spool import kept_records
 from advseg.platform.workers.checkpoints import checksum_of, newest_sealed, sealed_checkpoints
 from advseg.platform.workers.execute import run_task
-from advseg.platform.workers.heartbeat import read_beat
+from advseg.platform.workers.heartbeat import Heart, beat_of, read_beat
 from advseg.platform.workers.lease import Attempt, Lease
 from advseg.platform.workers.settle import settle
 from advseg.platform.workers.task import METRICS, Task
@@ -123,9 +123,12 @@ def test_that_was_fenced_out_keeps_nothing_more(task: Task) -> None:
         next(running)
         before = task.own.keys()
         Lease(task.own, Attempt(number=2)).take()
+        Heart(task.own, Attempt(number=2), lambda: 0, lambda: None, "").stop()
         with pytest.raises(FencedError):
             next(running)
     assert set(task.own.keys()) - set(before) == {"leases/0-2"}
+    # By it the newer one's driver knows that it lives, how it ended and what it has cost.
+    assert beat_of(task.own, 2)
 
 
 def test_whose_checkpoint_is_damaged_there_goes_on_from_the_one_before(task: Task) -> None:
