@@ -2,17 +2,18 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 
-from ...models.files import open_regular
+from ...models.files import is_plain, open_regular
 from ...models.manifest import MANIFEST, read_manifest, verify_directory
 from ...models.partial import drop
 from ...trainers.whole_file import replace_whole
 from .folders import copy_folder
-from .store import MissingKeyError, checked
+from .store import MissingKeyError, checked, unchecked
 
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 
@@ -53,12 +54,13 @@ class LocalStore:
         for folder, folders, files in os.walk(top, onerror=_raise_unless_absent):
             folders[:] = [name for name in folders if not _is_partial(name)]
             found += [Path(folder, name) for name in files if not _is_partial(name)]
-        return sorted(path.relative_to(self.root).as_posix() for path in found)
+        # Others may have put there what is no key.
+        return sorted(filter(is_plain, (path.relative_to(self.root).as_posix() for path in found)))
 
-    def put(self, folder: Path, key: str) -> None:
+    def put(self, folder: Path, key: str, check: Callable[[], None] = unchecked) -> None:
         read_manifest(folder)
         if not _is_same(folder, self._path(key)):
-            _copy(LocalStore(folder), self._path(key))
+            _copy(LocalStore(folder), self._path(key), check)
 
     def get(self, key: str, folder: Path) -> None:
         source = LocalStore(self._path(key))
@@ -95,8 +97,8 @@ class LocalStore:
             shutil.copyfileobj(file, copy)
 
 
-def _copy(source: LocalStore, destination: Path) -> None:
-    copy_folder(source.address, lambda: source.read(MANIFEST), source._copy_file, destination)
+def _copy(source: LocalStore, destination: Path, check: Callable[[], None] = unchecked) -> None:
+    copy_folder(source.address, lambda: source.read(MANIFEST), source._copy_file, destination, check)
 
 
 def _is_same(one: Path, other: Path) -> bool:

@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ from ..base.s3_address import S3Address
 from ..base.s3_reason import s3_reason
 from .folders import copy_folder
 from .s3_client import PATIENT, Patience, patiently, s3_client
-from .store import MissingKeyError, StoreError, checked
+from .store import MissingKeyError, StoreError, checked, unchecked
 
 T = TypeVar("T")
 
@@ -50,7 +50,8 @@ class S3Store:
 
     def read(self, key: str) -> bytes:
         def fetch() -> bytes:
-            with self._client.get_object(Bucket=self.place.bucket, Key=self._name(key))["Body"] as body:
+            # The body itself, for what it gives by `with` counts no bytes, and has errors of its own.
+            with closing(self._client.get_object(Bucket=self.place.bucket, Key=self._name(key))["Body"]) as body:
                 return body.read()
 
         return self._ask(fetch, key)
@@ -69,7 +70,7 @@ class S3Store:
         # What a console calls a folder is an object whose name ends with a slash.
         return sorted(filter(is_plain, self._ask(listed, prefix)))
 
-    def put(self, folder: Path, key: str) -> None:
+    def put(self, folder: Path, key: str, check: Callable[[], None] = unchecked) -> None:
         verify_directory(folder)
         manifest = (folder / MANIFEST).read_bytes()
         # What is there under the same manifest is the same, or damaged.
@@ -77,6 +78,7 @@ class S3Store:
             self._delete(self.keys(key))
         for name in read_manifest(folder):
             self._upload(folder / name, f"{key}/{name}")
+        check()
         self.write(f"{key}/{MANIFEST}", manifest)
 
     def get(self, key: str, folder: Path) -> None:

@@ -84,6 +84,14 @@ def test_what_every_third_request_meets_loses_nothing(store, network, sealed, tm
     assert network.troubled > 10
 
 
+def test_an_answer_that_breaks_off_is_asked_for_again(store, network, direct):
+    direct.write("a", LARGE)
+    network.trouble_of = lambda command, path: Trouble.CUT_ANSWER if network.troubled < 3 else None
+
+    assert store.read("a") == LARGE
+    assert network.troubled == 3
+
+
 def test_an_outage_is_waited_out(store, network, sealed, tmp_path):
     requests = itertools.count()
     network.trouble_of = lambda command, path: Trouble.AWAY if 3 <= next(requests) < 40 else None
