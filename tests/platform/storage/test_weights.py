@@ -11,6 +11,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import ReadTimeoutError
+from proxy import Proxy, Trouble
 
 from advseg.models import load
 from advseg.models.architectures import IMAGENET, CompactSettings, build_segmenter
@@ -181,6 +182,16 @@ def test_a_storage_that_does_not_answer_is_told_in_one_line(tmp_path, monkeypatc
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{unused.getsockname()[1]}")
 
         with pytest.raises(UserError, match=r"does not answer, check AWS_ENDPOINT_URL \(.*127\.0\.0\.1"):
+            local_weights(f"s3://{BUCKET}/w.pth", Cache(tmp_path))
+
+
+def test_an_answer_that_breaks_off_is_told_in_one_line(server, put, tmp_path, monkeypatch):
+    put("w.pth", bytes(3_000_000))
+    with Proxy(server, passes_host=True).serving() as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.uri)
+        proxy.trouble_of = lambda command, path: Trouble.CUT_ANSWER if command == "GET" else None
+
+        with pytest.raises(UserError, match="does not answer"):
             local_weights(f"s3://{BUCKET}/w.pth", Cache(tmp_path))
 
 
