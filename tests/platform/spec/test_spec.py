@@ -329,6 +329,8 @@ class TestProblems:
             ("s3://hunter2@bucket/x", "s3://...@bucket/x holds more than a bucket and a prefix"),
             ("s3://me:hunter2@bucket/x", "s3://...@bucket/x holds more than a bucket and a prefix"),
             ("s3://bucket/x?X-Amz-Signature=hunter2", "s3://bucket/x holds more than a bucket and a prefix"),
+            ("s3://bucket/x/token=hunter2", "s3://bucket/x/ holds more than a bucket and a prefix"),
+            ("s3://bucket/x\ny", r"s3://bucket has the prefix 'x\ny'"),
             ("s3://bucket/x%3Fsecret=hunter2", "s3://bucket/x holds more than a bucket and a prefix"),
         ],
     )

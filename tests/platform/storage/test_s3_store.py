@@ -251,7 +251,9 @@ def test_keys_that_are_refused_are_told_in_one_line(rclone_server, new_bucket, m
     bucket = new_bucket(rclone_server)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
 
-    with pytest.raises(StoreError, match=rf"{bucket} cannot be used: the credentials do not allow it") as caught:
+    with pytest.raises(
+        StoreError, match=rf"{bucket} cannot be used: the credentials do not allow ListObjectsV2"
+    ) as caught:
         open_store(bucket, NONE).keys()
 
     assert "wrong" not in str(caught.value)

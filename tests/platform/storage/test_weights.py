@@ -215,7 +215,7 @@ def test_credentials_that_are_refused_are_told_in_one_line(server, put, tmp_path
     tell(server, "reset-auth", b"0")
 
     try:
-        with pytest.raises(UserError, match="cannot be fetched: the credentials do not allow it"):
+        with pytest.raises(UserError, match="cannot be fetched: the credentials do not allow HeadObject"):
             local_weights(f"s3://{BUCKET}/w.pth", Cache(tmp_path))
     finally:
         tell(server, "reset-auth", b"inf")
