@@ -259,6 +259,17 @@ def test_keys_that_are_refused_are_told_in_one_line(rclone_server, new_bucket, m
     assert "wrong" not in str(caught.value)
 
 
+@pytest.mark.parametrize("address", ["me:hunter2@localhost:9000", "http://no such host", "http://[::1"])
+def test_an_endpoint_that_is_no_address_is_told_in_one_line(aws_environment, monkeypatch, address):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+
+    with pytest.raises(StoreError) as caught:
+        open_store("s3://bucket/x", NONE).keys()
+
+    assert "s3://bucket/x cannot be used: AWS_ENDPOINT_URL must be an address like https://" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
 def test_more_keys_than_one_answer_lists_are_listed(rclone_server, rclone_folder, new_bucket):
     bucket = new_bucket(rclone_server)
     folder = rclone_folder / bucket.removeprefix("s3://") / "many"
