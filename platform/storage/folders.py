@@ -5,20 +5,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from ...models.manifest import MANIFEST, BrokenDirectoryError, read_manifest, replace_directory, verify_directory
-from .store import MissingKeyError, unchecked
+from .store import MissingKeyError
 
 
 def copy_folder(
-    source: str,
-    read: Callable[[], bytes],
-    fetch: Callable[[str, Path], object],
-    destination: Path,
-    check: Callable[[], None] = unchecked,
+    source: str, read: Callable[[], bytes], fetch: Callable[[str, Path], object], destination: Path
 ) -> None:
     """Make a directory of what `fetch` puts into files by name, as a manifest that `read` gives says.
 
-    A source that is replaced meanwhile is fetched again. Once all is fetched `check` may raise.
-    Raises BrokenDirectoryError, which names the source, if it is
+    A source that is replaced meanwhile is fetched again. Raises BrokenDirectoryError, which names the source, if it is
     damaged; what `read` raises if it has no manifest; and MissingKeyError of `fetch` means that there is no such file.
     """
     broken = None
@@ -36,7 +31,6 @@ def copy_folder(
                 verify_directory(new)
             except BrokenDirectoryError as error:
                 raise type(error)(str(error).replace(str(new), source)) from None
-            check()
 
         try:
             replace_directory(destination, write)

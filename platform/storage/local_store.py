@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BufferedReader
@@ -13,7 +12,7 @@ from ...models.manifest import MANIFEST, read_manifest, verify_directory
 from ...models.partial import drop
 from ...trainers.whole_file import replace_whole
 from .folders import copy_folder
-from .store import MissingKeyError, checked, unchecked
+from .store import MissingKeyError, checked
 
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 
@@ -57,10 +56,10 @@ class LocalStore:
         # Others may have put there what is no key.
         return sorted(filter(is_plain, (path.relative_to(self.root).as_posix() for path in found)))
 
-    def put(self, folder: Path, key: str, check: Callable[[], None] = unchecked) -> None:
+    def put(self, folder: Path, key: str) -> None:
         read_manifest(folder)
         if not _is_same(folder, self._path(key)):
-            _copy(LocalStore(folder), self._path(key), check)
+            _copy(LocalStore(folder), self._path(key))
 
     def get(self, key: str, folder: Path) -> None:
         source = LocalStore(self._path(key))
@@ -97,8 +96,8 @@ class LocalStore:
             shutil.copyfileobj(file, copy)
 
 
-def _copy(source: LocalStore, destination: Path, check: Callable[[], None] = unchecked) -> None:
-    copy_folder(source.address, lambda: source.read(MANIFEST), source._copy_file, destination, check)
+def _copy(source: LocalStore, destination: Path) -> None:
+    copy_folder(source.address, lambda: source.read(MANIFEST), source._copy_file, destination)
 
 
 def _is_same(one: Path, other: Path) -> bool:

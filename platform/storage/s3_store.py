@@ -14,7 +14,7 @@ from ..base.s3_address import S3Address
 from ..base.s3_reason import s3_reason
 from .folders import copy_folder
 from .s3_client import PATIENT, Patience, patiently, s3_client
-from .store import MissingKeyError, StoreError, checked, unchecked
+from .store import MissingKeyError, StoreError, checked
 
 T = TypeVar("T")
 
@@ -70,7 +70,7 @@ class S3Store:
         # What a console calls a folder is an object whose name ends with a slash.
         return sorted(filter(is_plain, self._ask(listed, prefix)))
 
-    def put(self, folder: Path, key: str, check: Callable[[], None] = unchecked) -> None:
+    def put(self, folder: Path, key: str) -> None:
         verify_directory(folder)
         manifest = (folder / MANIFEST).read_bytes()
         # What is there under the same manifest is the same, or damaged.
@@ -78,7 +78,6 @@ class S3Store:
             self._delete(self.keys(key))
         for name in read_manifest(folder):
             self._upload(folder / name, f"{key}/{name}")
-        check()
         self.write(f"{key}/{MANIFEST}", manifest)
 
     def get(self, key: str, folder: Path) -> None:

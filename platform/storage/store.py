@@ -1,6 +1,5 @@
 """The seam to what lasts: files by key, in a folder or in S3-compatible storage."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -14,10 +13,6 @@ class MissingKeyError(LookupError):
 
 class StoreError(BrokenEnvironmentError):
     """A store did not answer for a long time, or refuses; the message names this machine, the store and the cause."""
-
-
-def unchecked() -> None:
-    """Nobody else may write what is put."""
 
 
 class Store(Protocol):
@@ -59,10 +54,9 @@ class Store(Protocol):
         """Every key below a prefix, as below a folder, in order: `a/1/b` is below `a/1`, and `a/10` is not."""
         ...
 
-    def put(self, folder: Path, key: str, check: Callable[[], None] = unchecked) -> None:
+    def put(self, folder: Path, key: str) -> None:
         """Put all that a folder's manifest names below a key; what was there before is gone.
 
-        All else may take minutes: right before the manifest `check` may raise, and then it does not come.
         Raises BrokenDirectoryError for a folder that is not whole.
         """
         ...

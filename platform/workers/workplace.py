@@ -85,7 +85,7 @@ class Apart(Workplace):
     def keep_model(self) -> None:
         """Keep the model, which is whole."""
         self._check()
-        self._store.put(self.directory / MODEL, MODEL, self._check)
+        self._store.put(self.directory / MODEL, MODEL)
 
     def place(self, root: Path) -> str:
         """Where the checkpoints last, in words."""
@@ -106,7 +106,7 @@ class Apart(Workplace):
         """Keep a checkpoint that was just saved, and of those before it the newest; what was reported comes first."""
         self.keep_files()
         self._check()
-        self._store.put(path, f"{CHECKPOINTS}/{path.name}", self._check)
+        self._store.put(path, f"{CHECKPOINTS}/{path.name}")
         step = step_of(path.name)
         assert step is not None
         older = [checkpoint for checkpoint in sealed_checkpoints(self._store) if checkpoint.step <= step]

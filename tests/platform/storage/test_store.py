@@ -16,7 +16,6 @@ from advseg.models import manifest
 from advseg.models.files import is_plain
 from advseg.models.manifest import MANIFEST, BrokenDirectoryError, FormatVersionError, verify_directory
 from advseg.platform.storage.store import MissingKeyError, Store
-from advseg.trainers.errors import FencedError
 
 LARGE = os.urandom(9 * 2**20)
 """More than boto3 sends in one request."""
@@ -140,19 +139,6 @@ def test_a_folder_replaces_the_one_before_whole(store, sealed, tmp_path):
 
     assert store.keys("x") == [f"x/{MANIFEST}", "x/a", "x/c"]
     assert files_in(tmp_path / "copy") == files_in(tmp_path / "new")
-
-
-def test_a_folder_whose_writer_learns_at_the_end_that_it_may_not_does_not_come(store, sealed, tmp_path):
-    def refuse() -> None:
-        raise FencedError("another has it")
-
-    with pytest.raises(FencedError):
-        store.put(sealed(a=b"1"), "x", refuse)
-
-    with pytest.raises(MissingKeyError):
-        store.get("x", tmp_path / "copy")
-    store.put(sealed(a=b"1"), "x")
-    store.get("x", tmp_path / "copy")
 
 
 def test_a_folder_without_a_manifest_does_not_count(store, sealed, tmp_path):
