@@ -110,9 +110,7 @@ def test_brings_what_is_in_a_bucket_also_without_a_ledger(
     arguments = ["sync", "--storage", bucket]
     out = CliRunner().invoke(app, arguments, catch_exceptions=False).stdout
     assert out == "training one/single: what it left is in its run\n"
-    with pytest.raises(
-        UserError, match=r"^a storage in S3 has its ledger elsewhere: name that by --ledger"
-    ):
+    with pytest.raises(UserError, match=r"^a storage in S3 has its ledger elsewhere: name that by --ledger"):
         CliRunner().invoke(app, ["sweep", "list", *arguments[1:]], catch_exceptions=False)
 
 
