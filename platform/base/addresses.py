@@ -5,6 +5,8 @@ from urllib.parse import unquote
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 _SECRET = re.compile(r"(pass(?!file)|pwd|secret|token|signature|accesskey|credential)[\w-]*\s*=", re.IGNORECASE)
+_PRIVATE = re.compile(rf"[?#;]|{_SECRET.pattern}", re.IGNORECASE)
+"""Where the part of an address begins that may hold a secret."""
 _HIDDEN = "..."
 
 
@@ -14,7 +16,8 @@ def is_address(text: str) -> bool:
 
 
 def shown(address: str) -> str:
-    """An address without what may be a secret, in whatever way it is written: what stands before an @ or after a ?."""
+    """An address without what may be a secret, in whatever way it is written: what stands before an @,
+    after a ?, or by the name of one."""
     plain = _unquoted(address)
     scheme, slashes, rest = plain.partition("//")
     if not slashes or not re.fullmatch(r"[A-Za-z0-9+.-]*:?", scheme):
@@ -25,7 +28,7 @@ def shown(address: str) -> str:
     user, at, place = rest.rpartition("@")
     if re.search(r"[?#;=]", user):
         return f"{scheme}{slashes}{_HIDDEN}"
-    return f"{scheme}{slashes if scheme else ''}{_HIDDEN + at if at else ''}{re.split('[?#;]', place)[0]}"
+    return f"{scheme}{slashes if scheme else ''}{_HIDDEN + at if at else ''}{_PRIVATE.split(place)[0]}"
 
 
 def holds_secret(address: str) -> bool:

@@ -12,8 +12,9 @@ PASSWORD_PATH = "ADVSEG_MLFLOW_PASSWORD_PATH"
 
 
 def has_account() -> bool:
-    """Whether the account of the local server is this process's: it is for that server alone."""
-    return bool(os.environ.get(PASSWORD_PATH))
+    """Whether this process logs in, with our account or its user's: what it says then is for one server alone."""
+    secrets = (PASSWORD_PATH, "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+    return any(os.environ.get(name) for name in secrets)
 
 
 def log_in() -> None:

@@ -33,5 +33,5 @@ def s3_address(text: str) -> S3Address:
         rule = "3 to 63 lower-case letters, digits, dots and hyphens, the first and last no dot or hyphen"
         raise ValueError(f"{text} names the bucket {bucket!r}, but a bucket's name has {rule}")
     if prefix and not is_plain(prefix):
-        raise ValueError(f"{text} has the prefix {prefix!r}, but a prefix is names with one slash between them")
+        raise ValueError(f"{S3}{bucket} has the prefix {prefix!r}, but a prefix is names with one slash between them")
     return S3Address(bucket, prefix)

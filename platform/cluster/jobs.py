@@ -34,7 +34,8 @@ def choose_number(asked: "JobRecord", records: "Sequence[JobRecord]", at_work: M
     """
     for record in records:
         is_same = record.digest == asked.digest
-        is_fresh = asked.submitted_at - record.submitted_at < _SENDING_S
+        # Whose clock goes ahead is not sending until ours is there.
+        is_fresh = abs(asked.submitted_at - record.submitted_at) < _SENDING_S
         is_coming = not record.is_sent and record.cluster == asked.cluster and (is_same or is_fresh)
         if record.state.is_end or not at_work.get(record.id, is_coming):
             continue

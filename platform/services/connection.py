@@ -21,6 +21,7 @@ _REMEDIES = {
 """Where a secret may stand instead of the address."""
 _ELSEWHERE = {MLFLOW: "MLFLOW_TRACKING_URI", RAY: "RAY_ADDRESS"}
 """What names a service that is not the local one."""
+_SERVERS = {"MLFLOW_TRACKING_URI": "an MLflow server", "RAY_ADDRESS": "a Ray dashboard"}
 _SECRET = re.compile("(?i)user|pass|token|secret|key")
 """In the name of a parameter."""
 
@@ -83,19 +84,20 @@ def named_elsewhere() -> dict[str, str]:
 def connect(home: Path, needed: Collection[str] = (MLFLOW, RAY)) -> Services:
     """The services for a client: what RAY_ADDRESS and MLFLOW_TRACKING_URI name, else the local ones.
 
-    Raises ServicesDownError if a local one is needed and does not run, and UserError for a RAY_ADDRESS that
-    is not a dashboard's.
+    Raises ServicesDownError if a local one is needed and does not run, and UserError for an address of
+    no server.
     """
     home = home.resolve()
     given = {name: os.environ.get(name) for name in _REMEDIES}
     for name, address in given.items():
         refuse_secrets(name, address or "")
+        if address and not _is_server(address):
+            place = address.rpartition("@")[2]
+            raise UserError(
+                f"{name} must be the http:// or https:// address of {_SERVERS[name]}, but is {place}: "
+                "set it to one, or unset it to use the local one"
+            )
     ray_address, tracking_uri = given["RAY_ADDRESS"], given["MLFLOW_TRACKING_URI"]
-    if ray_address and not ray_address.startswith(("http://", "https://")):
-        raise UserError(
-            f"RAY_ADDRESS must be the http:// or https:// address of a Ray dashboard, but is {ray_address}: "
-            "set it to one, or unset it to use the local Ray head"
-        )
     records = read_records(home)
     running = {name: record for name, record in records.items() if is_running(home, name, record)}
     unnamed = [name for name, variable in _ELSEWHERE.items() if not given[variable]]
@@ -127,9 +129,22 @@ def services_of(
     )
 
 
+def _is_server(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+        parts.port  # noqa: B018 - it raises for what is no port
+    except ValueError:
+        return False
+    # A database of MLflow's own, without a server, does for whoever is alone with it.
+    return (parts.scheme in ("http", "https") and bool(parts.hostname)) or address.startswith("sqlite:///")
+
+
 def refuse_secrets(name: str, address: str) -> None:
     """Raise UserError for an address with a password or a user, for addresses are shown to others and kept."""
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return  # It is none.
     if "@" in parts.netloc or any(_SECRET.search(key) for key, _ in parse_qsl(parts.query)):
         shown = f"{parts.scheme}://***@{parts.netloc.rpartition('@')[2]}"
         raise UserError(

@@ -34,6 +34,7 @@ _RULES = {
     "string_pattern_mismatch": "must be 2 to 63 lower-case letters, digits and hyphens, starting with no hyphen",
     "greater_than_equal": "must be at least {ge}",
     "greater_than": "must be above {gt}",
+    "less_than_equal": "must be at most {le}",
     "too_long": "must have at most {max_length} values",
     "too_short": "must have at least {min_length} value",
     "literal_error": "must be {expected}",

@@ -10,6 +10,7 @@ from .section import Section
 _NAME = r"[a-zA-Z0-9]([a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?"
 _KEY = re.compile(rf"({_NAME}/)?{_NAME}")
 _VALUE = re.compile(_NAME)
+_LEAST, _MOST = 0.0001, 10_000
 ACCELERATOR = "accelerator_type:"
 """What Ray calls the resource of a node that has such an accelerator, of which there is one a node."""
 
@@ -30,6 +31,13 @@ class Resources(Section):
     placement: Literal["pack", "spread"] = "pack"
     """Whether a training's workers come onto as few nodes as they can, where they exchange gradients fastest, or onto
     as many."""
+
+    @field_validator("cpus_per_worker", "gpus_per_worker")
+    @classmethod
+    def _is_counted(cls, amount: float) -> float:
+        if amount and not _LEAST <= amount <= _MOST:
+            raise ValueError(f"must be from {_LEAST}, below which Ray does not count, to {_MOST}, but is {amount:g}")
+        return amount
 
     @field_validator("accelerator")
     @classmethod

@@ -23,6 +23,8 @@ MOST_CHOICES = 1000
 """Of one key."""
 MOST_VALUES = 1_000_000
 """Of a range with a step, and combinations of a grid."""
+MOST_AT_ONCE = 10_000
+"""Trials, for each of which a cluster is asked for room."""
 _LARGEST = 2**63
 
 
@@ -215,7 +217,7 @@ class Sweep(Section):
 
     trials: Annotated[int, Field(ge=1)]
     """Trials in all, those included that are pruned or fail."""
-    concurrency: Annotated[int, Field(ge=1)] = 2
+    concurrency: Annotated[int, Field(ge=1, le=MOST_AT_ONCE)] = 2
     """Trials that run at the same time."""
     space: Annotated[dict[str, Dimension], Field(max_length=MOST_KEYS)]
     """Ranges and choices by key, e.g. `method.lambda_adv`: of any number or choice that determines a result."""

@@ -88,7 +88,7 @@ class Cache:
     def _copies(self) -> Iterator[Copy]:
         for folder in self.root.glob("*/*-*"):
             size = folder.name.rpartition("-")[2]
-            if size.isdecimal():
+            if size.isdecimal() and folder.is_dir():
                 yield Copy(folder=folder, bytes=int(size), used=folder.stat().st_mtime, idle=_is_idle(folder))
 
 

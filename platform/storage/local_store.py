@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 
-from ...models.files import open_regular
+from ...models.files import is_plain, open_regular
 from ...models.manifest import MANIFEST, read_manifest, verify_directory
 from ...models.partial import drop
 from ...trainers.whole_file import replace_whole
@@ -53,7 +53,8 @@ class LocalStore:
         for folder, folders, files in os.walk(top, onerror=_raise_unless_absent):
             folders[:] = [name for name in folders if not _is_partial(name)]
             found += [Path(folder, name) for name in files if not _is_partial(name)]
-        return sorted(path.relative_to(self.root).as_posix() for path in found)
+        # Others may have put there what is no key.
+        return sorted(filter(is_plain, (path.relative_to(self.root).as_posix() for path in found)))
 
     def put(self, folder: Path, key: str) -> None:
         read_manifest(folder)

@@ -41,15 +41,29 @@ def s3_client(patience: Patience) -> Any:
 
     Its own retries are for a hiccup, `patiently` for an outage: in its standard mode all threads of a client share a
     quota of a hundred retries, fifty after timeouts, so that a long outage would leave none for those who wait.
-    Checksums and multipart uploads are as boto3 has them: moto and rclone take the CRC32 that it sends along.
+    Multipart uploads are as boto3 has them, and so are checksums of what is sent: moto and rclone take the CRC32. Of
+    what comes we have our own, and boto3 trips over errors that a server sends with one. Raises BotoCoreError.
     """
     import boto3
     from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, InvalidConfigError
 
     retries = {"mode": "standard", "total_max_attempts": patience.attempts}
-    config = Config(connect_timeout=patience.connect_s, read_timeout=patience.read_s, retries=retries)
-    # A session of its own: the default one is no thread's, and keeps the credentials that it saw first.
-    return boto3.Session().client("s3", config=config)
+    config = Config(
+        connect_timeout=patience.connect_s,
+        read_timeout=patience.read_s,
+        retries=retries,
+        response_checksum_validation="when_required",
+    )
+    try:
+        # A session of its own: the default one is no thread's, and keeps the credentials that it saw first.
+        return boto3.Session().client("s3", config=config)
+    except ValueError as error:
+        if isinstance(error, BotoCoreError):
+            raise
+        # What there is may hold a password.
+        reason = "AWS_ENDPOINT_URL must be an address like https://storage.example.org"
+        raise InvalidConfigError(error_msg=reason) from None
 
 
 def patiently(work: Callable[[], T], patience: Patience) -> T:

@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -65,7 +66,7 @@ def _copy(client: Any, bucket: str, key: str, cache: Cache) -> Path | None:
 
 
 def _fetch(client: Any, bucket: str, key: str, etag: str, file: BinaryIO) -> None:
-    with client.get_object(Bucket=bucket, Key=key, IfMatch=etag)["Body"] as body:
+    with closing(client.get_object(Bucket=bucket, Key=key, IfMatch=etag)["Body"]) as body:
         shutil.copyfileobj(body, file)
 
 

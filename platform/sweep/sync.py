@@ -38,7 +38,8 @@ def sync(clients: Clients, store: Store, ledger: str | None, names: Sequence[str
 
     Each by itself. Raises UserError that names all that could not be.
     """
-    known = sweep_names(store.folder, ledger)
+    # Trainings need none.
+    known = sweep_names(store.folder, ledger) if store.folder or ledger else []
     if unknown := [name for name in names if name not in known]:
         raise UserError(f"there is no sweep {unknown[0]}; known sweeps: {', '.join(known) or 'none yet'}")
     problems = sync_sweeps(clients, store, names or known, ledger, say)

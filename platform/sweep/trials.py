@@ -13,7 +13,7 @@ from ray.tune import TuneError
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from ...trainers.distributed import World
-from ...trainers.errors import BrokenEnvironmentError, FencedError, PreemptedError
+from ...trainers.errors import BrokenEnvironmentError, FencedError, PreemptedError, UserError
 from ...trainers.reporter import Report
 from ..base.keys import ATTEMPT, FAILURE, HALVINGS, KIND, METRIC, NUMBER, PARAMS, STEP
 from ..ledger.ledger import Ledger
@@ -34,6 +34,8 @@ from .tune_environment import prepare_environment
 from .watchdog import Watchdog
 
 _POLL_S = 0.5
+_TOLD = (FencedError, UserError, BrokenEnvironmentError)
+"""What a job says in a line, and has no traceback for: another's sweep, a ledger or a store that stays away."""
 
 
 class InProcess(tune.Trainable):
@@ -167,7 +169,7 @@ def _tune(spec: Spec, ledger: Ledger, attempts: Attempts, store: Store, concurre
 def _cause_of(error: BaseException) -> BaseException:
     """What a callback raised, which Tune wraps in an error of its own."""
     cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, FencedError):
+    while cause is not None and not isinstance(cause, _TOLD):
         cause = cause.__cause__ or cause.__context__
     return cause or error
 

@@ -34,8 +34,8 @@ class Clients:
             return there
         if noted and not self._may_ask(noted.tracking_uri):
             raise UserError(
-                f"its runs are on the MLflow server at {noted.tracking_uri}, which is not shown the local account: "
-                "set MLFLOW_TRACKING_URI to that address"
+                f"its runs are on the MLflow server at {noted.tracking_uri}, which is not shown the account of "
+                "another: set MLFLOW_TRACKING_URI to that address"
             )
         place = f"at {noted.tracking_uri}" if noted else "of now"
         raise UserError(

@@ -98,6 +98,7 @@ def _lead(
         node,
         halvings=task.halvings,
         asked_to_stop=preemption.asked_to_stop,
+        check=lease.check,
     )
     failure: Failure | None = None
     leave = tracker.close

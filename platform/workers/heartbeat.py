@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from ...trainers.errors import BrokenEnvironmentError
+from ...trainers.errors import BrokenEnvironmentError, FencedError
 from ...trainers.progress import ticks
 from ..base.processes import ProcessIdentity, this_process
 from ..storage.store import Store
@@ -84,9 +84,13 @@ class Heart:
         *,
         halvings: int = 0,
         asked_to_stop: Callable[[], bool] = lambda: False,
+        check: Callable[[], None] = lambda: None,
         beat_s: float | None = None,
     ) -> None:
-        """The store is the training's own, and says how often it takes a heartbeat, if `beat_s` does not."""
+        """The store is the training's own, and says how often it takes a heartbeat, if `beat_s` does not.
+
+        `check` raises FencedError once a newer attempt has the training, whose heartbeat is to be left alone.
+        """
         self._store = store
         self._attempt = attempt
         self._step = step
@@ -94,6 +98,7 @@ class Heart:
         self._node = node
         self._halvings = halvings
         self._asked_to_stop = asked_to_stop
+        self._check = check
         self._beat_s = store.beat_s if beat_s is None else beat_s
         self._process = this_process()
         self._began = time.monotonic()
@@ -108,7 +113,8 @@ class Heart:
         self._try_to_write(_ASKED if self._asked_to_stop() else None)
 
     def _try_to_write(self, failure: Failure | None) -> None:
-        with self._writing, contextlib.suppress(OSError, BrokenEnvironmentError):
+        with self._writing, contextlib.suppress(OSError, BrokenEnvironmentError, FencedError):
+            self._check()
             self._write(failure)
 
     def _write(self, failure: Failure | None = None) -> None:

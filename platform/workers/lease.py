@@ -58,12 +58,14 @@ class Lease:
         """Raise FencedError if a newer attempt has the training, or another process that was given the same one."""
         holder = self._check()
         # Of two that wrote the same claim at once it holds what one of them wrote.
-        if (
-            self._token is not None
-            and holder == self._attempt
-            and self._store.read(self._claim).decode() != self._token
-        ):
+        if self._token is not None and holder == self._attempt and self._claimed_by() != self._token.encode():
             raise self._doubled()
+
+    def _claimed_by(self) -> bytes | None:
+        try:
+            return self._store.read(self._claim)
+        except MissingKeyError:
+            return None  # Somebody takes the training away.
 
     def _check(self) -> Attempt | None:
         holder = holder_of(self._store)

@@ -2,10 +2,11 @@
 
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ...models.manifest import BrokenDirectoryError
+from ...models.partial import partial_of
 from ...trainers.checkpoint import CHECKPOINTS, KEPT, step_of
 from ...trainers.keeper import InPlace, Keeper
 from ...trainers.outcome import OUTCOME
@@ -61,21 +62,23 @@ class Apart(Workplace):
                 continue
             path = self.directory / key
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(self._store.read(key))
-            self._kept[key] = _version_of(path)
+            # An older attempt, which has not learnt yet that it is one, may take away what it has.
+            with suppress(MissingKeyError):
+                path.write_bytes(self._store.read(key))
+                self._kept[key] = _version_of(path)
 
     def keep_files(self) -> None:
         """Keep what has changed since, the outcome at last: it says that all else is there."""
         here = {path.relative_to(self.directory).as_posix(): path for path in self.directory.rglob("*")}
         files = {key: path for key, path in here.items() if path.is_file() and _is_kept(key)}
         changed = {key: version for key, path in files.items() if self._kept.get(key) != (version := _version_of(path))}
-        gone = self._kept.keys() - files.keys()
-        if changed or gone:
-            self._check()
+        # Each waits for a store that is away, and meanwhile another may have taken the training.
         for key in sorted(changed, key=lambda key: key == OUTCOME):
+            self._check()
             self._store.write(key, files[key].read_bytes())
             self._kept[key] = changed[key]
-        for key in gone:
+        for key in self._kept.keys() - files.keys():
+            self._check()
             self._store.remove(key)
             del self._kept[key]
 
@@ -127,8 +130,10 @@ def workplace(store: Store, check: Callable[[], None], *, files: bool) -> Iterat
     if store.folder is not None:
         yield Workplace(store.folder)
         return
-    with tempfile.TemporaryDirectory(prefix="advseg-") as directory:
-        place = Apart(Path(directory), store, check)
+    # What was left by one that was killed on this machine goes: it may be gigabytes.
+    with partial_of(Path(tempfile.gettempdir(), "advseg")) as directory:
+        directory.chmod(0o700)
+        place = Apart(directory, store, check)
         if files:
             place.bring_files()
         yield place

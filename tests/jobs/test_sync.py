@@ -12,7 +12,9 @@ from typer.testing import CliRunner
 
 from advseg.jobs.cli.main import app
 from advseg.platform.storage.local_store import LocalStore
+from advseg.platform.storage.opening import open_store
 from advseg.platform.sweep import sync as syncing
+from advseg.platform.tracking import clients
 from advseg.platform.tracking.identity import RunIdentity
 from advseg.platform.tracking.noted import note
 from advseg.platform.tracking.reporter import MlflowReporter
@@ -86,6 +88,30 @@ def test_does_what_it_can_and_names_the_rest_at_the_end(
         ],
     ]
     assert status_of(client, "probe") == "KILLED"
+
+
+def test_shows_the_users_account_to_no_server_that_only_a_file_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = RunIdentity(experiment="one", key="one/single")
+    note(LocalStore(tmp_path / "runs" / "one" / "single"), "http://127.0.0.1:9", identity, None)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
+    monkeypatch.setattr(clients, "answers", lambda client: pytest.fail("it was asked"))
+    with pytest.raises(UserError, match=r"http://127\.0\.0\.1:9, which is not shown the account of another"):
+        sync(tmp_path)
+
+
+def test_brings_what_is_in_a_bucket_also_without_a_ledger(
+    client: MlflowClient, new_bucket: Callable[[str], str], moto_server: str
+) -> None:
+    bucket = new_bucket(moto_server)
+    identity = RunIdentity(experiment="one", key="one/single", params={"trainer.steps": 8})
+    note(open_store(f"{bucket}/one/single"), client.tracking_uri, identity, ensure_run(client, identity))
+    arguments = ["sync", "--storage", bucket]
+    out = CliRunner().invoke(app, arguments, catch_exceptions=False).stdout
+    assert out == "training one/single: what it left is in its run\n"
+    with pytest.raises(UserError, match=r"^a storage in S3 has its ledger elsewhere: name that by --ledger"):
+        CliRunner().invoke(app, ["sweep", "list", *arguments[1:]], catch_exceptions=False)
 
 
 @pytest.mark.parametrize(

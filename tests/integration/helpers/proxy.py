@@ -92,7 +92,9 @@ class _Forwarder(BaseHTTPRequestHandler):
             case Trouble.ERROR:
                 self._answer(500, {"Content-Type": "text/plain"}, b"trouble")
             case Trouble.BUSY:
-                self._answer(503, {"Content-Type": "application/xml"}, b"<Error><Code>SlowDown</Code></Error>")
+                # As rclone sends it with an error, when a file goes while it is read.
+                headers = {"Content-Type": "application/xml", "x-amz-checksum-crc32": "AAAAAA=="}
+                self._answer(503, headers, b"<Error><Code>SlowDown</Code></Error>")
         if trouble not in (None, Trouble.CUT_ANSWER):
             return None
         answer, content = self._ask(body)

@@ -599,6 +599,19 @@ class TestConnect:
     @pytest.mark.parametrize("name", ["MLFLOW_TRACKING_URI", "RAY_ADDRESS"])
     @pytest.mark.parametrize(
         "address",
+        ["localhost:5000", "me:s3cr3tpw@localhost:5000", "http://[::1", "http://host:x", "http://"],
+    )
+    def test_refuses_what_is_no_address_of_a_server(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, address: str
+    ) -> None:
+        monkeypatch.setenv(name, address)
+        with pytest.raises(UserError, match=rf"^{name} must be the http:// or https:// address of an? ") as error:
+            connect(tmp_path)
+        assert "s3cr3tpw" not in str(error.value)
+
+    @pytest.mark.parametrize("name", ["MLFLOW_TRACKING_URI", "RAY_ADDRESS"])
+    @pytest.mark.parametrize(
+        "address",
         [
             "https://me:s3cr3tpw@example.org",
             "http://s3cr3tpw@example.org:80/x",

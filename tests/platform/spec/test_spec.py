@@ -190,6 +190,12 @@ class TestProblems:
             ("resources.workers=5", "resources.workers: must be at most trainer.batch_size / accumulation, 4"),
             ("resources.cpus_per_worker=0", "resources.cpus_per_worker: must be above 0"),
             (
+                "resources.cpus_per_worker=1e-320",
+                "resources.cpus_per_worker: must be from 0.0001, below which Ray does",
+            ),
+            ("resources.gpus_per_worker=.inf", "resources.gpus_per_worker: must be from 0.0001, below which Ray does"),
+            ("sweep.concurrency=1000000000000", "sweep.concurrency: must be at most 10000, but is 1000000000000"),
+            (
                 "resources={workers: 2, gpus_per_worker: 0.5}",
                 "resources.gpus_per_worker: must be a whole number where several workers train, for no two can share a "
                 "GPU, but is 0.5: raise it, or use one worker",
@@ -329,6 +335,8 @@ class TestProblems:
             ("s3://hunter2@bucket/x", "s3://...@bucket/x holds more than a bucket and a prefix"),
             ("s3://me:hunter2@bucket/x", "s3://...@bucket/x holds more than a bucket and a prefix"),
             ("s3://bucket/x?X-Amz-Signature=hunter2", "s3://bucket/x holds more than a bucket and a prefix"),
+            ("s3://bucket/x/token=hunter2", "s3://bucket/x/ holds more than a bucket and a prefix"),
+            ("s3://bucket/x\ny", r"s3://bucket has the prefix 'x\ny'"),
             ("s3://bucket/x%3Fsecret=hunter2", "s3://bucket/x holds more than a bucket and a prefix"),
         ],
     )

@@ -136,10 +136,12 @@ class TestCache:
     def test_what_others_put_there_is_left_alone(self, cache, ended):
         for name in ("packs/a-b", "packs/notes", "lock"):
             (cache.root / name).mkdir(parents=True)
+        (cache.root / "packs/file-9").touch()
+        (cache.root / "packs/link-9").symlink_to("nowhere")
 
         cache.keep("packs", "a", 10)
 
-        assert (cache.root / "packs/a-b").is_dir()
+        assert (cache.root / "packs/a-b").is_dir() and (cache.root / "packs/file-9").is_file()
 
 
 class TestTheMachines:

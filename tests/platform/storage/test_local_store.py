@@ -1,5 +1,7 @@
 """What is a folder's own among stores."""
 
+import os
+
 import pytest
 
 from advseg.models.manifest import BrokenDirectoryError
@@ -34,6 +36,15 @@ def test_what_is_being_written_is_no_key(sealed, tmp_path):
     (tmp_path / "x" / ".d").write_bytes(b"whole")
 
     assert LocalStore(tmp_path).keys() == ["x/.d"]
+
+
+@pytest.mark.parametrize("name", ["a\nb", os.fsdecode(b"\xff")])
+def test_what_others_have_put_there_under_a_name_that_is_no_key_is_none(tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "c").touch()
+    (tmp_path / "d").touch()
+
+    assert LocalStore(tmp_path).keys() == ["d"]
 
 
 def test_a_folder_that_cannot_be_listed_is_not_taken_for_empty(tmp_path, monkeypatch):

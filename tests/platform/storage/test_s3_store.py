@@ -84,6 +84,14 @@ def test_what_every_third_request_meets_loses_nothing(store, network, sealed, tm
     assert network.troubled > 10
 
 
+def test_an_answer_that_breaks_off_is_asked_for_again(store, network, direct):
+    direct.write("a", LARGE)
+    network.trouble_of = lambda command, path: Trouble.CUT_ANSWER if network.troubled < 3 else None
+
+    assert store.read("a") == LARGE
+    assert network.troubled == 3
+
+
 def test_an_outage_is_waited_out(store, network, sealed, tmp_path):
     requests = itertools.count()
     network.trouble_of = lambda command, path: Trouble.AWAY if 3 <= next(requests) < 40 else None
@@ -243,10 +251,23 @@ def test_keys_that_are_refused_are_told_in_one_line(rclone_server, new_bucket, m
     bucket = new_bucket(rclone_server)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
 
-    with pytest.raises(StoreError, match=rf"{bucket} cannot be used: the credentials do not allow it") as caught:
+    with pytest.raises(
+        StoreError, match=rf"{bucket} cannot be used: the credentials do not allow ListObjectsV2"
+    ) as caught:
         open_store(bucket, NONE).keys()
 
     assert "wrong" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["me:hunter2@localhost:9000", "http://no such host", "http://[::1"])
+def test_an_endpoint_that_is_no_address_is_told_in_one_line(aws_environment, monkeypatch, address):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+
+    with pytest.raises(StoreError) as caught:
+        open_store("s3://bucket/x", NONE).keys()
+
+    assert "s3://bucket/x cannot be used: AWS_ENDPOINT_URL must be an address like https://" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_more_keys_than_one_answer_lists_are_listed(rclone_server, rclone_folder, new_bucket):

@@ -11,6 +11,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import ReadTimeoutError
+from proxy import Proxy, Trouble
 
 from advseg.models import load
 from advseg.models.architectures import IMAGENET, CompactSettings, build_segmenter
@@ -184,10 +185,20 @@ def test_a_storage_that_does_not_answer_is_told_in_one_line(tmp_path, monkeypatc
             local_weights(f"s3://{BUCKET}/w.pth", Cache(tmp_path))
 
 
+def test_an_answer_that_breaks_off_is_told_in_one_line(server, put, tmp_path, monkeypatch):
+    put("w.pth", bytes(3_000_000))
+    with Proxy(server, passes_host=True).serving() as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.uri)
+        proxy.trouble_of = lambda command, path: Trouble.CUT_ANSWER if command == "GET" else None
+
+        with pytest.raises(UserError, match="does not answer"):
+            local_weights(f"s3://{BUCKET}/w.pth", Cache(tmp_path))
+
+
 def test_an_endpoint_that_is_no_address_is_told_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "nowhere")
 
-    with pytest.raises(UserError, match="cannot be fetched: Invalid endpoint: nowhere"):
+    with pytest.raises(UserError, match="cannot be fetched: AWS_ENDPOINT_URL must be an address like"):
         local_weights(f"s3://{BUCKET}/w.pth", Cache(tmp_path))
 
 
@@ -204,7 +215,7 @@ def test_credentials_that_are_refused_are_told_in_one_line(server, put, tmp_path
     tell(server, "reset-auth", b"0")
 
     try:
-        with pytest.raises(UserError, match="cannot be fetched: the credentials do not allow it"):
+        with pytest.raises(UserError, match="cannot be fetched: the credentials do not allow HeadObject"):
             local_weights(f"s3://{BUCKET}/w.pth", Cache(tmp_path))
     finally:
         tell(server, "reset-auth", b"inf")

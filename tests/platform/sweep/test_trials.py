@@ -12,8 +12,10 @@ from ray.tune.experiment import Trial
 
 from advseg.platform.base.keys import FAILURE, KIND
 from advseg.platform.ledger.ledger import Ledger
+from advseg.platform.ledger.patience import LedgerAwayError
 from advseg.platform.spec.spec import Spec
 from advseg.platform.storage.local_store import LocalStore
+from advseg.platform.storage.store import StoreError
 from advseg.platform.sweep.attempts import Attempts
 from advseg.platform.sweep.trials import InProcess, _cause_of, _stopped_by_signal, _wait
 from advseg.platform.sweep.tune_environment import TUNE
@@ -111,16 +113,21 @@ def test_a_pause_ends_at_an_interrupt_and_asks_meanwhile_whose_the_sweep_is(atte
         _wait(attempts, fenced)
 
 
-def test_what_a_callback_raised_is_found_in_what_tune_makes_of_it() -> None:
+@pytest.mark.parametrize("raised", [FencedError, StoreError, LedgerAwayError])
+def test_what_a_callback_raised_is_found_in_what_tune_makes_of_it(raised: type[Exception]) -> None:
     def fail() -> None:
         try:
-            raise FencedError("it is another's")
-        except FencedError:
-            raise TuneError("Traceback ...")  # noqa: B904
+            raise raised("in a line")
+        except raised:
+            try:
+                # What Tune then tells of a trial that the searcher has closed already.
+                raise KeyError(0)
+            except KeyError:
+                raise TuneError("Traceback ...")  # noqa: B904
 
     with pytest.raises(TuneError) as caught:
         fail()
     cause = _cause_of(caught.value)
-    assert (type(cause), str(cause)) == (FencedError, "it is another's")
+    assert (type(cause), str(cause)) == (raised, "in a line")
     other = TuneError("Trials did not complete")
     assert _cause_of(other) is other

@@ -1,5 +1,8 @@
 """A training on a machine that has no folder in common with others: what lasts is in S3."""
 
+import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import closing
@@ -16,6 +19,7 @@ from advseg.models import load
 from advseg.models.manifest import BrokenDirectoryError
 from advseg.platform.spec.spec import Spec, spec_from, with_values
 from advseg.platform.storage.opening import open_store
+from advseg.platform.storage.s3_store import S3Store
 from advseg.platform.storage.store import Store
 from advseg.platform.tracking.ending import Ending, State
 from advseg.platform.tracking.identity import sweep_identity, trial_identity
@@ -23,10 +27,11 @@ from advseg.platform.tracking.runs import ensure_run, run_of
 from advseg.platform.tracking.spool import kept_records
 from advseg.platform.workers.checkpoints import checksum_of, newest_sealed, sealed_checkpoints
 from advseg.platform.workers.execute import run_task
-from advseg.platform.workers.heartbeat import read_beat
+from advseg.platform.workers.heartbeat import Heart, beat_of, read_beat
 from advseg.platform.workers.lease import Attempt, Lease
 from advseg.platform.workers.settle import settle
 from advseg.platform.workers.task import METRICS, Task
+from advseg.platform.workers.workplace import workplace
 from advseg.trainers.checkpoint import load_checkpoint
 from advseg.trainers.data import packing
 from advseg.trainers.data.opening import open_dataset
@@ -123,9 +128,56 @@ def test_that_was_fenced_out_keeps_nothing_more(task: Task) -> None:
         next(running)
         before = task.own.keys()
         Lease(task.own, Attempt(number=2)).take()
+        Heart(task.own, Attempt(number=2), lambda: 0, lambda: None, "").stop()
         with pytest.raises(FencedError):
             next(running)
     assert set(task.own.keys()) - set(before) == {"leases/0-2"}
+    # By it the newer one's driver knows that it lives, how it ended and what it has cost.
+    assert beat_of(task.own, 2)
+
+
+def test_that_is_fenced_out_while_the_store_is_away_keeps_nothing_more(task: Task, machine: Path) -> None:
+    lease = Lease(task.own, Attempt())
+    lease.take()
+    with workplace(task.own, lease.check, files=True) as place:
+        for name in ("a", "b", "outcome.json"):
+            (place.directory / name).touch()
+        write = S3Store.write
+
+        def late(store: S3Store, key: str, content: bytes) -> None:
+            write(store, key, content)
+            Lease(task.own, Attempt(number=2)).take()
+
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(FencedError):
+            patch.setattr(S3Store, "write", late)
+            place.keep_files()
+    assert len({"a", "b", "outcome.json"}.intersection(task.own.keys())) == 1
+
+
+def test_brings_no_more_what_another_has_just_taken_away(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        task.own.write(name, name.encode())
+    keys = S3Store.keys
+    monkeypatch.setattr(S3Store, "keys", lambda store, prefix="": [*keys(store, prefix), "outcome.json"])
+    with workplace(task.own, lambda: None, files=True) as place:
+        assert sorted(path.name for path in place.directory.iterdir()) == ["a", "b"]
+
+
+def test_that_is_killed_leaves_nothing_there_for_the_next(machine: Path) -> None:
+    program = (
+        "import os, signal, sys, tempfile\n"
+        "from advseg.platform.storage.opening import open_store\n"
+        "from advseg.platform.workers.workplace import workplace\n"
+        "with workplace(open_store('s3://bucket/x'), lambda: None, files=False) as place:\n"
+        "    (place.directory / 'checkpoint').write_bytes(b'large')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], env={**os.environ, "TMPDIR": str(machine)}, check=False)
+    assert list(machine.rglob("checkpoint"))
+    with workplace(open_store("s3://bucket/x"), lambda: None, files=False) as place:
+        assert workplaces(machine) == [place.directory.name]
+        assert place.directory.stat().st_mode & 0o077 == 0
+    assert workplaces(machine) == []
 
 
 def test_whose_checkpoint_is_damaged_there_goes_on_from_the_one_before(task: Task) -> None:
@@ -152,8 +204,6 @@ def test_whose_worker_was_killed_is_settled_from_there(task: Task, client: Mlflo
 
 
 def test_a_worker_that_does_not_lead_brings_what_the_leading_one_chose(task: Task, tmp_path: Path) -> None:
-    from advseg.platform.workers.workplace import workplace
-
     run(task, reports=3)
     with workplace(task.own, lambda: None, files=False) as place:
         assert list(place.directory.iterdir()) == []

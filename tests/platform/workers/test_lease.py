@@ -1,6 +1,7 @@
 import json
 import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,22 @@ class TestRace:
         (claim,) = (tmp_path / leases.FOLDER).iterdir()
         claim.write_text("another's")
         with pytest.raises(FencedError, match="belongs to another process that is attempt 1"):
+            lease.check()
+
+    @pytest.mark.parametrize("odd", [lambda claim: claim.write_bytes(b"\xff"), lambda claim: claim.unlink()])
+    def test_whose_claim_is_damaged_or_goes_as_it_is_read_writes_no_more(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, odd: Callable[[Path], object]
+    ) -> None:
+        lease = Lease(LocalStore(tmp_path), Attempt())
+        lease.take()
+        read = LocalStore.read
+
+        def meanwhile(store: LocalStore, key: str) -> bytes:
+            odd(tmp_path / key)
+            return read(store, key)
+
+        monkeypatch.setattr(LocalStore, "read", meanwhile)
+        with pytest.raises(FencedError):
             lease.check()
 
 
