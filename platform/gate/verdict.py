@@ -1,4 +1,4 @@
-"""Whether a sweep's best trials are better than what there is: a function of values on fresh seeds, and nothing else."""
+"""Whether a sweep's best trials are better than what there is: a function of values on fresh seeds alone."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -56,11 +56,15 @@ class Gate:
 
     outcome: Outcome
     reason: str
-    winner: int | None
-    """The trial that is promoted."""
+    ahead: int | None
+    """The trial that is promoted, or of which it cannot be told; None if the champion is kept."""
     candidates: tuple[Candidate, ...]
     rivals: dict[str, dict[int, float | None]]
     confirm: Confirm
+
+    def is_of(self, confirm: Confirm, candidates: Sequence[int]) -> bool:
+        """Whether it was asked just this of these trials."""
+        return self.confirm == confirm and [each.trial for each in self.candidates] == list(candidates)
 
     def to_json(self) -> str:
         """All of it, for anyone to read."""
@@ -88,7 +92,7 @@ def judge(confirm: Confirm, candidates: Mapping[int, Values], rivals: Mapping[st
     return Gate(
         outcome=outcome,
         reason=reason,
-        winner=winner.trial if winner else None,
+        ahead=None if outcome is Outcome.KEPT else (winner or _nearest(judged)).trial,
         candidates=judged,
         rivals={name: dict(values) for name, values in rivals.items()},
         confirm=confirm,
@@ -141,7 +145,7 @@ def _mean(candidate: Candidate) -> float:
 
 
 def _verdict(confirm: Confirm, judged: Sequence[Candidate], winner: Candidate | None) -> tuple[Outcome, str]:
-    best = winner or min(judged, key=lambda each: (each.adjusted, None in each.values.values(), -_lead(each)))
+    best = winner or _nearest(judged)
     hardest = _hardest(best)
     if hardest is None or hardest.estimate is None:
         return Outcome.KEPT, f"trial {best.trial} has nothing to be compared with: {best.given_up}"
@@ -157,6 +161,11 @@ def _verdict(confirm: Confirm, judged: Sequence[Candidate], winner: Candidate | 
     more = (needed or 0) - confirm.seeds
     seeds = f"{more} more seeds would probably show it at this spread" if more > 0 else "other seeds may show it"
     return Outcome.UNDECIDED, f"{told}, which may be chance: {seeds}"
+
+
+def _nearest(judged: Sequence[Candidate]) -> Candidate:
+    """The one that came nearest to passing."""
+    return min(judged, key=lambda each: (each.adjusted, None in each.values.values(), -_lead(each)))
 
 
 def _lead(candidate: Candidate) -> float:

@@ -22,7 +22,7 @@ class Confirm(Section):
     """Whom a candidate has to beat: the champion, if there is one, and the supervised baseline; or the latter alone,
     which lets nobody take the place of a champion."""
     test: Literal["sign_flip", "t"] = "sign_flip"
-    """The exact test of paired values, or Student's, which assumes that differences are normal and needs fewer seeds."""
+    """The exact test of pairs, or Student's, which assumes that differences are normal and needs fewer seeds."""
 
     @model_validator(mode="after")
     def _can_pass(self) -> Self:
@@ -30,7 +30,7 @@ class Confirm(Section):
         if self.test == "sign_flip" and least > share:
             enough = next(seeds for seeds in range(2, 64) if 0.5**seeds <= share)
             raise ValueError(
-                f"nothing can pass: the exact test of {self.seeds} seeds gives p = {least:.3g} at best, but {self.candidates} "
-                f"candidates need {share:.3g}: set seeds to {enough}, or candidates lower, or test to t"
+                f"nothing can pass: the exact test of {self.seeds} seeds gives p = {least:.3g} at best, but "
+                f"{self.candidates} candidates need {share:.3g}: set seeds to {enough}, or fewer candidates, or test: t"
             )
         return self

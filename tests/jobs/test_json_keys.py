@@ -129,7 +129,9 @@ def registered(tracking: MlflowClient, model: Path) -> MlflowClient:
         key = f"probe/{number}"
         run_id = ensure_run(tracking, RunIdentity(experiment="probe", key=key, params={"p": number, "q": 1}))
         tracking.log_batch(run_id, metrics=[Metric("val/miou", 40.0 + number, 1, step) for step in (4, 8)])
-    register(tracking, model, "shapes", run_id, key, lambda: None)
+    register(tracking, model, "shapes", run_id, key, None, lambda: None)
+    tracking.set_registered_model_alias("shapes", "champion", "1")
+    tracking.delete_registered_model_alias("shapes", "candidate")
     return tracking
 
 

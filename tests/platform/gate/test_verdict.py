@@ -65,7 +65,7 @@ def test_the_better_of_two_that_pass_is_promoted() -> None:
     gate = judge(
         CONFIRM, {4: values(63, 64, 65, 63, 64, 66), 7: values(70, 71, 72, 70, 71, 73)}, {CHAMPION: values(*[60.0] * 6)}
     )
-    assert (gate.outcome, gate.winner) == (Outcome.PROMOTED, 7)
+    assert (gate.outcome, gate.ahead) == (Outcome.PROMOTED, 7)
     assert gate.reason == (
         "trial 7 is 11.17 points above the champion, version 2 on 6 seeds [+10.00, +12.00], p = 0.0156"
     )
@@ -75,7 +75,7 @@ def test_a_candidate_has_to_beat_every_rival() -> None:
     ahead = values(61, 62, 63, 61, 62, 64)
     rivals = {CHAMPION: values(*[60.0] * 6), BASELINE: values(62, 61, 64, 60, 63, 63)}
     gate = judge(Confirm(candidates=1), {0: ahead}, rivals)
-    assert (gate.outcome, gate.winner) == (Outcome.KEPT, None)
+    assert (gate.outcome, gate.ahead) == (Outcome.KEPT, None)
     assert gate.reason.startswith(f"no trial is ahead of {BASELINE} on fresh seeds: trial 0 is 0.00 points above")
 
 
@@ -126,7 +126,7 @@ def test_a_verdict_is_read_as_it_was_written() -> None:
     [
         (
             {"seeds": 5},
-            "the exact test of 5 seeds gives p = 0.0312 at best, but 3 candidates need 0.0167: set seeds to 6",
+            "5 seeds gives p = 0.0312 at best, but 3 candidates need 0.0167: set seeds to 6",
         ),
         ({"seeds": 2, "candidates": 1}, "set seeds to 5"),
     ],
