@@ -1,6 +1,5 @@
 """What `advseg sweep show` prints."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -65,7 +64,7 @@ def sweep_json(record: SweepRecord) -> dict[str, Any]:
         "importance": importances(rows),
         "running": record.is_owned,
         "baseline": {"key": key_of(record.name, BASELINE), **_row_json(record.baseline)},
-        "gate": json.loads(record.gate) if record.gate else None,
+        "gate": _gate_json(Gate.from_json(record.gate)) if record.gate else None,
         "confirmations": [
             {"key": key_of(record.name, row.trial), **_row_json(row)}
             for row in record.confirmations
@@ -76,6 +75,10 @@ def sweep_json(record: SweepRecord) -> dict[str, Any]:
             for row in rows
         ],
     }
+
+
+def _gate_json(gate: Gate) -> dict[str, Any]:
+    return {"outcome": gate.outcome, "reason": gate.reason, "trial": gate.ahead}
 
 
 def _row_json(row: Row) -> dict[str, Any]:

@@ -309,13 +309,17 @@ class TestTotals:
         assert states(rows) == "1 RUNNING, 2 COMPLETE, 1 PRUNED"
         spent = Account(device_seconds=59.0, lost_steps=1)
         baseline = row(BASELINE_NUMBER, account=spent)
-        assert totals_line(rows, baseline) == (
+        assert totals_line(rows, baseline, []) == (
             f"trials: {states(rows)}; device time: 1:01:01 and 59 s of the baseline; lost steps: 13"
+        )
+        assert totals_line(rows, baseline, [row(-2, account=Account(device_seconds=70.0, lost_steps=2))]) == (
+            f"trials: {states(rows)}; device time: 1:01:01, 59 s of the baseline and 0:01:10 on fresh seeds; "
+            "lost steps: 15"
         )
 
     def test_of_no_trial(self) -> None:
         nothing = "trials: none; device time: 0 s and 0 s of the baseline; lost steps: 0"
-        assert totals_line([], row(BASELINE_NUMBER)) == nothing
+        assert totals_line([], row(BASELINE_NUMBER), []) == nothing
 
 
 class TestSweepPage:
