@@ -11,9 +11,11 @@ from advseg.platform.ledger.confirmations import Planned
 from advseg.platform.ledger.ledger import Ledger
 from advseg.platform.ledger.reading import read_sweep
 from advseg.platform.storage.local_store import LocalStore
+from advseg.platform.sweep.attempts import Attempts
 from advseg.platform.sweep.confirmations import Confirmations
 from advseg.platform.sweep.tasks import SweepTasks
 from advseg.platform.workers.account import Account
+from advseg.platform.workers.retry import Failure, Kind
 from advseg.trainers.errors import FencedError
 
 
@@ -114,3 +116,26 @@ def test_are_trained_as_they_were_planned(ledger: Ledger, tmp_path: Path) -> Non
     task = tasks.of(book.row(number))
     assert book.micro_batches(number) == (6, 1)
     assert (task.key, task.spec["trainer"]["seed"]) == (f"{ledger.spec.name}/confirm-0-s1", 7)
+
+
+def test_one_that_broke_is_tried_again_as_a_trial_is(book: Confirmations, ledger: Ledger, tmp_path: Path) -> None:
+    clock = iter(range(0, 10_000, 100))
+    told: list[str] = []
+    attempts = Attempts(
+        book, ledger.spec, LocalStore(tmp_path), 1, lambda update: told.append(update.key), clock=lambda: next(clock)
+    )
+    row = attempts.next()
+    assert row and row.trial == "confirm-0-s1"
+    assert attempts.report(row.number, 2, 40.0)
+    attempts.fail(row.number, Failure(kind=Kind.LOST, text="its worker process died"))
+    again = attempts.next()
+    assert again and (again.number, again.account.attempts, again.account.lost) == (row.number, 2, 1)
+    attempts.report(again.number, 8, 41.0)
+    attempts.complete(again.number)
+    assert book.row(row.number).state is TrialState.COMPLETE
+    other = attempts.next()
+    assert other and other.trial == "confirm-baseline-s1"
+    attempts.fail(other.number, Failure(kind=Kind.DIVERGED, text="diverged"))
+    assert attempts.next() is None
+    assert attempts.spent
+    assert {f"probe/{name}" for name in ("confirm-0-s1", "confirm-baseline-s1")} == set(told)
