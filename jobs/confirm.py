@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 from ..platform.base.events import Stage, TrialUpdate, emit
 from ..platform.cluster.driver import Job
 from ..platform.gate.plan import SUPERVISED, Arm, Plan, plan_of
-from ..platform.gate.verdict import Gate, judge
+from ..platform.gate.verdict import Gate, Outcome, judge
 from ..platform.ledger.confirmations import Planned
 from ..platform.ledger.ledger import Ledger
 from ..platform.ledger.rows import Row, best_first
@@ -25,6 +25,7 @@ from ..platform.sweep.tasks import SweepTasks
 from ..platform.sweep.trials import run_trials
 from ..platform.tracking.patience import patiently
 from ..trainers.errors import UserError
+from .judge_on_test import figures_on_test
 
 GATE = "gate.json"
 """What the gate has said, as an artifact of the sweep's run."""
@@ -56,6 +57,8 @@ def confirm_best(job: Job, ledger: Ledger, tasks: SweepTasks, concurrency: int) 
     ]
     train(job, ledger, tasks, concurrency, plan, planned)
     gate = judge(confirm, *plan.values(ended_values(ledger.confirmations())))
+    if gate.outcome is Outcome.PROMOTED and spec.dataset.test is not None:
+        gate = replace(gate, test=figures_on_test(job, ledger, gate, champion))
     ledger.hold_gate(gate.to_json())
     return gate
 

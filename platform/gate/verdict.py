@@ -1,7 +1,7 @@
 """Whether a sweep's best trials are better than what there is: a function of values on fresh seeds alone."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cache
 from typing import Self
@@ -61,6 +61,9 @@ class Gate:
     candidates: tuple[Candidate, ...]
     rivals: dict[str, dict[int, float | None]]
     confirm: Confirm
+    test: dict[str, float] = field(default_factory=dict)
+    """Mean IoU in percent on images that nothing was chosen by: of who is promoted, by its trial, and of its rivals.
+    Empty where nobody is promoted, or there are none."""
 
     def is_of(self, confirm: Confirm, candidates: Sequence[int]) -> bool:
         """Whether it was asked just this of these trials."""

@@ -78,7 +78,7 @@ def sweep_json(record: SweepRecord) -> dict[str, Any]:
 
 
 def _gate_json(gate: Gate) -> dict[str, Any]:
-    return {"outcome": gate.outcome, "reason": gate.reason, "trial": gate.ahead}
+    return {"outcome": gate.outcome, "reason": gate.reason, "trial": gate.ahead, "test": gate.test}
 
 
 def _row_json(row: Row) -> dict[str, Any]:
@@ -123,7 +123,9 @@ def reason_line(row: Row) -> str:
 
 def gate_line(gate: Gate) -> str:
     """What the gate said, in a sentence."""
-    return f"on fresh seeds: {gate.outcome}: {gate.reason}"
+    told = f"on fresh seeds: {gate.outcome}: {gate.reason}"
+    figures = ", ".join(f"{name} {miou:.1f}" for name, miou in gate.test.items())
+    return f"{told}; mIoU on test images: {figures}" if figures else told
 
 
 def totals_line(rows: Sequence[Row], baseline: Row, confirmations: Sequence[Row]) -> str:

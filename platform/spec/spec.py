@@ -97,7 +97,7 @@ class Spec(Section):
     def identity(self) -> dict[str, Any]:
         """All that determines a sweep's results, apart from how long it goes on and where, as JSON."""
         where = dict.fromkeys(("storage", "ledger", "resources", "runtime_env", "published", "profile"), True)
-        document = self.model_dump(mode="json", exclude={**where, "dataset": {"pack"}})
+        document = self.model_dump(mode="json", exclude={**where, "dataset": {"pack", "test"}})
         for key in ("trials", "concurrency", "register_as", "confirm", "retry", "fork"):
             (document["sweep"] or {}).pop(key, None)
         return document

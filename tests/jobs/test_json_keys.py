@@ -42,7 +42,7 @@ KEYS = {
         "name best_trial best_miou baseline_miou gain states states.* device_seconds lost_steps importance "
         "running baseline baseline.key baseline.state baseline.reason baseline.step baseline.miou baseline.curve "
         "baseline.attempts baseline.device_seconds baseline.lost_steps baseline.mlflow_run baseline.checkpoint "
-        "gate gate.outcome gate.reason gate.trial confirmations confirmations.key confirmations.state "
+        "gate gate.outcome gate.reason gate.trial gate.test gate.test.* confirmations confirmations.key confirmations.state "
         "confirmations.reason confirmations.step confirmations.miou confirmations.curve confirmations.curve.step "
         "confirmations.curve.miou confirmations.attempts confirmations.device_seconds confirmations.lost_steps "
         "confirmations.mlflow_run confirmations.checkpoint trials "
@@ -72,7 +72,7 @@ KEYS = {
 }
 """Of each verb; a star stands for names that differ from case to case: of classes, parameters, metrics, settings."""
 NAMED = {"parts", "pixels", "states", "importance", "params", "metrics", "differing_params", "iou", "class_accuracy"}
-NAMED |= {"segmenter", "discriminator"}
+NAMED |= {"segmenter", "discriminator", "test"}
 """Objects whose keys are such names; so are those within the differing parameters."""
 
 
@@ -132,7 +132,8 @@ def storage(document: dict[str, Any], tmp_path: Path) -> Path:
     account = Account(attempts=1)
     ledger.note(confirmed.number, account)
     ledger.hold_confirmation(replace(confirmed, state=TrialState.COMPLETE, curve={2: 51.0}, account=account))
-    ledger.hold_gate(judge(Confirm(candidates=1), {0: {1: 51.0}}, {"the supervised baseline": {1: 50.0}}).to_json())
+    gate = judge(Confirm(candidates=1), {0: {1: 51.0}}, {"the supervised baseline": {1: 50.0}})
+    ledger.hold_gate(replace(gate, test={"trial 0": 49.0}).to_json())
     ledger.close()
     return tmp_path / "runs"
 
