@@ -40,13 +40,12 @@ def figures_on_test(job: Job, ledger: Ledger, gate: Gate, champion: Champion | N
     if champion:
         version = champion.standing.version
         whose[champion_arm(version).told] = f"{spec.sweep.register_as}@{version}"
-    work = ray.remote(_figure).options(
+    # A process ends with its call, and gives back what it has of a GPU.
+    work = ray.remote(max_calls=1)(_figure).options(
         num_cpus=resources.cpus_per_worker,
         num_gpus=resources.gpus_per_worker,
         resources={name: share for name, share in resources.per_worker.items() if name not in ("CPU", "GPU")},
         label_selector=resources.node_labels,
-        # Its process gives back what it has of a GPU.
-        max_calls=1,
     )
     document = spec.model_dump(mode="json")
     asked = {name: work.remote(document, job.store, job.tracking_uri, model) for name, model in whose.items()}
