@@ -14,10 +14,11 @@ from rich.console import Console
 from ..platform.base.exits import exit_status
 from ..platform.base.home import find_home
 from ..platform.base.keys import BASELINE, key_of
+from ..platform.gate.verdict import Gate, Outcome
 from ..platform.ledger.reading import read_sweep
 from ..platform.pages.sweep_page import print_sweep
 from ..platform.pages.sweep_report import REPORT
-from ..platform.registry.registry import CHAMPION
+from ..platform.registry.registry import CANDIDATE, CHAMPION
 from ..platform.services.connection import connect
 from ..platform.spec.ledger_address import ledger_of
 from ..platform.spec.spec_file import load_spec
@@ -41,24 +42,25 @@ def demo(home: Path) -> None:
     overrides = [f"dataset.root={data}"] if "ADVSEG_HOME" in os.environ else []
     run("data", "pack", str(SPEC), shown(pack), *options(overrides))
 
-    say("3/6  submit the sweep: a supervised baseline, then trials of the adversarial method")
+    say("3/6  submit the sweep: a supervised baseline, trials of the adversarial method, the best one on fresh seeds")
     overrides.append(f"dataset.pack={shown(pack)}")
     run("submit", str(SPEC), *options(overrides), "--follow")
     spec = load_spec(SPEC, overrides)
     assert spec.sweep
     storage = home / "runs"
     ledger = ledger_of(spec.ledger)
-    won = read_sweep(storage, spec.name, ledger).verdict.is_won
+    gate = read_sweep(storage, spec.name, ledger).gate
+    alias = alias_by(Gate.from_json(gate)) if gate else None
 
     say("4/6  pull the models from MLflow")
     shutil.rmtree(results, ignore_errors=True)
     folders = {"supervised": shown(results / "supervised")}
     run("models", "pull", key_of(spec.name, BASELINE), "--to", folders["supervised"])
-    if won:
-        folders["champion"] = shown(results / "champion")
-        run("models", "pull", f"{spec.sweep.register_as}@{CHAMPION}", "--to", folders["champion"])
+    if alias:
+        folders[alias] = shown(results / alias)
+        run("models", "pull", f"{spec.sweep.register_as}@{alias}", "--to", folders[alias])
     else:
-        console.print("No trial beat the supervised baseline, so none was registered.")
+        console.print("No trial was ahead of the supervised baseline, so none was registered.")
 
     say("5/6  predict on the test images")
     tests = (data / "ImageSets" / "Segmentation" / "test.txt").read_text().split()
@@ -79,7 +81,7 @@ def demo(home: Path) -> None:
     print_sweep(storage, spec.name, ledger)
     mlflow = connect(home).mlflow_page
     page = {
-        "Look": f"{shown(picture)}: image, truth, supervised, champion, confidence",
+        "Look": f"{shown(picture)}: image, truth, {', '.join(folders)}, confidence",
         "Report": f"{shown(storage / spec.name / REPORT)}: trials, plots, pictures; open it in a browser",
         "Runs": f"{mlflow}: choose Model training, then experiment {spec.name}",
         "Compare": f"advseg compare {spec.name}, which also tells where MLflow compares the same runs",
@@ -92,6 +94,13 @@ def demo(home: Path) -> None:
     for word, text in page.items():
         console.print(f"{word:<9} {text}", soft_wrap=True)
     console.print(f"\nThe program advseg lies in {shown(Path(sys.executable).parent)}.", soft_wrap=True)
+
+
+def alias_by(gate: Gate) -> str | None:
+    """The alias that the best trial has where nobody sat before; None if it is not registered."""
+    if gate.ahead is None:
+        return None
+    return CHAMPION if gate.outcome is Outcome.PROMOTED else CANDIDATE
 
 
 def say(stage: str) -> None:

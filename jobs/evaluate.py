@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from ..models.bundle import Card
+from ..models.bundle import Card, Model
 from ..platform.pages.console import VisibleConsole, words
 from ..platform.spec.spec import Spec
 from ..platform.storage.packs import open_dataset
@@ -44,9 +44,18 @@ def evaluate_model(model_path: Path, spec: Spec, folder: Path) -> dict[str, Any]
     dataset = open_dataset(spec.dataset)
     refuse_other_classes(model.card.classes, dataset.classes)
     folder.mkdir(parents=True, exist_ok=True)
+    evaluation = judge(model, dataset, spec)
+    results = results_of(evaluation, model.card, dataset, spec.trainer.evaluation)
+    write_whole(folder / RESULTS, json.dumps(results, indent=1))
+    write_picture(folder / PICTURE, draw_confusion(evaluation.matrix.numpy(), dataset.classes))
+    return results
+
+
+def judge(model: Model, dataset: Dataset, spec: Spec) -> Evaluation:
+    """What a model makes of the validation images of a dataset, read as a spec says."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     speed = spec.trainer.speed
-    evaluation = evaluate(
+    return evaluate(
         speed.arrange(model.segmenter.to(device)),
         dataset,
         model.card.normalisation,
@@ -57,10 +66,6 @@ def evaluate_model(model_path: Path, spec: Spec, folder: Path) -> dict[str, Any]
         dtype=torch.float32,
         speed=speed,
     )
-    results = results_of(evaluation, model.card, dataset, spec.trainer.evaluation)
-    write_whole(folder / RESULTS, json.dumps(results, indent=1))
-    write_picture(folder / PICTURE, draw_confusion(evaluation.matrix.numpy(), dataset.classes))
-    return results
 
 
 def refuse_other_classes(models: Sequence[str], datasets: Sequence[str]) -> None:

@@ -1,4 +1,5 @@
-"""A sweep: the supervised baseline, then trials that Tune runs and the ledger counts, then the best one's registration.
+"""A sweep: the supervised baseline, then trials that Tune runs and the ledger counts, the best of them on fresh seeds,
+and the registration of one.
 
 `advseg submit` runs it on the cluster as `python -m advseg.jobs.sweep SPEC`. Running it again goes on where it stopped.
 """
@@ -7,6 +8,7 @@ import logging
 import sys
 import uuid
 from contextlib import closing
+from dataclasses import replace
 
 from ..platform.base import events
 from ..platform.base.code_digest import TRAINING, code_digest
@@ -17,6 +19,7 @@ from ..platform.cluster.nodes import live_nodes
 from ..platform.cluster.placement import check_ledger, concurrency_of
 from ..platform.cluster.preflight import Preflight
 from ..platform.cluster.waiting import wait_for_room
+from ..platform.gate.verdict import Gate
 from ..platform.ledger.ledger import Ledger
 from ..platform.ledger.location import Location
 from ..platform.ledger.opening import open_ledger
@@ -39,6 +42,7 @@ from ..platform.tracking.noted import note
 from ..platform.tracking.patience import close, patiently, unless_refused
 from ..platform.tracking.runs import close_run, ensure_run, refuse_another, run_url
 from ..trainers.errors import FruitlessError
+from .confirm import GATE, confirm_best
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +100,7 @@ def sweep(job: Job) -> None:
             kept = (job.store, spec.name, key_of(spec.name, BASELINE), ledger.baseline().account.checksum)
             unless_refused(lambda: keep_model(job.client, *kept), "the model of the baseline")
             search(job, ledger, tasks, concurrency)
+            gate = confirm_best(job, ledger, tasks, concurrency)
             rows = ledger.rows()
             verdict = verdict_of(rows, ledger.baseline())
             emit(
@@ -104,7 +109,8 @@ def sweep(job: Job) -> None:
                     best_miou=verdict.best.value if verdict.best else None,
                     baseline_miou=verdict.baseline,
                     won=verdict.is_won,
-                    registered=crown_best(job, ledger, verdict),
+                    gate=f"{gate.outcome}: {gate.reason}" if gate else None,
+                    registered=crown_best(job, ledger, verdict, gate),
                     url=patiently(lambda: run_url(job.client, run_id)),
                 )
             )
@@ -115,7 +121,7 @@ def sweep(job: Job) -> None:
 
 def settle_all(job: Job, ledger: Ledger, tasks: SweepTasks, run_id: str, ending: Ending) -> None:
     """Have all runs of a sweep say how they ended; a run of which that cannot be done is told in a warning."""
-    for problem in settle_trials(job.client, ledger, tasks):
+    for problem in settle_trials(job.client, ledger, replace(tasks, planned=ledger.planned())):
         log.warning("a run of sweep %s is not as it ended: %s", job.spec.name, problem)
     close_run(job.client, run_id, ending)
 
@@ -137,15 +143,17 @@ def search(job: Job, ledger: Ledger, tasks: SweepTasks, concurrency: int) -> Non
         run_trials(spec, ledger, attempts, job.store, concurrency, tasks)
 
 
-def crown_best(job: Job, ledger: Ledger, verdict: Verdict) -> str | None:
-    """Register the best trial, if it beats the baseline and the spec asks for it; what it is called then, and why."""
+def crown_best(job: Job, ledger: Ledger, verdict: Verdict, gate: Gate | None) -> str | None:
+    """Register the best trial, if the spec asks for it, it beats the baseline and no gate shut it out; what it is
+    called then, and why."""
     assert job.spec.sweep
     name, best = job.spec.sweep.register_as, verdict.best
-    if name is None or best is None or not verdict.is_won:
+    if name is None or best is None or not verdict.is_won or (gate and gate.ahead is None):
         return None
+    best = best if gate is None or gate.ahead is None else ledger.row(gate.ahead)
     check = ledger.ownership.check
     check()
-    return str(patiently(lambda: crown(job.client, job.store, job.spec.name, best, name, check)))
+    return str(patiently(lambda: crown(job.client, job.store, job.spec.name, best, name, gate, check)))
 
 
 def keep_report(job: Job, ledger: Ledger, run_id: str, ending: Ending) -> None:
@@ -161,6 +169,9 @@ def keep_report(job: Job, ledger: Ledger, run_id: str, ending: Ending) -> None:
         own.write(REPORT, report.encode())
         what = f"the report of sweep {job.spec.name}, which is {own.address}/{REPORT}"
         close(lambda: job.client.log_text(run_id, report, REPORT), ending, what, stop_s=_REPORT_S)
+        if gate := ledger.gate:
+            what = f"what the gate said of sweep {job.spec.name}"
+            close(lambda: job.client.log_text(run_id, gate, GATE), ending, what, stop_s=_REPORT_S)
     except Exception as error:
         log.warning("no report of sweep %s: %s", job.spec.name, " ".join(str(error).split()))
 

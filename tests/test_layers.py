@@ -13,15 +13,16 @@ LAYERS = ("models", "trainers", "platform", "jobs")
 ROOMS = {
     "base": (),
     "spec": ("base",),
+    "gate": ("spec", "base"),
     "storage": ("base",),
     "services": ("base",),
     "tracking": ("storage", "base"),
     "workers": ("tracking", "storage", "spec", "base"),
     "ledger": ("workers", "spec", "base"),
     "cluster": ("ledger", "services", "tracking", "storage", "spec", "base"),
-    "registry": ("ledger", "tracking", "storage", "spec", "base"),
-    "sweep": ("ledger", "workers", "tracking", "storage", "spec", "base"),
-    "pages": ("registry", "ledger", "tracking", "services", "storage", "spec", "base"),
+    "registry": ("gate", "ledger", "tracking", "storage", "spec", "base"),
+    "sweep": ("gate", "ledger", "workers", "tracking", "storage", "spec", "base"),
+    "pages": ("registry", "gate", "ledger", "tracking", "services", "storage", "spec", "base"),
 }
 """What each room of platform/ may import. None comes before one that it imports, so there is no circle."""
 OF_WORKERS = {"ledger": {"account"}}

@@ -118,6 +118,28 @@ def retry(
         _go_on(name, follow, place, ledger)
 
 
+@verbs.command(rich_help_panel=PANEL)
+def confirm(
+    name: SweepName,
+    candidates: Annotated[int | None, typer.Option(metavar="K", help="Best trials that are trained again.")] = None,
+    seeds: Annotated[int | None, typer.Option(metavar="N", help="Seeds on each of which all are trained.")] = None,
+    follow: Follow = False,
+    storage: Storage = None,
+    ledger: Ledger = None,
+) -> None:
+    """Train the best trials of a sweep on fresh seeds, beside champion and baseline; who is shown better is promoted.
+
+    Unfinished trials of the sweep come first. By default candidates and seeds are those of the spec's sweep.confirm.
+
+    Example: `advseg confirm shapes-demo --candidates 1 --seeds 5`
+    """
+    from ...platform.ledger.reading import read_spec
+    from ...platform.spec.spec import confirmed
+
+    spec = read_spec(store_at(storage).folder, name, ledger).model_copy(update={"ledger": ledger})
+    submit_job(confirmed(spec, candidates, seeds), follow)
+
+
 @sweep.command()
 def stop(name: SweepName) -> None:
     """Stop the newest job of a sweep. `sweep resume` goes on with it.

@@ -41,9 +41,11 @@ class Verdict:
     baseline_miou: float | None
     won: bool
     """Whether the best trial beats the supervised baseline."""
+    gate: str | None
+    """What was said of the best trials on fresh seeds, and why; None if none were confirmed."""
     registered: str | None
-    """`<model>@champion (version N)`, or another alias or none with the reason why it is not the champion; None if no
-    trial beats the baseline or nothing is to be registered."""
+    """`<model>@champion (version N)`, or another alias, with the reason; None if no trial beats the baseline, none is
+    ahead on fresh seeds, or nothing is to be registered."""
     url: str
     """Where the MLflow UI shows the sweep."""
 

@@ -3,6 +3,8 @@
 import re
 
 BASELINE = "baseline"
+CONFIRM = "confirm-"
+"""How what stands for the number of a training begins that a sweep makes once more, on a fresh seed."""
 SINGLE = "single"
 """What stands for the number of a training that belongs to no sweep, though one may have its name."""
 S3 = "s3://"
@@ -32,11 +34,6 @@ def key_of(sweep: str, trial: int | str) -> str:
     """The key of a trial, `<sweep>/<number>`, of the supervised baseline, `<sweep>/baseline`, or of a training that
     belongs to no sweep, `<name>/single`."""
     return f"{sweep}/{trial}"
-
-
-def number_of(key: str) -> int:
-    """The number of a trial's key."""
-    return int(key.rpartition("/")[2])
 
 
 def job_id(name: str, number: int) -> str:

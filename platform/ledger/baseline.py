@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from optuna.trial import TrialState
 from sqlalchemy import Engine, RowMapping, select
 
+from ..base.keys import BASELINE
 from ..workers.account import Account
 from .ownership import require_epoch
 from .patience import repeated
@@ -31,6 +32,7 @@ def baseline_from(found: RowMapping | None, accounts: Mapping[int, Account]) -> 
         reason=found["reason"] if found else "",
         curve={int(step): value for step, value in curve.items()},
         account=accounts.get(BASELINE_NUMBER, Account()),
+        beside=BASELINE,
     )
 
 

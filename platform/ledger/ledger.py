@@ -1,7 +1,6 @@
 """The sweep's ledger: an Optuna study in a SQL database. One row is one trial number, one MLflow run, one directory."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 
 import optuna
@@ -14,13 +13,14 @@ from ..spec.sweep import Sweep
 from ..workers.account import Account
 from .accounts import read_accounts, write_account
 from .baseline import read_baseline, write_baseline
+from .confirmations import Planned, plan_confirmations, read_confirmations, read_planned, write_confirmation
 from .database import close_database
 from .location import LOCATION, Location
 from .ownership import Ownership
 from .reopening import reopen_trial
-from .rows import BASELINE_NUMBER, Row
+from .rows import BASELINE_NUMBER, Row, ended
 from .samplers import distributions_of, sampler_of, suggest
-from .study import BASE, INHERITED, REASON, row_of, rows_of
+from .study import BASE, GATE, INHERITED, REASON, row_of, rows_of
 from .sweep_id import SWEEP_ID
 
 
@@ -51,6 +51,14 @@ class Ledger:
         """Give the sweep up."""
         self.ownership.release()
         close_database(self._database)
+
+    def trial_of(self, number: int) -> int | str:
+        """What stands in the key of a trial: its number."""
+        return number
+
+    def number_of(self, trial: str) -> int:
+        """The number of a trial, as its key has it."""
+        return int(trial)
 
     def unfinished(self) -> list[int]:
         """Numbers of trials that were handed out and never finished, oldest first."""
@@ -92,8 +100,7 @@ class Ledger:
         row = self.row(number)
         if row.state.is_finished():
             return
-        if state is TrialState.COMPLETE and (row.value is None or not math.isfinite(row.value)):
-            state, reason = TrialState.FAIL, f"bad value: {row.value}"
+        state, reason = ended(row, state, reason)
         if reason != row.reason:  # A crash may have come between a reason and its end.
             self._database.set_trial_user_attr(self._trial_ids[number], REASON, reason)
         values = [row.value] if state is TrialState.COMPLETE and row.value is not None else None
@@ -130,6 +137,12 @@ class Ledger:
         trial = self._database.get_trial(self._trial_ids[number])
         return row_of(trial, read_accounts(self._database.engine, self.sweep_id, [number]))
 
+    def micro_batches(self, number: int) -> tuple[int, int]:
+        """The batch size and accumulation of a trial, before any of its micro-batches was halved."""
+        trainer, params = self.spec.trainer, self.row(number).params
+        own = {"trainer.batch_size": trainer.batch_size, "trainer.accumulation": trainer.accumulation, **params}
+        return own["trainer.batch_size"], own["trainer.accumulation"]
+
     def rows(self) -> list[Row]:
         """All trials that were handed out, by number; those of another sweep that the sampler learns from are not."""
         return rows_of(self._study, read_accounts(self._database.engine, self.sweep_id))
@@ -143,6 +156,32 @@ class Ledger:
         """Hold what became of the supervised baseline so far, and what it has cost."""
         self.note(BASELINE_NUMBER, row.account)
         write_baseline(self._database.engine, self.sweep_id, self.ownership.epoch, row)
+
+    def confirmations(self) -> list[Row]:
+        """The trainings on fresh seeds, as they were planned."""
+        accounts = read_accounts(self._database.engine, self.sweep_id)
+        return read_confirmations(self._database.engine, self.sweep_id, accounts)
+
+    def planned(self) -> dict[int, Planned]:
+        """What they train, by number."""
+        return read_planned(self._database.engine, self.sweep_id)
+
+    @property
+    def gate(self) -> str | None:
+        """What the gate has said, as JSON; None if it has not spoken."""
+        return self._study.user_attrs.get(GATE)
+
+    def hold_gate(self, gate: str) -> None:
+        """Hold what the gate has said, as JSON."""
+        self._study.set_user_attr(GATE, gate)
+
+    def plan_confirmations(self, planned: Iterable[Planned]) -> None:
+        """Enter trainings on fresh seeds; one whose name is there stays as it is."""
+        plan_confirmations(self._database.engine, self.sweep_id, self.ownership.epoch, planned)
+
+    def hold_confirmation(self, row: Row) -> None:
+        """Hold what became of a training on a fresh seed so far."""
+        write_confirmation(self._database.engine, self.sweep_id, self.ownership.epoch, row)
 
     def _take_sampler_for(self, number: int) -> bool:
         """Put the sampler of a trial in place; False if it has no more points."""

@@ -13,12 +13,13 @@ from ..spec.ledger_address import LEDGER
 from ..spec.spec import Spec
 from .accounts import accounts_from
 from .baseline import baseline_from
+from .confirmations import confirmations_from
 from .database import reading
 from .location import LOCATION, Location
 from .ownership import owner_from
 from .rows import Row, Verdict, verdict_of
-from .schema import ACCOUNTS, BASELINES, OWNERS, Held
-from .study import ORIGIN, load_study, place_of, rows_of, spec_of
+from .schema import ACCOUNTS, BASELINES, CONFIRMATIONS, OWNERS, Held
+from .study import GATE, ORIGIN, load_study, place_of, rows_of, spec_of
 from .sweep_id import SWEEP_ID
 
 
@@ -36,6 +37,10 @@ class SweepRecord:
     """Digest of what it trains on; None of one that never began."""
     is_owned: bool
     """Whether somebody runs it, or was killed while it did."""
+    confirmations: Sequence[Row] = ()
+    """Trainings on fresh seeds, of its best trials and of those that they are compared with."""
+    gate: str | None = None
+    """What the gate has said of its best trials, as JSON; None if it has not spoken."""
 
     @property
     def verdict(self) -> Verdict:
@@ -114,6 +119,7 @@ def _record(study: optuna.Study, database: RDBStorage) -> SweepRecord:
         held = Held(connection)
         accounts = accounts_from(held.of(ACCOUNTS, *key))
         baselines, owners = held.of(BASELINES, *key), held.of(OWNERS, *key)
+        confirmations = held.of(CONFIRMATIONS, *key)
     owner = owner_from(owners)
     try:
         spec = spec_of(study)
@@ -123,6 +129,8 @@ def _record(study: optuna.Study, database: RDBStorage) -> SweepRecord:
         name=study.study_name,
         rows=rows_of(study, accounts),
         baseline=baseline_from(baselines[0] if baselines else None, accounts),
+        confirmations=confirmations_from(confirmations, accounts),
+        gate=attrs.get(GATE),
         spec=spec,
         dataset=attrs.get(ORIGIN, {}).get("dataset"),
         is_owned=owner is not None and not owner.may_be_gone(),

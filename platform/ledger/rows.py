@@ -16,7 +16,7 @@ BASELINE_NUMBER = -1
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One trial as the ledger knows it, or the supervised baseline."""
+    """One trial as the ledger knows it, or a training beside the study."""
 
     number: int
     params: dict[str, Value]
@@ -26,6 +26,13 @@ class Row:
     curve: dict[int, float]
     """Mean IoU in percent by step."""
     account: Account = Account()
+    beside: str | None = None
+    """What stands in its key for the number, if it is no trial of the study."""
+
+    @property
+    def trial(self) -> int | str:
+        """The second part of its key."""
+        return self.number if self.beside is None else self.beside
 
     @property
     def value(self) -> float | None:
@@ -36,6 +43,13 @@ class Row:
     def step(self) -> int:
         """The step of the newest report, 0 before the first."""
         return max(self.curve, default=0)
+
+
+def ended(row: Row, state: TrialState, reason: str = "") -> tuple[TrialState, str]:
+    """As what a training ends: one without a finite value cannot be COMPLETE."""
+    if state is TrialState.COMPLETE and (row.value is None or not math.isfinite(row.value)):
+        return TrialState.FAIL, f"bad value: {row.value}"
+    return state, reason
 
 
 @dataclass(frozen=True, kw_only=True)

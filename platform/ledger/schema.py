@@ -1,4 +1,4 @@
-"""Our own tables, which lie beside Optuna's: owners of sweeps, what trials cost, what became of baselines and jobs."""
+"""Our own tables, which lie beside Optuna's: owners of sweeps, what trials cost, what became of all else."""
 
 from collections.abc import Callable, Sequence
 
@@ -50,6 +50,17 @@ BASELINES = Table(
     "advseg_baselines",
     _METADATA,
     Column("sweep_id", String, primary_key=True),
+    Column("state", String, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("curve", String, nullable=False),  # JSON: mean IoU in percent by step
+)
+CONFIRMATIONS = Table(
+    "advseg_confirmations",
+    _METADATA,
+    Column("sweep_id", String, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("spec", String, nullable=False),  # JSON
     Column("state", String, nullable=False),
     Column("reason", String, nullable=False),
     Column("curve", String, nullable=False),  # JSON: mean IoU in percent by step
@@ -106,7 +117,18 @@ def _to_version_4(connection: Connection) -> None:
     JOBS.create(connection, checkfirst=True)
 
 
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_to_version_1, _to_version_2, _to_version_3, _to_version_4)
+def _to_version_5(connection: Connection) -> None:
+    """Add confirmations."""
+    CONFIRMATIONS.create(connection, checkfirst=True)
+
+
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
+    _to_version_1,
+    _to_version_2,
+    _to_version_3,
+    _to_version_4,
+    _to_version_5,
+)
 """What brings a ledger from each version to the next; also one that a crash left in between."""
 
 
@@ -156,7 +178,7 @@ class Held:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        tables = {table.name for table in (OWNERS, ACCOUNTS, BASELINES)}
+        tables = {table.name for table in (OWNERS, ACCOUNTS, BASELINES, CONFIRMATIONS)}
         self._columns = {
             name: {column["name"] for column in inspect(connection).get_columns(name)}
             for name in tables & set(inspect(connection).get_table_names())

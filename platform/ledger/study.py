@@ -21,6 +21,8 @@ INHERITED = "advseg.inherited"
 """How many trials are another sweep's."""
 FROM = "advseg.from"
 """Attribute of an inherited trial: its key in the sweep that ran it."""
+GATE = "advseg.gate"
+"""What the gate has said of the best trials, as JSON."""
 REASON = "advseg.reason"
 VERSION_0_DIGEST = "advseg.spec_digest"
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base.keys import BASELINE, key_of
+from ..gate.verdict import Gate
 from ..ledger.reading import SweepRecord, read_sweep
 from ..ledger.rows import Row, Verdict, best_first
 from .console import VisibleConsole
@@ -39,8 +40,10 @@ def print_sweep(storage: Path | None, sweep: str, ledger: str | None = None, *, 
     console.print(verdict_line(record.verdict), soft_wrap=True)
     if record.baseline.account.attempts and record.verdict.baseline is None:
         console.print(baseline_line(record.baseline), soft_wrap=True, markup=False, highlight=False)
+    if record.gate:
+        console.print(gate_line(Gate.from_json(record.gate)), soft_wrap=True, markup=False, highlight=False)
     console.print(importance_table(shares) if (shares := importances(rows)) else NO_IMPORTANCE)
-    console.print(totals_line(rows, record.baseline), soft_wrap=True)
+    console.print(totals_line(rows, record.baseline, record.confirmations), soft_wrap=True)
     unfinished = sum(not row.state.is_finished() for row in rows)
     if unfinished and not record.is_owned:
         console.print(f"{unfinished} unfinished and stopped: `advseg sweep resume {sweep}` goes on", soft_wrap=True)
@@ -61,11 +64,21 @@ def sweep_json(record: SweepRecord) -> dict[str, Any]:
         "importance": importances(rows),
         "running": record.is_owned,
         "baseline": {"key": key_of(record.name, BASELINE), **_row_json(record.baseline)},
+        "gate": _gate_json(Gate.from_json(record.gate)) if record.gate else None,
+        "confirmations": [
+            {"key": key_of(record.name, row.trial), **_row_json(row)}
+            for row in record.confirmations
+            if row.account.attempts
+        ],
         "trials": [
             {"number": row.number, "key": key_of(record.name, row.number), "params": row.params, **_row_json(row)}
             for row in rows
         ],
     }
+
+
+def _gate_json(gate: Gate) -> dict[str, Any]:
+    return {"outcome": gate.outcome, "reason": gate.reason, "trial": gate.ahead, "test": gate.test}
 
 
 def _row_json(row: Row) -> dict[str, Any]:
@@ -108,9 +121,21 @@ def reason_line(row: Row) -> str:
     return f"trial {row.number}: {row.state.name}, {' '.join(row.reason.split())}"
 
 
-def totals_line(rows: Sequence[Row], baseline: Row) -> str:
-    """What trials became, and what they and the baseline cost."""
-    seconds = sum(row.account.device_seconds for row in rows)
-    lost = sum(row.account.lost_steps for row in (*rows, baseline))
-    beside = f" and {duration(baseline.account.device_seconds)} of the baseline"
-    return f"trials: {states(rows)}; device time: {duration(seconds)}{beside}; lost steps: {lost}"
+def gate_line(gate: Gate) -> str:
+    """What the gate said, in a sentence."""
+    told = f"on fresh seeds: {gate.outcome}: {gate.reason}"
+    figures = ", ".join(f"{name} {miou:.1f}" for name, miou in gate.test.items())
+    return f"{told}; mIoU on test images: {figures}" if figures else told
+
+
+def totals_line(rows: Sequence[Row], baseline: Row, confirmations: Sequence[Row]) -> str:
+    """What trials became, and what they and the trainings beside them cost."""
+    lost = sum(row.account.lost_steps for row in (*rows, baseline, *confirmations))
+    beside = f" and {_device_time([baseline])} of the baseline"
+    if confirmations:
+        beside = f", {_device_time([baseline])} of the baseline and {_device_time(confirmations)} on fresh seeds"
+    return f"trials: {states(rows)}; device time: {_device_time(rows)}{beside}; lost steps: {lost}"
+
+
+def _device_time(rows: Sequence[Row]) -> str:
+    return duration(sum(row.account.device_seconds for row in rows))

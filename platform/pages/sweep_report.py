@@ -9,12 +9,14 @@ from optuna.trial import TrialState
 
 from ...trainers.pictures.report import CLASS_BARS, CONFUSION, PANELS
 from ..base.keys import BASELINE, key_of
+from ..gate.verdict import Gate
 from ..ledger.reading import read_sweep
 from ..ledger.rows import Row, best_first
 from ..spec.spec import Spec
 from ..spec.sweep import Range
 from ..storage.store import MissingKeyError, Store
 from .html_page import heading, note, page, paragraph, pictures, plot, table
+from .paired_plot import paired_plot
 from .sweep_page import totals_line, verdict_line
 from .sweep_plots import MIOU, Plot, plots_of
 from .terminal import duration, number, percent, short_names
@@ -39,9 +41,10 @@ def report_of(store: Store, sweep: str, ledger: str | None) -> str:
         paragraph(f"{verdict_line(record.verdict)}."),
         *_trials(sweep, rows, spec),
         paragraph(f"Supervised baseline: mIoU {percent(baseline.value)}."),
+        *(_gate(Gate.from_json(record.gate)) if record.gate else ()),
         *(part for each in plots_of(rows, logarithmic, baseline.value) for part in _plot(each)),
         *_pictures(store, sweep, record.verdict.best),
-        *_costs(rows, baseline),
+        *_costs(rows, baseline, record.confirmations),
         *_failures(rows),
     ]
     return page(f"Sweep {sweep}", parts)
@@ -79,6 +82,41 @@ def _trials(sweep: str, rows: Sequence[Row], spec: Spec | None) -> Iterator[str]
         yield note(f"And {len(rows) - BEST} more trials: `advseg sweep show {sweep} --all` prints them.")
 
 
+def _gate(gate: Gate) -> Iterator[str]:
+    yield heading("On fresh seeds")
+    yield paragraph(f"{gate.outcome}: {gate.reason}.")
+    yield plot(paired_plot(gate), "gate")
+    headings = ("trial", "against", "mIoU, points", "interval", "seeds", "p", "p, all candidates", "out")
+    cells = [
+        (
+            str(each.trial),
+            compared.rival,
+            f"{compared.estimate.mean:+.2f}" if compared.estimate else "",
+            f"{compared.estimate.low:+.2f} to {compared.estimate.high:+.2f}"
+            if compared.estimate and compared.estimate.low is not None
+            else "",
+            str(len(compared.differences)),
+            f"{compared.estimate.p:.3g}" if compared.estimate else "",
+            f"{each.adjusted:.3g}",
+            each.given_up,
+        )
+        for each in gate.candidates
+        for compared in each.comparisons
+    ]
+    yield table(headings, cells, words=("against", "out"))
+    confirm = gate.confirm
+    test = "the exact test by changes of sign" if confirm.test == "sign_flip" else "Student's test of pairs"
+    if gate.test:
+        figures = ((name, f"{miou:.2f}") for name, miou in gate.test.items())
+        yield paragraph("On the test images, which nothing was chosen by. The figure to quote is that of the winner.")
+        yield table(("model", MIOU), figures, words=("model",))
+    yield note(
+        f"Each is trained anew on {confirm.seeds} seeds that the sweep did not use, and judged after its last step. A "
+        f"trial passes if {test} gives p of at most {confirm.alpha:g} against every rival, adjusted by Holm for "
+        f"{len(gate.candidates)} candidates; intervals are of {1 - 2 * confirm.alpha:.0%}."
+    )
+
+
 def _plot(each: Plot) -> Iterator[str]:
     yield heading(each.title)
     yield paragraph(each.content) if isinstance(each.content, str) else plot(each.content, each.name)
@@ -104,13 +142,15 @@ def _newest_pictures(own: Store) -> Iterator[tuple[str, bytes]]:
             yield what, own.read(key)
 
 
-def _costs(rows: Sequence[Row], baseline: Row) -> Iterator[str]:
+def _costs(rows: Sequence[Row], baseline: Row, confirmations: Sequence[Row]) -> Iterator[str]:
     yield heading("Time spent")
-    yield paragraph(f"{totals_line(rows, baseline)}.")
+    yield paragraph(f"{totals_line(rows, baseline, confirmations)}.")
     groups = {state.name: [row for row in rows if row.state is state] for state in TrialState}
     headings = ("state", "trials", "attempts", "lost attempts", "lost steps", "device time", "device-seconds")
     cells = [_cost(name, group) for name, group in groups.items() if group]
     beside = [_cost("baseline", [baseline])] if baseline.account.attempts else []
+    if begun := [row for row in confirmations if row.account.attempts]:
+        beside.append(_cost("on fresh seeds", begun))
     yield table(headings, [*cells, _cost("all trials", rows), *beside], words=("state",))
     yield note(
         "Device time is time of training in all attempts, lost ones included, times GPUs, or workers where there are "

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..base.events import TrialUpdate, Verdict
+from ..gate.verdict import Outcome
 from ..ledger.rows import Row
 from ..spec.sweep import Value
 from .console import VisibleConsole, words
@@ -104,7 +105,9 @@ def update_line(update: TrialUpdate) -> str:
 def verdict_text(verdict: Verdict) -> str:
     """How a sweep ended, in a few lines."""
     why_none = (
-        "the spec names no sweep.register_as"
+        "no trial is ahead on fresh seeds"
+        if verdict.gate and verdict.gate.startswith(Outcome.KEPT)
+        else "the spec names no sweep.register_as"
         if verdict.won
         else "no trial beat the baseline"
         if verdict.best
@@ -113,6 +116,7 @@ def verdict_text(verdict: Verdict) -> str:
     lines = [
         f"best      {verdict.best or 'no trial is complete'}  mIoU {percent(verdict.best_miou)}",
         f"baseline  mIoU {percent(verdict.baseline_miou)}",
+        *([f"gate      {verdict.gate}"] if verdict.gate else []),
         f"model     {verdict.registered or 'none registered: ' + why_none}",
         f"MLflow    {verdict.url}",
     ]

@@ -1,20 +1,26 @@
-"""The best trial against the supervised baseline."""
+"""The best trial, and who sits where it may come to sit."""
 
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from ...models.bundle import read_card
 from ...models.manifest import BrokenDirectoryError
 from ...trainers.errors import UserError
 from ..base.keys import MODEL, key_of
+from ..gate.verdict import Gate
 from ..ledger.rows import Row
 from ..storage.store import MissingKeyError, Store
 from ..tracking.runs import run_of
+from .promotion import Standing, standing_of
 from .registering import Registered, log_model, register
+from .registry import CHAMPION, pull_card
 
 
 def keep_model(client: MlflowClient, store: Store, sweep: str, key: str, checksum: str | None) -> None:
@@ -25,16 +31,46 @@ def keep_model(client: MlflowClient, store: Store, sweep: str, key: str, checksu
 
 
 def crown(
-    client: MlflowClient, store: Store, sweep: str, best: Row, name: str, check: Callable[[], object]
+    client: MlflowClient,
+    store: Store,
+    sweep: str,
+    best: Row,
+    name: str,
+    gate: Gate | None,
+    check: Callable[[], object],
 ) -> Registered:
-    """Register the model of the best trial as a version of `name`; `check` as for `register`.
+    """Register the model of a trial as a version of `name`; `gate` and `check` as for `register`.
 
     Raises UserError as `trained_model` does, and then nothing is registered.
     """
     key = key_of(sweep, best.number)
     run_id = run_of(client, sweep, key)
     with trained_model(store, key, best.account.checksum) as model:
-        return register(client, model, name, run_id, key, check)
+        return register(client, model, name, run_id, key, gate, check)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Champion:
+    """Who has to be beaten."""
+
+    standing: Standing
+    spec: dict[str, Any]
+    """What it was trained by, as JSON."""
+    run_id: str | None
+    """Of its training."""
+
+
+def sitting_champion(client: MlflowClient, name: str) -> Champion | None:
+    """The champion of a registered model; None if there is none. Raises UserError if it cannot be read."""
+    try:
+        version = client.get_model_version_by_alias(name, CHAMPION)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return None
+    number = str(version.version)
+    card = pull_card(client, f"{name}@{number}")[1]
+    return Champion(standing=standing_of(number, card), spec=card.lineage.get("spec", {}), run_id=version.run_id)
 
 
 @contextmanager

@@ -1,11 +1,11 @@
 """Whether a new version of a registered model becomes its champion."""
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 from ...models.card import Card
-from ..base.keys import METRIC
+from ..gate.plan import champion_arm
+from ..gate.verdict import Gate, Outcome
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,8 +13,6 @@ class Standing:
     """What a version is judged by."""
 
     version: str
-    miou: float | None
-    """Mean IoU in percent on the validation images, as its card has it."""
     dataset: str | None
     """Digest of the dataset, validation images included."""
     protocol: Any
@@ -25,54 +23,57 @@ class Standing:
 class Promote:
     """The challenger becomes the champion."""
 
+    reason: str
+
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """The two cannot be compared: the challenger waits for somebody to decide."""
+    """The challenger waits for somebody to decide."""
 
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Keep:
-    """The sitting champion is at least as good."""
-
-    reason: str
+Decision = Promote | Candidate
 
 
-Decision = Promote | Candidate | Keep
-
-
-def decide(sitting: Standing | None, challenger: Standing) -> Decision:
-    """What becomes of a challenger; `sitting` is the champion, if there is one."""
-    if sitting is None:
-        return Promote()
+def incomparable(sitting: Standing, challenger: Standing) -> str:
+    """Why the values of two cannot be compared, if so; empty if they can."""
     champion = f"the champion, version {sitting.version}"
-    ours, theirs = challenger.miou, sitting.miou
-    if ours is None or math.isnan(ours):
-        return Candidate(reason="it has no mIoU of its own to be compared by")
-    if theirs is None or math.isnan(theirs):
-        return Candidate(reason=f"{champion}, has no mIoU to be compared with")
     if sitting.dataset is None or sitting.dataset != challenger.dataset:
-        return Candidate(reason=f"{champion}, was judged on other data")
+        return f"{champion}, was judged on other data"
     if sitting.protocol != challenger.protocol:
-        return Candidate(reason=f"{champion}, was judged in another way, see trainer.evaluation")
-    if ours > theirs:
-        return Promote()
-    return Keep(reason=f"{champion}, has mIoU {theirs:.2f} on the same data, and this one {ours:.2f}")
+        return f"{champion}, was judged in another way, see trainer.evaluation"
+    return ""
+
+
+def decide(sitting: Standing | None, challenger: Standing, gate: Gate | None) -> Decision:
+    """What becomes of a challenger by what the gate said of it; `sitting` is the champion, if there is one."""
+    if gate is None:
+        return Candidate(reason="it is the best of its sweep, and was not confirmed on fresh seeds")
+    if gate.outcome is not Outcome.PROMOTED:
+        return Candidate(reason=gate.reason)
+    if sitting is not None:
+        if reason := incomparable(sitting, challenger):
+            return Candidate(reason=reason)
+        if champion_arm(sitting.version).told not in gate.rivals:
+            return Candidate(reason=f"it was not compared with the champion, version {sitting.version}")
+    return Promote(reason=gate.reason)
 
 
 def standing_of(version: str, card: Card) -> Standing:
     """What a version is judged by, as its card says."""
-    spec = card.lineage.get("spec", {})
-    trainer = spec.get("trainer")
-    evaluation = trainer.get("evaluation") if isinstance(trainer, dict) else None
-    if isinstance(evaluation, dict):
-        # Of these is a second figure, beside the one that counts.
-        evaluation = {key: value for key, value in evaluation.items() if key not in ("scales", "flip")}
     return Standing(
         version=version,
-        miou=card.metrics.get(METRIC),
         dataset=card.lineage.get("dataset_digest"),
-        protocol=evaluation,
+        protocol=protocol_of(card.lineage.get("spec", {})),
     )
+
+
+def protocol_of(spec: Any) -> Any:
+    """How a spec, as JSON, has networks read images for their mean IoU; None if it does not say."""
+    trainer = spec.get("trainer")
+    evaluation = trainer.get("evaluation") if isinstance(trainer, dict) else None
+    if not isinstance(evaluation, dict):
+        return evaluation
+    # Of these is a second figure, beside the one that counts.
+    return {key: value for key, value in evaluation.items() if key not in ("scales", "flip")}

@@ -1,5 +1,6 @@
 """A model becomes a version of a registered one, and perhaps its champion."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,14 @@ from mlflow.tracking import MlflowClient
 from ...models.bundle import read_card
 from ...trainers.errors import UserError
 from ..base.keys import MODEL
+from ..gate.verdict import Gate
 from ..tracking.runs import KEY_TAG
-from .promotion import Candidate, Keep, Promote, Standing, decide, standing_of
+from .promotion import Candidate, Decision, Promote, Standing, decide, standing_of
 from .registry import CANDIDATE, CHAMPION, pull_card
 
-_UNDECIDED = "advseg.undecided"
-"""Tag of a version until it is decided what it becomes."""
+_DECIDED = "advseg.decided"
+"""Tag of a version: the digest of the gate that decided last what it became; empty until that is decided."""
+_BY_NO_GATE = "by no gate"
 _EXISTS = "RESOURCE_ALREADY_EXISTS"
 
 
@@ -29,66 +32,60 @@ class Registered:
     version: str
     alias: str | None
     """The one that it has, of champion and candidate."""
-    reason: str = ""
-    """Why it is not the champion by this registration."""
+    reason: str
+    """Why it has that by this registration."""
 
     def __str__(self) -> str:
         place = f"{self.name}@{self.alias} (version {self.version})" if self.alias else f"{self.name}@{self.version}"
-        return f"{place}: {self.reason}" if self.reason else place
+        return f"{place}: {self.reason}"
 
 
 def register(
-    client: MlflowClient, model: Path, name: str, run_id: str, key: str, check: Callable[[], object]
+    client: MlflowClient, model: Path, name: str, run_id: str, key: str, gate: Gate | None, check: Callable[[], object]
 ) -> Registered:
-    """Make the model directory of a run a version of a registered model, and decide once what it becomes.
+    """Make the model directory of a run a version of a registered model, and decide what it becomes by a gate.
 
-    A trial whose version has been decided on moves nothing again. `check` raises if the registration is not ours to
+    What one and the same gate has decided before moves nothing again. `check` raises if the registration is not ours to
     make any more; it is asked immediately before an alias moves.
     """
     card = read_card(model)
     _ensure_model(client, name)
     version = _version_of(client, name, run_id, key)
-    if version is not None and _UNDECIDED not in version.tags:
+    judge = hashlib.sha256(gate.to_json().encode()).hexdigest() if gate else _BY_NO_GATE
+    # One that has no tag was registered by an older version of advseg.
+    decided = version.tags.get(_DECIDED, _BY_NO_GATE) if version else ""
+    if version is not None and decided and (gate is None or decided == judge):
         return _repeated(name, str(version.version), client.get_registered_model(name).aliases)
     if version is None:
-        tags = {KEY_TAG: key, _UNDECIDED: "yes"}
-        version = client.create_model_version(name, log_model(client, model, run_id), run_id=run_id, tags=tags)
+        source = log_model(client, model, run_id)
+        version = client.create_model_version(name, source, run_id=run_id, tags={KEY_TAG: key, _DECIDED: ""})
     number = str(version.version)
-    found = _decide(client, name, standing_of(number, card))
-    if found.alias is not None:
-        check()
-        client.set_registered_model_alias(name, found.alias, number)
-    client.delete_model_version_tag(name, number, _UNDECIDED)
-    return found
+    decision = _decide(client, name, standing_of(number, card), gate)
+    alias = CHAMPION if isinstance(decision, Promote) else CANDIDATE
+    check()
+    client.set_registered_model_alias(name, alias, number)
+    client.set_model_version_tag(name, number, _DECIDED, judge)
+    return Registered(name=name, version=number, alias=alias, reason=decision.reason)
 
 
-def _decide(client: MlflowClient, name: str, challenger: Standing) -> Registered:
-    """What a version becomes beside the sitting champion."""
-    number, sitting, unread = challenger.version, None, ""
+def _decide(client: MlflowClient, name: str, challenger: Standing, gate: Gate | None) -> Decision:
+    """What becomes of a version beside the sitting champion."""
+    sitting = None
     champion = client.get_registered_model(name).aliases.get(CHAMPION)
-    if champion is not None and str(champion) != number:
+    if champion is not None and str(champion) != challenger.version:
         reference = f"{name}@{champion}"
         try:
             sitting = standing_of(str(champion), pull_card(client, reference)[1])
         except UserError as error:
-            unread = str(error)
-    decision = Candidate(reason=unread) if unread else decide(sitting, challenger)
-    match decision:
-        case Promote():
-            return Registered(name=name, version=number, alias=CHAMPION)
-        case Candidate(reason=reason):
-            return Registered(name=name, version=number, alias=CANDIDATE, reason=reason)
-        case Keep(reason=reason):
-            return Registered(name=name, version=number, alias=None, reason=reason)
+            return Candidate(reason=str(error))
+    return decide(sitting, challenger, gate)
 
 
 def _repeated(name: str, version: str, aliases: Mapping[str, Any]) -> Registered:
     """A version that was decided on before, with the alias that it has by now."""
     ours = [alias for alias in (CHAMPION, CANDIDATE) if str(aliases.get(alias)) == version]
     alias = ours[0] if ours else None
-    return Registered(
-        name=name, version=version, alias=alias, reason="" if alias == CHAMPION else "it was registered before"
-    )
+    return Registered(name=name, version=version, alias=alias, reason="it was registered before")
 
 
 def _ensure_model(client: MlflowClient, name: str) -> None:

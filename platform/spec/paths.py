@@ -90,7 +90,11 @@ def _places(document: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, str
     from ...trainers.data.lists import is_list_file
 
     dataset = section_of(document, "dataset")
-    lists = [name for name in ("labelled", "unlabelled", "validation", "order") if is_list_file(str(dataset.get(name)))]
+    lists = [
+        name
+        for name in ("labelled", "unlabelled", "validation", "test", "order")
+        if is_list_file(str(dataset.get(name)))
+    ]
     yield from ((dataset, name, f"dataset.{name}") for name in ("root", "pack", *lists))
     yield document, "storage", "storage"
     yield section_of(document, "model"), "weights", "model.weights"

@@ -98,8 +98,8 @@ class Spec(Section):
     def identity(self) -> dict[str, Any]:
         """All that determines a sweep's results, apart from how long it goes on and where, as JSON."""
         where = dict.fromkeys(("storage", "ledger", "resources", "runtime_env", "published", "profile"), True)
-        document = self.model_dump(mode="json", exclude={**where, "dataset": {"pack"}})
-        for key in ("trials", "concurrency", "register_as", "retry", "fork"):
+        document = self.model_dump(mode="json", exclude={**where, "dataset": {"pack", "test"}})
+        for key in ("trials", "concurrency", "register_as", "confirm", "retry", "fork"):
             (document["sweep"] or {}).pop(key, None)
         return document
 
@@ -108,7 +108,19 @@ class Spec(Section):
         return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
 
 
-def with_values(document: Mapping[str, Any], values: Mapping[str, Value]) -> dict[str, Any]:
+def confirmed(spec: Spec, candidates: int | None, seeds: int | None) -> Spec:
+    """The spec of a sweep whose best trials are confirmed, so many on so many seeds; None is as it is, or by default.
+
+    Raises UserError for what no gate takes.
+    """
+    given = {"candidates": candidates, "seeds": seeds}
+    document = spec.model_dump(mode="json")
+    confirm = document["sweep"]["confirm"] or {}
+    changed = {**confirm, **{key: value for key, value in given.items() if value is not None}}
+    return spec_from(with_values(document, {"sweep.confirm": changed}))
+
+
+def with_values(document: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """A spec's document, as JSON, with some dotted keys set to other values."""
     changed = deepcopy(dict(document))
     for key, value in values.items():

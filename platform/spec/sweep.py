@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from ...trainers.errors import brief
+from .confirm import Confirm
 from .section import Section
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{1,62}$")]
@@ -229,6 +230,8 @@ class Sweep(Section):
     baseline_workers: Annotated[int, Field(ge=1)] = 1
     """Ray Train workers of the supervised baseline, which runs beside the study on the same labels and steps."""
     register_as: Name | None = None
-    """Registered model that the best trial becomes a version of, if it beats the baseline."""
+    """Registered model that the best trial becomes a version of, if it beats the baseline: its champion where it was
+    confirmed, its candidate otherwise."""
+    confirm: Confirm | None = None
     fork: Name | None = None
     """Sweep whose finished trials the sampler learns from; they count neither as trials nor as best."""

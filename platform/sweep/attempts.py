@@ -8,10 +8,9 @@ from dataclasses import replace
 from optuna.trial import TrialState
 
 from ..base.events import Stage, TrialUpdate, emit
-from ..base.keys import BASELINE, METRIC, key_of
-from ..ledger.ledger import Ledger
+from ..base.keys import METRIC, key_of
 from ..ledger.pruners import reason_of
-from ..ledger.rows import BASELINE_NUMBER, Row
+from ..ledger.rows import Row
 from ..spec.spec import Spec
 from ..storage.store import Store
 from ..tracking.spool import kept_records
@@ -22,6 +21,7 @@ from ..workers.health import Health
 from ..workers.heartbeat import beat_of
 from ..workers.retry import Again, Failure, GiveUp, Kind, can_halve, decide, told_again
 from ..workers.task import METRICS
+from .book import Book
 
 
 class Attempts:
@@ -29,16 +29,16 @@ class Attempts:
 
     def __init__(
         self,
-        ledger: Ledger,
+        book: Book,
         spec: Spec,
         store: Store,
         concurrency: int,
         tell: Callable[[TrialUpdate], None] = emit,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`concurrency` is how many run at the same time."""
+        """`book` is what holds them; `concurrency` is how many run at the same time. Only a study's are pruned."""
         assert spec.sweep
-        self._ledger = ledger
+        self._book = book
         self._spec = spec
         self._retry = spec.sweep.retry
         self._pruner = spec.sweep.pruner
@@ -46,12 +46,12 @@ class Attempts:
         self._concurrency = concurrency
         self._tell = tell
         self._clock = clock
-        self._waiting = dict.fromkeys(ledger.unfinished(), clock())
+        self._waiting = dict.fromkeys(book.unfinished(), clock())
         """When each of them may be tried again."""
         self._live: set[int] = set()
         self._all_proposed = False
         self._is_stopped = False
-        rows = ledger.rows()
+        rows = book.rows()
         self._reported = {row.number: row.step for row in rows}
         self._health = Health(has_reported=any(row.curve for row in rows))
 
@@ -100,7 +100,7 @@ class Attempts:
             self._live.add(number)
             if self._catch_up(number):
                 account = self.account(number, again=True)
-                self._ledger.note(number, replace(account, attempts=account.attempts + 1))
+                self._book.note(number, replace(account, attempts=account.attempts + 1))
                 return self._changed(number)
         return None
 
@@ -113,7 +113,7 @@ class Attempts:
         # A trial that waits keeps its place, or a full disk would open all there are, one after the other.
         if self._waiting and len(self._waiting) + len(self._live) >= self._concurrency:
             return None
-        number = self._ledger.propose()
+        number = self._book.propose()
         self._all_proposed = number is None
         return number
 
@@ -125,13 +125,13 @@ class Attempts:
         sealed = newest_sealed(self.own(number))
         if sealed is None:
             return True
-        held, records = self._ledger.row(number).curve, kept_records(self.own(number), METRICS)
+        held, records = self._book.row(number).curve, kept_records(self.own(number), METRICS)
         missing = {record["step"]: record["metrics"][METRIC] for record in records if record["step"] <= sealed.step}
         return all(self.report(number, step, miou) for step, miou in missing.items() if step not in held)
 
     def report(self, number: int, step: int, miou: float) -> bool:
         """Take a trial's mean IoU in percent at a step; whether it goes on."""
-        row, prunable = self._ledger.report(number, step, miou)
+        row, prunable = self._book.report(number, step, miou)
         if step > self._reported.get(number, 0):
             # A report that comes again, as one whose checkpoint could not be written, shows no way out.
             self._reported[number], self._health = step, self._health.heard()
@@ -157,25 +157,24 @@ class Attempts:
         """The attempt broke: try again later, or give the trial up."""
         if number not in self._live:
             return
-        row, trainer = self._ledger.row(number), self._spec.trainer
-        own = {"trainer.batch_size": trainer.batch_size, "trainer.accumulation": trainer.accumulation, **row.params}
-        halvable = can_halve(own["trainer.batch_size"], own["trainer.accumulation"], self._spec.resources.workers)
+        row = self._book.row(number)
+        halvable = can_halve(*self._book.micro_batches(number), self._spec.resources.workers)
         decision = decide(failure, row.account, self._retry, can_halve=halvable)
         self._health = self._health.failed(number, failure, given_up=isinstance(decision, GiveUp))
-        self._ledger.note(number, decision.account)
+        self._book.note(number, decision.account)
         if isinstance(decision, Again):
-            self._ledger.note(number, self.account(number, again=True))
+            self._book.note(number, self.account(number, again=True))
             self._live.discard(number)
             pause = self._health.backoff_s(number)
             self._waiting[number] = self._clock() + pause
-            emit(Stage(text=told_again(key_of(self._spec.name, number), failure, pause)))
+            emit(Stage(text=told_again(self._key(number), failure, pause)))
         else:
             self._close(number, TrialState.FAIL, decision.reason)
         self._changed(number)
 
     def lost(self, number: int) -> Failure:
         """How an attempt failed whose process has reported nothing: as its last heartbeat says, if it does."""
-        beat = beat_of(self.own(number), self._ledger.row(number).account.attempts)
+        beat = beat_of(self.own(number), self._book.row(number).account.attempts)
         if beat is None:
             # It cannot have read what it was to train.
             return Failure(kind=Kind.ENVIRONMENT, text="its worker process died before it began")
@@ -183,21 +182,24 @@ class Attempts:
 
     def account(self, number: int, *, again: bool = False) -> Account:
         """A trial's account with its newest attempt counted in; `again` says that more is to come."""
-        account, key = self._ledger.row(number).account, key_of(self._spec.name, number)
-        return account_now(account, self._store, key, self._spec.resources, again=again)
+        account = self._book.row(number).account
+        return account_now(account, self._store, self._key(number), self._spec.resources, again=again)
 
     def own(self, number: int) -> Store:
         """What lasts of a trial."""
-        return self._store.at(key_of(self._spec.name, number))
+        return self._store.at(self._key(number))
+
+    def _key(self, number: int) -> str:
+        return key_of(self._spec.name, self._book.trial_of(number))
 
     def _close(self, number: int, state: TrialState, reason: str = "") -> None:
         self._live.discard(number)
-        self._ledger.note(number, self.account(number))
-        self._ledger.finish(number, state, reason)
+        self._book.note(number, self.account(number))
+        self._book.finish(number, state, reason)
 
     def _changed(self, number: int) -> Row:
         """Read a trial's row, tell followers, and return it."""
-        row = self._ledger.row(number)
+        row = self._book.row(number)
         self._tell(update_of(row, self._spec.name, self._spec.trainer.steps))
         return row
 
@@ -205,7 +207,7 @@ class Attempts:
 def update_of(row: Row, sweep: str, steps: int) -> TrialUpdate:
     """A ledger row as followers see it."""
     return TrialUpdate(
-        key=key_of(sweep, BASELINE if row.number == BASELINE_NUMBER else row.number),
+        key=key_of(sweep, row.trial),
         state=row.state.name,
         params=row.params,
         step=row.step,

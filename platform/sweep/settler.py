@@ -10,7 +10,6 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from ..base.events import TrialUpdate
-from ..base.keys import number_of
 from ..ledger.ledger import Ledger
 from ..ledger.rows import Row
 from ..tracking.clients import by_itself
@@ -19,6 +18,7 @@ from ..tracking.patience import is_away, reason_of
 from ..tracking.runs import read_run, runs_by_key
 from ..workers.settle import settle
 from ..workers.task import Task
+from .book import Book
 from .tasks import SweepTasks
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Settler:
     def __init__(
         self,
         client: MlflowClient,
-        ledger: Ledger,
+        book: Book,
         tasks: SweepTasks,
         *,
         every_s: float = _EVERY_S,
@@ -45,12 +45,12 @@ class Settler:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
-        self._ledger = ledger
+        self._book = book
         self._tasks = tasks
         self._every_s = every_s
         self._left_alone_s = left_alone_s
         self._clock = clock
-        self._due: dict[int, float] = {}
+        self._due: dict[str, float] = {}
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._look_on, name="settler", daemon=True)
         self._thread.start()
@@ -58,7 +58,7 @@ class Settler:
     def hear(self, update: TrialUpdate) -> None:
         """Remember a trial that has ended."""
         if update.state in _ENDED:
-            self._due[number_of(update.key)] = self._clock() + self._left_alone_s
+            self._due[update.key] = self._clock() + self._left_alone_s
 
     def close(self) -> None:
         """Look no more; what is not settled by then is left to others."""
@@ -67,25 +67,25 @@ class Settler:
 
     def _look_on(self) -> None:
         while not self._stopped.wait(self._every_s):
-            for number in [number for number, due in list(self._due.items()) if self._clock() >= due]:
+            for key in [key for key, due in list(self._due.items()) if self._clock() >= due]:
                 if self._stopped.is_set():
                     return
                 try:
-                    row = self._ledger.row(number)
+                    row = self._book.row(self._book.number_of(key.rpartition("/")[2]))
                     task = self._tasks.of(row)
                     run = read_run(self._client, task.identity.experiment, task.key)
-                    settle_trial(self._client, self._ledger, row, task, run)
+                    settle_trial(self._client, self._book, row, task, run)
                 except Exception as error:
                     if is_away(error):
                         # MLflow, its store or the ledger, for a while.
-                        log.warning("the run of trial %d is not settled yet, trying again: %s", number, error)
+                        log.warning("the run of %s is not settled yet, trying again: %s", key, error)
                         continue
-                    log.warning("the run of trial %d cannot be settled: %s", number, reason_of(error))
-                del self._due[number]
+                    log.warning("the run of %s cannot be settled: %s", key, reason_of(error))
+                del self._due[key]
 
 
 def settle_trials(client: MlflowClient, ledger: Ledger, tasks: SweepTasks) -> list[str]:
-    """Make the runs of the baseline and of every trial say what the ledger says; what is unfinished is stopped.
+    """Make the runs of all trainings say what the ledger says; what is unfinished is stopped.
 
     Each by itself: a line for each that could not be. Raises what MLflow's client raises if it does not answer at all.
     """
@@ -100,17 +100,17 @@ def settle_trials(client: MlflowClient, ledger: Ledger, tasks: SweepTasks) -> li
         baseline = ledger.baseline()
         if baseline.account.attempts:
             settle_row(baseline)
-    for row in ledger.rows():
-        with by_itself(f"trial {row.number}", client, problems):
+    for row in (*ledger.rows(), *ledger.confirmations()):
+        with by_itself(f"trial {row.trial}", client, problems):
             settle_row(row)
     return problems
 
 
-def settle_trial(client: MlflowClient, ledger: Ledger, row: Row, task: Task, run: Run | None) -> None:
+def settle_trial(client: MlflowClient, book: Book, row: Row, task: Task, run: Run | None) -> None:
     """Make the run of one training, which is made if there is none, say what the ledger says."""
     run_id = settle(client, task, ending_of(row), run)
     if row.account.run_id != run_id:
-        ledger.note(row.number, replace(row.account, run_id=run_id))
+        book.note(row.number, replace(row.account, run_id=run_id))
 
 
 def ending_of(row: Row) -> Ending:

@@ -90,6 +90,7 @@ def _sync_sweep(client: MlflowClient, store: Store, ledger: Ledger) -> list[str]
         tracking_uri=client.tracking_uri,
         epoch=ledger.ownership.epoch,
         sweep_id=ledger.sweep_id,
+        planned=ledger.planned(),
     )
     identity = sweep_identity(document, ledger.sweep_id)
     refuse_another(client, identity)

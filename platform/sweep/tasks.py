@@ -1,10 +1,11 @@
 """The tasks of a sweep."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..base.keys import BASELINE
+from ..ledger.confirmations import Planned
 from ..ledger.rows import BASELINE_NUMBER, Row
 from ..spec.spec import Spec, with_values
 from ..spec.sweep import Value
@@ -26,16 +27,19 @@ class SweepTasks:
     sweep_id: str = ""
     dataset: str | None = None
     """Digest of what all trials train on; not asked of those that only say what became of them."""
+    planned: Mapping[int, Planned] = field(default_factory=dict)
+    """Trainings on fresh seeds, by number."""
 
     def attempt(self, number: int, params: Mapping[str, Value], attempt: int, halvings: int) -> Task:
-        """That of an attempt at a trial, by its parameters and how often its micro-batch was halved."""
-        task = self._task(with_values(self.document, params), number, attempt)
+        """That of an attempt at a training, by its parameters and how often its micro-batch was halved."""
+        planned = self.planned.get(number, Planned(name=str(number), spec=self.document))
+        task = self._task(with_values(planned.spec, params), planned.name, attempt)
         for _ in range(halvings):
             task = task.halved()
         return task
 
     def of(self, row: Row) -> Task:
-        """That of the newest attempt at a trial or the baseline."""
+        """That of the newest attempt at a training."""
         if row.number == BASELINE_NUMBER:
             return self.baseline()
         return self.attempt(row.number, row.params, row.account.attempts, row.account.halvings)

@@ -16,7 +16,6 @@ from ...trainers.distributed import World
 from ...trainers.errors import BrokenEnvironmentError, FencedError, PreemptedError, UserError
 from ...trainers.reporter import Report
 from ..base.keys import ATTEMPT, FAILURE, HALVINGS, KIND, METRIC, NUMBER, PARAMS, STEP
-from ..ledger.ledger import Ledger
 from ..spec.resources import Resources
 from ..spec.spec import Spec
 from ..storage.scratch import scratch_of
@@ -28,6 +27,7 @@ from ..workers.heartbeat import as_told
 from ..workers.ray_train import run_on_workers
 from ..workers.retry import Failure
 from .attempts import Attempts
+from .book import Book
 from .search import LedgerScheduler, LedgerSearcher
 from .tasks import SweepTasks
 from .tune_environment import prepare_environment
@@ -86,22 +86,20 @@ class InProcess(tune.Trainable):
         self._reports: Generator[Report] = run_task(task, world=World(), node=node)
 
 
-def run_trials(
-    spec: Spec, ledger: Ledger, attempts: Attempts, store: Store, concurrency: int, tasks: SweepTasks
-) -> None:
-    """Run the ledger's unfinished trials and new ones until its budget is spent.
+def run_trials(spec: Spec, book: Book, attempts: Attempts, store: Store, concurrency: int, tasks: SweepTasks) -> None:
+    """Run a book's unfinished trainings and new ones until there are no more.
 
     Raises KeyboardInterrupt for an interrupt (SIGINT), which ends the trials; BrokenEnvironmentError once none can
-    come to an end; and FencedError. In all three cases what is unfinished stays so in the ledger.
+    come to an end; and FencedError. In all three cases what is unfinished stays so in the book.
     """
     with _stopped_by_signal(attempts):
         while not attempts.spent:
-            _tune(spec, ledger, attempts, store, concurrency, tasks)
+            _tune(spec, book, attempts, store, concurrency, tasks)
             if attempts.is_stopped:
                 raise KeyboardInterrupt
             if ailment := attempts.ailment:
                 raise BrokenEnvironmentError(f"sweep {spec.name} stops: {ailment}")
-            _wait(attempts, ledger.ownership.check)
+            _wait(attempts, book.ownership.check)
 
 
 def _wait(attempts: Attempts, check_owner: Callable[[], None]) -> None:
@@ -128,7 +126,7 @@ def _stopped_by_signal(attempts: Attempts) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _tune(spec: Spec, ledger: Ledger, attempts: Attempts, store: Store, concurrency: int, tasks: SweepTasks) -> None:
+def _tune(spec: Spec, book: Book, attempts: Attempts, store: Store, concurrency: int, tasks: SweepTasks) -> None:
     """Run attempts until none is under way, nor may begin by now."""
     assert spec.sweep
     resources = spec.resources
@@ -138,8 +136,8 @@ def _tune(spec: Spec, ledger: Ledger, attempts: Attempts, store: Store, concurre
         searcher,
         spec.sweep.retry,
         attempts.own,
-        lambda number: ledger.row(number).account.device_seconds / resources.devices,
-        ledger.ownership.check,
+        lambda number: book.row(number).account.device_seconds / resources.devices,
+        book.ownership.check,
     )
     tuner = tune.Tuner(
         tune.with_resources(_trainable(resources, tasks), trial_resources(resources)),

@@ -111,7 +111,7 @@ def test_a_sweep_that_loses_a_node_and_then_its_cluster_ends_as_one_left_alone(
 
     # Which of the two is better is not the point here.
     won = read_sweep(None, NAME, far.services.ledger).verdict.is_won
-    bob("models", "pull", "things@champion" if won else f"{NAME}/baseline", "--to", tmp_path / "model")
+    bob("models", "pull", "things@candidate" if won else f"{NAME}/baseline", "--to", tmp_path / "model")
     assert load(tmp_path / "model").card.lineage["spec"]["name"] == NAME
     bob("predict", tmp_path / "model", data(far) / "JPEGImages", "--to", tmp_path / "masks")
     assert len(list((tmp_path / "masks").iterdir())) == len(list((data(far) / "JPEGImages").iterdir()))

@@ -16,8 +16,10 @@ from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
 from waiting import LIMIT_S
 
+from advseg.jobs.confirm import GATE
 from advseg.models import load
-from advseg.platform.base.keys import METRIC
+from advseg.platform.base.keys import CONFIRM, METRIC
+from advseg.platform.gate.verdict import Gate, Outcome
 from advseg.platform.ledger.reading import read_sweep
 from advseg.platform.ledger.rows import best_row
 from advseg.platform.tracking.ending import Ending, State
@@ -93,7 +95,10 @@ def finished_spec(spec) -> dict[str, Any]:
         },
         "first": [{"method.lambda_adv": value, **others} for value in (0.01, 1e38)],
         "pruner": {"name": "successive_halving", "min_resource": EVERY},
+        "confirm": {"candidates": 1, "seeds": 2, "alpha": 0.4},
     }
+    # The baseline, whose rate is the spec's own, learns nothing.
+    document["trainer"]["segmenter_optimizer"]["lr"] = 1e-6
     return document
 
 
@@ -113,7 +118,8 @@ def test_a_sweep_has_one_run_a_trial_whose_state_is_the_ledgers(finished, cluste
     runs = runs_of(mlflow_client, finished)
 
     assert [row.number for row in rows] == [0, 1, 2]
-    assert runs.keys() == {finished, *(f"{finished}/{trial}" for trial in ("baseline", 0, 1, 2))}
+    trials = {f"{finished}/{trial}" for trial in ("baseline", 0, 1, 2)}
+    assert {key for key in runs if CONFIRM not in key} == {finished} | trials
     assert rows[0].params == {
         "method.lambda_adv": 0.01,
         "trainer.segmenter_optimizer.lr": 0.003,
@@ -210,19 +216,28 @@ def test_the_report_of_a_sweep_shows_every_kind_of_parameter(finished, advseg, t
     assert shown["trials"][0]["params"].keys() == {key for trial in shown["trials"] for key in trial["params"]}
 
 
-def test_the_best_trial_is_champion_exactly_if_it_beats_the_baseline(
+def test_the_best_trial_is_champion_because_it_beats_the_baseline_on_fresh_seeds(
     finished, cluster, mlflow_client, advseg, tmp_path
 ):
-    verdict = read_sweep(cluster / "runs", finished).verdict
-    best = verdict.best
-    assert best and best.value and verdict.baseline
-    if best.value > verdict.baseline:
-        advseg("models", "pull", f"{finished}@champion", "--to", tmp_path / "champion")
-        card = load(tmp_path / "champion").card
-        assert card.lineage["key"] == f"{finished}/{best.number}"
-        assert card.metrics[METRIC] == best.value
-    else:
-        assert not mlflow_client.search_registered_models(f"name = '{finished}'")
+    record, runs = read_sweep(cluster / "runs", finished), runs_of(mlflow_client, finished)
+    best = record.verdict.best
+    assert best and record.gate
+    confirmed = {f"{finished}/{CONFIRM}{arm}-s{seed}" for arm in ("baseline", best.number) for seed in (1, 2)}
+    assert {f"{finished}/{row.trial}" for row in record.confirmations} == confirmed
+    assert {key: runs[key].data.metrics[METRIC] for key in confirmed} == {
+        f"{finished}/{row.trial}": row.value for row in record.confirmations
+    }
+    assert {runs[key].info.status for key in confirmed} == {"FINISHED"}
+    assert {runs[key].data.params["trainer.seed"] for key in confirmed} == {"1", "2"}
+    gate = Gate.from_json(record.gate)
+    assert (gate.outcome, gate.ahead) == (Outcome.PROMOTED, best.number)
+    assert mlflow_client.download_artifacts(runs[finished].info.run_id, GATE, str(tmp_path))
+    assert Gate.from_json((tmp_path / GATE).read_bytes()) == gate
+
+    advseg("models", "pull", f"{finished}@champion", "--to", tmp_path / "champion")
+    card = load(tmp_path / "champion").card
+    assert card.lineage["key"] == f"{finished}/{best.number}"
+    assert card.metrics[METRIC] == best.value
 
 
 def test_the_baselines_model_can_be_pulled_and_predicts(finished, advseg, tiny_shapes, tmp_path):
@@ -233,11 +248,12 @@ def test_the_baselines_model_can_be_pulled_and_predicts(finished, advseg, tiny_s
 
 
 def test_submitting_a_finished_sweep_again_trains_nothing(finished, finished_spec, cluster, submit, mlflow_client):
-    rows, runs = read_sweep(cluster / "runs", finished).rows, runs_of(mlflow_client, finished)
+    record, runs = read_sweep(cluster / "runs", finished), runs_of(mlflow_client, finished)
 
     assert "job finished-2 ended: SUCCEEDED" in submit(finished_spec, "--follow")
 
-    assert read_sweep(cluster / "runs", finished).rows == rows
+    again = read_sweep(cluster / "runs", finished)
+    assert (again.rows, again.confirmations, again.gate) == (record.rows, record.confirmations, record.gate)
     again = runs_of(mlflow_client, finished)
     assert {key: run.info.run_id for key, run in again.items()} == {key: run.info.run_id for key, run in runs.items()}
     assert {run.info.status for run in again.values()} <= {"FINISHED", "KILLED", "FAILED"}

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,17 @@ from optuna.trial import TrialState
 
 from advseg.jobs import reproduce
 from advseg.jobs.paper_tables import tables
+from advseg.platform.gate.verdict import judge
+from advseg.platform.ledger.confirmations import Planned
 from advseg.platform.ledger.opening import open_ledger
 from advseg.platform.ledger.origin import Origin
 from advseg.platform.pages.json_line import json_line
 from advseg.platform.registry.registering import register
+from advseg.platform.spec.confirm import Confirm
 from advseg.platform.spec.spec_file import load_spec
 from advseg.platform.tracking.identity import RunIdentity
 from advseg.platform.tracking.runs import ensure_run
+from advseg.platform.workers.account import Account
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -36,7 +41,11 @@ KEYS = {
     "sweep show": (
         "name best_trial best_miou baseline_miou gain states states.* device_seconds lost_steps importance "
         "running baseline baseline.key baseline.state baseline.reason baseline.step baseline.miou baseline.curve "
-        "baseline.attempts baseline.device_seconds baseline.lost_steps baseline.mlflow_run baseline.checkpoint trials "
+        "baseline.attempts baseline.device_seconds baseline.lost_steps baseline.mlflow_run baseline.checkpoint "
+        "gate gate.outcome gate.reason gate.trial gate.test gate.test.* confirmations confirmations.key "
+        "confirmations.state confirmations.reason confirmations.step confirmations.miou confirmations.curve confirmations.curve.step "
+        "confirmations.curve.miou confirmations.attempts confirmations.device_seconds confirmations.lost_steps "
+        "confirmations.mlflow_run confirmations.checkpoint trials "
         "trials.number trials.key trials.params trials.params.* trials.state trials.reason trials.step trials.miou "
         "trials.curve trials.curve.step trials.curve.miou trials.attempts trials.device_seconds trials.lost_steps "
         "trials.mlflow_run trials.checkpoint"
@@ -63,7 +72,7 @@ KEYS = {
 }
 """Of each verb; a star stands for names that differ from case to case: of classes, parameters, metrics, settings."""
 NAMED = {"parts", "pixels", "states", "importance", "params", "metrics", "differing_params", "iou", "class_accuracy"}
-NAMED |= {"segmenter", "discriminator"}
+NAMED |= {"segmenter", "discriminator", "test"}
 """Objects whose keys are such names; so are those within the differing parameters."""
 
 
@@ -118,6 +127,13 @@ def storage(document: dict[str, Any], tmp_path: Path) -> Path:
         ledger.report(trial, 2, value)
         if state:
             ledger.finish(trial, state, "diverged" if state is TrialState.FAIL else "")
+    ledger.plan_confirmations([Planned(name="confirm-0-s1", spec=ledger.spec.model_dump(mode="json"))])
+    (confirmed,) = ledger.confirmations()
+    account = Account(attempts=1)
+    ledger.note(confirmed.number, account)
+    ledger.hold_confirmation(replace(confirmed, state=TrialState.COMPLETE, curve={2: 51.0}, account=account))
+    gate = judge(Confirm(candidates=1), {0: {1: 51.0}}, {"the supervised baseline": {1: 50.0}})
+    ledger.hold_gate(replace(gate, test={"trial 0": 49.0}).to_json())
     ledger.close()
     return tmp_path / "runs"
 
@@ -129,7 +145,9 @@ def registered(tracking: MlflowClient, model: Path) -> MlflowClient:
         key = f"probe/{number}"
         run_id = ensure_run(tracking, RunIdentity(experiment="probe", key=key, params={"p": number, "q": 1}))
         tracking.log_batch(run_id, metrics=[Metric("val/miou", 40.0 + number, 1, step) for step in (4, 8)])
-    register(tracking, model, "shapes", run_id, key, lambda: None)
+    register(tracking, model, "shapes", run_id, key, None, lambda: None)
+    tracking.set_registered_model_alias("shapes", "champion", "1")
+    tracking.delete_registered_model_alias("shapes", "candidate")
     return tracking
 
 

@@ -10,7 +10,7 @@ from mlflow.tracking import MlflowClient
 
 from advseg.models import load
 from advseg.platform.registry.registering import register
-from advseg.platform.registry.registry import CHAMPION
+from advseg.platform.registry.registry import CANDIDATE, CHAMPION
 from advseg.platform.tracking.identity import RunIdentity
 from advseg.platform.tracking.runs import ensure_run
 
@@ -24,8 +24,9 @@ def registered(tracking: MlflowClient, model: Path) -> MlflowClient:
         key = f"probe/{number}"
         run_id = ensure_run(tracking, RunIdentity(experiment="probe", key=key))
         tracking.log_batch(run_id, metrics=[Metric("val/miou", 40.0 + number, 1, step) for step in (4, 8)])
-        register(tracking, model, "shapes", run_id, key, lambda: None)
+        register(tracking, model, "shapes", run_id, key, None, lambda: None)
     tracking.set_registered_model_alias("shapes", CHAMPION, "2")
+    tracking.delete_registered_model_alias("shapes", CANDIDATE)
     return tracking
 
 

@@ -42,6 +42,7 @@ SURFACE: dict[str, Any] = {
         "retry": "NAME [TRIAL...] --follow --storage --ledger",
         "stop": "NAME",
     },
+    "confirm": "NAME --candidates --seeds --follow --storage --ledger",
     "compare": "RUN... --metric --html --json",
     "models": {
         "list": "--json",

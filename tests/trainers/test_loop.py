@@ -420,6 +420,17 @@ def test_with_a_lambda_above_zero_they_are_read(program, without_unlabelled_file
         Training(program.recipe_of(steps=2), without_unlabelled_files, tmp_path / "run").run(RecordingReporter())
 
 
+def test_no_training_reads_an_image_of_the_test_list(program, shapes_root, tmp_path):
+    shutil.copytree(shapes_root, tmp_path / "data")
+    dataset = program.open_shapes(tmp_path / "data", test="test")
+    assert dataset.test
+    for sample in dataset.test:
+        sample.image.unlink()
+    read = RecordingReporter()
+    Training(program.recipe_of(steps=2), dataset, tmp_path / "run").run(read)
+    assert [report.step for report in read.reports][-1] == 2
+
+
 def test_the_same_seed_gives_supervised_and_adversarial_runs_the_same_start(program, shapes, tmp_path):
     one = Training(program.recipe_of(), shapes, tmp_path)
     other = Training(program.recipe_of(**SUPERVISED), shapes, tmp_path)

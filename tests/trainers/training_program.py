@@ -135,8 +135,8 @@ def small_deeplab() -> Iterator[None]:
         yield
 
 
-def open_shapes(root: Path) -> Dataset:
-    return open_dataset(DatasetSettings(root=root, classes=CLASSES, ignore_index=IGNORE_INDEX))
+def open_shapes(root: Path, test: str | None = None) -> Dataset:
+    return open_dataset(DatasetSettings(root=root, classes=CLASSES, ignore_index=IGNORE_INDEX, test=test))
 
 
 def say(line: object) -> None:

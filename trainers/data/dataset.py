@@ -42,6 +42,9 @@ class DatasetSettings(Settings):
     Images of the labelled list do not count here."""
     validation: str = "val"
     """List of the images that trainings are judged by."""
+    test: str | None = None
+    """List of images that nothing is chosen by: they are read once, when a model is promoted, for the figure that is to
+    be quoted."""
     fraction: Annotated[float, Interval(0, 1, open_low=True)] = 1.0
     """Share of the labelled list whose masks are trained on, rounded to whole images; the rest is unlabelled."""
     split_seed: Annotated[int, Interval(0, 2**63, open_high=True)] = 0
@@ -63,12 +66,14 @@ class DatasetSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """The samples of every part, checked. `digest` names their contents."""
+    """The samples of every part, checked. `digest` names the contents of all but test."""
 
     labelled: tuple[Sample, ...]
     unlabelled: tuple[Sample, ...]
     """May be empty."""
     validation: tuple[Sample, ...]
+    test: tuple[Sample, ...] = ()
+    """What no training reads."""
     classes: tuple[str, ...]
     palette: tuple[Colour, ...]
     ignore_index: int
@@ -76,8 +81,9 @@ class Dataset:
 
     @property
     def parts(self) -> dict[str, tuple[Sample, ...]]:
-        """The samples of labelled, unlabelled and validation, by these names and in this order."""
-        return {"labelled": self.labelled, "unlabelled": self.unlabelled, "validation": self.validation}
+        """The samples of labelled, unlabelled, validation and, if there are any, test, in this order."""
+        parts = {"labelled": self.labelled, "unlabelled": self.unlabelled, "validation": self.validation}
+        return parts | ({"test": self.test} if self.test else {})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +96,6 @@ class Inspection:
     classes: tuple[str, ...]
     """Empty if they cannot be told."""
     parts: dict[str, PartCensus]
-    """Of labelled, unlabelled and validation; empty if the folder is none of the layout."""
+    """Of labelled, unlabelled, validation and, if there is one, test; empty if the folder is none of the layout."""
     notes: tuple[str, ...]
     """What is no problem but worth knowing."""

@@ -21,6 +21,8 @@ from .samples import FileSample
 log = logging.getLogger(__name__)
 
 SHOWN_PROBLEMS = 20
+_JUDGING = ("validation", "test")
+"""Parts by which others are judged."""
 
 
 def open_dataset(settings: DatasetSettings) -> Dataset:
@@ -142,11 +144,13 @@ def _parts(
     others = [sample for sample in unlabelled if sample.id not in ids]
     if both := len(unlabelled) - len(others):
         notes.append(f"{both} images of the unlabelled list are left out of it, as they are on the labelled list too")
-    return {
+    parts = {
         "labelled": tuple(labelled[index] for index in sorted(kept)),
         "unlabelled": tuple(_without_missing_mask(sample) for sample in (*others, *rest)),
         "validation": tuple(_listed(layout, "validation", settings.validation, problems)),
     }
+    test = tuple(_listed(layout, "test", settings.test, problems))
+    return parts | ({"test": test} if test else {})
 
 
 def _listed(layout: Layout, part: str, name: str | None, problems: list[str]) -> list[FileSample]:
@@ -173,30 +177,38 @@ def _without_missing_mask(sample: FileSample) -> FileSample:
 
 
 def _overlaps(parts: dict[str, tuple[FileSample, ...]]) -> Iterable[str]:
-    validation = {sample.id for sample in parts["validation"]}
-    for part in ("labelled", "unlabelled"):
-        for sample in parts[part]:
-            if sample.id in validation:
-                yield f"{sample.id} is in both {part} and validation: each image has one part"
+    for judging in _JUDGING:
+        ids = {sample.id for sample in parts.get(judging, ())}
+        for part in _before(judging):
+            for sample in parts[part]:
+                if sample.id in ids:
+                    yield f"{sample.id} is in both {part} and {judging}: each image has one part"
 
 
 def _copies(readings: dict[str, list[Reading]]) -> Iterable[str]:
-    """Images of a training part whose files equal those of validation images with other ids."""
-    judged = {reading.image_sum: reading.sample for reading in readings["validation"] if reading.image_sum}
-    for part in ("labelled", "unlabelled"):
-        for reading in readings[part]:
-            twin = judged.get(reading.image_sum)
-            if twin and twin.id != reading.sample.id:
-                yield (
-                    f"{reading.sample.image} ({part}) and {twin.image} (validation) are the same image: "
-                    f"take one of them off its list"
-                )
+    """Images of a part whose files equal those of images with other ids by which it is judged."""
+    for judging in _JUDGING:
+        judged = {reading.image_sum: reading.sample for reading in readings.get(judging, ()) if reading.image_sum}
+        for part in _before(judging):
+            for reading in readings[part]:
+                twin = judged.get(reading.image_sum)
+                if twin and twin.id != reading.sample.id:
+                    yield (
+                        f"{reading.sample.image} ({part}) and {twin.image} ({judging}) are the same image: "
+                        f"take one of them off its list"
+                    )
+
+
+def _before(judging: str) -> tuple[str, ...]:
+    """The parts that a part of images must have nothing in common with."""
+    return ("labelled", "unlabelled", *_JUDGING[: _JUDGING.index(judging)])
 
 
 def _digest(settings: DatasetSettings, layout: Layout, readings: dict[str, list[Reading]]) -> str:
     digest = hashlib.sha256(repr((layout.classes, settings.ignore_index)).encode())
     for part in readings:
-        for reading in readings[part]:
+        # Of what no training reads no result depends.
+        for reading in readings[part] if part != "test" else ():
             digest.update(f"{part}/{reading.sample.id}".encode())
             if (coding := reading.sample.coding).table or coding.colours:
                 digest.update(repr(coding).encode())
@@ -212,6 +224,7 @@ def _dataset(settings: DatasetSettings, listing: _Listing, digest: str) -> Datas
         labelled=parts["labelled"],
         unlabelled=parts["unlabelled"],
         validation=parts["validation"],
+        test=parts.get("test", ()),
         classes=layout.classes,
         palette=complete_palette(layout.palette or tuple(read_palette(first) or ()), len(layout.classes)),
         ignore_index=settings.ignore_index,

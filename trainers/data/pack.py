@@ -137,6 +137,7 @@ def open_pack(folder: Path, settings: DatasetSettings, bring: Bring | None = Non
         labelled=parts["labelled"],
         unlabelled=parts["unlabelled"],
         validation=parts["validation"],
+        test=parts["test"],
         classes=card.classes,
         palette=card.palette,
         ignore_index=card.ignore_index,

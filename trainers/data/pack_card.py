@@ -17,7 +17,7 @@ from .lists import is_list_file
 
 FORMAT_VERSION = 2
 CARD = "pack.json"
-PARTS = ("labelled", "unlabelled", "validation")
+PARTS = ("labelled", "unlabelled", "validation", "test")
 REMEDY = "remove it and write it again by `advseg data pack`, or remove dataset.pack to read the images themselves"
 
 
@@ -86,9 +86,10 @@ def read_card(folder: Path) -> PackCard:
 
 def _card_of(said: dict[str, Any]) -> PackCard:
     """Raises ValueError, LookupError or TypeError for what is no card."""
-    if sorted(said["shards"]) != sorted(PARTS):
-        raise ValueError(f"it must list the shards of {', '.join(PARTS)}")
-    shards = {part: tuple(ShardCard(**each) for each in said["shards"][part]) for part in PARTS}
+    *always, test = PARTS
+    if {*said["shards"]} - {test} != {*always}:
+        raise ValueError(f"it must list the shards of {', '.join(always)}")
+    shards = {part: tuple(ShardCard(**each) for each in said["shards"].get(part, ())) for part in PARTS}
     if not all(type(count) is int for each in shards.values() for shard in each for count in vars(shard).values()):
         raise ValueError("it must count the images and bytes of each shard")
     palette = tuple((int(r), int(g), int(b)) for r, g, b in said["palette"])
@@ -102,7 +103,7 @@ def packed_settings(settings: DatasetSettings) -> dict[str, Any]:
     """
     values = asdict(settings)
     del values["root"], values["pack"]
-    for key in ("labelled", "unlabelled", "validation", "order"):
+    for key in (*PARTS, "order"):
         name = values[key]
         if name is not None and is_list_file(name):
             path = Path(name)

@@ -28,7 +28,7 @@ def draw_overview(
     for part, samples in dataset.parts.items():
         for sample in _spread(samples):
             tiles = _views(sample, dataset)
-            if part != "validation":
+            if part in ("labelled", "unlabelled"):
                 stream = Stream(
                     [sample],
                     digest=dataset.digest,

@@ -6,6 +6,7 @@ import os
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from optuna.study import StudyDirection
@@ -121,13 +122,16 @@ class TestVerdict:
         lost = verdict_line(Verdict(best=best, baseline=52.0))
         assert "does not beat the supervised baseline with 52.0 (-0.8)" in lost
 
+    def told(self, **given: Any) -> list[str]:
+        none = {"best": None, "best_miou": None, "baseline_miou": None, "gate": None, "registered": None}
+        return verdict_text(events.Verdict(**{**none, "won": False, "url": "http://x", **given})).splitlines()
+
     def test_says_that_a_winner_was_not_to_be_registered(self) -> None:
-        won = events.Verdict(best="a/0", best_miou=51.0, baseline_miou=50.0, won=True, registered=None, url="http://x")
-        assert "none registered: the spec names no sweep.register_as" in verdict_text(won)
+        told = self.told(best="a/0", best_miou=51.0, baseline_miou=50.0, won=True)
+        assert "model     none registered: the spec names no sweep.register_as" in told
 
     def test_names_what_there_is_not(self) -> None:
-        none = events.Verdict(best=None, best_miou=None, baseline_miou=None, won=False, registered=None, url="http://x")
-        assert verdict_text(none).splitlines() == [
+        assert self.told() == [
             "best      no trial is complete  mIoU -",
             "baseline  mIoU -",
             "model     none registered: no trial is complete",
@@ -135,8 +139,15 @@ class TestVerdict:
         ]
 
     def test_says_that_no_trial_beat_the_baseline(self) -> None:
-        lost = events.Verdict(best="a/0", best_miou=49, baseline_miou=50, won=False, registered=None, url="http://x")
-        assert "none registered: no trial beat the baseline" in verdict_text(lost)
+        told = self.told(best="a/0", best_miou=49, baseline_miou=50)
+        assert "model     none registered: no trial beat the baseline" in told
+
+    def test_says_what_the_gate_said(self) -> None:
+        told = self.told(best="a/0", best_miou=51, baseline_miou=50, won=True, gate="kept: no trial is ahead")
+        assert told[2:4] == [
+            "gate      kept: no trial is ahead",
+            "model     none registered: no trial is ahead on fresh seeds",
+        ]
 
 
 class TestTables:
@@ -298,13 +309,17 @@ class TestTotals:
         assert states(rows) == "1 RUNNING, 2 COMPLETE, 1 PRUNED"
         spent = Account(device_seconds=59.0, lost_steps=1)
         baseline = row(BASELINE_NUMBER, account=spent)
-        assert totals_line(rows, baseline) == (
+        assert totals_line(rows, baseline, []) == (
             f"trials: {states(rows)}; device time: 1:01:01 and 59 s of the baseline; lost steps: 13"
+        )
+        assert totals_line(rows, baseline, [row(-2, account=Account(device_seconds=70.0, lost_steps=2))]) == (
+            f"trials: {states(rows)}; device time: 1:01:01, 59 s of the baseline and 0:01:10 on fresh seeds; "
+            "lost steps: 15"
         )
 
     def test_of_no_trial(self) -> None:
         nothing = "trials: none; device time: 0 s and 0 s of the baseline; lost steps: 0"
-        assert totals_line([], row(BASELINE_NUMBER)) == nothing
+        assert totals_line([], row(BASELINE_NUMBER), []) == nothing
 
 
 class TestSweepPage:

@@ -18,12 +18,14 @@ from advseg.jobs.cli.main import app
 from advseg.jobs.sweep import keep_report
 from advseg.platform.base.keys import BASELINE
 from advseg.platform.cluster.driver import Job
+from advseg.platform.gate.verdict import judge
 from advseg.platform.ledger.ledger import Ledger
 from advseg.platform.ledger.reading import SweepRecord
 from advseg.platform.ledger.rows import BASELINE_NUMBER, Row
 from advseg.platform.pages import sweep_report
 from advseg.platform.pages.sweep_plots import CURVES, Plot, plots_of, study_of
 from advseg.platform.pages.sweep_report import BEST, FAILED, report_of
+from advseg.platform.spec.confirm import Confirm
 from advseg.platform.spec.spec import Spec
 from advseg.platform.storage.local_store import LocalStore
 from advseg.platform.tracking.ending import Ending, State
@@ -115,9 +117,11 @@ def report(make_spec: Callable[..., Spec], opened: Callable[..., Ledger], tmp_pa
 def page_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[Row]], Page]:
     """The page of a sweep of these trials."""
 
-    def page_of(rows: Sequence[Row]) -> Page:
+    def page_of(rows: Sequence[Row], gate: str | None = None) -> Page:
         baseline = row(BASELINE_NUMBER, state=TrialState.WAITING, params={}, account=Account())
-        record = SweepRecord(name="probe", rows=rows, baseline=baseline, spec=None, dataset=None, is_owned=True)
+        record = SweepRecord(
+            name="probe", rows=rows, baseline=baseline, spec=None, dataset=None, is_owned=True, gate=gate
+        )
         monkeypatch.setattr(sweep_report, "read_sweep", lambda *_: record)
         return Page(report_of(LocalStore(tmp_path), "probe", None))
 
@@ -185,6 +189,23 @@ class TestPage:
 
     def test_is_written_of_a_sweep_that_an_older_version_began(self, page_of: Callable[..., Page]) -> None:
         assert "dataset unknown best trial 4" in page_of(some(5)).text
+
+
+class TestGate:
+    def test_shows_the_pairs_and_what_follows_from_them(self, page_of: Callable[..., Page]) -> None:
+        rivals = {"the supervised baseline": {1: 60.0, 2: 61.0, 3: 62.0, 4: 60.0, 5: 61.0}}
+        gate = judge(Confirm(candidates=1, seeds=5), {3: {1: 63.0, 2: 65.0, 3: 66.0, 4: 64.0, 5: 64.5}}, rivals)
+        page = page_of([row(3)], gate=gate.to_json())
+        assert gate.reason in page.text
+        assert 'id="gate"' in page.markup
+        assert "3 the supervised baseline +3.70 +3.00 to +4.00 5 0.0312 0.0312" in page.text
+
+    def test_is_not_there_where_none_has_spoken(self, page_of: Callable[..., Page]) -> None:
+        assert "On fresh seeds" not in page_of([row(3)]).text
+
+    def test_tells_of_one_without_a_pair(self, page_of: Callable[..., Page]) -> None:
+        gate = judge(Confirm(candidates=1), {3: {1: None}}, {"the supervised baseline": {1: None}})
+        assert "it failed on seed 1" in page_of([row(3)], gate=gate.to_json()).text
 
 
 class TestFewOrStrangeTrials:

@@ -12,7 +12,10 @@ from mlflow.tracking import MlflowClient
 from advseg.models.architectures import IMAGENET, CompactSettings, build_segmenter
 from advseg.models.bundle import save
 from advseg.models.card import Card
+from advseg.platform.gate.plan import SUPERVISED, Arm
+from advseg.platform.gate.verdict import Gate, judge
 from advseg.platform.registry.registering import Registered, register
+from advseg.platform.spec.confirm import Confirm
 from advseg.platform.tracking.identity import RunIdentity
 from advseg.platform.tracking.runs import ensure_run
 
@@ -37,11 +40,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def judged(tmp_path: Path) -> Callable[..., Path]:
-    """Makes a model directory of a mean IoU on a dataset."""
+    """Makes a model directory that was judged on a dataset."""
 
-    def make(miou: float, dataset: str = "ab") -> Path:
-        path = tmp_path / "judged" / f"{miou}-{dataset}"
-        card = replace(CARD, metrics={"val/miou": miou}, lineage={"dataset_digest": dataset})
+    def make(dataset: str = "ab") -> Path:
+        path = tmp_path / "judged" / dataset
+        card = replace(CARD, lineage={"dataset_digest": dataset})
         save(path, card, build_segmenter(CARD.segmenter, 2).state_dict(), None)
         return path
 
@@ -58,7 +61,15 @@ def run_of(client: MlflowClient) -> Callable[[str], str]:
 def registered(client: MlflowClient, run_of: Callable[[str], str]) -> Callable[..., Registered]:
     """Registers a model as that of a trial."""
 
-    def run(model: Path, key: str, check: Callable[[], Any] = lambda: None) -> Registered:
-        return register(client, model, "things", run_of(key), key, check)
+    def run(model: Path, key: str, gate: Gate | None, check: Callable[[], Any] = lambda: None) -> Registered:
+        return register(client, model, "things", run_of(key), key, gate, check)
 
     return run
+
+
+def gate_of(lead: float, *rivals: Arm) -> Gate:
+    """What the gate says of a trial that is so far above its rivals on every seed."""
+    confirm = Confirm(candidates=1)
+    seeds = range(confirm.seeds)
+    theirs = {arm.told: dict.fromkeys(seeds, 50.0) for arm in (*rivals, SUPERVISED)}
+    return judge(confirm, {0: dict.fromkeys(seeds, 50.0 + lead)}, theirs)

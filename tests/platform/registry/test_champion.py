@@ -77,8 +77,8 @@ def test_a_best_trial_without_its_model_is_not_registered(store: LocalStore, cli
     account = Account(checkpoint="probe/0/checkpoints/step-00000002", checksum=ANOTHER)
     best = Row(number=0, params={}, state=TrialState.COMPLETE, reason="", curve={2: 40.0}, account=account)
     with pytest.raises(UserError, match="probe/0 has no model"):
-        crown(client, store, "probe", best, "things", lambda: None)
+        crown(client, store, "probe", best, "things", None, lambda: None)
     assert client.search_registered_models() == []
 
     best = replace(best, account=replace(account, checksum=RECORDED))
-    assert str(crown(client, store, "probe", best, "things", lambda: None)) == "things@champion (version 1)"
+    assert str(crown(client, store, "probe", best, "things", None, lambda: None)) == "things@champion (version 1)"

@@ -7,9 +7,13 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
+from advseg.platform.gate.plan import champion_arm
+from advseg.platform.gate.verdict import Gate
 from advseg.platform.registry.registering import Registered
 from advseg.platform.registry.registry import CANDIDATE, CHAMPION
 from advseg.trainers.errors import FencedError
+
+from .conftest import gate_of
 
 Register = Callable[..., Registered]
 
@@ -18,72 +22,98 @@ def aliases(client: MlflowClient) -> dict[str, str]:
     return {alias: str(version) for alias, version in client.get_registered_model("things").aliases.items()}
 
 
-def test_the_first_is_the_champion(client: MlflowClient, model: Path, registered: Register, run_of: Callable) -> None:
-    assert str(registered(model, "probe/0")) == "things@champion (version 1)"
+PASSES = "trial 0 is 1.00 points above the supervised baseline on 6 seeds [+1.00, +1.00], p = 0.0156"
+FIRST = champion_arm("1")
+
+
+def test_without_a_gate_the_best_is_a_candidate(client: MlflowClient, model: Path, registered: Register) -> None:
+    text = str(registered(model, "probe/0", None))
+    assert text == ("things@candidate (version 1): it is the best of its sweep, and was not confirmed on fresh seeds")
+    assert aliases(client) == {CANDIDATE: "1"}
+
+
+def test_the_first_that_passes_is_the_champion(
+    client: MlflowClient, model: Path, registered: Register, run_of: Callable
+) -> None:
+    assert str(registered(model, "probe/0", gate_of(1))) == f"things@champion (version 1): {PASSES}"
     version = client.get_model_version_by_alias("things", CHAMPION)
     assert (str(version.version), version.run_id) == ("1", run_of("probe/0"))
 
 
-def test_twice_makes_one_version(client: MlflowClient, model: Path, registered: Register) -> None:
-    assert [str(registered(model, "probe/0")) for _ in range(2)] == ["things@champion (version 1)"] * 2
+@pytest.mark.parametrize("gate", [None, gate_of(1)])
+def test_twice_makes_one_version(client: MlflowClient, model: Path, registered: Register, gate: Gate | None) -> None:
+    first, again = (registered(model, "probe/0", gate) for _ in range(2))
+    assert (again.version, again.alias) == (first.version, first.alias)
+    assert again.reason == "it was registered before"
     assert len(client.search_model_versions("name = 'things'")) == 1
 
 
-def test_a_better_one_on_the_same_data_displaces_the_champion(
+def test_a_candidate_that_passes_later_is_the_champion(client: MlflowClient, model: Path, registered: Register) -> None:
+    registered(model, "probe/0", None)
+    assert registered(model, "probe/0", gate_of(1)).alias == CHAMPION
+    # Going on with a sweep whose spec confirms nothing takes nothing back.
+    assert registered(model, "probe/0", None).alias == CHAMPION
+    assert aliases(client) == {CANDIDATE: "1", CHAMPION: "1"}
+
+
+def test_one_that_was_shown_to_be_better_displaces_the_champion(
     client: MlflowClient, judged: Callable[..., Path], registered: Register
 ) -> None:
-    registered(judged(40.0), "one/0")
-    assert str(registered(judged(41.0), "two/0")) == "things@champion (version 2)"
+    registered(judged(), "one/0", gate_of(1))
+    assert registered(judged(), "two/0", gate_of(1, FIRST)).alias == CHAMPION
     assert aliases(client) == {CHAMPION: "2"}
 
 
-def test_whoever_ends_last_is_not_therefore_the_champion(
-    client: MlflowClient, judged: Callable[..., Path], registered: Register
+@pytest.mark.parametrize(
+    ("gate", "dataset", "reason"),
+    [
+        (None, "ab", "it is the best of its sweep, and was not confirmed on fresh seeds"),
+        (gate_of(1), "ab", "it was not compared with the champion, version 1"),
+        (gate_of(1, FIRST), "cd", "the champion, version 1, was judged on other data"),
+    ],
+)
+def test_any_other_is_a_candidate(
+    client: MlflowClient,
+    judged: Callable[..., Path],
+    registered: Register,
+    gate: Gate | None,
+    dataset: str,
+    reason: str,
 ) -> None:
-    registered(judged(41.0), "one/0")
-    text = str(registered(judged(40.0), "two/0"))
-    assert text == "things@2: the champion, version 1, has mIoU 41.00 on the same data, and this one 40.00"
-    assert aliases(client) == {CHAMPION: "1"}
-
-
-def test_one_on_other_data_is_a_candidate(
-    client: MlflowClient, judged: Callable[..., Path], registered: Register
-) -> None:
-    registered(judged(41.0), "one/0")
-    text = str(registered(judged(99.0, dataset="cd"), "two/0"))
-    assert text == "things@candidate (version 2): the champion, version 1, was judged on other data"
+    registered(judged(), "one/0", gate_of(1))
+    assert str(registered(judged(dataset), "two/0", gate)) == f"things@candidate (version 2): {reason}"
     assert aliases(client) == {CHAMPION: "1", CANDIDATE: "2"}
 
 
 def test_a_sweep_that_is_submitted_again_takes_no_alias_back(
     client: MlflowClient, judged: Callable[..., Path], registered: Register
 ) -> None:
-    registered(judged(40.0), "one/0")
-    registered(judged(41.0), "two/0")
+    registered(judged(), "one/0", gate_of(1))
+    registered(judged(), "two/0", gate_of(2, FIRST))
     # What somebody decided by hand stays as it is, too.
     client.set_registered_model_alias("things", CHAMPION, "2")
-    assert str(registered(judged(40.0), "one/0")) == "things@1: it was registered before"
+    assert str(registered(judged(), "one/0", gate_of(1))) == "things@1: it was registered before"
     client.set_registered_model_alias("things", CHAMPION, "1")
-    assert str(registered(judged(41.0), "two/0")) == "things@2: it was registered before"
+    assert str(registered(judged(), "two/0", gate_of(2, FIRST))) == "things@2: it was registered before"
     assert aliases(client) == {CHAMPION: "1"}
 
 
 def test_a_trial_of_the_same_key_and_another_run_is_another_one(
     client: MlflowClient, judged: Callable[..., Path], registered: Register, run_of: Callable
 ) -> None:
-    registered(judged(40.0), "one/0")
+    registered(judged(), "one/0", gate_of(1))
     client.delete_run(run_of("one/0"))
-    assert str(registered(judged(41.0), "one/0")) == "things@champion (version 2)"
+    assert registered(judged(), "one/0", gate_of(1, FIRST)).version == "2"
 
 
 def test_a_champion_whose_card_cannot_be_read_stays(
     client: MlflowClient, judged: Callable[..., Path], registered: Register, tmp_path: Path
 ) -> None:
-    registered(judged(40.0), "one/0")
+    registered(judged(), "one/0", gate_of(1))
     shutil.rmtree(tmp_path / "judged")
     for card in tmp_path.rglob("model.json"):
         card.unlink()
-    text = str(registered(judged(41.0), "two/0"))
+    text = str(registered(judged(), "two/0", gate_of(1, FIRST)))
     assert text.startswith("things@candidate (version 2): the card of things@1 cannot be read: ")
     assert aliases(client) == {CHAMPION: "1", CANDIDATE: "2"}
 
@@ -96,26 +126,27 @@ class TestAnotherOwner:
 
     def test_moves_no_alias(self, client: MlflowClient, model: Path, registered: Register) -> None:
         with pytest.raises(FencedError):
-            registered(model, "probe/0", self.lost)
+            registered(model, "probe/0", gate_of(1), self.lost)
         assert aliases(client) == {}
 
     def test_finishes_what_was_begun(
         self, client: MlflowClient, judged: Callable[..., Path], registered: Register
     ) -> None:
-        registered(judged(40.0), "one/0")
+        registered(judged(), "one/0", gate_of(1))
         with pytest.raises(FencedError):
-            registered(judged(41.0), "two/0", self.lost)
+            registered(judged(), "two/0", gate_of(1, FIRST), self.lost)
         assert aliases(client) == {CHAMPION: "1"}
-        assert str(registered(judged(41.0), "two/0")) == "things@champion (version 2)"
+        assert registered(judged(), "two/0", gate_of(1, FIRST)).alias == CHAMPION
         assert len(client.search_model_versions("name = 'things'")) == 2
 
     def test_is_asked_after_the_upload(self, client: MlflowClient, model: Path, registered: Register) -> None:
         seen = []
-        registered(model, "probe/0", lambda: seen.append(len(client.search_model_versions("name = 'things'"))))
+        check = lambda: seen.append(len(client.search_model_versions("name = 'things'")))  # noqa: E731
+        registered(model, "probe/0", gate_of(1), check)
         assert seen == [1]
 
 
 def test_a_damaged_model_is_refused(client: MlflowClient, registered: Register, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="MANIFEST"):
-        registered(tmp_path, "probe/0")
+        registered(tmp_path, "probe/0", None)
     assert client.search_registered_models() == []

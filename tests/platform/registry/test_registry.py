@@ -20,6 +20,8 @@ from advseg.platform.registry.registry import pull, pull_card
 from advseg.platform.tracking.runs import KEY_TAG
 from advseg.trainers.errors import UserError
 
+from .conftest import gate_of
+
 Register = Callable[..., Registered]
 
 
@@ -35,7 +37,7 @@ class TestPulling:
     def test_gives_the_model_by_alias_version_or_trial(
         self, client: MlflowClient, model: Path, tmp_path: Path, reference: str, what: str, registered: Register
     ) -> None:
-        registered(model, "probe/0")
+        registered(model, "probe/0", gate_of(1))
         destination = tmp_path / "new" / "folder"
         assert pull(client, reference, destination) == what
         assert load(destination).card == load(model).card
@@ -68,7 +70,7 @@ class TestPulling:
         registered: Register,
         run_of: Callable[[str], str],
     ) -> None:
-        registered(model, "probe/0")
+        registered(model, "probe/0", gate_of(1))
         run_of("probe/1")
         with pytest.raises(UserError, match=message):
             pull(client, reference, tmp_path / "to")
@@ -81,7 +83,7 @@ class TestPulling:
     def test_to_what_exists_is_refused(
         self, client: MlflowClient, model: Path, tmp_path: Path, registered: Register
     ) -> None:
-        registered(model, "probe/0")
+        registered(model, "probe/0", gate_of(1))
         (tmp_path / "to").mkdir()
         (tmp_path / "to" / "mine.txt").write_text("mine")
         with pytest.raises(UserError, match="exists already"):
@@ -91,7 +93,7 @@ class TestPulling:
     def test_into_a_file_is_refused(
         self, client: MlflowClient, model: Path, tmp_path: Path, registered: Register
     ) -> None:
-        registered(model, "probe/0")
+        registered(model, "probe/0", gate_of(1))
         (tmp_path / "file").write_text("mine")
         with pytest.raises(UserError, match="cannot be pulled"):
             pull(client, "things@champion", tmp_path / "file" / "to")
@@ -100,7 +102,7 @@ class TestPulling:
     def test_of_a_damaged_artifact_is_refused(
         self, client: MlflowClient, model: Path, tmp_path: Path, damage: str, registered: Register
     ) -> None:
-        registered(model, "probe/0")
+        registered(model, "probe/0", gate_of(1))
         (card,) = tmp_path.rglob("model.json")
         match damage:
             case "changed":
@@ -126,7 +128,7 @@ class TestPulling:
     def test_takes_no_files_that_the_manifest_does_not_list(
         self, client: MlflowClient, model: Path, tmp_path: Path, registered: Register
     ) -> None:
-        registered(model, "probe/0")
+        registered(model, "probe/0", gate_of(1))
         (folder,) = (path.parent for path in (tmp_path / "mlruns").rglob(CARD))
         (folder / "discriminator.safetensors").write_text("planted")
         pull(client, "things@champion", tmp_path / "to")
@@ -147,7 +149,7 @@ class TestPulling:
     def test_of_names_that_climb_is_refused(
         self, client: MlflowClient, model: Path, tmp_path: Path, registered: Register
     ) -> None:
-        registered(model, "probe/0")
+        registered(model, "probe/0", gate_of(1))
         (manifest,) = (tmp_path / "mlruns").rglob(MANIFEST)
         files = {"/etc/hostname": "ab"}
         sealed = {"format_version": 2, "files": files, "checksum": checksum_of([2, files])}
@@ -168,7 +170,7 @@ class TestPulling:
     def test_of_files_that_a_server_names_is_refused(
         self, client: MlflowClient, model: Path, tmp_path: Path, registered: Register, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        registered(model, "probe/0")
+        registered(model, "probe/0", gate_of(1))
         monkeypatch.setattr(MlflowClient, "tracking_uri", "http://mlflow.example")
         for reference in ("things@champion", "probe/0"):
             with pytest.raises(UserError, match="a file of this machine, which a server has no business to name"):
@@ -213,7 +215,7 @@ class TestPulling:
         self, client: MlflowClient, model: Path, tmp_path: Path, registered: Register, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Both have begun before either has ended."""
-        registered(model, "probe/0")
+        registered(model, "probe/0", gate_of(1))
         both, download = threading.Barrier(2), registry.download_artifacts
 
         def together(address: str, **options: Any) -> str:

@@ -128,7 +128,7 @@ def test_what_mlflow_does_not_take_is_tried_again(settler, client, clock, monkey
     clock.now = 20
     other = MlflowClient(client.tracking_uri)
     wait_until(lambda: status_of(other, 0) == "KILLED")
-    assert caplog.text.count("the run of trial 0 is not settled yet, trying again: no answer") == 2
+    assert caplog.text.count("the run of probe/0 is not settled yet, trying again: no answer") == 2
 
 
 def test_one_whose_run_is_refused_is_told_once_and_holds_up_no_other(
@@ -148,8 +148,8 @@ def test_one_whose_run_is_refused_is_told_once_and_holds_up_no_other(
     clock.now = 20
     wait_until(lambda: status_of(client, 1) == "FINISHED")
     settler.close()
-    assert [message for message in caplog.messages if "trial 0" in message] == [
-        "the run of trial 0 cannot be settled: not yours: who asks may not do that there, unless an admin of that "
+    assert [message for message in caplog.messages if "probe/0" in message] == [
+        "the run of probe/0 cannot be settled: not yours: who asks may not do that there, unless an admin of that "
         "MLflow lets them"
     ]
 

@@ -1,0 +1,144 @@
+"""A sweep's best trials on fresh seeds, beside who sits there and the supervised baseline; and what the gate says."""
+
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+from optuna.trial import TrialState
+
+from ..platform.base.events import Stage, TrialUpdate, emit
+from ..platform.cluster.driver import Job
+from ..platform.gate.plan import SUPERVISED, Arm, Plan, plan_of
+from ..platform.gate.verdict import Gate, Outcome, judge
+from ..platform.ledger.confirmations import Planned
+from ..platform.ledger.ledger import Ledger
+from ..platform.ledger.rows import Row, best_first
+from ..platform.registry.champion import Champion, sitting_champion
+from ..platform.registry.promotion import Standing, incomparable, protocol_of
+from ..platform.spec.confirm import Confirm
+from ..platform.spec.spec import spec_from, with_values
+from ..platform.sweep.attempts import Attempts, update_of
+from ..platform.sweep.confirmations import Confirmations
+from ..platform.sweep.settler import Settler
+from ..platform.sweep.tasks import SweepTasks
+from ..platform.sweep.trials import run_trials
+from ..platform.tracking.patience import patiently
+from ..trainers.errors import UserError
+from .judge_on_test import figures_on_test
+
+GATE = "gate.json"
+"""What the gate has said, as an artifact of the sweep's run."""
+
+
+def confirm_best(job: Job, ledger: Ledger, tasks: SweepTasks, concurrency: int) -> Gate | None:
+    """Train the best trials on fresh seeds, and judge them; None where there is nothing to confirm.
+
+    A gate that has spoken of these trials is not asked again, whoever sits there by now. Raises as `run_trials` does.
+    """
+    spec = job.spec
+    assert spec.sweep
+    confirm, rows = spec.sweep.confirm, {row.number: row for row in ledger.rows()}
+    if confirm is None:
+        return None
+    candidates = candidates_of(confirm, list(rows.values()), ledger.baseline())
+    if (spoken := ledger.gate) and (gate := Gate.from_json(spoken)).is_of(confirm, candidates):
+        return gate
+    champion = champion_to_beat(job, confirm, tasks)
+    if champion:
+        candidates = [number for number in candidates if rows[number].account.run_id != champion.run_id]
+    if not candidates:
+        emit(Stage(text="no trial beats the baseline, or only the champion itself: none is confirmed"))
+        return None
+    plan = plan_of(confirm, spec.trainer.seed, candidates, champion.standing.version if champion else None)
+    planned = [
+        Planned(name=arm.training(seed), spec=document_of(tasks.document, arm, seed, rows, champion))
+        for arm, seed in plan.trainings()
+    ]
+    train(job, ledger, tasks, concurrency, plan, planned)
+    gate = judge(confirm, *plan.values(ended_values(ledger.confirmations())))
+    if gate.outcome is Outcome.PROMOTED and spec.dataset.test is not None:
+        gate = replace(gate, test=figures_on_test(job, ledger, gate, champion))
+    ledger.hold_gate(gate.to_json())
+    return gate
+
+
+def candidates_of(confirm: Confirm, rows: list[Row], baseline: Row) -> list[int]:
+    """The numbers of the best complete trials that beat the baseline on the sweep's own seed."""
+    if baseline.state is not TrialState.COMPLETE or baseline.value is None:
+        return []
+    complete = [row for row in best_first(rows) if row.state is TrialState.COMPLETE]
+    better = [row.number for row in complete if row.value is not None and row.value > baseline.value]
+    return better[: confirm.candidates]
+
+
+def champion_to_beat(job: Job, confirm: Confirm, tasks: SweepTasks) -> Champion | None:
+    """Who sits there, if trainings by its spec can be compared with the sweep's; else it is said why not."""
+    assert job.spec.sweep
+    name = job.spec.sweep.register_as
+    if name is None or confirm.against != "champion":
+        return None
+    try:
+        champion = patiently(lambda: sitting_champion(job.client, name))
+        if champion is None:
+            return None
+        ours = Standing(version="", dataset=tasks.dataset, protocol=protocol_of(tasks.document))
+        if reason := incomparable(champion.standing, ours):
+            raise UserError(reason)
+        spec_from(champion_document(tasks.document, champion.spec, 0))
+    except UserError as error:
+        emit(Stage(text=f"the champion of {name} is not compared with: {error}"))
+        return None
+    return champion
+
+
+def document_of(
+    document: dict[str, Any], arm: Arm, seed: int, rows: Mapping[int, Row], champion: Champion | None
+) -> dict[str, Any]:
+    """The spec by which one of those that are compared is trained on a seed, as JSON."""
+    if arm.name.isdecimal():
+        return with_values(document, {**rows[int(arm.name)].params, "trainer.seed": seed})
+    if arm == SUPERVISED:
+        return with_values(spec_from(document).supervised().model_dump(mode="json"), {"trainer.seed": seed})
+    assert champion
+    return champion_document(document, champion.spec, seed)
+
+
+def champion_document(document: dict[str, Any], spec: dict[str, Any], seed: int) -> dict[str, Any]:
+    """A champion's own model, method and trainer, for as many steps, and evaluated as often, as the sweep's trials."""
+    same = {key: document["trainer"][key] for key in ("steps", "evaluate_every")}
+    own = {section: spec.get(section) for section in ("model", "method")}
+    return {**document, **own, "trainer": {**spec.get("trainer", {}), **same, "seed": seed}}
+
+
+def train(job: Job, ledger: Ledger, tasks: SweepTasks, concurrency: int, plan: Plan, planned: list[Planned]) -> None:
+    """Make what is planned, but for what can change nothing any more."""
+    spec = job.spec
+    trials = ", ".join(map(str, plan.candidates))
+    rivals = " and ".join(arm.told for arm in plan.rivals)
+    emit(
+        Stage(
+            text=f"confirming {'trial' if len(plan.candidates) == 1 else 'trials'} {trials} against {rivals} on "
+            f"{len(plan.seeds)} fresh seeds: {len(planned)} trainings at most, {concurrency} at a time"
+        )
+    )
+    book = Confirmations(ledger, planned)
+    book.is_wanted = lambda name: plan.is_wanted(name, ended_values(book.rows()))
+    for row in book.rows():
+        if row.account.attempts:
+            emit(update_of(row, spec.name, spec.trainer.steps))
+    tasks = replace(tasks, planned=ledger.planned())
+    with closing(Settler(job.client, book, tasks)) as settler:
+
+        def tell(update: TrialUpdate) -> None:
+            emit(update)
+            settler.hear(update)
+
+        attempts = Attempts(book, spec, job.store, concurrency, tell)
+        run_trials(spec, book, attempts, job.store, concurrency, tasks)
+
+
+def ended_values(rows: list[Row]) -> dict[str, float | None]:
+    """The last mean IoU in percent of trainings that have ended, by name; None of one that failed."""
+    ended = [row for row in rows if row.state.is_finished()]
+    return {str(row.trial): row.value if row.state is TrialState.COMPLETE else None for row in ended}

@@ -1,0 +1,196 @@
+"""Whether a sweep's best trials are better than what there is: a function of values on fresh seeds alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from functools import cache
+from typing import Self
+
+from pydantic import TypeAdapter
+
+from ..spec.confirm import Confirm
+from .paired import TESTS, Estimate, holm, may_pass, pairs_needed
+
+Values = Mapping[int, float | None]
+"""Mean IoU in percent after the last step, by seed; None where the training failed. Of a seed that is not there
+nothing was trained."""
+
+
+class Outcome(StrEnum):
+    """What the gate says."""
+
+    PROMOTED = "promoted"
+    KEPT = "kept"
+    UNDECIDED = "cannot tell"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A candidate against one rival, on the seeds of which both have a value."""
+
+    rival: str
+    differences: dict[int, float]
+    """Percentage points of mean IoU by which the candidate is above it, by seed."""
+    estimate: Estimate | None
+    """None of fewer pairs than the test takes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """What became of a trial that was confirmed."""
+
+    trial: int
+    values: dict[int, float | None]
+    comparisons: tuple[Comparison, ...]
+    p: float
+    """The greatest of its comparisons: it has to beat every rival."""
+    adjusted: float
+    """For the number of candidates, by Holm."""
+    given_up: str
+    """Why it was out before the test; empty otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """The verdict, with all that it rests on."""
+
+    outcome: Outcome
+    reason: str
+    ahead: int | None
+    """The trial that is promoted, or of which it cannot be told; None if the champion is kept."""
+    candidates: tuple[Candidate, ...]
+    rivals: dict[str, dict[int, float | None]]
+    confirm: Confirm
+    test: dict[str, float] = field(default_factory=dict)
+    """Mean IoU in percent on images that nothing was chosen by: of who is promoted, by its trial, and of its rivals.
+    Empty where nobody is promoted, or there are none."""
+
+    def is_of(self, confirm: Confirm, candidates: Sequence[int]) -> bool:
+        """Whether it was asked just this of these trials."""
+        return self.confirm == confirm and [each.trial for each in self.candidates] == list(candidates)
+
+    def to_json(self) -> str:
+        """All of it, for anyone to read."""
+        return _adapter().dump_json(self, indent=2).decode()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """The verdict that `to_json` wrote. Raises ValueError if it is none."""
+        return _adapter().validate_json(text)
+
+
+@cache
+def _adapter() -> TypeAdapter:
+    return TypeAdapter(Gate)
+
+
+def judge(confirm: Confirm, candidates: Mapping[int, Values], rivals: Mapping[str, Values]) -> Gate:
+    """The verdict on candidates by their trials' numbers; `rivals` by what they are called, one or more."""
+    unadjusted = [_candidate(confirm, trial, values, rivals) for trial, values in candidates.items()]
+    adjusted = holm([each.p for each in unadjusted])
+    judged = tuple(replace(each, adjusted=p) for each, p in zip(unadjusted, adjusted, strict=True))
+    passed = [each for each in judged if each.adjusted <= confirm.alpha]
+    winner = max(passed, key=_mean, default=None)
+    outcome, reason = _verdict(confirm, judged, winner)
+    return Gate(
+        outcome=outcome,
+        reason=reason,
+        ahead=None if outcome is Outcome.KEPT else (winner or _nearest(judged)).trial,
+        candidates=judged,
+        rivals={name: dict(values) for name, values in rivals.items()},
+        confirm=confirm,
+    )
+
+
+def hopeless(confirm: Confirm, candidate: Values, rivals: Mapping[str, Values]) -> str:
+    """Why a candidate cannot pass any more, whatever the seeds that are missing bring; empty while it may.
+
+    Nothing passes by this, so it takes no share of alpha.
+    """
+    if failed := [seed for seed, value in candidate.items() if value is None]:
+        return f"it failed on seed {failed[0]}"
+    if confirm.test != "sign_flip":
+        return ""
+    for name, values in rivals.items():
+        lost = sum(value is None for value in values.values())
+        differences = list(_differences(candidate, values).values())
+        if not may_pass(differences, confirm.seeds - lost, margin=confirm.margin, alpha=confirm.alpha):
+            return f"after {len(differences)} of {confirm.seeds} seeds it cannot be shown to beat {name} any more"
+    return ""
+
+
+def _candidate(confirm: Confirm, trial: int, values: Values, rivals: Mapping[str, Values]) -> Candidate:
+    comparisons = tuple(_comparison(confirm, values, name, theirs) for name, theirs in rivals.items())
+    out = hopeless(confirm, values, rivals)
+    whole = len(values) == confirm.seeds and not out
+    p = max(each.estimate.p if each.estimate else 1.0 for each in comparisons) if whole else 1.0
+    return Candidate(
+        trial=trial, values=dict(values), comparisons=comparisons, p=p, adjusted=p, given_up="" if whole else out
+    )
+
+
+def _comparison(confirm: Confirm, values: Values, rival: str, theirs: Values) -> Comparison:
+    differences = _differences(values, theirs)
+    test, fewest = TESTS[confirm.test], 1 if confirm.test == "sign_flip" else 2
+    enough = len(differences) >= fewest
+    estimate = test(list(differences.values()), margin=confirm.margin, alpha=confirm.alpha) if enough else None
+    return Comparison(rival=rival, differences=differences, estimate=estimate)
+
+
+def _differences(ours: Values, theirs: Values) -> dict[int, float]:
+    both = [(seed, value, theirs.get(seed)) for seed, value in ours.items()]
+    return {seed: one - other for seed, one, other in both if one is not None and other is not None}
+
+
+def _mean(candidate: Candidate) -> float:
+    known = [value for value in candidate.values.values() if value is not None]
+    return sum(known) / len(known)
+
+
+def _verdict(confirm: Confirm, judged: Sequence[Candidate], winner: Candidate | None) -> tuple[Outcome, str]:
+    best = winner or _nearest(judged)
+    hardest = _hardest(best)
+    if hardest is None or hardest.estimate is None:
+        return Outcome.KEPT, f"trial {best.trial} has nothing to be compared with: {best.given_up}"
+    told = f"trial {best.trial} is {_told(hardest, hardest.estimate)}"
+    if winner:
+        return Outcome.PROMOTED, told
+    if None in best.values.values():
+        return Outcome.KEPT, f"{told}, but {best.given_up}"
+    if hardest.estimate.mean <= confirm.margin:
+        return Outcome.KEPT, f"no trial is ahead of {hardest.rival} on fresh seeds: {told}"
+    alpha = confirm.alpha / len(judged)
+    needed = pairs_needed(list(hardest.differences.values()), margin=confirm.margin, alpha=alpha)
+    more = (needed or 0) - confirm.seeds
+    seeds = f"{more} more seeds would probably show it at this spread" if more > 0 else "other seeds may show it"
+    return Outcome.UNDECIDED, f"{told}, which may be chance: {seeds}"
+
+
+def _nearest(judged: Sequence[Candidate]) -> Candidate:
+    """The one that came nearest to passing."""
+    return min(judged, key=lambda each: (each.adjusted, None in each.values.values(), -_lead(each)))
+
+
+def _lead(candidate: Candidate) -> float:
+    hardest = _hardest(candidate)
+    return hardest.estimate.mean if hardest and hardest.estimate else -100.0
+
+
+def _hardest(candidate: Candidate) -> Comparison | None:
+    """The comparison in which the candidate does worst."""
+
+    def place(comparison: Comparison) -> tuple[float, float]:
+        assert comparison.estimate
+        return comparison.estimate.p, -comparison.estimate.mean
+
+    return max((each for each in candidate.comparisons if each.estimate), key=place, default=None)
+
+
+def _told(comparison: Comparison, estimate: Estimate) -> str:
+    word = "above" if estimate.mean >= 0 else "below"
+    interval = "" if estimate.low is None else f" [{estimate.low:+.2f}, {estimate.high:+.2f}]"
+    seeds = len(comparison.differences)
+    return (
+        f"{abs(estimate.mean):.2f} points {word} {comparison.rival} on {seeds} {'seed' if seeds == 1 else 'seeds'}"
+        f"{interval}, p = {estimate.p:.3g}"
+    )

@@ -1,0 +1,36 @@
+"""What a job spec says of confirming a sweep's best trials."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from .section import Section
+
+
+class Confirm(Section):
+    """The best trials are trained on fresh seeds, beside the champion and the baseline: one may become the champion."""
+
+    candidates: Annotated[int, Field(ge=1, le=20)] = 3
+    """Best complete trials that are trained again."""
+    seeds: Annotated[int, Field(ge=2, le=16)] = 6
+    """Fresh seeds, `trainer.seed` + 1 and on, on each of which candidates and rivals are trained once."""
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    """How probable it may be that any candidate is promoted though none is better."""
+    margin: Annotated[float, Field(ge=0)] = 0.0
+    """Percentage points of mean IoU by which a candidate has to be better."""
+    against: Literal["champion", "baseline"] = "champion"
+    """Whom a candidate has to beat: the champion, if there is one, and the supervised baseline; or the latter alone,
+    which lets nobody take the place of a champion."""
+    test: Literal["sign_flip", "t"] = "sign_flip"
+    """The exact test of pairs, or Student's, which assumes that differences are normal and needs fewer seeds."""
+
+    @model_validator(mode="after")
+    def _can_pass(self) -> Self:
+        least, share = 0.5**self.seeds, self.alpha / self.candidates
+        if self.test == "sign_flip" and least > share:
+            enough = next(seeds for seeds in range(2, 64) if 0.5**seeds <= share)
+            raise ValueError(
+                f"nothing can pass: the exact test of {self.seeds} seeds gives p = {least:.3g} at best, but "
+                f"{self.candidates} candidates need {share:.3g}: set seeds to {enough}, or fewer candidates, or test: t"
+            )
+        return self

@@ -1,0 +1,88 @@
+"""Which trials are confirmed, by which specs, and against whom."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+
+from advseg.jobs.confirm import candidates_of, champion_document, document_of
+from advseg.platform.gate.plan import SUPERVISED, champion_arm, trial_arm
+from advseg.platform.ledger.rows import BASELINE_NUMBER, Row
+from advseg.platform.registry.champion import Champion
+from advseg.platform.registry.promotion import Standing
+from advseg.platform.spec.confirm import Confirm
+from advseg.platform.spec.spec import Spec, confirmed, spec_from
+from advseg.platform.spec.spec_file import load_spec
+from advseg.trainers.errors import UserError
+
+TWO = Confirm(candidates=2)
+DEMO = Path(__file__).parents[2] / "jobs" / "specs" / "demo.yaml"
+
+
+def row(number: int, value: float | None, state: TrialState = TrialState.COMPLETE, **params: float) -> Row:
+    curve = {} if value is None else {8: value}
+    return Row(number=number, params=dict(params), state=state, reason="", curve=curve)
+
+
+BASELINE = row(BASELINE_NUMBER, 50.0)
+
+
+def test_candidates_are_the_best_complete_trials_above_the_baseline() -> None:
+    rows = [row(0, 52.0), row(1, 53.0), row(2, 49.0), row(3, 99.0, TrialState.PRUNED), row(4, 51.0)]
+    assert candidates_of(TWO, rows, BASELINE) == [1, 0]
+    assert candidates_of(TWO, [row(0, 50.0)], BASELINE) == []
+    assert candidates_of(TWO, rows, row(BASELINE_NUMBER, 10.0, TrialState.FAIL)) == []
+
+
+def demo(*overrides: str) -> Spec:
+    return load_spec(DEMO, overrides, files_elsewhere=True)
+
+
+@pytest.fixture
+def document() -> dict[str, Any]:
+    return demo("trainer.seed=3").model_dump(mode="json")
+
+
+@pytest.fixture
+def champion(document: dict[str, Any]) -> Champion:
+    """Another network, trained for longer, of another sweep."""
+    own = {**document["trainer"], "steps": 999, "batch_size": 6, "evaluate_every": 9}
+    spec = {**document, "name": "older", "model": {**document["model"], "width": 24}, "trainer": own}
+    return Champion(standing=Standing(version="2", dataset="ab", protocol=None), spec=spec, run_id="r")
+
+
+def test_a_candidate_is_the_trial_with_another_seed(document: dict[str, Any]) -> None:
+    rows = {4: row(4, 60.0, **{"method.lambda_adv": 0.5})}
+    found = document_of(document, trial_arm(4), 9, rows, None)
+    assert spec_from(found) == spec_from(document).with_values({"method.lambda_adv": 0.5, "trainer.seed": 9})
+
+
+def test_the_baseline_is_the_spec_without_its_method(document: dict[str, Any]) -> None:
+    found = spec_from(document_of(document, SUPERVISED, 9, {}, None))
+    assert (found.method.name, found.trainer.seed) == ("supervised", 9)
+    assert found.model_copy(update={"trainer": spec_from(document).trainer}) == spec_from(document).supervised()
+
+
+def test_the_champion_is_its_own_spec_for_as_many_steps(document: dict[str, Any], champion: Champion) -> None:
+    found = spec_from(document_of(document, champion_arm("2"), 9, {}, champion))
+    ours = spec_from(document)
+    assert (found.name, found.dataset) == (ours.name, ours.dataset)
+    assert (found.model.width, found.trainer.batch_size, found.trainer.seed) == (24, 6, 9)
+    assert (found.trainer.steps, found.trainer.evaluate_every) == (ours.trainer.steps, ours.trainer.evaluate_every)
+
+
+def test_a_champion_that_this_version_does_not_read_is_refused(document: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"model\.architecture"):
+        spec_from(champion_document(document, {"model": {"architecture": "of tomorrow"}, "trainer": {}}, 0))
+
+
+def test_what_is_asked_later_is_put_into_the_spec() -> None:
+    spec = demo("sweep.confirm=null")
+    later = confirmed(spec, None, None)
+    assert later.sweep and later.sweep.confirm == Confirm()
+    more = confirmed(later, 1, 9)
+    assert more.sweep and more.sweep.confirm == Confirm(candidates=1, seeds=9)
+    assert more.digest() == spec.digest()
+    with pytest.raises(UserError, match=r"^sweep\.confirm: nothing can pass: .*: set seeds to 6"):
+        confirmed(spec, 3, 4)
