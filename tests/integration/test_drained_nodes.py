@@ -213,7 +213,7 @@ def test_a_sweep_whose_driver_is_on_a_node_that_drains_ends_in_order_and_is_resu
         client = MlflowClient(spot.services.tracking_uri)
         runs = runs_by_key(client, "left")
         assert {run.info.status for key, run in runs.items() if key != "left/baseline"} == {"KILLED"}
-    alice("sweep", "resume", "left", "--follow")
+    alice("sweep", "resume", "left", "--follow", "--ledger", spot.services.ledger)
     spec, rows = (read(storage, "left", spot.services.ledger) for read in (read_spec, read_sweep))
     assert [row.curve for row in rows.rows] == [undisturbed(spec, row.params) for row in rows.rows]
     assert [row.account.lost for row in rows.rows] == [0, 0]
