@@ -28,10 +28,11 @@ setup: $(VENV)/.ready
 demo: setup
 	@$(BIN)/python -m advseg.jobs.demo
 
-# Those of the cluster share one, and come last; of the others one process a core has as many threads as it can use.
+# Those of the cluster come last: one process has those that share one, another those that start servers of their own. Of
+# the others one process a core has as many threads as it can use.
 test: setup
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not cluster and not chaos" --numprocesses auto --maxprocesses 4 --dist loadscope
-	@$(BIN)/python -m pytest -m "cluster and not chaos"
+	@$(BIN)/python -m pytest -m "cluster and not chaos" --numprocesses 2 --dist loadgroup
 
 chaos: setup
 	@$(BIN)/python -m pytest -m chaos
