@@ -139,7 +139,7 @@ class TestPulling:
         self, client: MlflowClient, tmp_path: Path, run_of: Callable[[str], str], card: str
     ) -> None:
         write_directory(tmp_path / "odd", lambda path: (path / CARD).write_text(card) and None)
-        log_model(client, tmp_path / "odd", run_of("probe/0"))
+        client.log_artifacts(run_of("probe/0"), str(tmp_path / "odd"), "model")
         for refused in (pull, lambda *_: pull_card(client, "probe/0")):
             with pytest.raises(UserError, match=r"probe/0 cannot be (pulled|read): .*model\.json is no card") as caught:
                 refused(client, "probe/0", tmp_path / "to")
