@@ -85,7 +85,9 @@ def _figures(card: Card) -> str:
 def _data(card: Card) -> str:
     parts = _of(card, "images") or {}
     images = ", ".join(f"{_text(part)} {count}" for part, count in parts.items()) or "not recorded"
-    return _list({"digest": _recorded(_of(card, "dataset_digest")), "images": images, "classes": str(len(card.classes))})
+    return _list(
+        {"digest": _recorded(_of(card, "dataset_digest")), "images": images, "classes": str(len(card.classes))}
+    )
 
 
 def _limits(card: Card) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
-from mlflow.pyfunc import PythonModel
+from mlflow.pyfunc.model import PythonModel
 
 from ...models.bundle import load
 from ...trainers.errors import UserError
@@ -25,7 +25,9 @@ class Served(PythonModel):
         """Raises BrokenDirectoryError as `load` does."""
         self._model = load(self._folder)
 
-    def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+    def predict(  # pyright: ignore[reportIncompatibleMethodOverride] of its own they say that it returns None
+        self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
         """A mask for each image: the PNG that `advseg predict` writes, in base64. An image is a PNG's or JPEG's bytes.
 
         Raises MlflowException, which a client is told as status 400, for what is no image.

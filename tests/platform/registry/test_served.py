@@ -1,4 +1,4 @@
-"""A registered model as MLflow loads it, for those who trust their registry; over HTTP in integration/test_serving.py."""
+"""A registered model as MLflow loads it, for those who trust their registry; integration/test_serving.py asks it."""
 
 import base64
 import io
@@ -91,7 +91,9 @@ def test_the_example_shows_how_to_call_it(served: Any, folder: Path) -> None:
 def test_versions_are_exact(folder: Path) -> None:
     lines = (folder / "requirements.txt").read_text().split()
     assert {"advseg", "mlflow", "torch"} <= {line.partition("==")[0] for line in lines}
-    assert lines == [f"{name}=={version(name).partition('+')[0]}" for name in (line.partition("==")[0] for line in lines)]
+    assert lines == [
+        f"{name}=={version(name).partition('+')[0]}" for name in (line.partition("==")[0] for line in lines)
+    ]
 
 
 def test_a_damaged_model_is_not_served(folder: Path) -> None:
