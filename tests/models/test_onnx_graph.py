@@ -1,4 +1,4 @@
-"""An ONNX file computes what the model does, from pixels on, without PyTorch. Exports take seconds: each serves all tests."""
+"""An ONNX file computes what the model does, from pixels on, without PyTorch. An export takes seconds."""
 
 import json
 from collections.abc import Callable
