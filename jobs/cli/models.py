@@ -63,7 +63,7 @@ def pull(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL", help="NAME@ALIAS, NAME@VERSION, SWEEP/TRIAL or hf://OWNER/NAME[@REVISION] on the Hub."
+            metavar="MODEL", help="NAME@ALIAS, NAME@VERSION, SWEEP/TRIAL, or hf://OWNER/NAME, also with @REVISION."
         ),
     ],
     to: Annotated[Path, typer.Option(callback=check_path, metavar="DIR", help="Folder to write.")],
