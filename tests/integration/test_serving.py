@@ -23,6 +23,7 @@ from advseg.models.architectures import IMAGENET, CompactSettings, build_segment
 from advseg.models.bundle import save
 from advseg.models.card import Card
 from advseg.platform.registry.registering import register
+from advseg.platform.registry.registry import CHAMPION
 from advseg.platform.tracking.identity import RunIdentity
 from advseg.platform.tracking.runs import ensure_run
 
@@ -47,8 +48,9 @@ def registered(mlflow_client: MlflowClient, tmp_path_factory: pytest.TempPathFac
     torch.manual_seed(0)
     save(path, CARD, build_segmenter(CARD.segmenter, len(CARD.classes)).state_dict(), None)
     run_id = ensure_run(mlflow_client, RunIdentity(experiment="served", key="served/0"))
-    register(mlflow_client, path, "served", run_id, "served/0", lambda: None)
-    return "served@champion"
+    version = register(mlflow_client, path, "served", run_id, "served/0", None, lambda: None).version
+    mlflow_client.set_registered_model_alias("served", CHAMPION, version)
+    return f"served@{CHAMPION}"
 
 
 @pytest.fixture(scope="module")
