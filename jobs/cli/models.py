@@ -1,4 +1,4 @@
-"""Models: what is registered, and what a model makes of images."""
+"""Models: what is registered or on the Hub, other forms of one, and what a model makes of images."""
 
 import os
 from collections.abc import Iterator
@@ -9,11 +9,12 @@ from typing import Annotated
 import typer
 
 from ...platform.base.home import find_home
+from ...platform.base.keys import HUB
 from .connections import mlflow
 from .options import AsJson, AsJsonLines, ModelOrReference, Overrides, Reference, SpecPath, check_path, overrides
 
 PANEL = "Models"
-models = typer.Typer(help="List, show and download models.")
+models = typer.Typer(help="List, show, download, publish and convert models.")
 verbs = typer.Typer()
 
 
@@ -59,17 +60,65 @@ def show(reference: Reference, as_json: AsJson = False) -> None:
 
 @models.command()
 def pull(
-    reference: Reference,
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="NAME@ALIAS, NAME@VERSION, SWEEP/TRIAL, or hf://OWNER/NAME, also with @REVISION."
+        ),
+    ],
     to: Annotated[Path, typer.Option(callback=check_path, metavar="DIR", help="Folder to write.")],
 ) -> None:
     """Download a model: safetensors and JSON, checked against its manifest.
 
     Example: `advseg models pull shapes@champion --to champion`
     """
+    if model.startswith(HUB):
+        from ...platform.registry.hub import hub_address, pull_from_hub
+
+        typer.echo(f"{pull_from_hub(hub_address(model), to)} pulled to {to}")
+        return
     with mlflow() as client:
         from ...platform.registry.registry import pull as pull_model
 
-        typer.echo(f"{pull_model(client, reference, to)} pulled to {to}")
+        typer.echo(f"{pull_model(client, model, to)} pulled to {to}")
+
+
+@models.command()
+def push(
+    model: ModelOrReference,
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="hf://OWNER/NAME on the Hugging Face Hub.")],
+    license_: Annotated[
+        str, typer.Option("--license", metavar="ID", help="Its licence, as the Hub abbreviates it; unknown by default.")
+    ] = "unknown",
+) -> None:
+    """Publish a model with a README.md on the Hugging Face Hub, as the account of HF_TOKEN.
+
+    A new repository is private. The card, model.json, holds the whole spec, its paths included.
+
+    Example: `advseg models push shapes@champion hf://me/shapes --license apache-2.0`
+    """
+    from ...platform.registry.hub import hub_address
+    from ...platform.registry.hub import push as push_model
+
+    to = hub_address(address)
+    with _model_folder(model) as path:
+        typer.echo(f"{model} pushed to {push_model(path, to, license_)}")
+
+
+@models.command()
+def export(
+    model: ModelOrReference,
+    to: Annotated[Path, typer.Option(callback=check_path, metavar="FILE", help="The ONNX file to write.")],
+) -> None:
+    """Write a model as an ONNX file, from uint8 pixels [N, H, W, 3] to class ids, checked by onnxruntime.
+
+    Example: `advseg models export shapes@champion --to shapes.onnx`
+    """
+    from ..export_onnx import export_onnx
+
+    with _model_folder(model) as path:
+        export_onnx(path, Path(model).name, to)
+    typer.echo(f"{model} written to {to}")
 
 
 @verbs.command(rich_help_panel=PANEL)

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from mlflow.entities.model_registry import ModelVersion
@@ -15,8 +16,10 @@ from ...trainers.errors import UserError
 from ..base.keys import MODEL
 from ..gate.verdict import Gate
 from ..tracking.runs import KEY_TAG
+from .model_card import MODEL_CARD, model_card
 from .promotion import Candidate, Decision, Promote, Standing, decide, standing_of
 from .registry import CANDIDATE, CHAMPION, pull_card
+from .serving_files import write_serving_files
 
 _DECIDED = "advseg.decided"
 """Tag of a version: the digest of the gate that decided last what it became; empty until that is decided."""
@@ -102,6 +105,11 @@ def _version_of(client: MlflowClient, name: str, run_id: str, key: str) -> Model
 
 
 def log_model(client: MlflowClient, model: Path, run_id: str) -> str:
-    """Log a model directory as artifacts of its run; return their URI."""
+    """Log a model directory as artifacts of its run, with what describes and serves it beside; return their URI."""
+    with TemporaryDirectory(prefix="advseg-") as folder:
+        beside = Path(folder)
+        (beside / MODEL_CARD).write_text(model_card(read_card(model, alone=True)))
+        write_serving_files(beside)
+        client.log_artifacts(run_id, str(beside), MODEL)
     client.log_artifacts(run_id, str(model), MODEL)
     return f"{client.get_run(run_id).info.artifact_uri}/{MODEL}"

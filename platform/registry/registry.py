@@ -1,9 +1,9 @@
 """The model registry: a version is a directory of data, kept as artifacts of its run."""
 
-import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,13 +15,13 @@ from mlflow.tracking import MlflowClient
 from ...models.bundle import CARD, read_card
 from ...models.card import Card
 from ...models.files import one_line
-from ...models.manifest import MANIFEST, read_manifest
-from ...models.partial import partial_of
+from ...models.manifest import MANIFEST
 from ...trainers.errors import UserError
 from ..base.keys import MODEL
 from ..base.s3_reason import s3_reason
 from ..tracking.patience import is_away, reason_of
 from ..tracking.runs import KEY_TAG
+from .pulling import place_model
 from .sources import refusal
 
 CHAMPION = "champion"
@@ -36,30 +36,13 @@ _NAME = re.compile(r"[\w-]+")
 def pull(client: MlflowClient, reference: str, destination: Path) -> str:
     """Download the model of `<name>@<alias or version>` or of the run of `<sweep>/<trial>`; return what it is.
 
-    It is what the manifest lists, checked by it. Raises UserError for a reference that leads nowhere, a destination
-    that exists and a damaged download; the destination is then left as it was.
+    It is what the manifest lists, checked by it, and nothing beside. Raises UserError for a reference that leads
+    nowhere, a destination that exists and a damaged download; the destination is then left as it was.
     """
-    if os.path.lexists(destination):
-        raise UserError(_taken(destination))
     source, description = _source(client, reference)
-    with _telling(f"{reference} cannot be pulled"), partial_of(destination) as partial:
-        folder = partial / MODEL
-        folder.mkdir()
-        _fetch(client, source, [MANIFEST], folder)
-        _fetch(client, source, read_manifest(folder), folder)
-        read_card(folder)
-        try:
-            folder.rename(destination)
-        except OSError:
-            if not os.path.lexists(destination):
-                raise
-            # Another process pulled to the same place at the same time.
-            raise UserError(_taken(destination)) from None
+    with _telling(f"{reference} cannot be pulled"):
+        place_model(destination, partial(_fetch, client, source))
     return description
-
-
-def _taken(destination: Path) -> str:
-    return f"{destination} exists already: remove it or name another folder with --to"
 
 
 def _fetch(client: MlflowClient, source: str, names: Iterable[str], folder: Path) -> None:

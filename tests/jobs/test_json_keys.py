@@ -59,20 +59,22 @@ KEYS = {
     "models list": "name version aliases miou trial",
     "models show": (
         "model architecture segmenter segmenter.* discriminator discriminator.* classes palette ignore_index resize "
-        "metrics metrics.* lineage lineage.spec lineage.step lineage.dataset_digest"
+        "metrics metrics.* lineage lineage.spec lineage.step lineage.dataset_digest "
+        "lineage.images lineage.images.*"
     ),
     "evaluate": (
         "unit note miou miou_multiscale pixel_accuracy mean_class_accuracy iou iou.* class_accuracy class_accuracy.* "
         "images protocol protocol.mode protocol.window protocol.stride protocol.resize protocol.scales protocol.flip "
         "dataset dataset.digest dataset.ignore_index model model.segmenter model.segmenter.* "
         "model.lineage model.lineage.spec model.lineage.step model.lineage.dataset_digest "
+        "model.lineage.images model.lineage.images.* "
         "confusion confusion.unit confusion.rows confusion.columns confusion.classes confusion.matrix"
     ),
     "reproduce": ("labels row miou mean_miou miou_half_width gain gain_half_width published_miou published_gain"),
 }
 """Of each verb; a star stands for names that differ from case to case: of classes, parameters, metrics, settings."""
 NAMED = {"parts", "pixels", "states", "importance", "params", "metrics", "differing_params", "iou", "class_accuracy"}
-NAMED |= {"segmenter", "discriminator", "test"}
+NAMED |= {"segmenter", "discriminator", "test", "images"}
 """Objects whose keys are such names; so are those within the differing parameters."""
 
 

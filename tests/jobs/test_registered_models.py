@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow.entities import Metric
@@ -98,6 +99,29 @@ def test_a_registered_model_is_judged(advseg: Command, registered: MlflowClient,
     status, _, err = advseg("evaluate", "shapes@champion", spec)
     assert (status, err) == (0, "")
     assert (tmp_path / "home" / "evaluations" / "tiny" / "shapes@champion" / "results.json").is_file()
+
+
+def test_a_registered_model_is_published_and_exported_as_it_is(
+    advseg: Command, registered: MlflowClient, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    def push(path: Path, address: Any, licence: str) -> str:
+        seen.append((load(path).card, str(address), licence))
+        return f"{address}@1"
+
+    def export(path: Path, reference: str, file: Path) -> None:
+        seen.append((load(path).card, reference, str(file)))
+
+    monkeypatch.setattr("advseg.platform.registry.hub.push", push)
+    monkeypatch.setattr("advseg.jobs.export_onnx.export_onnx", export)
+    card = load(model).card
+    assert advseg("models", "push", "shapes@champion", "hf://me/shapes")[:2] == (
+        0,
+        "shapes@champion pushed to hf://me/shapes@1\n",
+    )
+    assert advseg("models", "export", "shapes@2", "--to", "shapes.onnx")[:2] == (0, "shapes@2 written to shapes.onnx\n")
+    assert seen == [(card, "hf://me/shapes", "unknown"), (card, "shapes@2", "shapes.onnx")]
 
 
 def test_a_folder_of_that_name_wins(advseg: Command, model: Path, shapes: Path, tmp_path: Path) -> None:

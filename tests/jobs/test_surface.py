@@ -48,6 +48,8 @@ SURFACE: dict[str, Any] = {
         "list": "--json",
         "show": "MODEL --json",
         "pull": "MODEL --to",
+        "push": "MODEL ADDRESS --license",
+        "export": "MODEL --to",
     },
     "evaluate": "MODEL SPEC --set --to --json",
     "predict": "MODEL IMAGE... --to",
