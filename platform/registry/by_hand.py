@@ -12,7 +12,7 @@ def promote(client: MlflowClient, reference: str, why: str) -> str:
     """Make `<name>@<version or alias>` the champion; return what happened, in words. Raises UserError."""
     name, _, wanted = reference.partition("@")
     if not wanted:
-        raise UserError(f"{reference!r} must be <name>@<version> or <name>@<alias>, as in {name or 'shapes'}@3")
+        raise UserError(f"{reference!r} must be <name>@<version> or <name>@<alias>, as in shapes@3")
     version = int(find_version(client, name, wanted).version)
 
     def decide(past: Past) -> Move | None:

@@ -123,7 +123,8 @@ def _set_alias(client: MlflowClient, name: str, move: Move) -> None:
 
 def _write(client: MlflowClient, name: str, move: Move) -> None:
     source = f"models:/{name}/{move.to_version}"
-    client.create_model_version(f"{name}{HISTORY}", source, tags={_MOVE: json.dumps(asdict(move))})
+    tags = {_MOVE: json.dumps(asdict(move))}
+    client.create_model_version(f"{name}{HISTORY}", source, tags=tags, await_creation_for=None)
 
 
 def _records(client: MlflowClient, name: str) -> list[Record]:
