@@ -34,7 +34,7 @@ _MOVES = TypeAdapter(Move)
 def read_past(client: MlflowClient, name: str) -> Past:
     """What is recorded of a model, and its aliases. Nothing is made or changed."""
     records = _records(client, name)
-    # Read after the records, for it follows them.
+    # Not before the records: an alias that is older than they are would pass for one that was moved back by hand.
     aliases = client.get_registered_model(name).aliases
     return Past(
         records=counting(records), aliases={alias: int(seat) for alias, seat in aliases.items()}, now=time.time()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from mlflow.tracking import MlflowClient
 
+from advseg.platform.gate.plan import champion_arm
 from advseg.platform.gate.verdict import Gate
 from advseg.platform.registry.by_hand import promote, rollback
 from advseg.platform.registry.history import HISTORY, read_past, registered_models
@@ -216,19 +217,25 @@ class TestSweep:
         assert champion.why.startswith("trial 0 is 1.00 points above the supervised baseline")
 
     @pytest.mark.parametrize("gate", [None, gate_of(1)], ids=["no gate", "a gate"])
-    @pytest.mark.parametrize("by_hand", ["rollback", "mlflow"])
-    def test_that_is_resumed_takes_nothing_back(
-        self, client: MlflowClient, model: Path, registered: Register, gate: Gate | None, by_hand: str
+    def test_that_is_resumed_leaves_what_was_moved_by_hand(
+        self, client: MlflowClient, model: Path, registered: Register, gate: Gate | None
     ) -> None:
         for number in range(2):
             registered(model, f"probe/{number}", gate)
         promote(client, "things@2", "by hand")
-        if by_hand == "rollback" and gate:
-            rollback(client, "things")
         client.set_registered_model_alias("things", CANDIDATE, "1")
-        seats = client.get_registered_model("things").aliases
         assert registered(model, "probe/1", gate).reason == "it was registered before"
-        assert client.get_registered_model("things").aliases == seats
+        assert client.get_registered_model("things").aliases == {CHAMPION: 2, CANDIDATE: 1}
+
+    def test_that_is_resumed_leaves_a_rollback(
+        self, client: MlflowClient, judged: Callable[..., Path], registered: Register
+    ) -> None:
+        gate = gate_of(1, champion_arm("1"))
+        registered(judged(), "one/0", gate_of(1))
+        assert registered(judged(), "two/0", gate).alias == CHAMPION
+        rollback(client, "things")
+        assert str(registered(judged(), "two/0", gate)) == "things@2: it was registered before"
+        assert champion(client) == 1
 
     def test_that_is_resumed_after_a_kill_decides_once(
         self, client: MlflowClient, model: Path, registered: Register

@@ -1,8 +1,9 @@
 """Promoters who see the same champion at the same moment, on real MLflow servers, and answers that get lost."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from mlflow_servers import PASSWORD, USER, Server
 from proxy import Proxy
 
 from advseg.platform.registry.by_hand import promote
-from advseg.platform.registry.history import HISTORY, ensure_history, move_alias, read_past
+from advseg.platform.registry.history import HISTORY, move_alias, read_past
 from advseg.platform.registry.moves import Move, Past, entries
 from advseg.platform.registry.registering import Registered, register
 from advseg.platform.registry.registry import CANDIDATE, CHAMPION
@@ -127,30 +128,44 @@ def test_answers_that_get_lost_make_nothing_twice(server: Server, model: Path, m
 def test_an_account_that_may_only_read_is_told_what_is_missing(
     authenticating: Server, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def ask(path: str, body: dict[str, str]) -> None:
+        address = f"{authenticating.uri}/api/{path}"
+        requests.post(address, json=body, auth=(USER, PASSWORD), timeout=60).raise_for_status()
+
+    @contextmanager
+    def as_account(user: str) -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MLFLOW_TRACKING_USERNAME", user)
+            yield
+
     for name, value in (("USERNAME", USER), ("PASSWORD", PASSWORD)):
         monkeypatch.setenv(f"MLFLOW_TRACKING_{name}", value)
     client = MlflowClient(authenticating.uri)
     models_of(client, "theirs", 2)
-    account = {"username": "looker", "password": PASSWORD}
-    address = f"{authenticating.uri}/api/2.0/mlflow/users/create"
-    requests.post(address, json=account, auth=(USER, PASSWORD), timeout=60).raise_for_status()
-
-    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "looker")
-    run_id = ensure_run(client, RunIdentity(experiment="looking", key="looking/0"))
+    ask("2.0/mlflow/users/create", {"username": "looker", "password": PASSWORD})
+    with as_account("looker"):
+        run_id = ensure_run(client, RunIdentity(experiment="looking", key="looking/0"))
     missing = (
         f"^looker may not change the registered model theirs in MLflow at {authenticating.uri} "
         r"\(PERMISSION_DENIED\): whoever made it, or an admin, has to grant EDIT on theirs and theirs\.history$"
     )
-    for history in (False, True):
-        with pytest.raises(UserError, match=missing):
-            promote(client, "theirs@2", "")
-        with pytest.raises(UserError, match=missing):
-            register(client, model, "theirs", run_id, "looking/0", gate_of(1), lambda: None)
-        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", USER)
-        if not history:
-            # Whoever may only read has not become the owner of what is missing.
-            with pytest.raises(MlflowException, match="not found"):
-                client.get_registered_model(f"theirs{HISTORY}")
-            ensure_history(client, "theirs")
-        assert read_past(client, "theirs").records == []
-        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "looker")
+
+    def is_refused() -> None:
+        with as_account("looker"):
+            with pytest.raises(UserError, match=missing):
+                promote(client, "theirs@2", "")
+            with pytest.raises(UserError, match=missing):
+                register(client, model, "theirs", run_id, "looking/0", gate_of(1), lambda: None)
+
+    is_refused()
+    # Whoever may only read has not become the owner of what was missing.
+    with pytest.raises(MlflowException, match="not found"):
+        client.get_registered_model(f"theirs{HISTORY}")
+    promote(client, "theirs@1", "")
+    is_refused()
+    for name in ("theirs", f"theirs{HISTORY}"):
+        grant = {"username": "looker", "resource_type": "registered_model", "resource_id": name, "permission": "EDIT"}
+        ask("3.0/mlflow/users/permissions/grant", grant)
+    with as_account("looker"):
+        promote(client, "theirs@2", "")
+    assert [entry.to_version for entry in entries(read_past(client, "theirs"))] == [1, 2]
