@@ -50,7 +50,7 @@ def ensure_history(client: MlflowClient, name: str) -> RegisteredModel:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
     # First, for whoever may not change the model must not become the owner of its history.
-    client.set_registered_model_tag(name, _HISTORY, history)
+    _insist(lambda: client.set_registered_model_tag(name, _HISTORY, history))
     description = (
         f"Who moved the aliases of {name}, when and why, in the words of `advseg models history {name}`: no models, "
         "each version is a move. One without a description did not happen, or somebody is at it."
@@ -114,11 +114,22 @@ def _carry_out(client: MlflowClient, name: str, record: Record) -> None:
 
 def _set_alias(client: MlflowClient, name: str, move: Move) -> None:
     try:
-        client.set_registered_model_alias(name, move.alias, str(move.to_version))
+        _insist(lambda: client.set_registered_model_alias(name, move.alias, str(move.to_version)))
     except MlflowException as error:
         # With a version that was deleted meanwhile its aliases went, too.
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
+
+
+def _insist(write: Callable[[], object]) -> None:
+    """Write a tag or an alias. MLflow looks whether it is there before it inserts it, and of two who do so at once it
+    refuses one; who asks again finds it there."""
+    try:
+        write()
+    except MlflowException as error:
+        if error.error_code != "BAD_REQUEST":
+            raise
+        write()
 
 
 def _write(client: MlflowClient, name: str, move: Move) -> None:

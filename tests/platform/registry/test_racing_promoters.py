@@ -81,7 +81,10 @@ def test_ten_that_want_it_whoever_sits_there_follow_each_other(server: Server) -
     assert past.aliases == {CHAMPION: past.records[-1].move.to_version}
 
 
-def test_of_two_sweeps_that_register_the_first_of_a_name_one_is_champion(server: Server, model: Path) -> None:
+def test_of_two_sweeps_that_register_the_first_of_a_name_one_is_champion(
+    server: Server, judged: Callable[..., Path]
+) -> None:
+    model = judged()
     runs = {
         number: ensure_run(MlflowClient(server.uri), RunIdentity(experiment="new", key=f"new/{number}"))
         for number in (1, 2)
