@@ -204,6 +204,25 @@ class TestKilled:
         assert champion(things) == 3
 
 
+def test_requests_that_mlflow_s_client_repeats_make_nothing_twice(
+    client: MlflowClient, model: Path, registered: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for method in ("create_registered_model", "create_model_version", "set_registered_model_alias"):
+        request = getattr(MlflowClient, method)
+
+        def repeated(*arguments: Any, request: Callable = request, **options: Any) -> Any:
+            request(*arguments, **options)
+            return request(*arguments, **options)
+
+        monkeypatch.setattr(MlflowClient, method, repeated)
+    assert str(registered(model, "probe/0", gate_of(1))).startswith("things@champion (version 1): trial 0 is ")
+    assert [version.version for version in client.search_model_versions("name = 'things'")] == [1]
+    assert told(client) == [(None, 1)]
+    promote(client, "things@1", "by hand")
+    rest = registered(model, "probe/1", None)
+    assert (rest.version, rest.alias) == ("3", CANDIDATE)
+
+
 class TestSweep:
     def test_what_it_decides_is_recorded_with_the_gate(
         self, client: MlflowClient, model: Path, registered: Register
