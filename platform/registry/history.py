@@ -135,7 +135,7 @@ def _insist(write: Callable[[], object]) -> None:
 def _write(client: MlflowClient, name: str, move: Move) -> None:
     source = f"models:/{name}/{move.to_version}"
     tags = {_MOVE: json.dumps(asdict(move))}
-    client.create_model_version(f"{name}{HISTORY}", source, tags=tags, await_creation_for=None)
+    client.create_model_version(f"{name}{HISTORY}", source, tags=tags, await_creation_for=0)
 
 
 def _records(client: MlflowClient, name: str) -> list[Record]:

@@ -55,7 +55,7 @@ def register(
         is_older = version.creation_timestamp < (history.creation_timestamp or 0)
 
         def decide_anew(past: Past) -> Move | None:
-            if is_decided(past, number, judge) or (is_older and judge is None):
+            if _is_decided(past, number, judge) or (is_older and judge is None):
                 return None
             decision = _decide(client, name, past.seated(CHAMPION), standing_of(str(number), card), gate)
             alias = CHAMPION if isinstance(decision, Promote) else CANDIDATE
@@ -67,7 +67,7 @@ def register(
     return Registered(name=name, version=str(number), alias=record.move.alias, reason=record.move.why)
 
 
-def is_decided(past: Past, version: int, gate: str | None) -> bool:
+def _is_decided(past: Past, version: int, gate: str | None) -> bool:
     """Whether it was decided before what a version becomes: by this gate, or by anybody where there is none."""
     moves = [record.move for record in past.records if record.move.to_version == version]
     return bool(moves) if gate is None else any(move.gate == gate for move in moves)
