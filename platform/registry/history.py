@@ -90,7 +90,6 @@ def move_alias(
             )
         # MLflow's client repeats a request whose answer was lost: of two that are the same the first counts.
         won = next((record for record in counting(records) if record.move == move), None)
-    # Somebody may have died between a record and its alias.
     if won:
         _carry_out(client, name, won)
     # Whoever wrote these may have died before the alias was moved.
@@ -140,8 +139,10 @@ def _write(client: MlflowClient, name: str, move: Move) -> None:
 
 def _records(client: MlflowClient, name: str) -> list[Record]:
     """All records of a model, those that do not count as well."""
+    begun = client.get_registered_model(name).creation_timestamp or 0
     found = client.search_model_versions(f"name = '{name}{HISTORY}'", order_by=["version_number ASC"])
-    return [record for version in found if (record := _record(version))]
+    # Of a model of this name that was deleted there may be records, too.
+    return [record for each in found if each.creation_timestamp >= begun and (record := _record(each))]
 
 
 def _record(version: ModelVersion) -> Record | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
 
 from advseg.platform.gate.plan import champion_arm
@@ -52,6 +53,12 @@ def killed_before(method: str) -> Iterator[None]:
 
 def champion(client: MlflowClient) -> int:
     return int(client.get_model_version_by_alias("things", CHAMPION).version)
+
+
+def wait_past(version: ModelVersion) -> None:
+    """Until MLflow's clock, which counts milliseconds, tells what comes now from a version."""
+    while int(time.time() * 1000) <= version.creation_timestamp:
+        pass
 
 
 def told(client: MlflowClient) -> list[tuple[int | None, int | None]]:
@@ -264,14 +271,23 @@ class TestSweep:
         assert str(registered(model, "probe/0", gate_of(1))) == "things@champion (version 1): it was registered before"
         assert told(client) == [(None, 1)]
 
+    def test_of_a_model_that_was_deleted_and_made_again_begins_anew(
+        self, client: MlflowClient, model: Path, registered: Register
+    ) -> None:
+        registered(model, "probe/0", gate_of(1))
+        client.delete_registered_model("things")
+        (record,) = client.search_model_versions("name = 'things.history'")
+        wait_past(record)
+        assert str(registered(model, "probe/1", None)).startswith("things@candidate (version 1): it is the best of its")
+        assert told(client) == [(None, 1)]
+
     def test_a_version_of_before_there_was_a_history_is_decided_by_a_new_gate_alone(
         self, client: MlflowClient, model: Path, registered: Register, run_of: Callable[[str], str]
     ) -> None:
         client.create_registered_model("things")
         source = log_model(client, model, run_of("probe/0"))
         old = client.create_model_version("things", source, run_id=run_of("probe/0"), tags={KEY_TAG: "probe/0"})
-        while int(time.time() * 1000) <= old.creation_timestamp:
-            pass
+        wait_past(old)
         assert str(registered(model, "probe/0", None)) == "things@1: it was registered before"
         assert registered(model, "probe/0", gate_of(1)).alias == CHAMPION
         assert len(client.search_model_versions("name = 'things'")) == 1

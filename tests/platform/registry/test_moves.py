@@ -39,12 +39,11 @@ class TestCounting:
         for order in permutations(records):
             assert numbers(counting(order)) == [1, 2, 5]
 
-    @pytest.mark.parametrize(("gone", "counts"), [(1, [2, 4]), (2, [1, 3, 4]), (3, [1, 2, 4])])
-    def test_one_that_was_deleted_takes_none_with_it(self, gone: int, counts: list[int]) -> None:
+    @pytest.mark.parametrize("gone", [1, 2, 3, 4])
+    def test_one_that_was_deleted_takes_none_with_it(self, gone: int) -> None:
         records = [record(1, 0), record(2, 1), record(3, 2), record(4, 3)]
         kept = [each for each in records if each.number != gone]
         assert numbers(counting(kept)) == [each for each in (1, 2, 3, 4) if each != gone]
-        assert counts[-1] == 4
 
     @given(st.lists(st.integers(0, 3), max_size=20))
     def test_whoever_reads_later_sees_the_same_and_more(self, late: list[int]) -> None:
