@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,8 @@ from .connections import mlflow
 from .options import AsJson, AsJsonLines, ModelOrReference, Overrides, Reference, SpecPath, check_path, overrides
 
 PANEL = "Models"
-models = typer.Typer(help="List, show, download, publish and convert models.")
+ModelName = Annotated[str, typer.Argument(metavar="NAME", help="Of the registered model, as in shapes.")]
+models = typer.Typer(help="List, show, promote, download, publish and convert models.")
 verbs = typer.Typer()
 
 
@@ -48,14 +50,68 @@ def show(reference: Reference, as_json: AsJson = False) -> None:
 
     with mlflow() as client:
         from ...platform.registry.registry import pull_card
+        from ...platform.registry.versions import moves_of
 
         description, card = pull_card(client, reference)
+        moves = moves_of(client, reference)
     if as_json:
         from ...platform.pages.json_line import json_line
 
-        typer.echo(json_line(card_json(description, card)))
+        typer.echo(json_line(card_json(description, card, moves)))
     else:
-        print_card(description, card)
+        print_card(description, card, moves)
+
+
+@models.command()
+def promote(
+    reference: Annotated[
+        str, typer.Argument(metavar="MODEL", help="NAME@VERSION or NAME@ALIAS, as in shapes@candidate.")
+    ],
+    why: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the history.")] = "by hand",
+) -> None:
+    """Make a version of a model its champion, by hand.
+
+    Example: `advseg models promote shapes@candidate --why "better on the new cameras"`
+    """
+    with mlflow() as client:
+        from ...platform.registry.by_hand import promote as promote_model
+
+        typer.echo(promote_model(client, reference, why))
+
+
+@models.command()
+def rollback(name: ModelName) -> None:
+    """Bring back the champion before the last move; another time, the one before that.
+
+    Example: `advseg models rollback shapes`
+    """
+    with mlflow() as client:
+        from ...platform.registry.by_hand import rollback as roll_back
+
+        typer.echo(roll_back(client, name))
+
+
+@models.command()
+def history(name: ModelName, as_json: AsJsonLines = False) -> None:
+    """List who moved the aliases champion and candidate of a model, when and why, the newest move first.
+
+    Example: `advseg models history shapes`
+    """
+    from ...platform.pages.json_line import json_line
+    from ...platform.pages.moves_page import print_history
+
+    with mlflow() as client:
+        from ...platform.registry.history import read_past
+        from ...platform.registry.moves import entries
+        from ...platform.registry.registry import find_model
+
+        find_model(client, name)
+        moves = entries(read_past(client, name))
+    if as_json:
+        for move in reversed(moves):
+            typer.echo(json_line(asdict(move)))
+    else:
+        print_history(moves)
 
 
 @models.command()

@@ -38,6 +38,11 @@ def key_of(sweep: str, trial: int | str) -> str:
     return f"{sweep}/{trial}"
 
 
+def sweep_of(key: str) -> str:
+    """The sweep, or the name, of a training with a key."""
+    return key.rpartition("/")[0]
+
+
 def job_id(name: str, number: int) -> str:
     """The id of a job, `<name>-<n>`; `n` is greater the newer the job is."""
     return f"{name}-{number}"

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
@@ -21,6 +22,7 @@ from ..base.keys import MODEL
 from ..base.s3_reason import s3_reason
 from ..tracking.patience import is_away, reason_of
 from ..tracking.runs import KEY_TAG
+from .history import HISTORY, registered_models
 from .pulling import place_model
 from .sources import refusal
 
@@ -93,14 +95,15 @@ def _source(client: MlflowClient, reference: str) -> tuple[str, str]:
             f"model {reference!r} must be <name>@<alias>, <name>@<version> or <sweep>/<trial>, as in "
             f"{name}@{CHAMPION}: `advseg models list` lists the names"
         )
-    name, at, version = reference.partition("@")
+    name, at, number = reference.partition("@")
+    run = None
     try:
-        run = None if at else _run_of(client, reference)
-        source, description = (
-            (f"{run.info.artifact_uri}/{MODEL}", f"the model of {reference}")
-            if run
-            else _version_source(client, name, version)
-        )
+        if at:
+            version = find_version(client, name, number)
+            source, description = version.source or "", f"{name} version {version.version}"
+        else:
+            run = _run_of(client, reference)
+            source, description = f"{run.info.artifact_uri}/{MODEL}", f"the model of {reference}"
     except MlflowException as error:
         if is_away(error):
             raise
@@ -114,17 +117,30 @@ def _source(client: MlflowClient, reference: str) -> tuple[str, str]:
     return source, description
 
 
-def _version_source(client: MlflowClient, name: str, version: str) -> tuple[str, str]:
-    try:
-        found = (
-            client.get_model_version(name, version)
-            if version.isdigit()
-            else client.get_model_version_by_alias(name, version)
-        )
-    except MlflowException:
-        known = ", ".join(f"{m.name} ({', '.join(m.aliases)})" for m in client.search_registered_models())
-        raise UserError(f"there is no model {name}@{version}; registered models: {known or 'none yet'}") from None
-    return found.source or "", f"{name} version {found.version}"
+def find_version(client: MlflowClient, name: str, version: str) -> ModelVersion:
+    """The version of a model by its number or alias. Raises UserError if there is none."""
+    # What that refuses for another reason, the list of all models refuses, too.
+    with suppress(MlflowException):
+        if not name.endswith(HISTORY):
+            return (
+                client.get_model_version(name, version)
+                if version.isdigit()
+                else client.get_model_version_by_alias(name, version)
+            )
+    raise _unknown(client, f"{name}@{version}")
+
+
+def find_model(client: MlflowClient, name: str) -> RegisteredModel:
+    """A registered model. Raises UserError if there is none."""
+    with suppress(MlflowException):
+        if not name.endswith(HISTORY):
+            return client.get_registered_model(name)
+    raise _unknown(client, name)
+
+
+def _unknown(client: MlflowClient, model: str) -> UserError:
+    known = ", ".join(f"{model.name} ({', '.join(model.aliases)})" for model in registered_models(client))
+    return UserError(f"there is no model {model}; registered models: {known or 'none yet'}")
 
 
 def _run_of(client: MlflowClient, key: str) -> Run:

@@ -47,6 +47,9 @@ SURFACE: dict[str, Any] = {
     "models": {
         "list": "--json",
         "show": "MODEL --json",
+        "promote": "MODEL --why",
+        "rollback": "NAME",
+        "history": "NAME --json",
         "pull": "MODEL --to",
         "push": "MODEL ADDRESS --license",
         "export": "MODEL --to",
