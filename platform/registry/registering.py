@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from ...models.bundle import read_card
@@ -103,8 +104,17 @@ def _ensure_version(client: MlflowClient, model: Path, name: str, run_id: str, k
         # MLflow's client repeats a request whose answer was lost, and then there are two.
         found = _versions_of(client, name, run_id, key)
         for repeated in found[1:]:
-            client.delete_model_version(name, repeated.version)
+            _delete(client, repeated)
     return found[0]
+
+
+def _delete(client: MlflowClient, version: ModelVersion) -> None:
+    try:
+        client.delete_model_version(version.name, version.version)
+    except MlflowException as error:
+        # The answer was lost, and the request repeated.
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
 
 
 def _versions_of(client: MlflowClient, name: str, run_id: str, key: str) -> list[ModelVersion]:
