@@ -28,10 +28,11 @@ setup: $(VENV)/.ready
 demo: setup
 	@$(BIN)/python -m advseg.jobs.demo
 
-# Those of the cluster share one, and come last; of the others one process a core has as many threads as it can use.
+# Those of the cluster come last: one process has those that share one, another those that start servers of their own. Of
+# the others one process a core has as many threads as it can use.
 test: setup
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not cluster and not chaos" --numprocesses auto --maxprocesses 4 --dist loadscope
-	@$(BIN)/python -m pytest -m "cluster and not chaos"
+	@$(BIN)/python -m pytest -m "cluster and not chaos" --numprocesses 2 --dist loadgroup
 
 chaos: setup
 	@$(BIN)/python -m pytest -m chaos
@@ -73,6 +74,6 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@echo "making $(VENV) and installing about 3 GB of packages: 2 to 10 minutes, once"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable '.[platform,postgresql,dev]' \
+		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable '.[platform,postgresql,onnx,hub,dev]' \
 		|| { echo "error: the packages could not be installed, see above; make goes on from here when run again"; exit 2; }
 	@touch $@

@@ -6,8 +6,9 @@ from pathlib import Path
 from ..trainers.data.images import read_mask
 from ..trainers.errors import UserError
 from ..trainers.pictures.panels import colour, compose, heat
+from ..trainers.prediction import read_scene
 from .outputs import refuse_other_than_file, write_picture
-from .predict import find_images, load_model, probabilities_of, read_scene
+from .predict import find_images, load_model, probabilities_of
 
 
 def picture(out: Path, images: Sequence[Path], truth: Path, models: Mapping[str, Path]) -> None:

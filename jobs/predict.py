@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from ..models.architectures import LEAST_SIDE
 from ..models.bundle import Model, load
-from ..trainers.data.images import read_image, write_mask
 from ..trainers.data.lists import has_image_suffix
 from ..trainers.errors import UserError
+from ..trainers.prediction import encode_mask, read_scene
 from ..trainers.whole_file import replace_whole
 from .outputs import refuse_other_than_file
 
@@ -30,10 +29,9 @@ def predict(model_path: Path, images: Sequence[Path], folder: Path) -> list[Path
         read_scene(file)
     model = load_model(model_path)
     folder.mkdir(parents=True, exist_ok=True)
-    palette = list(model.card.palette)
     for file, path in masks.items():
-        mask = probabilities_of(model, read_scene(file), model_path).argmax(0).numpy()
-        replace_whole(path, partial(write_mask, mask=mask, palette=palette))
+        mask = encode_mask(probabilities_of(model, read_scene(file), model_path), model.card.palette)
+        replace_whole(path, partial(Path.write_bytes, data=mask))
     return list(masks.values())
 
 
@@ -48,17 +46,6 @@ def _refuse_replacing(masks: Mapping[Path, Path]) -> None:
         if path in owner:
             raise UserError(f"{owner[path]} and {file} would have the same mask {path}: rename one of them")
         owner[path] = file
-
-
-def read_scene(path: Path) -> np.ndarray:
-    """An image that is large enough for a network, as uint8 RGB [H, W, 3]. Raises UserError."""
-    image = read_image(path)
-    height, width = image.shape[:2]
-    if min(height, width) < LEAST_SIDE:
-        raise UserError(
-            f"{path} is {width} x {height}, but an image must be at least {LEAST_SIDE} x {LEAST_SIDE} pixels"
-        )
-    return image
 
 
 def probabilities_of(model: Model, image: np.ndarray, path: Path) -> Tensor:

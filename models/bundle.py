@@ -1,6 +1,7 @@
 """A trained model as data: weights in safetensors and a JSON card. Loading one runs no code of its maker's."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from .tensors import load_network, save_tensors
 CARD = "model.json"
 SEGMENTER = "segmenter.safetensors"
 DISCRIMINATOR = "discriminator.safetensors"
+FILES = (CARD, SEGMENTER, DISCRIMINATOR)
+"""What a model's manifest may list."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,18 +34,26 @@ class Model:
 
     @torch.inference_mode()
     def probabilities(self, image: np.ndarray) -> Tensor:
-        """Class probabilities [K, H, W] of an RGB image uint8 [H, W, 3].
-
-        Where the card has a `resize`, the image is brought to it and the probabilities back, bilinearly with a
-        pixel's centre in its middle. Raises ValueError if they are NaN.
-        """
-        pixels = self.card.normalisation(torch.from_numpy(image.copy()).permute(2, 0, 1)[None])
-        size, resize = image.shape[:2], self.card.resize
-        read = pixels if resize is None else F.interpolate(pixels, resize, mode="bilinear", align_corners=False)
-        found = self.segmenter(read).softmax(1)
+        """Class probabilities [K, H, W] of an RGB image uint8 [H, W, 3]. Raises ValueError if they are NaN."""
+        images = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]
+        found = self.softmax(self.logits(images), images.shape[-2:])
         if not found.isfinite().all():
             raise ValueError("the network computes NaN from finite weights: they are too large")
-        return (found if resize is None else F.interpolate(found, size, mode="bilinear", align_corners=False))[0]
+        return found[0]
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits [N, K, h, w] of RGB images [N, 3, H, W] in 0...255.
+
+        They are of the images' size, or where the card has a `resize` of that one, to which images are brought
+        bilinearly with a pixel's centre in its middle.
+        """
+        pixels, resize = self.card.normalisation(images), self.card.resize
+        return self.segmenter(pixels if resize is None else _scaled(pixels, resize))
+
+    def softmax(self, logits: Tensor, size: Sequence[int]) -> Tensor:
+        """Class probabilities [N, K, H, W] of `logits`, at the height and width of the images."""
+        found = logits.softmax(1)
+        return found if self.card.resize is None else _scaled(found, size)
 
     @torch.inference_mode()
     def confidence(self, probabilities: Tensor) -> Tensor:
@@ -53,6 +64,10 @@ class Model:
         if self.discriminator is None:
             raise ValueError("this model was trained without a discriminator, so it has no confidence map")
         return self.discriminator(probabilities[None]).sigmoid()[0, 0]
+
+
+def _scaled(maps: Tensor, size: Sequence[int]) -> Tensor:
+    return F.interpolate(maps, list(size), mode="bilinear", align_corners=False)
 
 
 def save(path: Path, card: Card, segmenter: dict[str, Tensor], discriminator: dict[str, Tensor] | None) -> None:

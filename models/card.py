@@ -37,7 +37,7 @@ class Card:
     """Height and width at which the network reads whole images; None is their own."""
     metrics: dict[str, float] = field(default_factory=dict)
     lineage: dict[str, Any] = field(default_factory=dict)
-    """Where it comes from: trial key, spec, dataset digest, code version."""
+    """Where it comes from: trial key, spec, dataset digest, images of each of its parts, code version."""
 
 
 def card_of(document: Any) -> Card:
@@ -132,6 +132,8 @@ def _lineage(given: dict[str, Any]) -> dict[str, Any]:
             _text(given[name], f"lineage.{name}")
     if "step" in given:
         _whole(given["step"], "lineage.step", 0, 2**63 - 1)
+    for part, images in _the(dict, given.get("images", {}), "lineage.images").items():
+        _whole(images, f"lineage.images[{shown(_text(part, 'lineage.images'))}]", 0, 2**63 - 1)
     if "spec" in given and "name" in _the(dict, given["spec"], "lineage.spec"):
         _text(given["spec"]["name"], "lineage.spec.name")
     return given

@@ -30,7 +30,7 @@ def open_regular(path: Path) -> BufferedReader:
     return os.fdopen(descriptor, "rb")
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """What an error says, in one line that can be printed: of a file's own words there may be anything in it."""
     line = " ".join(str(error).split())
     return "".join(character if character.isprintable() else "?" for character in line[:_SHOWN])

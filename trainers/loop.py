@@ -186,6 +186,7 @@ class Training:
 
     def export(self, path: Path, lineage: dict[str, Any]) -> None:
         """Write the trained model as a directory that `advseg.models.load` reads."""
+        images = {part: len(samples) for part, samples in self.dataset.parts.items()}
         card = Card(
             segmenter=replace(self.recipe.segmenter, weights=None),
             discriminator=None,
@@ -195,7 +196,7 @@ class Training:
             normalisation=self._normalisation,
             resize=self.recipe.trainer.resize,
             metrics=self._metrics,
-            lineage={**lineage, "step": self._step, "dataset_digest": self.dataset.digest},
+            lineage={**lineage, "step": self._step, "dataset_digest": self.dataset.digest, "images": images},
         )
         self.method.export(path, card)
 

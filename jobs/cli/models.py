@@ -1,19 +1,22 @@
-"""Models: what is registered, and what a model makes of images."""
+"""Models: what is registered or on the Hub, other forms of one, and what a model makes of images."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ...platform.base.home import find_home
+from ...platform.base.keys import HUB
 from .connections import mlflow
 from .options import AsJson, AsJsonLines, ModelOrReference, Overrides, Reference, SpecPath, check_path, overrides
 
 PANEL = "Models"
-models = typer.Typer(help="List, show and download models.")
+ModelName = Annotated[str, typer.Argument(metavar="NAME", help="Of the registered model, as in shapes.")]
+models = typer.Typer(help="List, show, promote, download, publish and convert models.")
 verbs = typer.Typer()
 
 
@@ -47,29 +50,131 @@ def show(reference: Reference, as_json: AsJson = False) -> None:
 
     with mlflow() as client:
         from ...platform.registry.registry import pull_card
+        from ...platform.registry.versions import moves_of
 
         description, card = pull_card(client, reference)
+        moves = moves_of(client, reference)
     if as_json:
         from ...platform.pages.json_line import json_line
 
-        typer.echo(json_line(card_json(description, card)))
+        typer.echo(json_line(card_json(description, card, moves)))
     else:
-        print_card(description, card)
+        print_card(description, card, moves)
+
+
+@models.command()
+def promote(
+    reference: Annotated[
+        str, typer.Argument(metavar="MODEL", help="NAME@VERSION or NAME@ALIAS, as in shapes@candidate.")
+    ],
+    why: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the history.")] = "by hand",
+) -> None:
+    """Make a version of a model its champion, by hand.
+
+    Example: `advseg models promote shapes@candidate --why "better on the new cameras"`
+    """
+    with mlflow() as client:
+        from ...platform.registry.by_hand import promote as promote_model
+
+        typer.echo(promote_model(client, reference, why))
+
+
+@models.command()
+def rollback(name: ModelName) -> None:
+    """Bring back the champion before the last move; another time, the one before that.
+
+    Example: `advseg models rollback shapes`
+    """
+    with mlflow() as client:
+        from ...platform.registry.by_hand import rollback as roll_back
+
+        typer.echo(roll_back(client, name))
+
+
+@models.command()
+def history(name: ModelName, as_json: AsJsonLines = False) -> None:
+    """List who moved the aliases champion and candidate of a model, when and why, the newest move first.
+
+    Example: `advseg models history shapes`
+    """
+    from ...platform.pages.json_line import json_line
+    from ...platform.pages.moves_page import print_history
+
+    with mlflow() as client:
+        from ...platform.registry.history import read_past
+        from ...platform.registry.moves import entries
+        from ...platform.registry.registry import find_model
+
+        find_model(client, name)
+        moves = entries(read_past(client, name))
+    if as_json:
+        for move in reversed(moves):
+            typer.echo(json_line(asdict(move)))
+    else:
+        print_history(moves)
 
 
 @models.command()
 def pull(
-    reference: Reference,
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="NAME@ALIAS, NAME@VERSION, SWEEP/TRIAL, or hf://OWNER/NAME, also with @REVISION."
+        ),
+    ],
     to: Annotated[Path, typer.Option(callback=check_path, metavar="DIR", help="Folder to write.")],
 ) -> None:
     """Download a model: safetensors and JSON, checked against its manifest.
 
     Example: `advseg models pull shapes@champion --to champion`
     """
+    if model.startswith(HUB):
+        from ...platform.registry.hub import hub_address, pull_from_hub
+
+        typer.echo(f"{pull_from_hub(hub_address(model), to)} pulled to {to}")
+        return
     with mlflow() as client:
         from ...platform.registry.registry import pull as pull_model
 
-        typer.echo(f"{pull_model(client, reference, to)} pulled to {to}")
+        typer.echo(f"{pull_model(client, model, to)} pulled to {to}")
+
+
+@models.command()
+def push(
+    model: ModelOrReference,
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="hf://OWNER/NAME on the Hugging Face Hub.")],
+    license_: Annotated[
+        str, typer.Option("--license", metavar="ID", help="Its licence, as the Hub abbreviates it; unknown by default.")
+    ] = "unknown",
+) -> None:
+    """Publish a model with a README.md on the Hugging Face Hub, as the account of HF_TOKEN.
+
+    A new repository is private. The card, model.json, holds the whole spec, its paths included.
+
+    Example: `advseg models push shapes@champion hf://me/shapes --license apache-2.0`
+    """
+    from ...platform.registry.hub import hub_address
+    from ...platform.registry.hub import push as push_model
+
+    to = hub_address(address)
+    with _model_folder(model) as path:
+        typer.echo(f"{model} pushed to {push_model(path, to, license_)}")
+
+
+@models.command()
+def export(
+    model: ModelOrReference,
+    to: Annotated[Path, typer.Option(callback=check_path, metavar="FILE", help="The ONNX file to write.")],
+) -> None:
+    """Write a model as an ONNX file, from uint8 pixels [N, H, W, 3] to class ids, checked by onnxruntime.
+
+    Example: `advseg models export shapes@champion --to shapes.onnx`
+    """
+    from ..export_onnx import export_onnx
+
+    with _model_folder(model) as path:
+        export_onnx(path, Path(model).name, to)
+    typer.echo(f"{model} written to {to}")
 
 
 @verbs.command(rich_help_panel=PANEL)

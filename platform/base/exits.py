@@ -6,8 +6,12 @@ from collections.abc import Callable
 
 from ...trainers.errors import BrokenEnvironmentError, DivergedError, FencedError, FruitlessError, UserError
 
-EXTRA = ("boto3", "detect_secrets", "mlflow", "optuna", "plotly", "psutil", "ray")
-"""What `pip install advseg` leaves out and `advseg[platform]` brings."""
+EXTRAS = {
+    "platform": ("boto3", "detect_secrets", "mlflow", "optuna", "plotly", "psutil", "ray"),
+    "onnx": ("onnx", "onnxruntime", "onnxscript"),
+    "hub": ("httpx2", "huggingface_hub"),
+}
+"""What `pip install advseg` leaves out, by the extra that brings it, as in `advseg[platform]`."""
 
 _REMEDIES = {
     errno.ENOSPC: "make room on its disk, or name a place on another",
@@ -60,9 +64,10 @@ def _status(work: Callable[[], object]) -> int:
         return _fail(f"error: {of_file(error)}", 2)
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
-        if missing not in EXTRA:
+        extra = next((extra for extra, packages in EXTRAS.items() if missing in packages), None)
+        if extra is None:
             raise
-        return _fail(f"error: this command needs {missing}: pip install 'advseg[platform]'", 2)
+        return _fail(f"error: this command needs {missing}: pip install 'advseg[{extra}]'", 2)
     except (DivergedError, FencedError, BrokenEnvironmentError, FruitlessError) as error:
         return _fail(f"error: {error}", 1)
     except KeyboardInterrupt:

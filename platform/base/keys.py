@@ -9,6 +9,8 @@ SINGLE = "single"
 """What stands for the number of a training that belongs to no sweep, though one may have its name."""
 S3 = "s3://"
 """How the address of an object store begins."""
+HUB = "hf://"
+"""How the address of a repository on the Hugging Face Hub begins."""
 MODEL = "model"
 """Folder of a training with its trained model, which `advseg.models.load` reads; and of its run's artifacts."""
 JOB = "ADVSEG_JOB"
@@ -34,6 +36,11 @@ def key_of(sweep: str, trial: int | str) -> str:
     """The key of a trial, `<sweep>/<number>`, of the supervised baseline, `<sweep>/baseline`, or of a training that
     belongs to no sweep, `<name>/single`."""
     return f"{sweep}/{trial}"
+
+
+def sweep_of(key: str) -> str:
+    """The sweep, or the name, of a training with a key."""
+    return key.rpartition("/")[0]
 
 
 def job_id(name: str, number: int) -> str:

@@ -1,8 +1,5 @@
 """The jobs that were submitted, in a table of their own: each has its number once, and outlives its cluster here."""
 
-import getpass
-import os
-import socket
 import time
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -13,6 +10,7 @@ from sqlalchemy import Engine, inspect, select
 from sqlalchemy.exc import IntegrityError
 
 from ..base.keys import job_id
+from ..base.user import user_and_host
 from .database import close_database, open_database, reading
 from .patience import patiently, repeated
 from .schema import JOBS
@@ -56,7 +54,7 @@ class JobRecord:
     @classmethod
     def of_now(cls, name: str, digest: str, cluster: str) -> Self:
         """One that this user submits now."""
-        by = f"{_user()}@{socket.gethostname()}"
+        by = user_and_host()
         return cls(name=name, digest=digest, cluster=cluster, submitted_by=by, submitted_at=time.time())
 
     @property
@@ -68,13 +66,6 @@ class JobRecord:
     def is_sent(self) -> bool:
         """Whether the cluster has it for certain."""
         return self.state is not JobState.SUBMITTING
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())  # In a container it may have no name.
 
 
 def read_jobs(storage: Path, ledger: str | None) -> list[JobRecord]:

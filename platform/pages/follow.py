@@ -60,8 +60,24 @@ class Progress:
 
 
 def log_text(log: str) -> str:
-    """What a job printed, without colours and the lines by which it tells those who follow it."""
-    return "".join(_COLOUR.sub("", line) for line in log.splitlines(keepends=True) if parse(line) is None)
+    """What a job printed, without colours; what it tells those who follow it as they are shown it."""
+    return "".join(_in_words(line) for line in log.splitlines(keepends=True))
+
+
+def _in_words(line: str) -> str:
+    event = parse(line)
+    return _COLOUR.sub("", line) if event is None else f"{event_text(event)}\n"
+
+
+def event_text(event: Event) -> str:
+    """An event in a line, a verdict in several."""
+    match event:
+        case Stage():
+            return event.text
+        case TrialUpdate():
+            return update_line(event)
+        case Verdict():
+            return verdict_text(event)
 
 
 def follow_log(client: JobSubmissionClient, id: str, write: Callable[[str], None]) -> JobStatus:
@@ -103,11 +119,8 @@ def follow(client: JobSubmissionClient, id: str, console: Console) -> JobStatus:
     else:
 
         def show(event: Event) -> None:
-            match event:
-                case Stage():
-                    console.print(event.text, soft_wrap=True, markup=False, highlight=False)
-                case TrialUpdate():
-                    console.print(update_line(event), soft_wrap=True, markup=False, highlight=False)
+            if not isinstance(event, Verdict):
+                console.print(event_text(event), soft_wrap=True, markup=False, highlight=False)
 
         status = listen(show)
     if progress.verdict:

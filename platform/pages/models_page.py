@@ -7,8 +7,10 @@ from typing import Any
 from rich.table import Table
 
 from ...models.bundle import Card
+from ..registry.moves import Entry
 from ..registry.versions import RegisteredVersion
 from .console import VisibleConsole, words
+from .moves_page import print_line, seat_line
 from .terminal import percent
 
 
@@ -26,6 +28,9 @@ def print_versions(versions: Sequence[RegisteredVersion]) -> None:
         cells = (version.name, str(version.version), ", ".join(version.aliases), percent(version.miou))
         table.add_row(*map(words, (*cells, version.key or "-")))
     VisibleConsole().print(table)
+    for version in versions:
+        for move in version.moves:
+            print_line(seat_line(version.name, move))
 
 
 def version_json(version: RegisteredVersion) -> dict[str, Any]:
@@ -36,12 +41,13 @@ def version_json(version: RegisteredVersion) -> dict[str, Any]:
         "aliases": version.aliases,
         "miou": version.miou,
         "trial": version.key,
+        "moves": [asdict(move) for move in version.moves],
     }
 
 
-def print_card(description: str, card: Card) -> None:
-    """What a model is, where it comes from, and its figures."""
-    shown = card_json(description, card)
+def print_card(description: str, card: Card, moves: Sequence[Entry]) -> None:
+    """What a model is, which aliases it has, where it comes from, and its figures."""
+    shown = card_json(description, card, moves)
     lineage = shown["lineage"]
     lines = {
         "model": description,
@@ -56,10 +62,12 @@ def print_card(description: str, card: Card) -> None:
     lines |= {name: f"{value:.4g}" for name, value in card.metrics.items()}
     width = max(map(len, lines))
     for name, value in lines.items():
-        VisibleConsole().print(words(f"{name:<{width}}  {value}"), soft_wrap=True, highlight=False)
+        print_line(f"{name:<{width}}  {value}")
+    for move in moves:
+        print_line(seat_line(description.partition(" ")[0], move))
 
 
-def card_json(description: str, card: Card) -> dict[str, Any]:
+def card_json(description: str, card: Card, moves: Sequence[Entry]) -> dict[str, Any]:
     """The card of a model; metrics that begin with `val/` are in percent, and of its spec the name is given."""
     return {
         "model": description,
@@ -72,4 +80,5 @@ def card_json(description: str, card: Card) -> dict[str, Any]:
         "resize": card.resize,
         "metrics": card.metrics,
         "lineage": {**card.lineage, "spec": card.lineage.get("spec", {}).get("name")},
+        "moves": [asdict(move) for move in moves],
     }

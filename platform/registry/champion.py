@@ -18,6 +18,7 @@ from ..gate.verdict import Gate
 from ..ledger.rows import Row
 from ..storage.store import MissingKeyError, Store
 from ..tracking.runs import run_of
+from .history import read_past
 from .promotion import Standing, standing_of
 from .registering import Registered, log_model, register
 from .registry import CHAMPION, pull_card
@@ -63,12 +64,15 @@ class Champion:
 def sitting_champion(client: MlflowClient, name: str) -> Champion | None:
     """The champion of a registered model; None if there is none. Raises UserError if it cannot be read."""
     try:
-        version = client.get_model_version_by_alias(name, CHAMPION)
+        seated = read_past(client, name).seated(CHAMPION)
     except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         return None
-    number = str(version.version)
+    if seated is None:
+        return None
+    number = str(seated)
+    version = client.get_model_version(name, number)
     card = pull_card(client, f"{name}@{number}")[1]
     return Champion(standing=standing_of(number, card), spec=card.lineage.get("spec", {}), run_id=version.run_id)
 

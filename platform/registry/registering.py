@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from mlflow.entities.model_registry import ModelVersion
@@ -12,16 +13,15 @@ from mlflow.tracking import MlflowClient
 
 from ...models.bundle import read_card
 from ...trainers.errors import UserError
-from ..base.keys import MODEL
+from ..base.keys import MODEL, sweep_of
 from ..gate.verdict import Gate
 from ..tracking.runs import KEY_TAG
+from .history import create_model, ensure_history, move_alias, permitted
+from .model_card import MODEL_CARD, model_card
+from .moves import Move, Past
 from .promotion import Candidate, Decision, Promote, Standing, decide, standing_of
 from .registry import CANDIDATE, CHAMPION, pull_card
-
-_DECIDED = "advseg.decided"
-"""Tag of a version: the digest of the gate that decided last what it became; empty until that is decided."""
-_BY_NO_GATE = "by no gate"
-_EXISTS = "RESOURCE_ALREADY_EXISTS"
+from .serving_files import write_serving_files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,32 +46,40 @@ def register(
     """Make the model directory of a run a version of a registered model, and decide what it becomes by a gate.
 
     What one and the same gate has decided before moves nothing again. `check` raises if the registration is not ours to
-    make any more; it is asked immediately before an alias moves.
+    make any more; it is asked immediately before a move is recorded. Raises UserError if MLflow does not let us.
     """
     card = read_card(model)
-    _ensure_model(client, name)
-    version = _version_of(client, name, run_id, key)
-    judge = hashlib.sha256(gate.to_json().encode()).hexdigest() if gate else _BY_NO_GATE
-    # One that has no tag was registered by an older version of advseg.
-    decided = version.tags.get(_DECIDED, _BY_NO_GATE) if version else ""
-    if version is not None and decided and (gate is None or decided == judge):
-        return _repeated(name, str(version.version), client.get_registered_model(name).aliases)
-    if version is None:
-        source = log_model(client, model, run_id)
-        version = client.create_model_version(name, source, run_id=run_id, tags={KEY_TAG: key, _DECIDED: ""})
-    number = str(version.version)
-    decision = _decide(client, name, standing_of(number, card), gate)
-    alias = CHAMPION if isinstance(decision, Promote) else CANDIDATE
-    check()
-    client.set_registered_model_alias(name, alias, number)
-    client.set_model_version_tag(name, number, _DECIDED, judge)
-    return Registered(name=name, version=number, alias=alias, reason=decision.reason)
+    with permitted(client, name):
+        create_model(client, name)
+        history = ensure_history(client, name)
+        version = _ensure_version(client, model, name, run_id, key)
+        number = int(version.version)
+        judge = hashlib.sha256(gate.to_json().encode()).hexdigest() if gate else None
+        # There was no history where an older version of advseg registered it.
+        is_older = version.creation_timestamp < (history.creation_timestamp or 0)
+
+        def decide_anew(past: Past) -> Move | None:
+            if _is_decided(past, number, judge) or (is_older and judge is None):
+                return None
+            decision = _decide(client, name, past.seated(CHAMPION), standing_of(str(number), card), gate)
+            alias = CHAMPION if isinstance(decision, Promote) else CANDIDATE
+            return past.move(alias, number, decision.reason, sweep=sweep_of(key), gate=judge)
+
+        record = move_alias(client, name, decide_anew, check)
+        if record is None:
+            return _repeated(name, str(number), client.get_registered_model(name).aliases)
+    return Registered(name=name, version=str(number), alias=record.move.alias, reason=record.move.why)
 
 
-def _decide(client: MlflowClient, name: str, challenger: Standing, gate: Gate | None) -> Decision:
+def _is_decided(past: Past, version: int, gate: str | None) -> bool:
+    """Whether it was decided before what a version becomes: by this gate, or by anybody where there is none."""
+    moves = [record.move for record in past.records if record.move.to_version == version]
+    return bool(moves) if gate is None else any(move.gate == gate for move in moves)
+
+
+def _decide(client: MlflowClient, name: str, champion: int | None, challenger: Standing, gate: Gate | None) -> Decision:
     """What becomes of a version beside the sitting champion."""
     sitting = None
-    champion = client.get_registered_model(name).aliases.get(CHAMPION)
     if champion is not None and str(champion) != challenger.version:
         reference = f"{name}@{champion}"
         try:
@@ -88,20 +96,39 @@ def _repeated(name: str, version: str, aliases: Mapping[str, Any]) -> Registered
     return Registered(name=name, version=version, alias=alias, reason="it was registered before")
 
 
-def _ensure_model(client: MlflowClient, name: str) -> None:
+def _ensure_version(client: MlflowClient, model: Path, name: str, run_id: str, key: str) -> ModelVersion:
+    """The version of a run, made if there is none."""
+    found = _versions_of(client, name, run_id, key)
+    if not found:
+        client.create_model_version(name, log_model(client, model, run_id), run_id=run_id, tags={KEY_TAG: key})
+        # MLflow's client repeats a request whose answer was lost, and then there are two.
+        found = _versions_of(client, name, run_id, key)
+        for repeated in found[1:]:
+            _delete(client, repeated)
+    return found[0]
+
+
+def _delete(client: MlflowClient, version: ModelVersion) -> None:
     try:
-        client.create_registered_model(name)
+        client.delete_model_version(version.name, version.version)
     except MlflowException as error:
-        if error.error_code != _EXISTS:
+        # The answer was lost, and the request repeated.
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
 
 
-def _version_of(client: MlflowClient, name: str, run_id: str, key: str) -> ModelVersion | None:
-    versions = client.search_model_versions(f"name = '{name}'")
-    return next((v for v in versions if v.run_id == run_id and v.tags.get(KEY_TAG) == key), None)
+def _versions_of(client: MlflowClient, name: str, run_id: str, key: str) -> list[ModelVersion]:
+    """The versions that were made of a run, the oldest first."""
+    found = client.search_model_versions(f"name = '{name}'", order_by=["version_number ASC"])
+    return [version for version in found if version.run_id == run_id and version.tags.get(KEY_TAG) == key]
 
 
 def log_model(client: MlflowClient, model: Path, run_id: str) -> str:
-    """Log a model directory as artifacts of its run; return their URI."""
+    """Log a model directory as artifacts of its run, with what describes and serves it beside; return their URI."""
+    with TemporaryDirectory(prefix="advseg-") as folder:
+        beside = Path(folder)
+        (beside / MODEL_CARD).write_text(model_card(read_card(model, alone=True)))
+        write_serving_files(beside)
+        client.log_artifacts(run_id, str(beside), MODEL)
     client.log_artifacts(run_id, str(model), MODEL)
     return f"{client.get_run(run_id).info.artifact_uri}/{MODEL}"

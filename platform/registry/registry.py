@@ -1,27 +1,29 @@
 """The model registry: a version is a directory of data, kept as artifacts of its run."""
 
-import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from ...models.bundle import CARD, read_card
 from ...models.card import Card
 from ...models.files import one_line
-from ...models.manifest import MANIFEST, read_manifest
-from ...models.partial import partial_of
+from ...models.manifest import MANIFEST
 from ...trainers.errors import UserError
 from ..base.keys import MODEL
 from ..base.s3_reason import s3_reason
 from ..tracking.patience import is_away, reason_of
 from ..tracking.runs import KEY_TAG
+from .history import HISTORY, registered_models
+from .pulling import place_model
 from .sources import refusal
 
 CHAMPION = "champion"
@@ -36,30 +38,13 @@ _NAME = re.compile(r"[\w-]+")
 def pull(client: MlflowClient, reference: str, destination: Path) -> str:
     """Download the model of `<name>@<alias or version>` or of the run of `<sweep>/<trial>`; return what it is.
 
-    It is what the manifest lists, checked by it. Raises UserError for a reference that leads nowhere, a destination
-    that exists and a damaged download; the destination is then left as it was.
+    It is what the manifest lists, checked by it, and nothing beside. Raises UserError for a reference that leads
+    nowhere, a destination that exists and a damaged download; the destination is then left as it was.
     """
-    if os.path.lexists(destination):
-        raise UserError(_taken(destination))
     source, description = _source(client, reference)
-    with _telling(f"{reference} cannot be pulled"), partial_of(destination) as partial:
-        folder = partial / MODEL
-        folder.mkdir()
-        _fetch(client, source, [MANIFEST], folder)
-        _fetch(client, source, read_manifest(folder), folder)
-        read_card(folder)
-        try:
-            folder.rename(destination)
-        except OSError:
-            if not os.path.lexists(destination):
-                raise
-            # Another process pulled to the same place at the same time.
-            raise UserError(_taken(destination)) from None
+    with _telling(f"{reference} cannot be pulled"):
+        place_model(destination, partial(_fetch, client, source))
     return description
-
-
-def _taken(destination: Path) -> str:
-    return f"{destination} exists already: remove it or name another folder with --to"
 
 
 def _fetch(client: MlflowClient, source: str, names: Iterable[str], folder: Path) -> None:
@@ -110,14 +95,15 @@ def _source(client: MlflowClient, reference: str) -> tuple[str, str]:
             f"model {reference!r} must be <name>@<alias>, <name>@<version> or <sweep>/<trial>, as in "
             f"{name}@{CHAMPION}: `advseg models list` lists the names"
         )
-    name, at, version = reference.partition("@")
+    name, at, number = reference.partition("@")
+    run = None
     try:
-        run = None if at else _run_of(client, reference)
-        source, description = (
-            (f"{run.info.artifact_uri}/{MODEL}", f"the model of {reference}")
-            if run
-            else _version_source(client, name, version)
-        )
+        if at:
+            version = find_version(client, name, number)
+            source, description = version.source or "", f"{name} version {version.version}"
+        else:
+            run = _run_of(client, reference)
+            source, description = f"{run.info.artifact_uri}/{MODEL}", f"the model of {reference}"
     except MlflowException as error:
         if is_away(error):
             raise
@@ -131,17 +117,30 @@ def _source(client: MlflowClient, reference: str) -> tuple[str, str]:
     return source, description
 
 
-def _version_source(client: MlflowClient, name: str, version: str) -> tuple[str, str]:
-    try:
-        found = (
-            client.get_model_version(name, version)
-            if version.isdigit()
-            else client.get_model_version_by_alias(name, version)
-        )
-    except MlflowException:
-        known = ", ".join(f"{m.name} ({', '.join(m.aliases)})" for m in client.search_registered_models())
-        raise UserError(f"there is no model {name}@{version}; registered models: {known or 'none yet'}") from None
-    return found.source or "", f"{name} version {found.version}"
+def find_version(client: MlflowClient, name: str, version: str) -> ModelVersion:
+    """The version of a model by its number or alias. Raises UserError if there is none."""
+    # What that refuses for another reason, the list of all models refuses, too.
+    with suppress(MlflowException):
+        if not name.endswith(HISTORY):
+            return (
+                client.get_model_version(name, version)
+                if version.isdigit()
+                else client.get_model_version_by_alias(name, version)
+            )
+    raise _unknown(client, f"{name}@{version}")
+
+
+def find_model(client: MlflowClient, name: str) -> RegisteredModel:
+    """A registered model. Raises UserError if there is none."""
+    with suppress(MlflowException):
+        if not name.endswith(HISTORY):
+            return client.get_registered_model(name)
+    raise _unknown(client, name)
+
+
+def _unknown(client: MlflowClient, model: str) -> UserError:
+    known = ", ".join(f"{model.name} ({', '.join(model.aliases)})" for model in registered_models(client))
+    return UserError(f"there is no model {model}; registered models: {known or 'none yet'}")
 
 
 def _run_of(client: MlflowClient, key: str) -> Run:

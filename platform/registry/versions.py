@@ -7,6 +7,9 @@ from mlflow.tracking import MlflowClient
 
 from ..base.keys import METRIC
 from ..tracking.runs import KEY_TAG
+from .history import read_past, registered_models
+from .moves import Entry, moves_to
+from .registry import find_version
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,32 +23,31 @@ class RegisteredVersion:
     """Of the trial that it was trained by; None of one that another program registered."""
     miou: float | None
     """Newest mean IoU in percent of its run, None if that is not known."""
+    moves: tuple[Entry, ...]
+    """How it came to each alias that it has."""
 
 
 def list_versions(client: MlflowClient) -> list[RegisteredVersion]:
     """All versions, by the names of their models, the newest of each first."""
     return [
         RegisteredVersion(
-            name=name,
+            name=model.name,
             version=int(found.version),
-            aliases=tuple(sorted(alias for alias, version in aliases.items() if str(version) == str(found.version))),
+            aliases=tuple(sorted(alias for alias, seat in model.aliases.items() if str(seat) == str(found.version))),
             key=found.tags.get(KEY_TAG),
             miou=_miou(client, found.run_id),
+            moves=moves_to(past, int(found.version)),
         )
-        for name, aliases in sorted(_models(client).items())
-        for found in sorted(client.search_model_versions(f"name = '{name}'"), key=lambda v: -int(v.version))
+        for model in sorted(registered_models(client), key=lambda model: model.name)
+        for past in [read_past(client, model.name)]
+        for found in sorted(client.search_model_versions(f"name = '{model.name}'"), key=lambda v: -int(v.version))
     ]
 
 
-def _models(client: MlflowClient) -> dict[str, dict[str, str]]:
-    """The aliases of each registered model."""
-    found: dict[str, dict[str, str]] = {}
-    token = None
-    while True:
-        page = client.search_registered_models(page_token=token)
-        found |= {model.name: dict(model.aliases) for model in page}
-        if not (token := page.token):
-            return found
+def moves_of(client: MlflowClient, reference: str) -> tuple[Entry, ...]:
+    """How the version of a reference came to each alias that it has; of a run's model there is none."""
+    name, at, version = reference.partition("@")
+    return moves_to(read_past(client, name), int(find_version(client, name, version).version)) if at else ()
 
 
 def _miou(client: MlflowClient, run_id: str | None) -> float | None:

@@ -12,6 +12,7 @@ from ..ledger.ledger import Ledger
 from ..ledger.opening import reopen_ledger
 from ..ledger.ownership import PATIENCE_S
 from ..ledger.reading import read_location, sweep_names
+from ..spec.ledger_address import LEDGER
 from ..storage.opening import open_store
 from ..storage.s3_client import AT_ONCE
 from ..storage.store import Store, StoreError
@@ -38,8 +39,12 @@ def sync(clients: Clients, store: Store, ledger: str | None, names: Sequence[str
 
     Each by itself. Raises UserError that names all that could not be.
     """
-    # Trainings need none.
-    known = sweep_names(store.folder, ledger) if store.folder or ledger else []
+    known: list[str] = []
+    if store.folder or ledger:
+        known = sweep_names(store.folder, ledger)
+    else:
+        # Trainings need none.
+        say(f"left alone: sweeps, whose ledger is elsewhere: name it by --ledger or {LEDGER}")
     if unknown := [name for name in names if name not in known]:
         raise UserError(f"there is no sweep {unknown[0]}; known sweeps: {', '.join(known) or 'none yet'}")
     problems = sync_sweeps(clients, store, names or known, ledger, say)

@@ -176,7 +176,7 @@ class TestWithoutServices:
         assert said.startswith("ledger postgresql://...@127.0.0.1:9/advseg cannot be read (connection failed: ")
 
     @pytest.mark.parametrize(
-        "verb", ["sweep list", "sweep show x", "sweep report x", "sweep resume x", "sweep retry x", "sync"]
+        "verb", ["sweep list", "sweep show x", "sweep report x", "sweep resume x", "sweep retry x"]
     )
     def test_storage_in_s3_asks_for_the_ledger_of_it(self, advseg: Command, verb: str) -> None:
         said = mistake(advseg(*verb.split(), "--storage", "s3://bucket/runs"))

@@ -87,6 +87,7 @@ class TestResults:
             "spec": "tiny",
             "step": 4,
             "dataset_digest": card.lineage["dataset_digest"],
+            "images": {"labelled": 3, "unlabelled": 3, "validation": 2},
         }
 
     def test_equal_those_at_the_end_of_training(self, results: Callable[..., dict[str, Any]], model: Path) -> None:

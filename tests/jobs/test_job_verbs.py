@@ -22,7 +22,7 @@ def test_logs_are_what_the_newest_job_of_a_name_printed(advseg: Command, jobs: A
     jobs.add("a-1", log="old\n")
     jobs.add("a-2", log=f"{EVENT}new [/x]\n")
     jobs.add("a-1-1", log="another's\n")
-    assert advseg("job", "logs", "a") == (0, "new [/x]\n", "")
+    assert advseg("job", "logs", "a") == (0, "two trials\nnew [/x]\n", "")
     assert advseg("job", "logs", "a-1") == (0, "old\n", "")
 
 
@@ -152,7 +152,7 @@ class TestHistory:
 @pytest.mark.parametrize(("state", "status"), [("SUCCEEDED", 0), ("FAILED", 1), ("STOPPED", 1)])
 def test_following_a_log_ends_as_the_job_does(advseg: Command, jobs: Any, state: str, status: int) -> None:
     jobs.add("a-1", state, log=f"one\n{EVENT}two")
-    assert advseg("job", "logs", "a", "--follow") == (status, "one\ntwo", f"job a-1 ended: {state}\n")
+    assert advseg("job", "logs", "a", "--follow") == (status, "one\ntwo trials\ntwo", f"job a-1 ended: {state}\n")
 
 
 @pytest.mark.parametrize("command", ["job follow a", "job logs a --follow"])

@@ -29,6 +29,8 @@ from advseg.platform.workers.account import Account
 
 Command = Callable[..., tuple[int, str, str]]
 
+MOVE = "alias from_version to_version at by sweep gate rollback why"
+MOVES = " ".join(f"moves.{key}" for key in MOVE.split())
 JOB = "id name state message submitted_by cluster start_time end_time"
 KEYS = {
     "status": "home services services.name services.state services.url services.pid services.log jobs",
@@ -56,23 +58,26 @@ KEYS = {
         "differences differences.name differences.from differences.common_steps differences.used_steps "
         "differences.first differences.last differences.mean differences.half_width mlflow_url"
     ),
-    "models list": "name version aliases miou trial",
+    "models list": f"name version aliases miou trial moves {MOVES}",
     "models show": (
         "model architecture segmenter segmenter.* discriminator discriminator.* classes palette ignore_index resize "
-        "metrics metrics.* lineage lineage.spec lineage.step lineage.dataset_digest"
+        "metrics metrics.* lineage lineage.spec lineage.step lineage.dataset_digest "
+        f"lineage.images lineage.images.* moves {MOVES}"
     ),
+    "models history": MOVE,
     "evaluate": (
         "unit note miou miou_multiscale pixel_accuracy mean_class_accuracy iou iou.* class_accuracy class_accuracy.* "
         "images protocol protocol.mode protocol.window protocol.stride protocol.resize protocol.scales protocol.flip "
         "dataset dataset.digest dataset.ignore_index model model.segmenter model.segmenter.* "
         "model.lineage model.lineage.spec model.lineage.step model.lineage.dataset_digest "
+        "model.lineage.images model.lineage.images.* "
         "confusion confusion.unit confusion.rows confusion.columns confusion.classes confusion.matrix"
     ),
     "reproduce": ("labels row miou mean_miou miou_half_width gain gain_half_width published_miou published_gain"),
 }
 """Of each verb; a star stands for names that differ from case to case: of classes, parameters, metrics, settings."""
 NAMED = {"parts", "pixels", "states", "importance", "params", "metrics", "differing_params", "iou", "class_accuracy"}
-NAMED |= {"segmenter", "discriminator", "test"}
+NAMED |= {"segmenter", "discriminator", "test", "images"}
 """Objects whose keys are such names; so are those within the differing parameters."""
 
 
@@ -213,14 +218,25 @@ def test_compare(printed: Printed, registered: MlflowClient) -> None:
 
 
 def test_models_list(printed: Printed, registered: MlflowClient) -> None:
-    assert printed("models list") == [
-        {"name": "shapes", "version": 1, "aliases": ["champion"], "miou": 41.0, "trial": "probe/1"}
-    ]
+    (found,) = printed("models list")
+    (move,) = found.pop("moves")
+    assert found == {"name": "shapes", "version": 1, "aliases": ["champion"], "miou": 41.0, "trial": "probe/1"}
+    assert (move["alias"], move["to_version"], move["by"]) == ("champion", 1, None)
 
 
 def test_models_show(printed: Printed, registered: MlflowClient) -> None:
     (found,) = printed("models show", "shapes@champion")
     assert (found["model"], found["architecture"], found["lineage"]["spec"]) == ("shapes version 1", "compact", "tiny")
+    assert [move["alias"] for move in found["moves"]] == ["champion"]
+
+
+def test_models_history(printed: Printed, registered: MlflowClient) -> None:
+    found = printed("models history", "shapes")
+    assert [(move["alias"], move["from_version"], move["to_version"], move["sweep"]) for move in found] == [
+        ("champion", None, 1, None),
+        ("candidate", 1, None, None),
+        ("candidate", None, 1, "probe"),
+    ]
 
 
 def test_evaluate(printed: Printed, model: Path, spec: Path, tmp_path: Path) -> None:

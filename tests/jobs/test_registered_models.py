@@ -1,8 +1,10 @@
 """Models that are registered: listed, shown, and judged or asked without being pulled first."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow.entities import Metric
@@ -33,10 +35,49 @@ def registered(tracking: MlflowClient, model: Path) -> MlflowClient:
 def test_a_list_has_a_line_for_each_version_the_newest_first(advseg: Command, registered: MlflowClient) -> None:
     status, out, err = advseg("models", "list")
     assert (status, err) == (0, "")
-    assert [line.split() for line in out.splitlines()[1:]] == [
+    assert [line.split() for line in out.splitlines()[1:3]] == [
         ["shapes", "2", "champion", "41.0", "probe/1"],
         ["shapes", "1", "40.0", "probe/0"],
     ]
+
+
+def test_a_list_says_who_sits_where_since_when_and_why(advseg: Command, registered: MlflowClient) -> None:
+    moved = "nothing is recorded of it: it was moved in MLflow, or by an older version of advseg"
+    assert advseg("models", "list")[1].splitlines()[3:] == [f"shapes@champion is version 2: {moved}"]
+    advseg("models", "promote", "shapes@1", "--why", "it is smaller")
+    (line,) = advseg("models", "list")[1].splitlines()[3:]
+    assert re.fullmatch(r"shapes@champion is version 1 since [-0-9]+ [:0-9]+[+-][:0-9]+, by .+@.+: it is smaller", line)
+    assert advseg("models", "show", "shapes@1")[1].splitlines()[-1] == line
+
+
+def test_a_history_tells_each_move_the_newest_first(advseg: Command, registered: MlflowClient) -> None:
+    assert advseg("models", "promote", "shapes@1")[:2] == (
+        0,
+        "shapes@champion is version 1, after version 2: by hand\n",
+    )
+    assert advseg("models", "rollback", "shapes")[:2] == (
+        0,
+        "shapes@champion is version 2, after version 1: rolled back\n",
+    )
+    told = advseg("models", "history", "shapes")[1].splitlines()
+    assert [re.sub(r"^.*?  |, by .*", "", line) for line in told[::2]] == [
+        "candidate: version 2 → nobody",
+        "champion: version 1 → version 2",
+        "champion: version 2 → version 1",
+        "champion: nobody → version 2",
+        "candidate: version 1 → version 2",
+        "candidate: nobody → version 1",
+    ]
+    assert told[-1] == "  it is the best of its sweep, and was not confirmed on fresh seeds"
+    assert told[-2].endswith(" in sweep probe")
+
+
+@pytest.mark.parametrize("verb", ["rollback", "history"])
+def test_of_a_model_that_there_is_not_it_is_told_in_a_line(
+    advseg: Command, registered: MlflowClient, verb: str
+) -> None:
+    status, _, err = advseg("models", verb, "ships")
+    assert (status, err) == (2, "error: there is no model ships; registered models: shapes (champion)\n")
 
 
 def test_a_list_of_none_says_how_there_comes_to_be_one(advseg: Command, tracking: MlflowClient) -> None:
@@ -98,6 +139,29 @@ def test_a_registered_model_is_judged(advseg: Command, registered: MlflowClient,
     status, _, err = advseg("evaluate", "shapes@champion", spec)
     assert (status, err) == (0, "")
     assert (tmp_path / "home" / "evaluations" / "tiny" / "shapes@champion" / "results.json").is_file()
+
+
+def test_a_registered_model_is_published_and_exported_as_it_is(
+    advseg: Command, registered: MlflowClient, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    def push(path: Path, address: Any, licence: str) -> str:
+        seen.append((load(path).card, str(address), licence))
+        return f"{address}@1"
+
+    def export(path: Path, reference: str, file: Path) -> None:
+        seen.append((load(path).card, reference, str(file)))
+
+    monkeypatch.setattr("advseg.platform.registry.hub.push", push)
+    monkeypatch.setattr("advseg.jobs.export_onnx.export_onnx", export)
+    card = load(model).card
+    assert advseg("models", "push", "shapes@champion", "hf://me/shapes")[:2] == (
+        0,
+        "shapes@champion pushed to hf://me/shapes@1\n",
+    )
+    assert advseg("models", "export", "shapes@2", "--to", "shapes.onnx")[:2] == (0, "shapes@2 written to shapes.onnx\n")
+    assert seen == [(card, "hf://me/shapes", "unknown"), (card, "shapes@2", "shapes.onnx")]
 
 
 def test_a_folder_of_that_name_wins(advseg: Command, model: Path, shapes: Path, tmp_path: Path) -> None:

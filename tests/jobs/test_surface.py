@@ -47,7 +47,12 @@ SURFACE: dict[str, Any] = {
     "models": {
         "list": "--json",
         "show": "MODEL --json",
+        "promote": "MODEL --why",
+        "rollback": "NAME",
+        "history": "NAME --json",
         "pull": "MODEL --to",
+        "push": "MODEL ADDRESS --license",
+        "export": "MODEL --to",
     },
     "evaluate": "MODEL SPEC --set --to --json",
     "predict": "MODEL IMAGE... --to",

@@ -109,7 +109,10 @@ def test_brings_what_is_in_a_bucket_also_without_a_ledger(
     note(open_store(f"{bucket}/one/single"), client.tracking_uri, identity, ensure_run(client, identity))
     arguments = ["sync", "--storage", bucket]
     out = CliRunner().invoke(app, arguments, catch_exceptions=False).stdout
-    assert out == "training one/single: what it left is in its run\n"
+    assert out.splitlines() == [
+        "left alone: sweeps, whose ledger is elsewhere: name it by --ledger or ADVSEG_LEDGER",
+        "training one/single: what it left is in its run",
+    ]
     with pytest.raises(UserError, match=r"^a storage in S3 has its ledger elsewhere: name that by --ledger"):
         CliRunner().invoke(app, ["sweep", "list", *arguments[1:]], catch_exceptions=False)
 

@@ -23,7 +23,13 @@ CARD = Card(
     normalisation=normalisation_of(CompactSettings()),
     resize=(24, 16),
     metrics={"val/miou": 12.5},
-    lineage={"key": "sweep/3", "step": 7, "dataset_digest": "ab", "spec": {"name": "sweep", "trainer": {"steps": 7}}},
+    lineage={
+        "key": "sweep/3",
+        "step": 7,
+        "dataset_digest": "ab",
+        "images": {"labelled": 3},
+        "spec": {"name": "sweep", "trainer": {"steps": 7}},
+    },
 )
 
 
@@ -118,6 +124,8 @@ def test_whatever_is_missing_it_is_a_card_or_told_in_words(place: tuple[Any, ...
         (("metrics", "val/miou"), 10**400, "must be a number, but is 1000"),
         (("lineage", "spec"), None, "lineage.spec must be an object, but is None"),
         (("lineage", "spec", "name"), 3, "lineage.spec.name must be text, but is 3"),
+        (("lineage", "images"), [3], r"lineage.images must be an object, but is \[3\]"),
+        (("lineage", "images", "labelled"), "3", r"lineage.images\['labelled'\] must be a whole number .* but is '3'"),
     ],
 )
 def test_a_refusal_names_place_rule_and_value(place: tuple[Any, ...], value: Any, message: str) -> None:

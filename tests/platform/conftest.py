@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import pytest
 import yaml
+from mlflow_servers import PASSWORD, USER, Server, start
 from sqlalchemy import Engine, create_engine, event, text
 
 from advseg.platform.base.processes import pid_space
@@ -171,3 +172,43 @@ def opened(tmp_path: Path, ledger_address: str | None) -> Iterator[Callable[...,
             return ledger
 
         yield opened
+
+
+@pytest.fixture(scope="session")
+def authenticating(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """On SQLite; takes no request without a password."""
+    folder = tmp_path_factory.mktemp("authenticating")
+    users = folder / "users.ini"
+    # Without the cache every request costs a third of a second, for the password is hashed anew.
+    users.write_text(
+        f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{folder / 'users.db'}\n"
+        "auth_cache_ttl_seconds = 60\n"
+    )
+    with ExitStack() as stack:
+        yield start(
+            stack,
+            folder,
+            f"sqlite:///{folder / 'mlflow.db'}",
+            *("--app-name", "basic-auth"),
+            MLFLOW_AUTH_CONFIG_PATH=str(users),
+            MLFLOW_AUTH_ADMIN_USERNAME=USER,
+            MLFLOW_AUTH_ADMIN_PASSWORD=PASSWORD,
+            MLFLOW_FLASK_SERVER_SECRET_KEY="for this test alone",
+        )
+
+
+@pytest.fixture(scope="session")
+def on_postgresql(tmp_path_factory: pytest.TempPathFactory, postgres: Callable[[], str]) -> Iterator[Server]:
+    with ExitStack() as stack:
+        yield start(stack, tmp_path_factory.mktemp("postgresql"), postgres().replace("://", "+psycopg://", 1))
+
+
+@pytest.fixture(params=["authenticating", "on_postgresql"])
+def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """Each kind, with the password in the environment, as users have it."""
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", USER)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
+    monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    monkeypatch.setenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    return request.getfixturevalue(request.param)

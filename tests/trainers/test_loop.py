@@ -399,7 +399,13 @@ def test_an_exported_model_predicts_as_the_network_that_was_trained(program, sha
         torch.testing.assert_close(model.confidence(expected[0]), confidence)
     assert model.card.classes == shapes.classes
     assert model.card.metrics == outcome.metrics
-    assert model.card.lineage == {"trial": "sweep/1", "step": 3, "dataset_digest": shapes.digest}
+    images = {"labelled": 5, "unlabelled": 7, "validation": 5}
+    assert model.card.lineage == {
+        "trial": "sweep/1",
+        "step": 3,
+        "dataset_digest": shapes.digest,
+        "images": images,
+    }
 
 
 def test_a_model_trained_in_double_precision_is_exported_in_single(program, shapes, tmp_path):

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -181,14 +182,14 @@ def read_palette(path: Path) -> list[Colour] | None:
     return [(flat[i], flat[i + 1], flat[i + 2]) for i in range(0, len(flat), 3)]
 
 
-def write_mask(path: Path, mask: np.ndarray, palette: list[Colour]) -> None:
+def write_mask(file: Path | BinaryIO, mask: np.ndarray, palette: list[Colour]) -> None:
     """Write class ids [H, W] as a palette PNG, or as a greyscale one of 16 bits if the palette has over 256 colours."""
     if len(palette) > 256:
-        Image.fromarray(mask.astype(np.uint16)).save(path, format="PNG")
+        Image.fromarray(mask.astype(np.uint16)).save(file, format="PNG")
         return
     image = Image.fromarray(mask.astype(np.uint8))
     image.putpalette([value for colour in palette for value in colour])
-    image.save(path, format="PNG")
+    image.save(file, format="PNG")
 
 
 def voc_palette(colours: int = 256) -> list[Colour]:

@@ -15,10 +15,11 @@ from aiohttp import ClientError
 from ray.job_submission import JobStatus
 from rich.console import Console
 
+from advseg.platform.base.events import parse
 from advseg.platform.base.output import guard_output
 from advseg.platform.pages import log_tail
 from advseg.platform.pages.console import VisibleConsole
-from advseg.platform.pages.follow import follow, follow_log, log_text
+from advseg.platform.pages.follow import event_text, follow, follow_log, log_text
 from advseg.platform.pages.log_tail import read_log
 from advseg.platform.pages.state_page import print_services
 from advseg.platform.services.state import ServiceState, ServiceStatus
@@ -127,8 +128,11 @@ def test_a_job_that_never_began_shows_why_as_its_log() -> None:
     assert read_log(cast("Any", FakeJobs("", JobStatus.RUNNING)), "a-1") == ""
 
 
-def test_a_log_is_what_a_job_printed_without_its_events() -> None:
-    assert log_text(f"a\n{STAGE}\n@advseg no event\n{TRIAL}[b]") == "a\n\n@advseg no event\n[b]"
+def test_a_log_is_what_a_job_printed_its_events_in_words() -> None:
+    told = [event_text(event) for line in (STAGE, TRIAL) if (event := parse(line))]
+    text = log_text(f"a\n{STAGE}\n@advseg no event\n{TRIAL}[b]")
+    assert text == f"a\n{told[0]}\n\n@advseg no event\n{told[1]}\n[b]"
+    assert "{" not in "".join(told)
 
 
 def test_an_unknown_job_is_refused() -> None:
@@ -180,12 +184,12 @@ class TestLog:
         assert follow_log(jobs, "a-1", written.append) is JobStatus.SUCCEEDED
         assert "".join(written) == log
 
-    def test_is_written_without_events_also_where_a_connection_breaks_within_one(self) -> None:
+    def test_is_written_with_events_in_words_also_where_a_connection_breaks_within_one(self) -> None:
         log = f"a\n{STAGE}b\n"
         jobs: Any = GrowingLog((log, 20, RuntimeError("closed")), (log, 9, None))
         written: list[str] = []
         follow_log(jobs, "a-1", written.append)
-        assert "".join(written) == "a\nb\n"
+        assert "".join(written) == "a\ntwo trials\nb\n"
 
     def test_that_nobody_can_write_any_more_is_no_broken_connection(self) -> None:
         def full(text: str) -> None:

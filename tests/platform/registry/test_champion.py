@@ -81,4 +81,4 @@ def test_a_best_trial_without_its_model_is_not_registered(store: LocalStore, cli
     assert client.search_registered_models() == []
 
     best = replace(best, account=replace(account, checksum=RECORDED))
-    assert str(crown(client, store, "probe", best, "things", None, lambda: None)) == "things@champion (version 1)"
+    assert crown(client, store, "probe", best, "things", None, lambda: None).version == "1"

@@ -40,6 +40,15 @@ def test_the_first_that_passes_is_the_champion(
     assert (str(version.version), version.run_id) == ("1", run_of("probe/0"))
 
 
+def test_a_version_has_beside_its_model_what_describes_and_serves_it(
+    client: MlflowClient, model: Path, registered: Register, run_of: Callable
+) -> None:
+    registered(model, "probe/0", None)
+    names = {Path(file.path).name for file in client.list_artifacts(run_of("probe/0"), "model")}
+    assert {"README.md", "MLmodel", "serve.py", "requirements.txt"} < names
+    assert {path.name for path in model.iterdir()} < names
+
+
 @pytest.mark.parametrize("gate", [None, gate_of(1)])
 def test_twice_makes_one_version(client: MlflowClient, model: Path, registered: Register, gate: Gate | None) -> None:
     first, again = (registered(model, "probe/0", gate) for _ in range(2))

@@ -139,7 +139,7 @@ class TestPulling:
         self, client: MlflowClient, tmp_path: Path, run_of: Callable[[str], str], card: str
     ) -> None:
         write_directory(tmp_path / "odd", lambda path: (path / CARD).write_text(card) and None)
-        log_model(client, tmp_path / "odd", run_of("probe/0"))
+        client.log_artifacts(run_of("probe/0"), str(tmp_path / "odd"), "model")
         for refused in (pull, lambda *_: pull_card(client, "probe/0")):
             with pytest.raises(UserError, match=r"probe/0 cannot be (pulled|read): .*model\.json is no card") as caught:
                 refused(client, "probe/0", tmp_path / "to")
@@ -156,6 +156,25 @@ class TestPulling:
         manifest.write_text(json.dumps(sealed))
         with pytest.raises(UserError, match="'/etc/hostname', which is no plain name inside the folder"):
             pull(client, "things@champion", tmp_path / "to")
+
+    @pytest.mark.parametrize("name", ["MLmodel", "serve.py", "notes.txt"])
+    def test_of_a_manifest_with_more_than_a_model_is_refused(
+        self, client: MlflowClient, model: Path, tmp_path: Path, run_of: Callable[[str], str], name: str
+    ) -> None:
+        """We would run none of it, but whoever serves the folder might."""
+
+        def write(path: Path) -> None:
+            for file in (CARD, SEGMENTER):
+                (path / file).write_bytes((model / file).read_bytes())
+            (path / name).write_text("raise AssertionError('it was run')")
+
+        write_directory(tmp_path / "odd", write)
+        client.log_artifacts(run_of("probe/0"), str(tmp_path / "odd"), "model")
+        with pytest.raises(
+            UserError, match=f"probe/0 cannot be pulled: its MANIFEST.json lists '{name}', but a model is"
+        ):
+            pull(client, "probe/0", tmp_path / "to")
+        assert not (tmp_path / "to").exists()
 
     @pytest.mark.parametrize("source", ["http://evil.example/model", "runs:/abc/model", "ftp://evil.example/model"])
     def test_from_an_address_that_no_registry_of_ours_names_is_refused(

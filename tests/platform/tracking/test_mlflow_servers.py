@@ -1,14 +1,10 @@
 """Tracking in real MLflow servers over HTTP: on SQLite with authentication, and on PostgreSQL."""
 
-import http.client
-import os
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,8 +12,8 @@ import requests
 from mlflow import environment_variables
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from mlflow_servers import PASSWORD, USER, Server
 
-from advseg.platform.services.ports import choose_port
 from advseg.platform.tracking.ending import Ending, State
 from advseg.platform.tracking.identity import RunIdentity
 from advseg.platform.tracking.names import escaped, unescaped
@@ -26,99 +22,6 @@ from advseg.platform.tracking.reporter import MlflowReporter
 from advseg.platform.tracking.runs import KEY_TAG, STATE_TAG, close_run, ensure_run, experiment_id
 from advseg.platform.tracking.spool import has_unsent
 from advseg.trainers.reporter import Report
-
-USER, PASSWORD = "admin", "correct horse battery staple"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Server:
-    port: int
-    log: Path
-
-    @property
-    def uri(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def status(self, path: str, **headers: str) -> int | None:
-        """The status of an answer, None if there is none."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-        try:
-            connection.request("GET", path, headers=headers)
-            return connection.getresponse().status
-        except OSError:
-            return None
-        finally:
-            connection.close()
-
-
-def start(stack: ExitStack, folder: Path, backend: str, *options: str, **environment: str) -> Server:
-    """Start a server as docs/teams.md says, and wait until it answers."""
-    port = choose_port(option="--port", asked=None)
-    server = Server(port=port, log=folder / "server.log")
-    log = stack.enter_context(server.log.open("w"))
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "mlflow", "server", "--backend-store-uri", backend, "--workers", "1"),
-            *("--artifacts-destination", str(folder / "artifacts"), "--host", "127.0.0.1", "--port", str(port)),
-            *("--allowed-hosts", f"127.0.0.1:{port}", *options),
-        ],
-        env={
-            **os.environ,
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-            **environment,
-        },
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        cwd=folder,
-    )
-    stack.callback(process.wait)
-    stack.callback(process.terminate)
-    deadline = time.monotonic() + 300
-    while server.status("/health") != 200:
-        assert process.poll() is None and time.monotonic() < deadline, server.log.read_text()
-        time.sleep(0.1)
-    return server
-
-
-@pytest.fixture(scope="module")
-def authenticating(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """On SQLite; takes no request without a password."""
-    folder = tmp_path_factory.mktemp("authenticating")
-    users = folder / "users.ini"
-    # Without the cache every request costs a third of a second, for the password is hashed anew.
-    users.write_text(
-        f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{folder / 'users.db'}\n"
-        "auth_cache_ttl_seconds = 60\n"
-    )
-    with ExitStack() as stack:
-        yield start(
-            stack,
-            folder,
-            f"sqlite:///{folder / 'mlflow.db'}",
-            *("--app-name", "basic-auth"),
-            MLFLOW_AUTH_CONFIG_PATH=str(users),
-            MLFLOW_AUTH_ADMIN_USERNAME=USER,
-            MLFLOW_AUTH_ADMIN_PASSWORD=PASSWORD,
-            MLFLOW_FLASK_SERVER_SECRET_KEY="for this test alone",
-        )
-
-
-@pytest.fixture(scope="module")
-def on_postgresql(tmp_path_factory: pytest.TempPathFactory, postgres: Callable[[], str]) -> Iterator[Server]:
-    with ExitStack() as stack:
-        yield start(stack, tmp_path_factory.mktemp("postgresql"), postgres().replace("://", "+psycopg://", 1))
-
-
-@pytest.fixture(params=["authenticating", "on_postgresql"])
-def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Server:
-    """Each kind, with the password in the environment, as users have it."""
-    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", USER)
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
-    monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    monkeypatch.setenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    return request.getfixturevalue(request.param)
 
 
 def report(step: int) -> Report:

@@ -1,0 +1,162 @@
+"""What a model says of itself to people: the README.md of a registered version, in the form of the Hugging Face Hub."""
+
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import yaml
+
+from ...models.card import Card
+from ...trainers.errors import brief
+from ..base.visible import visible_line
+
+MODEL_CARD = "README.md"
+UNKNOWN = "unknown"
+"""The licence of a model that nobody has given one."""
+_MOST_CLASSES = 256
+"""Rows of the table of classes."""
+_MEANS = {
+    "val/miou": "mean IoU",
+    "val/miou_multiscale": "mean IoU, averaged over scales",
+    "val/pixel_accuracy": "pixel accuracy",
+    "val/class_accuracy": "mean class accuracy",
+}
+_MARKUP = re.compile(r"[!-+.:-@\[-`{-~]")
+"""Punctuation that Markdown, or who shows it, may take for more than itself; all that links need is of it."""
+
+
+def model_card(card: Card, licence: str = UNKNOWN) -> str:
+    """Markdown of a card, with YAML ahead. Words of the card are text in it, whatever they are: no markup, no links."""
+    front = {
+        "license": licence,
+        "library_name": "advseg",
+        "pipeline_tag": "image-segmentation",
+        "tags": ["semantic-segmentation", "pytorch", "safetensors"],
+    }
+    sections = [f"## {title}\n\n{section(card)}\n" for title, section in _SECTIONS.items()]
+    return "\n".join([f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n", _head(card), *sections])
+
+
+def _head(card: Card) -> str:
+    name = _text(_of(card, "spec", "name") or _of(card, "key") or "A segmentation model")
+    return (
+        f"# {name}\n\n"
+        f"A network of the architecture {_text(card.segmenter.architecture)} that gives each pixel of an image one of "
+        f"{len(card.classes)} classes.\n"
+    )
+
+
+def _use(card: Card) -> str:
+    return (
+        "This folder is data: `model.json`, safetensors, and `MANIFEST.json` with their SHA-256 sums. Once\n"
+        "`advseg models pull` has brought it to a folder:\n\n"
+        "```\nadvseg predict FOLDER IMAGE... --to masks\n```\n\n"
+        f"Images are RGB, of any size; {_reading(card)}. Masks hold class ids from 0, in the order below."
+    )
+
+
+def _reading(card: Card) -> str:
+    if card.resize is None:
+        return "the network reads each whole, at its own size"
+    height, width = card.resize
+    return f"the network reads each whole, brought to a height of {height} and a width of {width} pixels"
+
+
+def _figures(card: Card) -> str:
+    means = {title: card.metrics[key] for key, title in _MEANS.items() if key in card.metrics}
+    if not means:
+        return "It has not been judged."
+    ious = [(name, card.metrics.get(f"val/iou/{name}")) for name in card.classes]
+    rows = [(str(id), _text(name), _percent(iou)) for id, (name, iou) in enumerate(ious[:_MOST_CLASSES])]
+    more = len(ious) - len(rows)
+    return "\n".join(
+        [
+            "In percent, on the validation images.",
+            "",
+            *_table(("figure", "percent"), ((title, _percent(value)) for title, value in means.items())),
+            "",
+            *_table(("id", "class", "IoU"), rows),
+            *(["", f"and {more} more classes, in `model.json`."] if more else []),
+        ]
+    )
+
+
+def _data(card: Card) -> str:
+    parts = _of(card, "images") or {}
+    images = ", ".join(f"{_text(part)} {count}" for part, count in parts.items()) or "not recorded"
+    return _list(
+        {"digest": _recorded(_of(card, "dataset_digest")), "images": images, "classes": str(len(card.classes))}
+    )
+
+
+def _limits(card: Card) -> str:
+    known = [
+        "The figures are of the validation images of one dataset, by which the model may also have been chosen among "
+        "others: expect less of other images.",
+        "It was not judged on other data, cameras, light or weather, nor on damaged images; nor how far its "
+        "probabilities can be trusted, nor how fast it is.",
+        "It always names one of its classes, also where an image shows none of them.",
+    ]
+    evaluation = _of(card, "spec", "trainer", "evaluation", "mode")
+    if evaluation == "sliding":
+        known.append("It was judged window by window, and predicts images whole: expect other figures.")
+    missing = [name for name in card.classes if f"val/iou/{name}" not in card.metrics]
+    if missing and "val/miou" in card.metrics:
+        known.append(f"Nothing is known of classes without an IoU, {len(missing)} of {len(card.classes)}.")
+    return "\n".join(f"- {limit}" for limit in known)
+
+
+def _lineage(card: Card) -> str:
+    weights = _of(card, "spec", "model", "weights")
+    start = "none: it was trained from fresh weights"
+    if weights is not None:
+        # Where they lay is the trainer's own.
+        start = f"{_text(str(weights).rpartition('/')[2])}, whose licence is unknown: ask their makers"
+    return _list(
+        {
+            "trial": _recorded(_of(card, "key")),
+            "method": _recorded(_of(card, "spec", "method", "name")),
+            "step": _recorded(_of(card, "step")),
+            "checkpoint": _recorded(_of(card, "checkpoint")),
+            "start weights": start if _of(card, "spec", "model") else "not recorded",
+        }
+    )
+
+
+_SECTIONS: dict[str, Callable[[Card], str]] = {
+    "Use": _use,
+    "Figures": _figures,
+    "Data": _data,
+    "Limits": _limits,
+    "Where it comes from": _lineage,
+}
+
+
+def _of(card: Card, *keys: str) -> Any:
+    """What a card's lineage has in a place; None if there is nothing."""
+    found: Any = card.lineage
+    for key in keys:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
+
+
+def _list(entries: dict[str, str]) -> str:
+    return "\n".join(f"- {name}: {value}" for name, value in entries.items())
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.2f}"
+
+
+def _recorded(value: Any) -> str:
+    return "not recorded" if value is None else _text(value)
+
+
+def _text(words: object) -> str:
+    """Words of a card as Markdown that shows them, on one line: what could be markup is written as an entity."""
+    return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", visible_line(brief(str(words))))

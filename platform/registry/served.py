@@ -1,0 +1,43 @@
+"""A registered model as `mlflow models serve` runs it: images in, masks out."""
+
+from base64 import b64encode
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.pyfunc.model import PythonModel
+
+from ...models.bundle import load
+from ...trainers.errors import UserError
+from ...trainers.prediction import decode_scene, encode_mask
+from .serving_files import IMAGE, MASK
+
+
+class Served(PythonModel):
+    """The model in a folder, of which `load` alone reads, and only once it is served."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def load_context(self, context: Any) -> None:
+        """Raises BrokenDirectoryError as `load` does."""
+        self._model = load(self._folder)
+
+    def predict(  # pyright: ignore[reportIncompatibleMethodOverride] of its own they say that it returns None
+        self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """A mask for each image: the PNG that `advseg predict` writes, in base64. An image is a PNG's or JPEG's bytes.
+
+        Raises MlflowException, which a client is told as status 400, for what is no image.
+        """
+        masks = [self._mask(content, Path(f"image {row}")) for row, content in enumerate(model_input[IMAGE])]
+        return pd.DataFrame({MASK: masks})
+
+    def _mask(self, content: bytes, name: Path) -> str:
+        try:
+            probabilities = self._model.probabilities(decode_scene(content, name))
+        except (UserError, ValueError) as error:
+            raise MlflowException(str(error), INVALID_PARAMETER_VALUE) from None
+        return b64encode(encode_mask(probabilities, self._model.card.palette)).decode()
