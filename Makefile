@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 .PHONY: help setup demo test chaos check docs bench bench-gpu peer clean
 
 help:
-	@echo "make demo    set up and run a sweep end to end on a small dataset: about five minutes"
+	@echo "make demo    set up and run a sweep end to end on a small dataset: about eight minutes"
 	@echo "make test    set up and run all tests"
 	@echo "make chaos   set up and run the kills and storms that are too many for make test: about forty minutes"
 	@echo "make check   set up and run linter, format check, type check and the layer test"
