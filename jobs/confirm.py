@@ -1,13 +1,12 @@
 """A sweep's best trials on fresh seeds, beside who sits there and the supervised baseline; and what the gate says."""
 
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
 from optuna.trial import TrialState
 
-from ..platform.base.events import Stage, TrialUpdate, emit
+from ..platform.base.events import Stage, emit
 from ..platform.cluster.driver import Job
 from ..platform.gate.plan import SUPERVISED, Arm, Plan, plan_of
 from ..platform.gate.verdict import Gate, Outcome, judge
@@ -18,11 +17,10 @@ from ..platform.registry.champion import Champion, sitting_champion
 from ..platform.registry.promotion import Standing, incomparable, protocol_of
 from ..platform.spec.confirm import Confirm
 from ..platform.spec.spec import spec_from, with_values
-from ..platform.sweep.attempts import Attempts, update_of
+from ..platform.sweep.attempts import update_of
 from ..platform.sweep.confirmations import Confirmations
-from ..platform.sweep.settler import Settler
+from ..platform.sweep.running import run_book
 from ..platform.sweep.tasks import SweepTasks
-from ..platform.sweep.trials import run_trials
 from ..platform.tracking.patience import patiently
 from ..trainers.errors import UserError
 from .judge_on_test import figures_on_test
@@ -34,7 +32,7 @@ GATE = "gate.json"
 def confirm_best(job: Job, ledger: Ledger, tasks: SweepTasks, concurrency: int) -> Gate | None:
     """Train the best trials on fresh seeds, and judge them; None where there is nothing to confirm.
 
-    A gate that has spoken of these trials is not asked again, whoever sits there by now. Raises as `run_trials` does.
+    A gate that has spoken of these trials is not asked again, whoever sits there by now. Raises as `run_book` does.
     """
     spec = job.spec
     assert spec.sweep
@@ -128,14 +126,7 @@ def train(job: Job, ledger: Ledger, tasks: SweepTasks, concurrency: int, plan: P
         if row.account.attempts:
             emit(update_of(row, spec.name, spec.trainer.steps))
     tasks = replace(tasks, planned=ledger.planned())
-    with closing(Settler(job.client, book, tasks)) as settler:
-
-        def tell(update: TrialUpdate) -> None:
-            emit(update)
-            settler.hear(update)
-
-        attempts = Attempts(book, spec, job.store, concurrency, tell)
-        run_trials(spec, book, attempts, job.store, concurrency, tasks)
+    run_book(job.client, book, spec, job.store, concurrency, tasks)
 
 
 def ended_values(rows: list[Row]) -> dict[str, float | None]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from ..platform.base import events
 from ..platform.base.code_digest import TRAINING, code_digest
-from ..platform.base.events import Stage, TrialUpdate, emit
+from ..platform.base.events import Stage, emit
 from ..platform.base.keys import BASELINE, key_of
 from ..platform.cluster.driver import Job, run_job
 from ..platform.cluster.nodes import live_nodes
@@ -28,13 +28,13 @@ from ..platform.ledger.reading import abandoned_sweeps, sweep_id_of
 from ..platform.ledger.rows import Verdict, fruitless, verdict_of
 from ..platform.registry.champion import crown, keep_model
 from ..platform.storage.packs import open_dataset
-from ..platform.sweep.attempts import Attempts, update_of
+from ..platform.sweep.attempts import update_of
 from ..platform.sweep.baseline import train_baseline
 from ..platform.sweep.epochs import newest_epoch
-from ..platform.sweep.settler import Settler, settle_trials
+from ..platform.sweep.running import run_book
+from ..platform.sweep.settler import settle_trials
 from ..platform.sweep.sync import sync_sweeps
 from ..platform.sweep.tasks import SweepTasks
-from ..platform.sweep.trials import run_trials
 from ..platform.tracking.clients import Clients
 from ..platform.tracking.ending import Ending, ended_by
 from ..platform.tracking.identity import sweep_identity
@@ -127,20 +127,13 @@ def settle_all(job: Job, ledger: Ledger, tasks: SweepTasks, run_id: str, ending:
 
 
 def search(job: Job, ledger: Ledger, tasks: SweepTasks, concurrency: int) -> None:
-    """Run trials until the budget is spent. Raises what `run_trials` raises."""
+    """Run trials until the budget is spent. Raises what `run_book` raises."""
     spec = job.spec
     assert spec.sweep
     emit(Stage(text=f"{spec.sweep.trials} trials, {concurrency} at a time"))
     for row in ledger.rows():
         emit(update_of(row, spec.name, spec.trainer.steps))
-    with closing(Settler(job.client, ledger, tasks)) as settler:
-
-        def tell(update: TrialUpdate) -> None:
-            emit(update)
-            settler.hear(update)
-
-        attempts = Attempts(ledger, spec, job.store, concurrency, tell)
-        run_trials(spec, ledger, attempts, job.store, concurrency, tasks)
+    run_book(job.client, ledger, spec, job.store, concurrency, tasks)
 
 
 def crown_best(job: Job, ledger: Ledger, verdict: Verdict, gate: Gate | None) -> str | None:
