@@ -4,7 +4,8 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,16 +55,24 @@ def save_checkpoint(root: Path, step: int, state: dict[str, Any]) -> Path:
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """The state in a checkpoint directory. Raises BrokenDirectoryError if it is damaged, or is being removed."""
     scalars = load_scalars(path)
-    try:
-        return _join(scalars, load_file(path / TENSORS))
-    except FileNotFoundError:
-        raise BrokenDirectoryError(f"{path} lacks {TENSORS}") from None
+    with _there(path / TENSORS) as tensors:
+        return _join(scalars, load_file(tensors))
 
 
 def load_scalars(path: Path) -> dict[str, Any]:
-    """The state in a checkpoint directory without its tensors. Raises BrokenDirectoryError if it is damaged."""
+    """The state in a checkpoint directory without its tensors. Raises BrokenDirectoryError as `load_checkpoint` does."""
     verify_directory(path, needs=[SCALARS, TENSORS])
-    return json.loads((path / SCALARS).read_text())
+    with _there(path / SCALARS) as scalars:
+        return json.loads(scalars.read_text())
+
+
+@contextmanager
+def _there(file: Path) -> Iterator[Path]:
+    """A file of a checkpoint while it is read, which another process may remove though it was just verified."""
+    try:
+        yield file
+    except FileNotFoundError:
+        raise BrokenDirectoryError(f"{file.parent} lacks {file.name}") from None
 
 
 def newest_checkpoint(

@@ -162,6 +162,21 @@ def test_several_writers_may_save_to_the_same_root(tmp_path, firsts):
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.parametrize("file", ["state.json", "state.safetensors"])
+def test_one_that_is_removed_once_it_was_verified_is_passed_over(two, monkeypatch, file):
+    verify = checkpoint.verify_directory
+
+    def verified_last(path, **options):
+        verify(path, **options)
+        if path.name == "step-00000002":
+            (path / file).unlink()
+
+    monkeypatch.setattr(checkpoint, "verify_directory", verified_last)
+    found = newest_checkpoint(two)
+    assert found
+    assert found[0].name == "step-00000001"
+
+
 def test_an_older_one_is_taken_away_at_once(two, monkeypatch):
     """Half of one would count as damaged."""
     removed, remove = [], shutil.rmtree
