@@ -60,7 +60,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def load_scalars(path: Path) -> dict[str, Any]:
-    """The state in a checkpoint directory without its tensors. Raises BrokenDirectoryError as `load_checkpoint` does."""
+    """What `load_checkpoint` reads, without its tensors. Raises BrokenDirectoryError as that does."""
     verify_directory(path, needs=[SCALARS, TENSORS])
     with _there(path / SCALARS) as scalars:
         return json.loads(scalars.read_text())
