@@ -28,11 +28,10 @@ setup: $(VENV)/.ready
 demo: setup
 	@$(BIN)/python -m advseg.jobs.demo
 
-# Those of the cluster come last: one process has those that share one, another those that start servers of their own. Of
-# the others one process a core has as many threads as it can use.
+# Three processes keep two cores busy: one has the tests that share a cluster, which mostly wait, and one at first those that
+# start servers of their own. On more threads than one each would only be in the others' way.
 test: setup
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not cluster and not chaos" --numprocesses auto --maxprocesses 4 --dist loadscope
-	@$(BIN)/python -m pytest -m "cluster and not chaos" --numprocesses 2 --dist loadgroup
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder
 
 chaos: setup
 	@$(BIN)/python -m pytest -m chaos

@@ -37,6 +37,20 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say what one of several processes is to run whole: a file, or of the cluster's tests those that share it.
+
+    Those of the cluster come first: they take minutes, and wait for most of them while others compute.
+    """
+    for item in items:
+        if item.get_closest_marker("cluster"):
+            together = "shared cluster" if "cluster" in getattr(item, "fixturenames", ()) else "own servers"
+        else:
+            together = str(item.path)
+        item.add_marker(pytest.mark.xdist_group(together))
+    items.sort(key=lambda item: item.get_closest_marker("cluster") is None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
     """On so small tensors more threads only wait for each other; and sums have one order."""

@@ -23,14 +23,6 @@ from advseg.trainers.loop import Training
 from advseg.trainers.reporter import RecordingReporter
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In two processes the tests that share a cluster run in one, and those that start what they need in the other."""
-    for item in items:
-        if item.get_closest_marker("cluster"):
-            shares = "cluster" in getattr(item, "fixturenames", ())
-            item.add_marker(pytest.mark.xdist_group("shared cluster" if shares else "own servers"))
-
-
 @pytest.fixture(scope="session")
 def node_secrets() -> dict[str, str]:
     """What the cluster's node has in its environment, as nodes that read from S3 or PostgreSQL have."""
