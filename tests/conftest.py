@@ -37,6 +37,7 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads it
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Say what one of several processes is to run whole: a file, or of the cluster's tests those that share it.
 
