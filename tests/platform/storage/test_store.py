@@ -78,11 +78,11 @@ def test_any_name_makes_a_key(store, names):
     assert store.keys() == []
 
 
-@pytest.mark.parametrize("key", ["", "/", "/a", "a/", "a//b", "../a", "a/./b", "a\nb", "a\0"])
-def test_what_leads_elsewhere_is_no_key(store, key):
-    for use in (store.read, store.remove, lambda key: store.write(key, b"")):
-        with pytest.raises(ValueError, match="is no key"):
-            use(key)
+def test_what_leads_elsewhere_is_no_key(store):
+    for key in ["", "/", "/a", "a/", "a//b", "../a", "a/./b", "a\nb", "a\0"]:
+        for use in (store.read, store.remove, lambda key: store.write(key, b"")):
+            with pytest.raises(ValueError, match="is no key"):
+                use(key)
 
 
 def test_keys_are_those_below_a_prefix_in_order(store):
