@@ -10,6 +10,9 @@ import uuid
 from contextlib import closing
 from dataclasses import replace
 
+from optuna.trial import TrialState
+from rich import filesize
+
 from ..platform.base import events
 from ..platform.base.code_digest import TRAINING, code_digest
 from ..platform.base.events import Stage, emit
@@ -27,12 +30,15 @@ from ..platform.ledger.origin import Origin
 from ..platform.ledger.reading import abandoned_sweeps, sweep_id_of
 from ..platform.ledger.rows import Verdict, fruitless, verdict_of
 from ..platform.registry.champion import crown, keep_model
+from ..platform.registry.versions import registered_keys
 from ..platform.storage.packs import open_dataset
 from ..platform.sweep.attempts import update_of
 from ..platform.sweep.baseline import train_baseline
+from ..platform.sweep.cleaning import removals, remove
 from ..platform.sweep.epochs import newest_epoch
 from ..platform.sweep.running import run_book
 from ..platform.sweep.settler import settle_trials
+from ..platform.sweep.surplus import surplus_of
 from ..platform.sweep.sync import sync_sweeps
 from ..platform.sweep.tasks import SweepTasks
 from ..platform.tracking.clients import Clients
@@ -41,7 +47,8 @@ from ..platform.tracking.identity import sweep_identity
 from ..platform.tracking.noted import note
 from ..platform.tracking.patience import close, patiently, unless_refused
 from ..platform.tracking.runs import close_run, ensure_run, refuse_another, run_url
-from ..trainers.errors import FruitlessError
+from ..platform.workers.checkpoints import held_checkpoints
+from ..trainers.errors import BrokenEnvironmentError, FruitlessError, UserError
 from .confirm import GATE, confirm_best
 
 log = logging.getLogger(__name__)
@@ -116,6 +123,7 @@ def sweep(job: Job) -> None:
             )
             if verdict.best is None:
                 raise FruitlessError(fruitless(spec.name, rows))
+        clean_up(job, ledger)
     reap_others(job)
 
 
@@ -167,6 +175,25 @@ def keep_report(job: Job, ledger: Ledger, run_id: str, ending: Ending) -> None:
             close(lambda: job.client.log_text(run_id, gate, GATE), ending, what, stop_s=_REPORT_S)
     except Exception as error:
         log.warning("no report of sweep %s: %s", job.spec.name, " ".join(str(error).split()))
+
+
+def clean_up(job: Job, ledger: Ledger) -> None:
+    """Remove the checkpoints that nobody needs any more; those that cannot be removed stay, with a warning.
+
+    Of failed trials they stay until `advseg clean`: `advseg sweep retry` goes on from them.
+    """
+    try:
+        registered = patiently(lambda: registered_keys(job.client))
+        surplus = surplus_of(ledger.spec, ledger.rows(), ledger.confirmations(), registered)
+        going = [each for each in surplus if each.row.state is not TrialState.FAIL]
+        planned = removals(going, held_checkpoints(job.store, job.spec.name))
+        if planned:
+            size = filesize.decimal(sum(removal.bytes for removal in planned))
+            emit(Stage(text=f"removing {size} of checkpoints that nobody needs any more"))
+        for removal in planned:
+            remove(ledger, job.store, removal)
+    except (UserError, BrokenEnvironmentError, OSError) as error:
+        log.warning("checkpoints that nobody needs stay, until `advseg clean`: %s", " ".join(str(error).split()))
 
 
 def reap_others(job: Job) -> None:

@@ -21,7 +21,7 @@ from ..trainers.reporter import ConsoleReporter, JsonLinesReporter, PictureRepor
 def train(spec: Spec, folder: Path, reporter: Reporter) -> Outcome:
     """Train to the end in this process, and leave metrics, pictures and model in a folder."""
     weights = start_weights(spec.model.weights, resumes=newest_sealed(folder / CHECKPOINTS) is not None)
-    training = Training(spec.recipe(), open_dataset(spec.dataset), folder, weights=weights)
+    training = Training(spec.recipe(), open_dataset(spec.dataset), folder, weights=weights, kept=spec.keep.newest)
     folder.mkdir(parents=True, exist_ok=True)
     log, pictures = JsonLinesReporter(folder / "metrics.jsonl"), PictureReporter(folder)
     outcome = training.run(Reporters(log, pictures, reporter), trace=folder if spec.profile else None)

@@ -18,6 +18,7 @@ from ..models.partial import drop
 from ..models.tensors import save_tensors
 from .errors import CheckpointError, ForeignCheckpointError
 from .keeper import InPlace, Keeper
+from .kept import Kept
 
 log = logging.getLogger(__name__)
 
@@ -27,11 +28,11 @@ TENSORS = "state.safetensors"
 SCALARS = "state.json"
 _REFERENCE = "$tensor"
 _NAME = re.compile(r"step-(\d+)")
-KEPT = 2
+_KEPT = Kept()
 
 
-def save_checkpoint(root: Path, step: int, state: dict[str, Any]) -> Path:
-    """Write the state reached after `step` steps to `root`, whole or not at all, and drop all but the newest two.
+def save_checkpoint(root: Path, step: int, state: dict[str, Any], kept: Kept = _KEPT) -> Path:
+    """Write the state reached after `step` steps to `root`, whole or not at all, and drop those that do not stay.
 
     `state` nests dicts, lists, tensors and JSON scalars; as in JSON, keys become text and tuples lists. Several
     processes may save to the same root. Raises OSError, for a full disk among others: the older ones are left then.
@@ -45,10 +46,9 @@ def save_checkpoint(root: Path, step: int, state: dict[str, Any]) -> Path:
 
     path = root / f"step-{step:08d}"
     write_directory(path, write)
-    # Damaged newer ones may lie there if the run went back to this step.
-    older = [old for number, old in _newest_first(root) if number <= step]
-    for old in older[KEPT:]:
-        drop(old)
+    paths = dict(_newest_first(root))
+    for old in kept.superseded(paths, step):
+        drop(paths[old])
     return path
 
 

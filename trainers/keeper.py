@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
+from .kept import Kept
+
 
 class Keeper(Protocol):
     """Keeps what a run saves where it outlives the machine."""
@@ -20,8 +22,8 @@ class Keeper(Protocol):
         """Put the checkpoint of that name there, verified. Raises BrokenDirectoryError for a damaged one."""
         ...
 
-    def keep(self, path: Path) -> None:
-        """Keep a checkpoint that was just saved; older ones may go. Raises OSError if it cannot be kept."""
+    def keep(self, path: Path, kept: Kept) -> None:
+        """Keep a checkpoint that was just saved; those go that do not stay. Raises OSError if it cannot be kept."""
         ...
 
 
@@ -39,5 +41,5 @@ class InPlace:
     def bring(self, path: Path) -> None:
         """Nothing to bring."""
 
-    def keep(self, path: Path) -> None:
-        """It is there already."""
+    def keep(self, path: Path, kept: Kept) -> None:
+        """It is there already, and in that folder alone."""

@@ -25,6 +25,7 @@ from .guard import Guard, Unguarded
 from .health import symptoms
 from .identity import identity_of, refusal
 from .keeper import InPlace, Keeper
+from .kept import Kept
 from .methods.method import Batch
 from .methods.table import build_method
 from .outcome import Outcome, drop_outcome, read_outcome, write_outcome
@@ -57,10 +58,12 @@ class Training:
         weights: Path | None = None,
         guard: Guard | None = None,
         keeper: Keeper | None = None,
+        kept: int = Kept.newest,
         any_accumulation: bool = False,
     ) -> None:
         """`weights` is where the recipe's start weights lie here, if that is not the path that it names.
 
+        `kept` is how many of the newest checkpoints stay, beside that of the best step.
         With `any_accumulation` it resumes also from a checkpoint of a run that divided its batches otherwise.
         """
         self.recipe = recipe
@@ -71,6 +74,7 @@ class Training:
         self._weights = weights
         self._guard = guard or Unguarded()
         self._keeper = keeper or InPlace()
+        self._newest_kept = kept
         self._any_accumulation = any_accumulation
         settings, segmenting = recipe.trainer, recipe.segmenter
         if settings.micro_batch_size < self.world.size:
@@ -93,6 +97,8 @@ class Training:
         self._saved = 0
         """Step of the newest checkpoint."""
         self._best_miou = 0.0
+        self._best_step = 0
+        """Where that was reached first."""
         self._collapsed = 0
         """Reports in a row that told of a collapse."""
         self._metrics: dict[str, float] = {}
@@ -171,7 +177,8 @@ class Training:
         figures, evaluation = self.method.meter.take(), self._evaluate()
         rates = {f"lr/{network}": rate for network, rate in self.method.rates(self._step - 1).items()}
         self._metrics = {**figures, **rates, **evaluation.metrics}
-        self._best_miou = max(self._best_miou, self._metrics["val/miou"])
+        if self._metrics["val/miou"] > self._best_miou:
+            self._best_miou, self._best_step = self._metrics["val/miou"], self._step
         yield self._report(self._pictures(evaluation) if self.world.leads else {})
         self._watch(evaluation)
         self._save()
@@ -249,15 +256,17 @@ class Training:
                 "identity": identity_of(self.recipe, self.dataset),
                 "step": self._step,
                 "best_miou": self._best_miou,
+                "best_step": self._best_step,
                 "collapsed": self._collapsed,
                 "metrics": self._metrics,
                 "meter": meter,
                 "statistics": statistics,
                 "method": self.method.state_dict(),
             }
+            kept = Kept(newest=self._newest_kept, best=self._best_step)
             tick()
             try:
-                self._keeper.keep(save_checkpoint(self.directory / CHECKPOINTS, self._step, state))
+                self._keeper.keep(save_checkpoint(self.directory / CHECKPOINTS, self._step, state, kept), kept)
             except OSError:
                 # A newer attempt clears away what an older one is writing.
                 self._guard.check()
@@ -306,6 +315,8 @@ class Training:
         path, state = found
         self._step, self._best_miou, self._metrics = state["step"], state["best_miou"], state["metrics"]
         self._collapsed, self._saved = state["collapsed"], state["step"]
+        # Checkpoints of before do not have it.
+        self._best_step = state.get("best_step", 0)
         self.method.load_state_dict(state["method"])
         # Between two evaluations each worker's are its own; a checkpoint of before has the first one's alone.
         if (statistics := state.get("statistics")) is not None:

@@ -1,5 +1,8 @@
 """Arguments and options that several verbs take."""
 
+import math
+import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -60,6 +63,9 @@ def _check_storage(storage: str | None) -> str | None:
         raise UserError(f"--storage {error}") from None
 
 
+_SECONDS = {"d": 86400, "h": 3600}
+
+
 SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", callback=check_path, help="The job spec, a YAML file.")]
 Overrides = Annotated[
     list[str] | None,
@@ -96,6 +102,21 @@ ModelOrReference = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object; mean IoU is in percent.")]
 AsJsonLines = Annotated[bool, typer.Option("--json", help="Print a JSON object a line; mean IoU is in percent.")]
+
+
+def moment_before(age: str | None) -> float:
+    """What is older than an age, such as `30d` or `12h`, was there before that moment, in seconds since 1970.
+
+    None is any age. Raises UserError for a text that is none.
+    """
+    from ...trainers.errors import UserError
+
+    if age is None:
+        return math.inf
+    found = re.fullmatch(r"([0-9]{1,6})([dh])", age)
+    if not found:
+        raise UserError(f"--older-than must be a number of days or hours, as in 30d or 12h, but is {age!r}")
+    return time.time() - int(found[1]) * _SECONDS[found[2]]
 
 
 def overrides(set_: list[str] | None, profile: bool = False) -> list[str]:

@@ -1,6 +1,6 @@
 """Sweeps, and runs side by side."""
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +9,18 @@ import typer
 
 from .connections import cluster, mlflow
 from .following import submit_job
-from .options import AsJson, AsJsonLines, Follow, Ledger, Storage, SweepName, check_path, store_at, store_of
+from .options import (
+    AsJson,
+    AsJsonLines,
+    Follow,
+    Ledger,
+    Storage,
+    SweepName,
+    check_path,
+    moment_before,
+    store_at,
+    store_of,
+)
 
 PANEL = "Sweeps"
 sweep = typer.Typer(help="List, show, resume and stop sweeps.")
@@ -138,6 +149,57 @@ def confirm(
 
     spec = read_spec(store_at(storage).folder, name, ledger).model_copy(update={"ledger": ledger})
     submit_job(confirmed(spec, candidates, seeds), follow)
+
+
+@verbs.command(rich_help_panel=PANEL)
+def clean(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="SWEEP...", help="Names of sweeps; all by default.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    older_than: Annotated[
+        str | None,
+        typer.Option(
+            "--older-than", metavar="AGE", help="Only of trainings that saved last before that, as in 30d or 12h."
+        ),
+    ] = None,
+    storage: Storage = None,
+    ledger: Ledger = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove the checkpoints of pruned and failed trials, and those that the spec's `keep` does not.
+
+    What a registered version came from stays, and a sweep that somebody runs is left alone. A failed trial that is
+    retried afterwards starts over.
+
+    Example: `advseg clean shapes-demo --dry-run`
+    """
+    from ...platform.services.connection import ServicesDownError
+    from ...platform.tracking.clients import Clients
+    from ..clean import Cleaner, cleaned_json, print_cleaned, refuse_problems
+
+    before = moment_before(older_than)
+    with ExitStack() as stack:
+        try:
+            current = stack.enter_context(mlflow())
+        except ServicesDownError:
+            # The models may be on another server.
+            current = None
+        cleaned = Cleaner(
+            clients=Clients(current),
+            store=store_at(storage),
+            ledger=ledger,
+            before=before,
+            dry_run=dry_run,
+            say=partial(typer.echo, err=as_json),
+        ).clean(names or [])
+    if as_json:
+        from ...platform.pages.json_line import json_line
+
+        typer.echo(json_line(cleaned_json(cleaned)))
+    else:
+        print_cleaned(cleaned)
+    refuse_problems(cleaned)
 
 
 @sweep.command()

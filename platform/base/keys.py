@@ -38,6 +38,11 @@ def key_of(sweep: str, trial: int | str) -> str:
     return f"{sweep}/{trial}"
 
 
+def is_of_sweep(trial: str) -> bool:
+    """Whether that may stand in a key for the number of a training of a sweep."""
+    return trial.isdecimal() or trial == BASELINE or trial.startswith(CONFIRM)
+
+
 def sweep_of(key: str) -> str:
     """The sweep, or the name, of a training with a key."""
     return key.rpartition("/")[0]

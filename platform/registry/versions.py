@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
@@ -44,17 +45,39 @@ def list_versions(client: MlflowClient) -> list[RegisteredVersion]:
     ]
 
 
+def registered_keys(client: MlflowClient) -> set[str]:
+    """The keys of the trainings that the versions of all models came from."""
+    keys, token = set(), None
+    while True:
+        page = client.search_model_versions(page_token=token)
+        keys |= {key for version in page if (key := version.tags.get(KEY_TAG) or _key_of_run(client, version.run_id))}
+        if not (token := page.token):
+            return keys
+
+
 def moves_of(client: MlflowClient, reference: str) -> tuple[Entry, ...]:
     """How the version of a reference came to each alias that it has; of a run's model there is none."""
     name, at, version = reference.partition("@")
     return moves_to(read_past(client, name), int(find_version(client, name, version).version)) if at else ()
 
 
+def _key_of_run(client: MlflowClient, run_id: str | None) -> str | None:
+    """The key of the training of a run, if it is one's; another program may have registered its model."""
+    run = _run(client, run_id)
+    return run.data.tags.get(KEY_TAG) if run else None
+
+
 def _miou(client: MlflowClient, run_id: str | None) -> float | None:
+    run = _run(client, run_id)
+    return run.data.metrics.get(METRIC) if run else None
+
+
+def _run(client: MlflowClient, run_id: str | None) -> Run | None:
+    """A run; None of one that is not there any more."""
     if not run_id:
         return None
     try:
-        return client.get_run(run_id).data.metrics.get(METRIC)
+        return client.get_run(run_id)
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise

@@ -18,6 +18,7 @@ from ...trainers.recipe import Recipe
 from ...trainers.settings import TrainerSettings
 from ..base.keys import S3
 from .errors import problems_of
+from .keep import Keep
 from .ledger_address import LEDGER, LedgerUrl, ledger_of
 from .presets import Preset
 from .resources import Resources
@@ -44,6 +45,7 @@ class Spec(Section):
     resources: Resources = Resources()
     runtime_env: RuntimeEnv | None = None
     sweep: Sweep | None = None
+    keep: Keep = Keep()
     preset: Preset | None = None
     """Sets every field of which the paper and its released code differ, where this spec does not set it itself."""
     profile: bool = False
@@ -97,8 +99,8 @@ class Spec(Section):
 
     def identity(self) -> dict[str, Any]:
         """All that determines a sweep's results, apart from how long it goes on and where, as JSON."""
-        where = dict.fromkeys(("storage", "ledger", "resources", "runtime_env", "published", "profile"), True)
-        document = self.model_dump(mode="json", exclude={**where, "dataset": {"pack", "test"}})
+        beside = ("storage", "ledger", "resources", "runtime_env", "keep", "published", "profile")
+        document = self.model_dump(mode="json", exclude={**dict.fromkeys(beside, True), "dataset": {"pack", "test"}})
         for key in ("trials", "concurrency", "register_as", "confirm", "retry", "fork"):
             (document["sweep"] or {}).pop(key, None)
         return document

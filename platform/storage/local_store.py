@@ -12,7 +12,7 @@ from ...models.manifest import MANIFEST, read_manifest, verify_directory
 from ...models.partial import drop
 from ...trainers.whole_file import replace_whole
 from .folders import copy_folder
-from .store import MissingKeyError, checked
+from .store import Entry, MissingKeyError, checked
 
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 
@@ -55,6 +55,15 @@ class LocalStore:
             found += [Path(folder, name) for name in files if not _is_partial(name)]
         # Others may have put there what is no key.
         return sorted(filter(is_plain, (path.relative_to(self.root).as_posix() for path in found)))
+
+    def entries(self, prefix: str = "") -> list[Entry]:
+        found = []
+        for key in self.keys(prefix):
+            # Others may take it away meanwhile.
+            with suppress(*_ABSENT):
+                state = self._path(key).stat()
+                found.append(Entry(key=key, bytes=state.st_size, changed=state.st_mtime))
+        return found
 
     def put(self, folder: Path, key: str) -> None:
         read_manifest(folder)

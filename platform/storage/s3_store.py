@@ -14,7 +14,7 @@ from ..base.s3_address import S3Address
 from ..base.s3_reason import s3_reason
 from .folders import copy_folder
 from .s3_client import PATIENT, Patience, patiently, s3_client
-from .store import MissingKeyError, StoreError, checked
+from .store import Entry, MissingKeyError, StoreError, checked
 
 T = TypeVar("T")
 
@@ -60,15 +60,23 @@ class S3Store:
         self._ask(lambda: self._client.put_object(Bucket=self.place.bucket, Key=self._name(key), Body=content), key)
 
     def keys(self, prefix: str = "") -> list[str]:
+        return [entry.key for entry in self.entries(prefix)]
+
+    def entries(self, prefix: str = "") -> list[Entry]:
         root = f"{self.place.prefix}/" if self.place.prefix else ""
         below = f"{root}{checked(prefix)}/" if prefix else root
 
-        def listed() -> list[str]:
+        def listed() -> list[Entry]:
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.place.bucket, Prefix=below)
-            return [entry["Key"].removeprefix(root) for page in pages for entry in page.get("Contents", ())]
+            return [
+                Entry(key=item["Key"].removeprefix(root), bytes=item["Size"], changed=item["LastModified"].timestamp())
+                for page in pages
+                for item in page.get("Contents", ())
+            ]
 
         # What a console calls a folder is an object whose name ends with a slash.
-        return sorted(filter(is_plain, self._ask(listed, prefix)))
+        plain = [entry for entry in self._ask(listed, prefix) if is_plain(entry.key)]
+        return sorted(plain, key=lambda entry: entry.key)
 
     def put(self, folder: Path, key: str) -> None:
         verify_directory(folder)

@@ -1,5 +1,6 @@
 """The seam to what lasts: files by key, in a folder or in S3-compatible storage."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +14,16 @@ class MissingKeyError(LookupError):
 
 class StoreError(BrokenEnvironmentError):
     """A store did not answer for a long time, or refuses; the message names this machine, the store and the cause."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What is under a key."""
+
+    key: str
+    bytes: int
+    changed: float
+    """When it was written last, in seconds since 1970 on the clock of whoever keeps it."""
 
 
 class Store(Protocol):
@@ -52,6 +63,10 @@ class Store(Protocol):
 
     def keys(self, prefix: str = "") -> list[str]:
         """Every key below a prefix, as below a folder, in order: `a/1/b` is below `a/1`, and `a/10` is not."""
+        ...
+
+    def entries(self, prefix: str = "") -> list[Entry]:
+        """What is under each of those keys."""
         ...
 
     def put(self, folder: Path, key: str) -> None:

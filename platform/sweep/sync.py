@@ -62,12 +62,8 @@ def sync_sweeps(clients: Clients, store: Store, names: Iterable[str], ledger: st
     """
     problems: list[str] = []
     for name in names:
-        location = read_location(name, ledger)
-        place = open_store(location.storage, AT_ONCE) if location else store
-        if location and place.folder and not place.folder.is_dir():
-            say(f"left alone: sweep {name}, whose storage {location.storage} is not on this machine")
-            continue
         try:
+            place = storage_of(name, store, ledger)
             reopened = reopen_ledger(place.folder, name, ledger, above=newest_epoch(place, name))
         except UserError as error:
             say(f"left alone: {error}")
@@ -85,6 +81,20 @@ def sync_sweeps(clients: Clients, store: Store, names: Iterable[str], ledger: st
         else:
             say(f"sweep {name}: its runs are as its ledger has them")
     return problems
+
+
+def storage_of(sweep: str, store: Store, ledger: str | None) -> Store:
+    """Where a sweep keeps its files: in its own storage, if its ledger has that, and else in this one.
+
+    Raises UserError for a folder that is not on this machine.
+    """
+    location = read_location(sweep, ledger)
+    if location is None:
+        return store
+    place = open_store(location.storage, AT_ONCE)
+    if place.folder and not place.folder.is_dir():
+        raise UserError(f"sweep {sweep}, whose storage {location.storage} is not on this machine")
+    return place
 
 
 def _sync_sweep(client: MlflowClient, store: Store, ledger: Ledger) -> list[str]:

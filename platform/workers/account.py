@@ -22,6 +22,6 @@ class Account:
     run_id: str | None = None
     """Its MLflow run."""
     checkpoint: str | None = None
-    """Its newest whole checkpoint, relative to the spec's storage."""
+    """Its newest whole checkpoint, relative to the spec's storage; None once its checkpoints were removed."""
     checksum: str | None = None
     """That checkpoint's own, as its manifest has it."""

@@ -6,6 +6,7 @@ PyTorch, for which a driver that starts workers does not wait, is imported where
 import json
 from dataclasses import dataclass
 
+from ..base.keys import is_of_sweep, key_of
 from ..storage.store import MissingKeyError, Store
 
 
@@ -28,6 +29,37 @@ def sealed_checkpoints(store: Store) -> list[Sealed]:
     names = [parts[1] for parts in found if len(parts) == 3 and parts[2] == MANIFEST]
     sealed = [Sealed(step=step, key=f"{CHECKPOINTS}/{name}") for name in names if (step := step_of(name)) is not None]
     return sorted(sealed, key=lambda checkpoint: checkpoint.step, reverse=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """All that a store has of a training's checkpoints, whole or not."""
+
+    bytes: int = 0
+    changed: float = 0.0
+    """When any of it was written last, in seconds since 1970."""
+
+
+def held_checkpoints(store: Store, prefix: str = "") -> dict[str, Held]:
+    """What a store has below a prefix of trainings that may be a sweep's, by their keys."""
+    from ...trainers.checkpoint import CHECKPOINTS
+
+    held: dict[str, Held] = {}
+    for entry in store.entries(prefix):
+        sweep, _, rest = entry.key.partition("/")
+        trial, _, rest = rest.partition("/")
+        if is_of_sweep(trial) and rest.startswith(f"{CHECKPOINTS}/"):
+            key = key_of(sweep, trial)
+            before = held.get(key, Held())
+            held[key] = Held(bytes=before.bytes + entry.bytes, changed=max(before.changed, entry.changed))
+    return held
+
+
+def remove_checkpoints(store: Store) -> None:
+    """Remove all of a training's."""
+    from ...trainers.checkpoint import CHECKPOINTS
+
+    store.remove(CHECKPOINTS)
 
 
 def newest_sealed(store: Store) -> Sealed | None:

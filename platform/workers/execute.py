@@ -173,6 +173,7 @@ def _training(task: Task, world: World, device: torch.device | None, lease: Leas
         weights=_start_weights(spec.model.weights, task),
         guard=_Guard(lease),
         keeper=place.keeper,
+        kept=spec.keep.newest,
         any_accumulation=task.halvings > 0,
     )
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from ...models.manifest import BrokenDirectoryError
 from ...models.partial import partial_of
-from ...trainers.checkpoint import CHECKPOINTS, KEPT, step_of
+from ...trainers.checkpoint import CHECKPOINTS, step_of
 from ...trainers.keeper import InPlace, Keeper
+from ...trainers.kept import Kept
 from ...trainers.outcome import OUTCOME
 from ..base.keys import MODEL
 from ..storage.store import MissingKeyError, Store
@@ -102,16 +103,16 @@ class Apart(Workplace):
         except MissingKeyError as error:
             raise BrokenDirectoryError(str(error)) from None
 
-    def keep(self, path: Path) -> None:
-        """Keep a checkpoint that was just saved, and of those before it the newest; what was reported comes first."""
+    def keep(self, path: Path, kept: Kept) -> None:
+        """Keep a checkpoint that was just saved, and of those before it what stays; what was reported comes first."""
         self.keep_files()
         self._check()
         self._store.put(path, f"{CHECKPOINTS}/{path.name}")
         step = step_of(path.name)
         assert step is not None
-        older = [checkpoint for checkpoint in sealed_checkpoints(self._store) if checkpoint.step <= step]
-        for checkpoint in older[KEPT:]:
-            self._store.remove(checkpoint.key)
+        keys = {checkpoint.step: checkpoint.key for checkpoint in sealed_checkpoints(self._store)}
+        for old in kept.superseded(keys, step):
+            self._store.remove(keys[old])
 
 
 def _is_kept(key: str) -> bool:

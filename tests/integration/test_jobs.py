@@ -22,8 +22,11 @@ from advseg.platform.base.keys import CONFIRM, METRIC
 from advseg.platform.gate.verdict import Gate, Outcome
 from advseg.platform.ledger.reading import read_sweep
 from advseg.platform.ledger.rows import best_row
+from advseg.platform.storage.local_store import LocalStore
 from advseg.platform.tracking.ending import Ending, State
 from advseg.platform.tracking.runs import KEY_TAG, REASON_TAG, STATE_TAG
+from advseg.platform.workers.checkpoints import held_checkpoints
+from advseg.trainers.checkpoint import CHECKPOINTS, load_scalars, step_of
 
 pytestmark = pytest.mark.cluster
 
@@ -97,6 +100,7 @@ def finished_spec(spec) -> dict[str, Any]:
         "pruner": {"name": "successive_halving", "min_resource": EVERY},
         "confirm": {"candidates": 1, "seeds": 2, "alpha": 0.4},
     }
+    document["keep"] = {"newest": 1}
     # The baseline, whose rate is the spec's own, learns nothing.
     document["trainer"]["segmenter_optimizer"]["lr"] = 1e-6
     return document
@@ -245,6 +249,25 @@ def test_the_baselines_model_can_be_pulled_and_predicts(finished, advseg, tiny_s
     advseg("predict", tmp_path / "model", tiny_shapes / "JPEGImages" / "shapes_00032.jpg", "--to", tmp_path / "masks")
     assert [file.name for file in (tmp_path / "masks").iterdir()] == ["shapes_00032.png"]
     assert json.loads((tmp_path / "model" / "model.json").read_text())["lineage"]["key"] == f"{finished}/baseline"
+
+
+def test_a_finished_sweep_keeps_the_checkpoints_of_complete_trials_and_of_failed_ones_until_it_is_cleaned(
+    finished, cluster, advseg
+):
+    storage, record = LocalStore(cluster / "runs"), read_sweep(cluster / "runs", finished)
+    complete = {f"{finished}/{row.number}" for row in record.rows if row.state is TrialState.COMPLETE}
+    failed = {f"{finished}/{row.number}" for row in record.rows if row.state is TrialState.FAIL}
+    assert record.confirmations
+
+    assert complete | {f"{finished}/baseline"} <= (held := held_checkpoints(storage, finished).keys())
+    assert held <= complete | failed | {f"{finished}/baseline"}
+    for key in complete:
+        path = cluster / "runs" / key / CHECKPOINTS
+        steps = {step_of(checkpoint.name) for checkpoint in path.iterdir()}
+        assert steps == {load_scalars(path / f"step-{STEPS:08d}")["best_step"], STEPS}
+
+    advseg("clean", finished)
+    assert held_checkpoints(storage, finished).keys() == complete | {f"{finished}/baseline"}
 
 
 def test_submitting_a_finished_sweep_again_trains_nothing(finished, finished_spec, cluster, submit, mlflow_client):

@@ -23,6 +23,7 @@ from advseg.platform.pages.json_line import json_line
 from advseg.platform.registry.registering import register
 from advseg.platform.spec.confirm import Confirm
 from advseg.platform.spec.spec_file import load_spec
+from advseg.platform.storage.local_store import LocalStore
 from advseg.platform.tracking.identity import RunIdentity
 from advseg.platform.tracking.runs import ensure_run
 from advseg.platform.workers.account import Account
@@ -51,6 +52,9 @@ KEYS = {
         "trials.number trials.key trials.params trials.params.* trials.state trials.reason trials.step trials.miou "
         "trials.curve trials.curve.step trials.curve.miou trials.attempts trials.device_seconds trials.lost_steps "
         "trials.mlflow_run trials.checkpoint"
+    ),
+    "clean": (
+        "dry_run bytes removed removed.training removed.why removed.bytes unknown unknown.training unknown.bytes"
     ),
     "compare": (
         "metric runs runs.name runs.mlflow_run runs.params runs.params.* runs.metrics runs.metrics.* runs.curve "
@@ -207,6 +211,18 @@ def test_sweep_show(printed: Printed, storage: Path) -> None:
         (2, 40.0, ""),
         (1, None, "diverged"),
     ]
+
+
+def test_clean(printed: Printed, storage: Path, tracking: MlflowClient) -> None:
+    for number in (1, 7):
+        LocalStore(storage).write(f"probe/{number}/checkpoints/step-00000002/state.json", b"12345")
+    (found,) = printed("clean", "--storage", storage)
+    assert found == {
+        "dry_run": False,
+        "bytes": 5,
+        "removed": [{"training": "probe/1", "why": "failed", "bytes": 5}],
+        "unknown": [{"training": "probe/7", "bytes": 5}],
+    }
 
 
 def test_compare(printed: Printed, registered: MlflowClient) -> None:

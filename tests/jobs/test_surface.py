@@ -43,6 +43,7 @@ SURFACE: dict[str, Any] = {
         "stop": "NAME",
     },
     "confirm": "NAME --candidates --seeds --follow --storage --ledger",
+    "clean": "[SWEEP...] --dry-run --older-than --storage --ledger --json",
     "compare": "RUN... --metric --html --json",
     "models": {
         "list": "--json",

@@ -17,6 +17,7 @@ from advseg.models.manifest import MANIFEST, write_directory
 from advseg.platform.registry import registry
 from advseg.platform.registry.registering import Registered, log_model
 from advseg.platform.registry.registry import pull, pull_card
+from advseg.platform.registry.versions import registered_keys
 from advseg.platform.tracking.runs import KEY_TAG
 from advseg.trainers.errors import UserError
 
@@ -260,3 +261,20 @@ class TestPulling:
 
 def checksum_of(document: Any) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def test_the_trials_of_all_versions_are_found_however_many_pages_they_fill(
+    client: MlflowClient, run_of: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of those that another program registered, and not of what has no trial."""
+    for name, key, tags in (("a", "probe/1", {KEY_TAG: "probe/1"}), ("b", "probe/2", {})):
+        client.create_registered_model(name)
+        client.create_model_version(name, "source", run_id=run_of(key), tags=tags)
+        client.create_model_version(name, "source")
+    search = MlflowClient.search_model_versions
+
+    def one_a_page(client: MlflowClient, **options: Any) -> Any:
+        return search(client, **options, max_results=1)
+
+    monkeypatch.setattr(MlflowClient, "search_model_versions", one_a_page)
+    assert registered_keys(client) == {"probe/1", "probe/2"}

@@ -186,6 +186,9 @@ class TestProblems:
             ("dataset.classes=thing", "dataset.classes: must be a list, but is 'thing'"),
             ("dataset.classes=[yes]", "dataset.classes.0: must be a text, but is True"),
             ("dataset.ignore_index=65536", "dataset.ignore_index: must be in [0, 65535], but is 65536"),
+            ("keep.newest=0", "keep.newest: must be at least 1, but is 0"),
+            ("keep.best=-1", "keep.best: must be at least 0, but is -1"),
+            ("keep.worst=1", "keep.worst: unknown key; known here: best, newest"),
             ("resources.workers=0", "resources.workers: must be at least 1, but is 0"),
             ("resources.workers=5", "resources.workers: must be at most trainer.batch_size / accumulation, 4"),
             ("resources.cpus_per_worker=0", "resources.cpus_per_worker: must be above 0"),
@@ -578,6 +581,7 @@ class TestDigest:
             "resources.gpus_per_worker=1",
             "resources.node_labels={zone: a}",
             "runtime_env.uv=[albumentations]",
+            "keep={best: 3, newest: 1}",
             # The same points, whatever the order of the keys.
             "sweep.space={method.threshold: {low: 0, high: 0.9}, method.lambda_adv: {low: 1e-3, high: 1, log: true}}",
         ],

@@ -3,6 +3,7 @@
 import os
 import pickle
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -92,6 +93,19 @@ def test_keys_are_those_below_a_prefix_in_order(store):
     assert store.keys("a/1") == ["a/1/y/x", "a/1/z"]
     assert store.keys() == sorted(["a/1.json", "a/1/y/x", "a/1/z", "a/10/x", "b"])
     assert store.keys("absent") == store.keys("b") == []
+
+
+def test_entries_tell_how_much_is_under_each_key_and_since_when(store):
+    began = time.time()
+    for key, content in (("a/1/x", b"123"), ("a/1.json", b"1"), ("a/2/y", b"")):
+        store.write(key, content)
+
+    found = store.entries("a")
+
+    assert [(entry.key, entry.bytes) for entry in found] == [("a/1.json", 1), ("a/1/x", 3), ("a/2/y", 0)]
+    # S3 counts whole seconds.
+    assert all(int(began) - 1 <= entry.changed <= time.time() + 1 for entry in found)
+    assert store.entries("absent") == []
 
 
 def test_what_is_removed_is_gone_and_its_neighbours_stay(store):

@@ -39,6 +39,8 @@ from advseg.trainers.data.packing import write_pack
 from advseg.trainers.data.shapes import CLASSES, ShapesSettings, write_shapes
 from advseg.trainers.distributed import World
 from advseg.trainers.errors import BrokenEnvironmentError, FencedError
+from advseg.trainers.evaluate import Evaluation
+from advseg.trainers.loop import Training
 from advseg.trainers.pictures.report import PANELS
 
 
@@ -105,6 +107,21 @@ def test_leaves_there_all_that_lasts_and_nothing_here(task: Task, machine: Path,
     assert sealed
     assert load(tmp_path / "model").card.lineage["checkpoint"] == checksum_of(task.own, sealed)
     assert workplaces(machine) == []
+
+
+def test_keeps_there_the_checkpoint_of_the_best_step_and_as_many_of_the_newest_as_the_spec_says(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = Training._evaluate
+
+    def falling(training: Training) -> Evaluation:
+        evaluation = judge(training)
+        evaluation.metrics["val/miou"] = 50.0 - training.step
+        return evaluation
+
+    monkeypatch.setattr(Training, "_evaluate", falling)
+    run(replace(task, spec={**task.spec, "keep": {"newest": 1}}))
+    assert [checkpoint.step for checkpoint in sealed_checkpoints(task.own)] == [4, 1]
 
 
 def test_goes_on_elsewhere_to_the_same_bits(
