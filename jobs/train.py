@@ -1,31 +1,55 @@
 """One training in this process, without Ray. Running it again resumes."""
 
 import logging
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
+from ..platform.base.environment import environment_here
 from ..platform.base.home import find_home
-from ..platform.base.keys import key_of
+from ..platform.base.keys import MODEL, key_of
 from ..platform.spec.spec import Spec
 from ..platform.storage.opening import open_store
 from ..platform.storage.packs import open_dataset
 from ..platform.storage.weights import start_weights
 from ..trainers.checkpoint import CHECKPOINTS, newest_sealed
+from ..trainers.distributed import World
+from ..trainers.guard import Guard
 from ..trainers.loop import Training
 from ..trainers.outcome import Outcome
 from ..trainers.profiling import PHASES, STEPS, TRACE
 from ..trainers.reporter import ConsoleReporter, JsonLinesReporter, PictureReporter, Reporter, Reporters
 
 
-def train(spec: Spec, folder: Path, reporter: Reporter) -> Outcome:
-    """Train to the end in this process, and leave metrics, pictures and model in a folder."""
+def train(
+    spec: Spec,
+    folder: Path,
+    reporter: Reporter,
+    *,
+    world: World | None = None,
+    device: torch.device | None = None,
+    guard: Guard | None = None,
+) -> Outcome:
+    """Train to the end in this process, and leave metrics, pictures and model in a folder; of several, one does."""
     weights = start_weights(spec.model.weights, resumes=newest_sealed(folder / CHECKPOINTS) is not None)
-    training = Training(spec.recipe(), open_dataset(spec.dataset), folder, weights=weights, kept=spec.keep.newest)
+    training = Training(
+        spec.recipe(),
+        open_dataset(spec.dataset),
+        folder,
+        world=world,
+        device=device,
+        weights=weights,
+        guard=guard,
+        kept=spec.keep.newest,
+    )
+    if not training.world.leads:
+        return training.run(Reporters())
     folder.mkdir(parents=True, exist_ok=True)
     log, pictures = JsonLinesReporter(folder / "metrics.jsonl"), PictureReporter(folder)
     outcome = training.run(Reporters(log, pictures, reporter), trace=folder if spec.profile else None)
-    training.export(folder / "model", {"spec": spec.model_dump(mode="json")})
+    environment = environment_here(training.device, training.world.size)
+    training.export(folder / MODEL, {"spec": spec.model_dump(mode="json"), "environment": asdict(environment)})
     return outcome
 
 
@@ -47,4 +71,4 @@ def train_and_tell(spec: Spec, folder: Path | None) -> None:
     outcome = train(spec, folder, ConsoleReporter())
     if spec.profile and (folder / PHASES).exists():
         print(f"{(folder / PHASES).read_text()}trace of {STEPS} steps in {folder / TRACE}")
-    print(f"mIoU {outcome.metrics['val/miou']:.1f} after {outcome.step} steps; model in {folder / 'model'}")
+    print(f"mIoU {outcome.metrics['val/miou']:.1f} after {outcome.step} steps; model in {folder / MODEL}")

@@ -1,5 +1,6 @@
 """Start weights: state dicts from anywhere, read without running code, matched by name and shape."""
 
+import hashlib
 import re
 import warnings
 from collections.abc import Collection, Mapping, Sequence
@@ -14,7 +15,7 @@ from torch import Tensor
 from .architectures import DeepLabSettings, Segmenter, SegmenterSettings
 from .bundle import SEGMENTER, read_card
 from .files import one_line, open_regular
-from .manifest import verify_directory
+from .manifest import checksum_of, verify_directory
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Keys under which training programs keep a state dict beside other things."""
@@ -103,6 +104,17 @@ def load_weights(network: Segmenter, settings: SegmenterSettings, path: Path) ->
     values = sum(tensor.numel() for tensor in taken.values())
     summary = f"weights {path}: {len(taken)} of {len(_shapes(state))} tensors matched ({values:,} values)"
     return "; ".join(filter(None, [summary, _listed({"kept fresh": found.fresh, "ignored": found.ignored})]))
+
+
+def digest_of(path: Path) -> str | None:
+    """Identity of weights: the SHA-256 of a file, or what a model directory's manifest stands for it by.
+
+    Raises OSError; None of a directory without a manifest.
+    """
+    if path.is_dir():
+        return checksum_of(path)
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -63,5 +63,9 @@ class BrokenEnvironmentError(RuntimeError):
     """
 
 
+class NotReproducedError(RuntimeError):
+    """What was computed again came out otherwise, or would be computed by other code; the message says why."""
+
+
 class FruitlessError(RuntimeError):
     """A job has come to its end without anything that it was to find; the message says why."""

@@ -13,7 +13,7 @@ from torch import nn
 
 from ..models.architectures import DeepLabSettings, build_segmenter, normalisation_of
 from ..models.bundle import Card
-from ..models.weights import WeightsError, load_weights
+from ..models.weights import WeightsError, digest_of, load_weights
 from .ahead import ahead
 from .batches import Batches
 from .checkpoint import CHECKPOINTS, save_checkpoint
@@ -102,6 +102,8 @@ class Training:
         self._collapsed = 0
         """Reports in a row that told of a collapse."""
         self._metrics: dict[str, float] = {}
+        self._start_weights: str | None = None
+        """Digest of those that it began with."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             segmenter = build_segmenter(recipe.segmenter, len(dataset.classes)).to(self._device, self._dtype)
@@ -123,6 +125,11 @@ class Training:
     def step(self) -> int:
         """Steps made so far."""
         return self._step
+
+    @property
+    def device(self) -> torch.device:
+        """What it trains on."""
+        return self._device
 
     def run(self, reporter: Reporter, *, trace: Path | None = None) -> Outcome:
         """Train to the end and report; as `reports`, and raises whatever the reporter raises."""
@@ -194,6 +201,7 @@ class Training:
     def export(self, path: Path, lineage: dict[str, Any]) -> None:
         """Write the trained model as a directory that `advseg.models.load` reads."""
         images = {part: len(samples) for part, samples in self.dataset.parts.items()}
+        begun = {"start_weights": self._start_weights} if self._start_weights else {}
         card = Card(
             segmenter=replace(self.recipe.segmenter, weights=None),
             discriminator=None,
@@ -203,7 +211,7 @@ class Training:
             normalisation=self._normalisation,
             resize=self.recipe.trainer.resize,
             metrics=self._metrics,
-            lineage={**lineage, "step": self._step, "dataset_digest": self.dataset.digest, "images": images},
+            lineage={**lineage, **begun, "step": self._step, "dataset_digest": self.dataset.digest, "images": images},
         )
         self.method.export(path, card)
 
@@ -261,6 +269,7 @@ class Training:
                 "metrics": self._metrics,
                 "meter": meter,
                 "statistics": statistics,
+                "start_weights": self._start_weights,
                 "method": self.method.state_dict(),
             }
             kept = Kept(newest=self._newest_kept, best=self._best_step)
@@ -296,10 +305,12 @@ class Training:
         settings = self.recipe.segmenter
         if settings.weights is None:
             return
+        path = self._weights or Path(settings.weights)
         try:
-            loaded = load_weights(self.method.segmenter, settings, self._weights or Path(settings.weights))
+            loaded = load_weights(self.method.segmenter, settings, path)
         except WeightsError as error:
             raise UserError(str(error)) from None
+        self._start_weights = digest_of(path)
         log.info(loaded)
 
     def resume(self) -> None:
@@ -315,8 +326,9 @@ class Training:
         path, state = found
         self._step, self._best_miou, self._metrics = state["step"], state["best_miou"], state["metrics"]
         self._collapsed, self._saved = state["collapsed"], state["step"]
-        # Checkpoints of before do not have it.
+        # Checkpoints of before do not have these.
         self._best_step = state.get("best_step", 0)
+        self._start_weights = state.get("start_weights")
         self.method.load_state_dict(state["method"])
         # Between two evaluations each worker's are its own; a checkpoint of before has the first one's alone.
         if (statistics := state.get("statistics")) is not None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -38,13 +39,17 @@ class Reporter(Protocol):
 
 
 class ConsoleReporter:
-    """A line for each report."""
+    """A line for each report, on stdout or on stderr."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        self._stderr = stderr
 
     def report(self, report: Report) -> None:
         """Print step, losses and mean IoU."""
         shown = {n.removeprefix("loss/"): v for n, v in report.metrics.items() if n.startswith("loss/")}
         losses = "  ".join(f"L_{name} {value:.3f}" for name, value in shown.items())
-        print(f"step {report.step}/{report.steps}  {losses}  mIoU {report.metrics['val/miou']:.1f}", flush=True)
+        line = f"step {report.step}/{report.steps}  {losses}  mIoU {report.metrics['val/miou']:.1f}"
+        print(line, file=sys.stderr if self._stderr else sys.stdout, flush=True)
 
 
 def append_line(path: Path, line: str, *, durable: bool = False) -> None:

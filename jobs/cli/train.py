@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ...platform.base.home import find_home
+from .connections import mlflow
 from .following import submit_job
 from .options import AsJsonLines, Follow, Overrides, Profile, SpecPath, check_path, overrides
 
@@ -70,28 +71,63 @@ def submit(
 
 @verbs.command(rich_help_panel=PANEL)
 def reproduce(
-    table: Annotated[str, typer.Argument(help="A table of the paper: voc, cityscapes, voc-only, ablation, ...")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="WHAT",
+            help="A registered model, as models:/shapes@champion, or a table of the paper: voc, cityscapes, voc-only, "
+            "ablation, ...",
+        ),
+    ],
     rows: Annotated[
-        list[str] | None, typer.Argument(metavar="ROW...", help="Rows of it, as voc-1-8/semi; all by default.")
+        list[str] | None, typer.Argument(metavar="ROW...", help="Rows of a table, as voc-1-8/semi; all by default.")
     ] = None,
-    on: Annotated[On, typer.Option(help="paper: its own data. shapes: the table in small, on a CPU.")] = On.PAPER,
+    on: Annotated[
+        On, typer.Option(help="Of a table. paper: its own data. shapes: the table in small, on a CPU.")
+    ] = On.PAPER,
     seeds: Annotated[
-        int | None, typer.Option(metavar="N", help="Seeds a row; 1 by default, 3 on shapes.", show_default=False)
+        int | None,
+        typer.Option(metavar="N", help="Seeds a row of a table; 1 by default, 3 on shapes.", show_default=False),
     ] = None,
-    processes: Annotated[int, typer.Option(metavar="N", help="Trainings at a time.")] = 1,
+    processes: Annotated[int, typer.Option(metavar="N", help="Trainings of a table at a time.")] = 1,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            callback=check_path,
+            metavar="DIR",
+            help="Folder for the training of a model; by default .advseg/reproduce/models/<name>-<digest>.",
+        ),
+    ] = None,
+    any_code: Annotated[
+        bool, typer.Option("--any-code", help="Train a model also by other code than it was trained by.")
+    ] = False,
     set_: Overrides = None,
     as_json: AsJsonLines = False,
 ) -> None:
-    """Train the rows of a table of the paper and print our figures beside the published ones.
+    """Train a registered model again from what the registry knows, and compare to the bit; or a table of the paper.
 
-    Example: `advseg reproduce ablation --on shapes`
+    Of a model, --set says where data and start weights lie, if that is not where they lay: they must be the same by
+    their digests. The same command again goes on. Of a table our figures are printed beside the published ones.
+
+    Example: `advseg reproduce models:/shapes@champion`
     """
+    if "@" in what or "/" in what:
+        if rows or on is not On.PAPER or seeds is not None or processes != 1:
+            from ...trainers.errors import UserError
+
+            raise UserError("rows, --on, --seeds and --processes are of tables: leave them out for a model")
+        _reproduce_model(what, overrides(set_), to, any_code, as_json)
+        return
+    if to is not None or any_code:
+        from ...trainers.errors import UserError
+
+        raise UserError("--to and --any-code are of registered models: leave them out for a table")
     from ...platform.pages.console import VisibleConsole
     from .. import reproduce as job
 
     said = VisibleConsole(stderr=as_json, highlight=False)
     reproduced = job.reproduce(
-        table, rows or [], on=on.value, seeds=seeds, processes=processes, overrides=overrides(set_), console=said
+        what, rows or [], on=on.value, seeds=seeds, processes=processes, overrides=overrides(set_), console=said
     )
     if as_json:
         from ...platform.pages.json_line import json_line
@@ -100,3 +136,27 @@ def reproduce(
             typer.echo(json_line(job.line_json(line)))
     else:
         said.print(job.page(reproduced))
+
+
+def _reproduce_model(address: str, set_: list[str], to: Path | None, any_code: bool, as_json: bool) -> None:
+    """Train a registered model again, and say how it compares."""
+    with mlflow() as client:
+        from ...platform.registry.made import how_made
+        from .. import reproduce_model as job
+
+        made = how_made(client, job.reference_of(address))
+    from ...platform.pages.console import VisibleConsole
+    from ...trainers.reporter import ConsoleReporter
+    from ..reproduced import compared_json, page, refuse_differing
+
+    said = VisibleConsole(stderr=as_json, highlight=False)
+    reporter = ConsoleReporter(stderr=as_json)
+    compared = job.reproduce_model(made, set_, to, any_code=any_code, console=said, reporter=reporter)
+    if as_json:
+        from ...platform.pages.json_line import json_line
+
+        typer.echo(json_line(compared_json(compared)))
+        refuse_differing(compared)
+    else:
+        said.print(page(compared))
+        said.print(refuse_differing(compared), soft_wrap=True)

@@ -4,7 +4,14 @@ import errno
 import sys
 from collections.abc import Callable
 
-from ...trainers.errors import BrokenEnvironmentError, DivergedError, FencedError, FruitlessError, UserError
+from ...trainers.errors import (
+    BrokenEnvironmentError,
+    DivergedError,
+    FencedError,
+    FruitlessError,
+    NotReproducedError,
+    UserError,
+)
 
 EXTRAS = {
     "platform": ("boto3", "detect_secrets", "mlflow", "optuna", "plotly", "psutil", "ray"),
@@ -40,7 +47,7 @@ def exit_status(work: Callable[[], object]) -> int:
     - 0: it is done.
     - 1: the job failed: a run that diverged or that another process took over, a sweep without one complete trial, one
       that stopped as its disks, drivers or servers fail; a job on the cluster, for who follows it or waits for it, that
-      failed or was stopped. A bug ends with 1, too, and a traceback.
+      failed or was stopped; a model that is not reproduced. A bug ends with 1, too, and a traceback.
     - 2: a mistake of the user's, in the command line, a spec, a dataset, or what cannot be reached.
     - 130: it was interrupted.
     - 141: nobody reads what it prints any more, as behind `| head`.
@@ -68,7 +75,7 @@ def _status(work: Callable[[], object]) -> int:
         if extra is None:
             raise
         return _fail(f"error: this command needs {missing}: pip install 'advseg[{extra}]'", 2)
-    except (DivergedError, FencedError, BrokenEnvironmentError, FruitlessError) as error:
+    except (DivergedError, FencedError, BrokenEnvironmentError, FruitlessError, NotReproducedError) as error:
         return _fail(f"error: {error}", 1)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)

@@ -1,8 +1,9 @@
 """The model registry: a version is a directory of data, kept as artifacts of its run."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +17,7 @@ from mlflow.tracking import MlflowClient
 from ...models.bundle import CARD, read_card
 from ...models.card import Card
 from ...models.files import one_line
-from ...models.manifest import MANIFEST
+from ...models.manifest import MANIFEST, read_manifest
 from ...trainers.errors import UserError
 from ..base.keys import MODEL
 from ..base.s3_reason import s3_reason
@@ -35,16 +36,29 @@ _REFERENCE = re.compile(r"[^@/']+[@/][^@/']+")
 _NAME = re.compile(r"[\w-]+")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What a model says of itself."""
+
+    description: str
+    """What it is, in words."""
+    run_id: str | None
+    """Of its training; None of a version that another program made of none."""
+    card: Card
+    sums: Mapping[str, str]
+    """The SHA-256 of each of its files."""
+
+
 def pull(client: MlflowClient, reference: str, destination: Path) -> str:
     """Download the model of `<name>@<alias or version>` or of the run of `<sweep>/<trial>`; return what it is.
 
     It is what the manifest lists, checked by it, and nothing beside. Raises UserError for a reference that leads
     nowhere, a destination that exists and a damaged download; the destination is then left as it was.
     """
-    source, description = _source(client, reference)
+    found = _find(client, reference)
     with _telling(f"{reference} cannot be pulled"):
-        place_model(destination, partial(_fetch, client, source))
-    return description
+        place_model(destination, partial(_fetch, client, found.source))
+    return found.description
 
 
 def _fetch(client: MlflowClient, source: str, names: Iterable[str], folder: Path) -> None:
@@ -81,14 +95,32 @@ def pulled(client: MlflowClient, reference: str) -> Iterator[Path]:
 
 def pull_card(client: MlflowClient, reference: str) -> tuple[str, Card]:
     """What the model of a reference is, and its card, without its weights. Raises UserError as `pull` does."""
-    source, description = _source(client, reference)
-    with _telling(f"the card of {reference} cannot be read"), TemporaryDirectory(prefix="advseg-") as folder:
-        _fetch(client, source, (MANIFEST, CARD), Path(folder))
-        return description, read_card(Path(folder), alone=True)
+    record = pull_record(client, reference)
+    return record.description, record.card
 
 
-def _source(client: MlflowClient, reference: str) -> tuple[str, str]:
-    """Where the model of a reference lies, and what it is. Raises UserError for one that leads nowhere."""
+def pull_record(client: MlflowClient, reference: str) -> Record:
+    """What the model of a reference says of itself, without its weights. Raises UserError as `pull` does."""
+    found = _find(client, reference)
+    with _telling(f"the card of {reference} cannot be read"), TemporaryDirectory(prefix="advseg-") as name:
+        folder = Path(name)
+        _fetch(client, found.source, (MANIFEST, CARD), folder)
+        card = read_card(folder, alone=True)
+        return Record(description=found.description, run_id=found.run_id, card=card, sums=read_manifest(folder))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """The model of a reference."""
+
+    source: str
+    """Where it lies."""
+    description: str
+    run_id: str | None
+
+
+def _find(client: MlflowClient, reference: str) -> _Found:
+    """The model of a reference. Raises UserError for one that leads nowhere."""
     if not _REFERENCE.fullmatch(reference):
         name = reference if _NAME.fullmatch(reference) else "shapes"
         raise UserError(
@@ -100,10 +132,14 @@ def _source(client: MlflowClient, reference: str) -> tuple[str, str]:
     try:
         if at:
             version = find_version(client, name, number)
-            source, description = version.source or "", f"{name} version {version.version}"
+            source, description, run_id = version.source or "", f"{name} version {version.version}", version.run_id
         else:
             run = _run_of(client, reference)
-            source, description = f"{run.info.artifact_uri}/{MODEL}", f"the model of {reference}"
+            source, description, run_id = (
+                f"{run.info.artifact_uri}/{MODEL}",
+                f"the model of {reference}",
+                run.info.run_id,
+            )
     except MlflowException as error:
         if is_away(error):
             raise
@@ -114,7 +150,7 @@ def _source(client: MlflowClient, reference: str) -> tuple[str, str]:
         with _telling(f"{reference} cannot be found"):
             if not client.list_artifacts(run.info.run_id, MODEL):
                 raise UserError(f"run {reference} has no model: only a sweep's baseline and best trial keep theirs")
-    return source, description
+    return _Found(source=source, description=description, run_id=run_id or None)
 
 
 def find_version(client: MlflowClient, name: str, version: str) -> ModelVersion:

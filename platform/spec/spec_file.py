@@ -40,6 +40,15 @@ def load_spec(path: Path, overrides: Iterable[str] = (), *, files_elsewhere: boo
     """
     document = read_document(path)
     anchor(document, Path(os.path.realpath(path)).parent)
+    override_keys(document, overrides)
+    return parse_spec(document, source=str(path), files_elsewhere=files_elsewhere)
+
+
+def override_keys(document: dict[str, Any], overrides: Iterable[str]) -> None:
+    """Set keys of a document, which has absolute paths, by `key=value`; paths are relative to the working folder.
+
+    Raises SpecError for what is no override.
+    """
     for override in overrides:
         key, equals, text = override.partition("=")
         names, told = [name.strip() for name in key.split(".")], brief(override)
@@ -52,7 +61,6 @@ def load_spec(path: Path, overrides: Iterable[str] = (), *, files_elsewhere: boo
         except YamlError as error:
             raise SpecError(f"--set {told} has a value that is not YAML: {error}") from None
     anchor(document, Path.cwd())
-    return parse_spec(document, source=str(path), files_elsewhere=files_elsewhere)
 
 
 def read_document(path: Path) -> dict[str, Any]:

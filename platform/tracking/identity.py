@@ -6,7 +6,7 @@ from typing import Any
 
 from ..base.keys import SINGLE, key_of
 
-_SECTIONS = ("dataset", "model", "method", "trainer")
+SECTIONS = ("dataset", "model", "method", "trainer")
 """What determines a training."""
 
 
@@ -45,7 +45,7 @@ def single_identity(document: Mapping[str, Any], id: str = "") -> RunIdentity:
 def _flat(document: Mapping[str, Any]) -> dict[str, Any]:
     """The sections that determine a training, as one level of dotted keys."""
     params: dict[str, Any] = {}
-    pending = [(section, document[section]) for section in _SECTIONS]
+    pending = [(section, document[section]) for section in SECTIONS]
     while pending:
         key, value = pending.pop(0)
         if isinstance(value, dict):

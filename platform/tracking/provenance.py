@@ -14,12 +14,15 @@ from mlflow.entities import DatasetInput, InputTag, RunTag
 from mlflow.tracking import MlflowClient
 
 from ...trainers.data.dataset import Dataset
+from ..base.environment import processor
 
 if TYPE_CHECKING:
     from .git_state import GitState
 
 SPEC, PACKAGES, DIFF = "spec.yaml", "packages.txt", "code.diff"
 """Artifacts of a job's run."""
+CODE_TAG, COMMIT_TAG = "advseg.code", "mlflow.source.git.commit"
+TORCH_TAG = "advseg.torch"
 _DIGEST = 36
 """Characters that MLflow takes of a dataset's digest."""
 
@@ -28,10 +31,10 @@ def describe_job(
     client: MlflowClient, run_id: str, document: dict[str, Any], code: str, git: "GitState | None"
 ) -> None:
     """Log the whole spec, the installed packages and the code of a job, of which `code` is the digest."""
-    tags = {"advseg.code": code}
+    tags = {CODE_TAG: code}
     texts = {SPEC: yaml.safe_dump(document, sort_keys=False), PACKAGES: packages()}
     if git is not None:
-        tags |= {"mlflow.source.git.commit": git.commit, "mlflow.source.git.branch": git.branch}
+        tags |= {COMMIT_TAG: git.commit, "mlflow.source.git.branch": git.branch}
         texts |= {DIFF: git.diff} if git.diff else {}
     client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
     for name, text in texts.items():
@@ -69,18 +72,8 @@ def hardware() -> dict[str, str]:
         "advseg.host": platform.node(),
         "advseg.system": platform.platform(),
         "advseg.python": platform.python_version(),
-        "advseg.torch": torch.__version__,
-        "advseg.cpu": f"{psutil.cpu_count()} x {_processor()}",
+        TORCH_TAG: torch.__version__,
+        "advseg.cpu": f"{psutil.cpu_count()} x {processor()}",
         "advseg.memory": f"{psutil.virtual_memory().total / 2**30:.1f} GiB",
         "advseg.gpu": ", ".join(gpus) or "none",
     }
-
-
-def _processor() -> str:
-    """The model of this machine's processors."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

@@ -6,6 +6,7 @@ import socket
 import traceback
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ from ...trainers.reporter import PictureReporter, Report
 from ...trainers.whole_file import drop_partials
 from ..base import draining
 from ..base.code_digest import tell_of_other_code
+from ..base.environment import environment_here
 from ..base.keys import MODEL
 from ..spec.spec import spec_from
 from ..storage.packs import open_dataset
@@ -147,8 +149,9 @@ def _leave_model(task: Task, training: Training, lease: Lease, place: Workplace)
     sealed = newest_sealed(place.directory / CHECKPOINTS)
     assert sealed
     lease.check()
+    environment = environment_here(training.device, training.world.size, task.halvings)
     lineage = {"key": task.key, "spec": task.spec, "checkpoint": checksum_of(sealed[1])}
-    training.export(place.directory / MODEL, lineage)
+    training.export(place.directory / MODEL, {**lineage, "environment": asdict(environment)})
     place.keep_model()
 
 

@@ -270,6 +270,16 @@ def test_a_finished_sweep_keeps_the_checkpoints_of_complete_trials_and_of_failed
     assert held_checkpoints(storage, finished).keys() == complete | {f"{finished}/baseline"}
 
 
+@pytest.mark.parametrize("model", ["models:/finished@champion", "finished/baseline"])
+def test_what_ray_trained_is_reproduced_to_the_bit_without_it(finished, advseg, tmp_path, model):
+    # The baseline had two workers, and has two processes here.
+    done = advseg("reproduce", model, "--to", tmp_path / "again", "--json")
+    found = json.loads(done.stdout)
+    assert (found["reproduced"], found["environment"], found["unknown"]) == (True, {}, [])
+    assert found["metrics"][METRIC]["recorded"] == found["metrics"][METRIC]["here"]
+    assert len(found["weights"]) == (1 if model.endswith("baseline") else 2)
+
+
 def test_submitting_a_finished_sweep_again_trains_nothing(finished, finished_spec, cluster, submit, mlflow_client):
     record, runs = read_sweep(cluster / "runs", finished), runs_of(mlflow_client, finished)
 

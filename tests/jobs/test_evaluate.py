@@ -85,6 +85,7 @@ class TestResults:
         assert found["dataset"]["digest"] == open_dataset(load_spec(spec).dataset).digest
         assert found["model"]["lineage"] == {
             "spec": "tiny",
+            "environment": card.lineage["environment"],
             "step": 4,
             "dataset_digest": card.lineage["dataset_digest"],
             "images": {"labelled": 3, "unlabelled": 3, "validation": 2},

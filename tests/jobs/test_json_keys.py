@@ -65,23 +65,27 @@ KEYS = {
     "models list": f"name version aliases miou trial moves {MOVES}",
     "models show": (
         "model architecture segmenter segmenter.* discriminator discriminator.* classes palette ignore_index resize "
-        "metrics metrics.* lineage lineage.spec lineage.step lineage.dataset_digest "
-        f"lineage.images lineage.images.* moves {MOVES}"
+        "metrics metrics.* lineage lineage.spec lineage.environment lineage.environment.* lineage.step "
+        f"lineage.dataset_digest lineage.images lineage.images.* moves {MOVES}"
     ),
     "models history": MOVE,
     "evaluate": (
         "unit note miou miou_multiscale pixel_accuracy mean_class_accuracy iou iou.* class_accuracy class_accuracy.* "
         "images protocol protocol.mode protocol.window protocol.stride protocol.resize protocol.scales protocol.flip "
         "dataset dataset.digest dataset.ignore_index model model.segmenter model.segmenter.* "
-        "model.lineage model.lineage.spec model.lineage.step model.lineage.dataset_digest "
-        "model.lineage.images model.lineage.images.* "
+        "model.lineage model.lineage.spec model.lineage.environment model.lineage.environment.* model.lineage.step "
+        "model.lineage.dataset_digest model.lineage.images model.lineage.images.* "
         "confusion confusion.unit confusion.rows confusion.columns confusion.classes confusion.matrix"
     ),
     "reproduce": ("labels row miou mean_miou miou_half_width gain gain_half_width published_miou published_gain"),
+    "reproduce models:/shapes@champion": (
+        "model reproduced differing metrics metrics.* metrics.*.recorded metrics.*.here "
+        "weights weights.* weights.*.recorded weights.*.here environment unknown folder"
+    ),
 }
 """Of each verb; a star stands for names that differ from case to case: of classes, parameters, metrics, settings."""
 NAMED = {"parts", "pixels", "states", "importance", "params", "metrics", "differing_params", "iou", "class_accuracy"}
-NAMED |= {"segmenter", "discriminator", "test", "images"}
+NAMED |= {"segmenter", "discriminator", "test", "images", "weights", "environment"}
 """Objects whose keys are such names; so are those within the differing parameters."""
 
 
@@ -278,6 +282,13 @@ def test_reproduce(printed: Printed, advseg: Command, monkeypatch: pytest.Monkey
     assert (other["mean_miou"], other["gain"], other["gain_half_width"]) == (42.5, 2.0, 0.0)
 
 
+def test_reproduce_a_model(printed: Printed, registered: MlflowClient) -> None:
+    (found,) = printed("reproduce models:/shapes@champion")
+    assert (found["model"], found["reproduced"], found["differing"]) == ("shapes version 1", True, [])
+    pair = found["metrics"]["val/miou"]
+    assert pair["recorded"] == pair["here"]
+
+
 def test_every_verb_that_has_the_option_is_here() -> None:
     import typer.main
 
@@ -289,7 +300,7 @@ def test_every_verb_that_has_the_option_is_here() -> None:
         for name, child in getattr(command, "commands", {}).items():
             yield from readers(child, (*path, name))
 
-    assert set(readers(typer.main.get_command(app))) == set(KEYS)
+    assert set(readers(typer.main.get_command(app))) == {verb.partition(" models:/")[0] for verb in KEYS}
 
 
 def test_the_guide_lists_these_keys() -> None:

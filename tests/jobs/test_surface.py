@@ -26,7 +26,7 @@ SURFACE: dict[str, Any] = {
     },
     "train": "SPEC --set --to --profile",
     "submit": "SPEC --set --follow --fork --profile",
-    "reproduce": "TABLE [ROW...] --on --seeds --processes --set --json",
+    "reproduce": "WHAT [ROW...] --on --seeds --processes --to --any-code --set --json",
     "job": {
         "list": "--json",
         "logs": "NAME --follow",
