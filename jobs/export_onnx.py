@@ -5,14 +5,17 @@ from pathlib import Path
 
 from ..models.manifest import checksum_of
 from ..models.onnx_graph import onnx_graph
+from ..platform.spec.protocol import protocol_on
 from ..trainers.errors import UserError
 from ..trainers.whole_file import replace_whole
 from .outputs import refuse_other_than_file
 from .predict import load_model
 
 
-def export_onnx(model_path: Path, reference: str, file: Path) -> None:
+def export_onnx(model_path: Path, reference: str, file: Path) -> str:
     """Write the ONNX file of the model in a directory; `reference` is what people call it, and stands in the file.
+
+    Returns what that file does otherwise than `predict`, in words; empty if nothing.
 
     Raises UserError for what is no model, and for one that onnxruntime computes otherwise: nothing is written then.
     """
@@ -25,3 +28,8 @@ def export_onnx(model_path: Path, reference: str, file: Path) -> None:
         raise UserError(f"{reference} cannot be exported ({error}): install onnxruntime in another version") from None
     file.parent.mkdir(parents=True, exist_ok=True)
     replace_whole(file, partial(Path.write_bytes, data=graph))
+    settings = protocol_on(model.card).evaluation
+    if settings.mode == "whole":
+        return ""
+    height, width = settings.window
+    return f"; it reads images whole, but was judged by windows of {height} x {width} pixels: cut them yourself"

@@ -8,7 +8,8 @@ from ..trainers.errors import UserError
 from ..trainers.pictures.panels import colour, compose, heat
 from ..trainers.prediction import read_scene
 from .outputs import refuse_other_than_file, write_picture
-from .predict import find_images, load_model, probabilities_of
+from .predict import predictor_of, probabilities_of
+from .scenes import find_images
 
 
 def picture(out: Path, images: Sequence[Path], truth: Path, models: Mapping[str, Path]) -> None:
@@ -18,14 +19,14 @@ def picture(out: Path, images: Sequence[Path], truth: Path, models: Mapping[str,
     """
     refuse_other_than_file(out)
     files = find_images(images)
-    loaded = {name: load_model(path) for name, path in models.items()}
-    judges = [(name, model) for name, model in loaded.items() if model.discriminator]
+    loaded = {name: predictor_of(path) for name, path in models.items()}
+    judges = [(name, predictor.model) for name, predictor in loaded.items() if predictor.model.discriminator]
     titles = ["image", "truth", *loaded, *(["confidence"] if judges else [])]
-    card = next(iter(loaded.values())).card
+    card = next(iter(loaded.values())).model.card
     rows = []
     for file in files:
         image = read_scene(file)
-        probabilities = {name: probabilities_of(model, image, models[name]) for name, model in loaded.items()}
+        probabilities = {name: probabilities_of(predictor, image, models[name]) for name, predictor in loaded.items()}
         maps = [read_mask(truth / f"{file.stem}.png")]
         maps += [p.argmax(0).numpy() for p in probabilities.values()]
         row = [image, *(colour(m, card.palette, card.ignore_index) for m in maps)]

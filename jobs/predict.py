@@ -1,7 +1,6 @@
 """Predictions of a model on images, as palette PNGs of class ids."""
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -9,49 +8,99 @@ import numpy as np
 from torch import Tensor
 
 from ..models.bundle import Model, load
-from ..trainers.data.lists import has_image_suffix
-from ..trainers.errors import UserError
-from ..trainers.prediction import encode_mask, read_scene
+from ..platform.base.keys import S3
+from ..platform.spec.protocol import protocol_on
+from ..platform.storage.opening import open_store
+from ..trainers.data.images import ImageError
+from ..trainers.errors import UserError, listed
+from ..trainers.prediction import Predictor, decode_scene, encode_mask
 from ..trainers.whole_file import replace_whole
 from .outputs import refuse_other_than_file
+from .scenes import find_scenes, same_place
+
+_SHOWN = 20
+"""Images that are named of those without a mask."""
 
 
-def predict(model_path: Path, images: Sequence[Path], folder: Path) -> list[Path]:
-    """Write one mask an image to a folder, named as the image is; return their paths.
+def predict(model_path: Path, images: Sequence[str], to: str, *, averaged: bool = False) -> list[str]:
+    """Write a mask for each image to a folder or below an `s3://` prefix, named as the image is; return their places.
 
-    Raises UserError for what is no model or no image, and for masks that would replace each other, an image, or what
-    is no file; images are all read before the first mask is written.
+    Images are read as those were by which the model was judged; `averaged` as for its second figure.
+
+    Raises UserError before the first mask is written for what is no model, for masks that would replace each other, an
+    image, or what is no file, and for files of this machine that are no images by their headers. An image that only
+    then shows that it cannot be read goes without a mask, and UserError is raised at the end, of all of them.
     """
-    files = find_images(images)
-    masks = {file: folder / f"{file.stem}.png" for file in files}
+    scenes = find_scenes(images)
+    masks = {scene.place: f"{to.rstrip('/')}/{scene.stem}.png" for scene in scenes}
     _refuse_replacing(masks)
-    for file in files:
-        read_scene(file)
-    model = load_model(model_path)
-    folder.mkdir(parents=True, exist_ok=True)
-    for file, path in masks.items():
-        mask = encode_mask(probabilities_of(model, read_scene(file), model_path), model.card.palette)
+    if problems := list(filter(None, (scene.problem() for scene in scenes))):
+        raise UserError(listed(problems, f"{len(scenes)} images", _SHOWN))
+    predictor = predictor_of(model_path, averaged=averaged)
+    write = _writer(to)
+    written: list[str] = []
+    for scene in scenes:
+        try:
+            image = decode_scene(scene.read(), scene.place)
+        except ImageError as error:
+            problems.append(str(error))
+            continue
+        mask = encode_mask(probabilities_of(predictor, image, model_path), predictor.model.card.palette)
+        write(f"{scene.stem}.png", mask)
+        written.append(masks[scene.place])
+    if problems:
+        raise UserError(listed(problems, f"{len(scenes)} images, of which {len(written)} have masks now", _SHOWN))
+    return written
+
+
+def _refuse_replacing(masks: Mapping[str, str]) -> None:
+    images = {same_place(image): image for image in masks}
+    owner: dict[str, str] = {}
+    for image, mask in masks.items():
+        if replaced := images.get(same_place(mask)):
+            raise UserError(f"mask {mask} would replace image {replaced}: name another folder with --to")
+        if not mask.startswith(S3):
+            refuse_other_than_file(Path(mask))
+        if mask in owner:
+            raise UserError(
+                f"{owner[mask]} and {image} would have the same mask {mask}: rename one of them, or name both by one "
+                f"pattern, below whose fixed part folders are kept"
+            )
+        owner[mask] = image
+
+
+def _writer(to: str) -> Callable[[str, bytes], None]:
+    """What puts a mask in its place, at once."""
+    if to.startswith(S3):
+        return open_store(to).write
+
+    def write(name: str, mask: bytes) -> None:
+        path = Path(to, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
         replace_whole(path, partial(Path.write_bytes, data=mask))
-    return list(masks.values())
+
+    return write
 
 
-def _refuse_replacing(masks: Mapping[Path, Path]) -> None:
-    # Path.resolve raises for a loop of links.
-    images = {os.path.realpath(file): file for file in masks}
-    owner: dict[Path, Path] = {}
-    for file, path in masks.items():
-        if image := images.get(os.path.realpath(path)):
-            raise UserError(f"mask {path} would replace image {image}: name another folder with --to")
-        refuse_other_than_file(path)
-        if path in owner:
-            raise UserError(f"{owner[path]} and {file} would have the same mask {path}: rename one of them")
-        owner[path] = file
+def predictor_of(model_path: Path, *, averaged: bool = False) -> Predictor:
+    """The model in a directory, which reads images as when it was judged. Raises UserError for what is no model.
+
+    It does so, too, if it is to be `averaged` and was not judged so.
+    """
+    model = load_model(model_path)
+    protocol = protocol_on(model.card)
+    if averaged and not protocol.evaluation.averages:
+        raise UserError(
+            f"model {model_path} was judged by no second figure to average as: its trainer.evaluation has neither "
+            f"scales nor flip; leave out --averaged"
+        )
+    return Predictor(model, protocol.evaluation, protocol.speed, averaged=averaged)
 
 
-def probabilities_of(model: Model, image: np.ndarray, path: Path) -> Tensor:
+def probabilities_of(predictor: Predictor, image: np.ndarray, path: Path) -> Tensor:
     """Class probabilities [K, H, W] of an image by the model in a directory. Raises UserError if they are NaN."""
     try:
-        return model.probabilities(image)
+        return predictor.probabilities(image)
     except ValueError as error:
         raise UserError(f"model {path} is of no use ({error}): pull or train the model again") from None
 
@@ -64,18 +113,3 @@ def load_model(path: Path) -> Model:
         return load(path)
     except ValueError as error:
         raise UserError(f"{error}: pull or train the model again") from None
-
-
-def find_images(paths: Sequence[Path]) -> list[Path]:
-    """The files among paths, and the images in the folders among them. Raises UserError if there are none."""
-    files: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            files += sorted(file for file in path.iterdir() if has_image_suffix(file.name))
-        elif path.is_file():
-            files.append(path)
-        else:
-            raise UserError(f"image {path} does not exist")
-    if not files:
-        raise UserError(f"no PNG or JPEG images in {', '.join(map(str, paths))}: name images or a folder of them")
-    return list(dict.fromkeys(files))

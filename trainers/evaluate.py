@@ -12,7 +12,7 @@ from ..models.architectures import Normalisation, Segmenter
 from .data.dataset import Dataset
 from .data.samples import Sample
 from .distributed import World
-from .inference import PIXELS_AT_ONCE, EvaluationSettings, Size, predict_averaged, predict_probabilities
+from .inference import PIXELS_AT_ONCE, EvaluationSettings, Size, pixels_of, predict_averaged, predict_probabilities
 from .losses import argmax
 from .metrics import class_iou, confusion, mean, metrics_of
 from .progress import tick
@@ -59,8 +59,7 @@ def evaluate(
     was_training = segmenter.training
     segmenter.eval()
     for pictures, masks in _groups([dataset.validation[i] for i in world.share(len(dataset.validation))]):
-        pixels = normalisation(torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).contiguous(), dtype)
-        pixels = pixels.contiguous(memory_format=speed.memory_format)
+        pixels = pixels_of(pictures, normalisation, device, dtype, speed)
         truth = torch.from_numpy(masks).to(device)
         for matrix, predict in zip(matrices, predictors, strict=True):
             with speed.precision(device):

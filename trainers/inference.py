@@ -4,12 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..models.architectures import LEAST_SIDE, Segmenter
+from ..models.architectures import LEAST_SIDE, Normalisation, Segmenter
 from ..models.settings import Interval, Settings
+from .speed import SpeedSettings
 
 PIXELS_AT_ONCE = 2**20
 """Pixels that go through a network together, unless one image or window alone has more."""
@@ -38,6 +40,14 @@ class EvaluationSettings(Settings):
     def averages(self) -> bool:
         """Whether a second figure is asked for."""
         return self.flip or bool(self.scales)
+
+
+def pixels_of(
+    pictures: np.ndarray, normalisation: Normalisation, device: torch.device, dtype: torch.dtype, speed: SpeedSettings
+) -> Tensor:
+    """Images uint8 [N, H, W, 3] as a network on a device reads them, [N, 3, H, W]."""
+    pixels = normalisation(torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).contiguous(), dtype)
+    return pixels.contiguous(memory_format=speed.memory_format)
 
 
 def predict_probabilities(

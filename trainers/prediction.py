@@ -4,10 +4,38 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..models.architectures import LEAST_SIDE
-from .data.images import Colour, ImageError, decode_image, read_file, write_mask
+from ..models.bundle import Model
+from .data.images import MAX_PIXELS, Colour, ImageError, decode_image, read_file, read_size, write_mask
+from .inference import EvaluationSettings, pixels_of, predict_averaged, predict_probabilities
+from .speed import SpeedSettings
+
+
+class Predictor:
+    """A model that reads images as `evaluate` reads those by which it is judged, on a GPU if there is one."""
+
+    def __init__(
+        self, model: Model, settings: EvaluationSettings, speed: SpeedSettings, *, averaged: bool = False
+    ) -> None:
+        """With `averaged` it averages over the settings' scales and directions, as the second figure does."""
+        self.model = model
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._segmenter = speed.arrange(model.segmenter.to(self._device))
+        self._settings, self._speed = settings, speed
+        self._predict = predict_averaged if averaged else predict_probabilities
+
+    @torch.inference_mode()
+    def probabilities(self, image: np.ndarray) -> Tensor:
+        """Class probabilities [K, H, W], on the CPU, of an RGB image uint8 [H, W, 3]. Raises ValueError for NaN."""
+        pixels = pixels_of(image[None].copy(), self.model.card.normalisation, self._device, torch.float32, self._speed)
+        with self._speed.precision(self._device):
+            found = self._predict(self._segmenter, pixels, self._settings, resize=self.model.card.resize)
+        if not found.isfinite().all():
+            raise ValueError("the network computes NaN from finite weights: they are too large")
+        return found[0].float().cpu()
 
 
 def read_scene(path: Path) -> np.ndarray:
@@ -15,15 +43,27 @@ def read_scene(path: Path) -> np.ndarray:
     return decode_scene(read_file(path), path)
 
 
-def decode_scene(content: bytes, path: Path) -> np.ndarray:
-    """`read_scene` of a file that was read already; the path is for messages."""
+def check_scene(path: Path) -> None:
+    """Raise ImageError for what is no image that is large enough, as far as its header tells."""
+    height, width = read_size(path)
+    if height * width > MAX_PIXELS:
+        raise ImageError(f"{path} has {width} x {height} pixels, but at most {MAX_PIXELS} are read: scale it down")
+    _refuse_small(height, width, path)
+
+
+def decode_scene(content: bytes, path: Path | str) -> np.ndarray:
+    """`read_scene` of a file that was read already; its path, or what it is called, is for messages."""
     image = decode_image(content, path)
-    height, width = image.shape[:2]
+    height, width, _ = image.shape
+    _refuse_small(height, width, path)
+    return image
+
+
+def _refuse_small(height: int, width: int, path: Path | str) -> None:
     if min(height, width) < LEAST_SIDE:
         raise ImageError(
             f"{path} is {width} x {height}, but an image must be at least {LEAST_SIDE} x {LEAST_SIDE} pixels"
         )
-    return image
 
 
 def encode_mask(probabilities: Tensor, palette: tuple[Colour, ...]) -> bytes:

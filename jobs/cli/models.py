@@ -12,7 +12,18 @@ import typer
 from ...platform.base.home import find_home
 from ...platform.base.keys import HUB
 from .connections import mlflow
-from .options import AsJson, AsJsonLines, ModelOrReference, Overrides, Reference, SpecPath, check_path, overrides
+from .options import (
+    AsJson,
+    AsJsonLines,
+    ModelOrReference,
+    Overrides,
+    Reference,
+    SpecPath,
+    check_path,
+    check_place,
+    check_places,
+    overrides,
+)
 
 PANEL = "Models"
 ModelName = Annotated[str, typer.Argument(metavar="NAME", help="Of the registered model, as in shapes.")]
@@ -122,7 +133,14 @@ def pull(
             metavar="MODEL", help="NAME@ALIAS, NAME@VERSION, SWEEP/TRIAL, or hf://OWNER/NAME, also with @REVISION."
         ),
     ],
-    to: Annotated[Path, typer.Option(callback=check_path, metavar="DIR", help="Folder to write.")],
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            callback=check_path,
+            metavar="DIR",
+            help="Folder to write; by default of the model's name and version here, as shapes-3, or of its trial.",
+        ),
+    ] = None,
 ) -> None:
     """Download a model: safetensors and JSON, checked against its manifest.
 
@@ -131,12 +149,15 @@ def pull(
     if model.startswith(HUB):
         from ...platform.registry.hub import hub_address, pull_from_hub
 
-        typer.echo(f"{pull_from_hub(hub_address(model), to)} pulled to {to}")
+        address = hub_address(model)
+        to = to or Path(address.repository.rpartition("/")[2])
+        typer.echo(f"{pull_from_hub(address, to)} pulled to {to}")
         return
     with mlflow() as client:
         from ...platform.registry.registry import pull as pull_model
 
-        typer.echo(f"{pull_model(client, model, to)} pulled to {to}")
+        description, folder = pull_model(client, model, to)
+        typer.echo(f"{description} pulled to {folder}")
 
 
 @models.command()
@@ -173,8 +194,8 @@ def export(
     from ..export_onnx import export_onnx
 
     with _model_folder(model) as path:
-        export_onnx(path, Path(model).name, to)
-    typer.echo(f"{model} written to {to}")
+        note = export_onnx(path, Path(model).name, to)
+    typer.echo(f"{model} written to {to}{note}")
 
 
 @verbs.command(rich_help_panel=PANEL)
@@ -213,18 +234,31 @@ def evaluate(
 def predict(
     model: ModelOrReference,
     images: Annotated[
-        list[Path], typer.Argument(callback=check_path, metavar="IMAGE...", help="Images, or folders of images.")
+        list[str],
+        typer.Argument(
+            callback=check_places,
+            metavar="IMAGE...",
+            help="Images, folders of images, s3://bucket/prefix, or patterns in quotes, as 'photos/**/*.jpg'.",
+        ),
     ],
-    to: Annotated[Path, typer.Option(callback=check_path, metavar="DIR", help="Folder for the masks.")],
+    to: Annotated[
+        str, typer.Option(callback=check_place, metavar="PLACE", help="Folder for the masks, or s3://bucket/prefix.")
+    ],
+    averaged: Annotated[
+        bool,
+        typer.Option("--averaged", help="Average over the scales and directions of its trainer.evaluation."),
+    ] = False,
 ) -> None:
-    """Write a palette PNG of class ids for every image.
+    """Write a palette PNG of class ids for every image, read as those were by which the model was judged.
 
-    Example: `advseg predict shapes@champion photographs --to masks`
+    Below a prefix, and below the fixed part of a pattern, masks keep the folders of their images.
+
+    Example: `advseg predict shapes@champion 'photos/**/*.jpg' --to masks`
     """
     from ..predict import predict as predict_masks
 
     with _model_folder(model) as path:
-        written = predict_masks(path, images, to)
+        written = predict_masks(path, images, to, averaged=averaged)
     typer.echo(f"{len(written)} {'mask' if len(written) == 1 else 'masks'} written to {to}")
 
 

@@ -54,6 +54,13 @@ def check_place(place: str | None) -> str | None:
     return place
 
 
+def check_places(places: list[str]) -> list[str]:
+    """Raises UserError for what is neither a path nor a place in S3, a pattern of either included."""
+    for place in places:
+        check_place(place)
+    return places
+
+
 def _check_storage(storage: str | None) -> str | None:
     from ...trainers.errors import UserError
 

@@ -57,10 +57,12 @@ def _use(card: Card) -> str:
 
 
 def _reading(card: Card) -> str:
-    if card.resize is None:
-        return "the network reads each whole, at its own size"
-    height, width = card.resize
-    return f"the network reads each whole, brought to a height of {height} and a width of {width} pixels"
+    size = "at its own size"
+    if card.resize is not None:
+        height, width = card.resize
+        size = f"brought to a height of {height} and a width of {width} pixels"
+    how = "window by window" if _of(card, "spec", "trainer", "evaluation", "mode") == "sliding" else "whole"
+    return f"the network reads each {how}, {size}, as those by which it was judged"
 
 
 def _figures(card: Card) -> str:
@@ -98,9 +100,6 @@ def _limits(card: Card) -> str:
         "probabilities can be trusted, nor how fast it is.",
         "It always names one of its classes, also where an image shows none of them.",
     ]
-    evaluation = _of(card, "spec", "trainer", "evaluation", "mode")
-    if evaluation == "sliding":
-        known.append("It was judged window by window, and predicts images whole: expect other figures.")
     missing = [name for name in card.classes if f"val/iou/{name}" not in card.metrics]
     if missing and "val/miou" in card.metrics:
         known.append(f"Nothing is known of classes without an IoU, {len(missing)} of {len(card.classes)}.")

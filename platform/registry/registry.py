@@ -49,16 +49,18 @@ class Record:
     """The SHA-256 of each of its files."""
 
 
-def pull(client: MlflowClient, reference: str, destination: Path) -> str:
-    """Download the model of `<name>@<alias or version>` or of the run of `<sweep>/<trial>`; return what it is.
+def pull(client: MlflowClient, reference: str, destination: Path | None = None) -> tuple[str, Path]:
+    """Download the model of `<name>@<alias or version>` or of the run of `<sweep>/<trial>`; what it is, and its folder.
 
-    It is what the manifest lists, checked by it, and nothing beside. Raises UserError for a reference that leads
-    nowhere, a destination that exists and a damaged download; the destination is then left as it was.
+    That is the destination, or by default `<name>-<version>` or `<sweep>-<trial>` here. In it is what the manifest
+    lists, checked by it, and nothing beside. Raises UserError for a reference that leads nowhere, a folder that exists
+    and a damaged download; the folder is then left as it was.
     """
     found = _find(client, reference)
+    folder = destination or Path(found.folder)
     with _telling(f"{reference} cannot be pulled"):
-        place_model(destination, partial(_fetch, client, found.source))
-    return found.description
+        place_model(folder, partial(_fetch, client, found.source))
+    return found.description, folder
 
 
 def _fetch(client: MlflowClient, source: str, names: Iterable[str], folder: Path) -> None:
@@ -116,6 +118,8 @@ class _Found:
     source: str
     """Where it lies."""
     description: str
+    folder: str
+    """What a folder of it is called by default."""
     run_id: str | None
 
 
@@ -132,25 +136,33 @@ def _find(client: MlflowClient, reference: str) -> _Found:
     try:
         if at:
             version = find_version(client, name, number)
-            source, description, run_id = version.source or "", f"{name} version {version.version}", version.run_id
+            found = _Found(
+                source=version.source or "",
+                description=f"{name} version {version.version}",
+                folder=f"{name}-{version.version}",
+                run_id=version.run_id or None,
+            )
         else:
             run = _run_of(client, reference)
-            source, description, run_id = (
-                f"{run.info.artifact_uri}/{MODEL}",
-                f"the model of {reference}",
-                run.info.run_id,
+            found = _Found(
+                source=f"{run.info.artifact_uri}/{MODEL}",
+                description=f"the model of {reference}",
+                folder=reference.replace("/", "-"),
+                run_id=run.info.run_id,
             )
     except MlflowException as error:
         if is_away(error):
             raise
         raise UserError(f"{reference} cannot be found: {reason_of(error)}") from None
-    if reason := refusal(source, client.tracking_uri):
-        raise UserError(f"{description} is said to lie at {source[:_SHOWN]!r}, but {reason}: register it again")
+    if reason := refusal(found.source, client.tracking_uri):
+        raise UserError(
+            f"{found.description} is said to lie at {found.source[:_SHOWN]!r}, but {reason}: register it again"
+        )
     if run:
         with _telling(f"{reference} cannot be found"):
             if not client.list_artifacts(run.info.run_id, MODEL):
                 raise UserError(f"run {reference} has no model: only a sweep's baseline and best trial keep theirs")
-    return _Found(source=source, description=description, run_id=run_id or None)
+    return found
 
 
 def find_version(client: MlflowClient, name: str, version: str) -> ModelVersion:

@@ -11,7 +11,8 @@ from mlflow.pyfunc.model import PythonModel
 
 from ...models.bundle import load
 from ...trainers.errors import UserError
-from ...trainers.prediction import decode_scene, encode_mask
+from ...trainers.prediction import Predictor, decode_scene, encode_mask
+from ..spec.protocol import protocol_on
 from .serving_files import IMAGE, MASK
 
 
@@ -23,7 +24,9 @@ class Served(PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Raises BrokenDirectoryError as `load` does."""
-        self._model = load(self._folder)
+        model = load(self._folder)
+        protocol = protocol_on(model.card)
+        self._predictor = Predictor(model, protocol.evaluation, protocol.speed)
 
     def predict(  # pyright: ignore[reportIncompatibleMethodOverride] of its own they say that it returns None
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -32,12 +35,12 @@ class Served(PythonModel):
 
         Raises MlflowException, which a client is told as status 400, for what is no image.
         """
-        masks = [self._mask(content, Path(f"image {row}")) for row, content in enumerate(model_input[IMAGE])]
+        masks = [self._mask(content, f"image {row}") for row, content in enumerate(model_input[IMAGE])]
         return pd.DataFrame({MASK: masks})
 
-    def _mask(self, content: bytes, name: Path) -> str:
+    def _mask(self, content: bytes, name: str) -> str:
         try:
-            probabilities = self._model.probabilities(decode_scene(content, name))
+            probabilities = self._predictor.probabilities(decode_scene(content, name))
         except (UserError, ValueError) as error:
             raise MlflowException(str(error), INVALID_PARAMETER_VALUE) from None
-        return b64encode(encode_mask(probabilities, self._model.card.palette)).decode()
+        return b64encode(encode_mask(probabilities, self._predictor.model.card.palette)).decode()

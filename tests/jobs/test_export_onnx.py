@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
 import pytest
 
 from advseg.models import load
+from advseg.models.bundle import save
 from advseg.models.manifest import checksum_of
 
 Command = Callable[..., tuple[int, str, str]]
@@ -19,6 +21,24 @@ def test_a_file_is_written_that_names_its_model(advseg: Command, model: Path, tm
     said = {entry.key: entry.value for entry in onnx.load(tmp_path / "new" / "model.onnx").metadata_props}
     assert (said["reference"], said["digest"]) == ("model", checksum_of(model))
     assert json.loads(said["classes"]) == [*load(model).card.classes]
+
+
+def test_of_a_model_that_was_judged_by_windows_it_says_that_the_file_has_none(
+    advseg: Command, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("advseg.jobs.export_onnx.onnx_graph", lambda *_: b"")
+    loaded = load(model)
+    sliding = {"spec": {"trainer": {"evaluation": {"mode": "sliding", "window": [8, 12]}}}}
+    save(
+        tmp_path / "model",
+        replace(loaded.card, discriminator=None, lineage=sliding),
+        loaded.segmenter.state_dict(),
+        None,
+    )
+    out = advseg("models", "export", "model", "--to", "x.onnx")[1]
+    assert out.startswith(
+        "model written to x.onnx; it reads images whole, but was judged by windows of 8 x 12 pixels: "
+    )
 
 
 class TestNothingIsWritten:

@@ -2,27 +2,52 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from advseg.jobs import predict as job
+from advseg.jobs.evaluate import evaluate_model
 from advseg.jobs.picture import picture
-from advseg.jobs.predict import find_images, load_model, predict
+from advseg.jobs.predict import load_model
+from advseg.jobs.scenes import find_images
 from advseg.jobs.train import train
 from advseg.models import load
 from advseg.models.bundle import save as save_model
 from advseg.platform.spec.spec_file import load_spec
+from advseg.platform.storage.opening import open_store
+from advseg.platform.storage.packs import open_dataset
+from advseg.trainers.data.images import read_mask
 from advseg.trainers.errors import UserError
+from advseg.trainers.metrics import class_iou, confusion, mean
 from advseg.trainers.reporter import Reporters
 
 TILE, GAP = 144, 4
+SLIDING = ["trainer.evaluation.mode=sliding", "trainer.evaluation.window=[8, 12]", "trainer.evaluation.stride=0.5"]
 
 
 @pytest.fixture
 def images(shapes: Path) -> list[Path]:
     return sorted((shapes / "JPEGImages").iterdir())[:2]
+
+
+@pytest.fixture(scope="module")
+def sliding(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a model that was judged window by window, and at several scales."""
+    folder = tmp_path_factory.mktemp("sliding")
+    averages = ["trainer.evaluation.scales=[0.75, 1.25]", "trainer.evaluation.flip=true"]
+    # Of few steps it would give all pixels one class, whichever way it reads them.
+    optimizer = ["trainer.segmenter_optimizer.name=sgd", "trainer.segmenter_optimizer.lr=0.01"]
+    steps = ["trainer.steps=40", "trainer.evaluate_every=40", *optimizer]
+    train(load_spec(spec, [*SLIDING, *averages, *steps]), folder, Reporters())
+    return folder / "model"
+
+
+def predict(model: Path, images: list[Path], to: Path, *, averaged: bool = False) -> list[Path]:
+    return [Path(mask) for mask in job.predict(model, [str(image) for image in images], str(to), averaged=averaged)]
 
 
 def save(path: Path, width: int, height: int, mode: str = "RGB") -> Path:
@@ -120,10 +145,148 @@ class TestPredicting:
         save_model(tmp_path / "model", replace(loaded.card, discriminator=None), huge, None)
         with pytest.raises(UserError, match=r"model is of no use .the network computes NaN.*pull or train"):
             predict(tmp_path / "model", images, tmp_path / "to")
-        assert not list((tmp_path / "to").iterdir())
+        assert not (tmp_path / "to").exists()
+
+    def test_an_image_that_breaks_off_goes_without_and_is_told_at_the_end(
+        self, model: Path, images: list[Path], tmp_path: Path
+    ) -> None:
+        whole = images[0].read_bytes()
+        (tmp_path / "half.jpg").write_bytes(whole[: len(whole) * 3 // 4])
+        with pytest.raises(UserError, match=r"^\S*half\.jpg cannot be decoded"):
+            predict(model, [tmp_path / "half.jpg", *images], tmp_path / "to")
+        assert {path.stem for path in (tmp_path / "to").iterdir()} == {image.stem for image in images}
 
     def test_takes_an_image_that_is_named_twice_once(self, model: Path, images: list[Path], tmp_path: Path) -> None:
         assert len(predict(model, [images[0], images[0]], tmp_path)) == 1
+
+
+class TestProtocol:
+    @pytest.mark.parametrize(("averaged", "figure"), [(False, "miou"), (True, "miou_multiscale")])
+    def test_masks_are_those_by_which_the_model_was_judged(
+        self, sliding: Path, spec: Path, shapes: Path, tmp_path: Path, averaged: bool, figure: str
+    ) -> None:
+        read = load_spec(spec, [*SLIDING, "trainer.evaluation.scales=[0.75, 1.25]", "trainer.evaluation.flip=true"])
+        judged = evaluate_model(sliding, read, tmp_path / "results")
+        dataset = open_dataset(read.dataset)
+        images = [shapes / "JPEGImages" / f"{sample.id}.jpg" for sample in dataset.validation]
+
+        masks = predict(sliding, images, tmp_path / "masks", averaged=averaged)
+
+        predicted = [torch.from_numpy(read_mask(mask)).long()[None] for mask in masks]
+        truth = [torch.from_numpy(read_mask(shapes / "SegmentationClass" / mask.name)).long()[None] for mask in masks]
+        classes = len(dataset.classes)
+        matrix = sum(confusion(ours, theirs, classes, 255) for ours, theirs in zip(predicted, truth, strict=True))
+        assert isinstance(matrix, torch.Tensor)
+        assert mean(class_iou(matrix, 255)) == judged[figure]
+        if not averaged:
+            assert judged[figure] == load(sliding).card.metrics["val/miou"]
+            whole = [load(sliding).probabilities(np.asarray(Image.open(image))).argmax(0)[None] for image in images]
+            # That model has other masks where it reads images whole.
+            assert any((ours != theirs).any() for ours, theirs in zip(predicted, whole, strict=True))
+
+    def test_without_a_second_figure_there_is_nothing_to_average_as(
+        self, model: Path, images: list[Path], tmp_path: Path
+    ) -> None:
+        with pytest.raises(UserError, match="has neither scales nor flip; leave out --averaged"):
+            predict(model, images, tmp_path / "to", averaged=True)
+        assert not (tmp_path / "to").exists()
+
+    @pytest.mark.parametrize("trainer", [{"evaluation": {"mode": "odd"}}, {"evaluation": 3}, {"speed": 3}])
+    def test_a_card_that_does_not_say_how_is_refused(
+        self, model: Path, images: list[Path], tmp_path: Path, trainer: dict[str, Any]
+    ) -> None:
+        loaded = load(model)
+        card = replace(loaded.card, discriminator=None, lineage={"spec": {"trainer": trainer}})
+        save_model(tmp_path / "model", card, loaded.segmenter.state_dict(), None)
+        with pytest.raises(UserError, match=r"does not say how it reads images, .*install that which trained it"):
+            predict(tmp_path / "model", images, tmp_path / "to")
+
+
+class TestPatterns:
+    @pytest.fixture
+    def tree(self, tmp_path: Path) -> Path:
+        root = tmp_path / "photos"
+        for name in ("a.png", "monday/a.png", "monday/late/b.png", "monday/._a.png", ".trash/c.png"):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            save(root / name, 16, 16)
+        (root / "notes.txt").touch()
+        return root
+
+    @pytest.mark.parametrize(
+        ("pattern", "masks"),
+        [
+            ("**/*.png", ["a.png", "monday/a.png", "monday/late/b.png"]),
+            ("**", ["a.png", "monday/a.png", "monday/late/b.png"]),
+            ("monday/*", ["a.png"]),
+            ("*/[a-b].png", ["monday/a.png"]),
+        ],
+    )
+    def test_keep_the_folders_below_their_fixed_part(
+        self, model: Path, tree: Path, tmp_path: Path, pattern: str, masks: list[str]
+    ) -> None:
+        written = predict(model, [tree / pattern], tmp_path / "to")
+        assert sorted(path.relative_to(tmp_path / "to").as_posix() for path in written) == masks
+        assert all(path.is_file() for path in written)
+
+    def test_of_no_image_are_refused(self, model: Path, tree: Path, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match=r"no PNG or JPEG images in \S*/photos/\*\.txt: name images"):
+            predict(model, [tree / "*.txt"], tmp_path / "to")
+
+    def test_a_file_of_that_very_name_is_that_file(self, model: Path, tree: Path, tmp_path: Path) -> None:
+        save(tree / "x[1].png", 16, 16)
+        assert [path.name for path in predict(model, [tree / "x[1].png"], tmp_path / "to")] == ["x[1].png"]
+
+
+class TestS3:
+    @pytest.fixture
+    def bucket(self, new_bucket: Any, moto_server: str, images: list[Path]) -> str:
+        bucket = new_bucket(moto_server)
+        store = open_store(f"{bucket}/photos")
+        for key in ("a.jpg", "monday/a.jpg", "monday/late/b.JPG", ".trash/a.jpg"):
+            store.write(key, images[0].read_bytes())
+        store.write("notes.txt", b"")
+        return bucket
+
+    @pytest.mark.parametrize(
+        ("source", "masks"),
+        [
+            ("photos", [".trash/a.png", "a.png", "monday/a.png", "monday/late/b.png"]),
+            ("photos/monday", ["a.png", "late/b.png"]),
+            ("photos/a.jpg", ["a.png"]),
+            ("photos/**/a.jpg", ["a.png", "monday/a.png"]),
+            ("photos/*/*.jpg", ["monday/a.png"]),
+            ("photos/**", ["a.png", "monday/a.png", "monday/late/b.png"]),
+        ],
+    )
+    def test_images_below_a_prefix_get_masks_below_another(
+        self, model: Path, images: list[Path], bucket: str, tmp_path: Path, source: str, masks: list[str]
+    ) -> None:
+        (local,) = predict(model, images[:1], tmp_path)
+        written = job.predict(model, [f"{bucket}/{source}"], f"{bucket}/masks")
+        assert written == [f"{bucket}/masks/{mask}" for mask in masks]
+        store = open_store(f"{bucket}/masks")
+        assert store.keys() == masks
+        assert {store.read(key) for key in masks} == {local.read_bytes()}
+
+    def test_a_bad_image_goes_without_and_is_told_at_the_end(self, model: Path, bucket: str, tmp_path: Path) -> None:
+        store = open_store(f"{bucket}/photos")
+        store.write("bad.png", b"no image")
+        store.write("worse.png", b"no image")
+        with pytest.raises(UserError) as caught:
+            job.predict(model, [f"{bucket}/photos"], str(tmp_path / "to"))
+        head, *lines = str(caught.value).splitlines()
+        assert head == "2 problems in 6 images, of which 4 have masks now:"
+        assert [line.split(" is ")[0] for line in lines] == [f"  {bucket}/photos/{n}.png" for n in ("bad", "worse")]
+        assert (tmp_path / "to" / "monday" / "late" / "b.png").is_file()
+
+    def test_no_image_is_replaced(self, model: Path, bucket: str) -> None:
+        open_store(bucket).write("photos/c.png", b"no matter")
+        with pytest.raises(UserError, match=r"mask s3://\S+/photos/c\.png would replace image"):
+            job.predict(model, [f"{bucket}/photos"], f"{bucket}/photos")
+
+    def test_nothing_there_is_refused(self, model: Path, bucket: str, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match=r"no PNG or JPEG images in s3://\S+/nothing: name"):
+            job.predict(model, [f"{bucket}/nothing"], str(tmp_path / "to"))
 
 
 class TestFinding:

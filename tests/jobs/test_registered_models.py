@@ -2,6 +2,9 @@
 
 import re
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -116,6 +119,53 @@ def test_a_card_is_shown_without_the_weights(
     assert float(shown["val/miou"]) == pytest.approx(card.metrics["val/miou"], rel=1e-3)
 
 
+def test_a_pull_goes_by_default_to_a_folder_of_the_models_name_and_version(
+    advseg: Command, registered: MlflowClient, tmp_path: Path
+) -> None:
+    for reference, what, folder in (
+        ("shapes@champion", "shapes version 2", "shapes-2"),
+        ("probe/0", "the model of probe/0", "probe-0"),
+    ):
+        assert advseg("models", "pull", reference) == (0, f"{what} pulled to {folder}\n", "")
+        load(tmp_path / folder)
+    status, _, err = advseg("models", "pull", "shapes@2")
+    assert (status, err) == (2, "error: shapes-2 exists already: remove it or name another folder with --to\n")
+
+
+def test_a_pull_from_the_hub_goes_by_default_to_a_folder_of_the_repositorys_name(
+    advseg: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("advseg.platform.registry.hub.pull_from_hub", lambda address, _: f"{address}@1")
+    out = advseg("models", "pull", "hf://me/shapes@main")[1]
+    assert out == "hf://me/shapes@main@1 pulled to shapes\n"
+
+
+def test_a_pull_that_is_killed_leaves_nothing_half(advseg: Command, registered: MlflowClient, tmp_path: Path) -> None:
+    def entries() -> set[str]:
+        return {path.name for path in tmp_path.iterdir()}
+
+    before = entries()
+    program = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from mlflow.tracking import MlflowClient\n"
+        "from advseg.platform.registry import registry\n"
+        "download = registry.download_artifacts\n"
+        "def killed(address, **options):\n"
+        "    download(address, **options)\n"
+        "    if address.endswith('segmenter.safetensors'):\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "registry.download_artifacts = killed\n"
+        "registry.pull(MlflowClient(sys.argv[1]), 'shapes@champion')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, registered.tracking_uri], cwd=tmp_path, timeout=120)
+    assert done.returncode == -signal.SIGKILL
+    (left,) = entries() - before
+    assert left.startswith(".shapes-2.")
+    assert advseg("models", "pull", "shapes@champion")[0] == 0
+    assert entries() - before == {"shapes-2"}
+
+
 def test_a_card_that_was_changed_is_refused(advseg: Command, registered: MlflowClient, tmp_path: Path) -> None:
     for card in tmp_path.rglob("model.json"):
         card.write_text(card.read_text() + " ")
@@ -150,8 +200,9 @@ def test_a_registered_model_is_published_and_exported_as_it_is(
         seen.append((load(path).card, str(address), licence))
         return f"{address}@1"
 
-    def export(path: Path, reference: str, file: Path) -> None:
+    def export(path: Path, reference: str, file: Path) -> str:
         seen.append((load(path).card, reference, str(file)))
+        return ""
 
     monkeypatch.setattr("advseg.platform.registry.hub.push", push)
     monkeypatch.setattr("advseg.jobs.export_onnx.export_onnx", export)

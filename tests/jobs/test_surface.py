@@ -8,7 +8,7 @@ import pytest
 import typer.main
 
 from advseg.jobs.cli.main import app
-from advseg.jobs.cli.options import check_path, store_at
+from advseg.jobs.cli.options import check_path, check_places, store_at
 from advseg.platform.storage.s3_client import AT_ONCE
 from advseg.platform.storage.s3_store import S3Store
 from advseg.trainers.errors import UserError
@@ -56,7 +56,7 @@ SURFACE: dict[str, Any] = {
         "export": "MODEL --to",
     },
     "evaluate": "MODEL SPEC --set --to --json",
-    "predict": "MODEL IMAGE... --to",
+    "predict": "MODEL IMAGE... --to --averaged",
     "picture": "OUT --images --truth --model",
 }
 """What is in brackets may be left out."""
@@ -100,7 +100,7 @@ def paths_of(group: typer.Typer) -> Iterator[tuple[str, Any]]:
 
 def test_every_path_on_the_command_line_is_refused_where_it_is_an_address() -> None:
     paths = dict(paths_of(app))
-    assert {"init folder", "report to", "pull to", "predict images"} <= paths.keys()
+    assert {"init folder", "report to", "pull to", "picture images"} <= paths.keys()
     assert [name for name, info in paths.items() if info.callback is not check_path] == []
 
 
@@ -113,9 +113,17 @@ def test_an_address_is_no_path(address: str) -> None:
 
 @pytest.mark.parametrize("secret", ["hdfs://me:hunter2@host/x", "s3://bucket/x?AWSAccessKeyId=hunter2"])
 def test_an_address_is_refused_without_its_secrets(secret: str) -> None:
-    with pytest.raises(UserError) as caught:
-        check_path(Path(secret))
-    assert "hunter2" not in str(caught.value)
+    for check in (lambda: check_path(Path(secret)), lambda: check_places(["here", secret])):
+        with pytest.raises(UserError) as caught:
+            check()
+        assert "hunter2" not in str(caught.value)
+
+
+def test_images_may_be_patterns_and_lie_in_s3() -> None:
+    places = ["photos/**/*.jpg", "s3://bucket/photos/*/[ab].png", "s3://bucket"]
+    assert check_places(places) == places
+    with pytest.raises(UserError, match="gs://bucket is an address: name a path here"):
+        check_places(["gs://bucket"])
 
 
 @pytest.mark.parametrize("path", [Path("here"), Path("/a/b:c/d"), Path("C:/x"), None, [Path("~/x")]])

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -83,7 +83,7 @@ def read_size(path: Path) -> tuple[int, int]:
 
     An orientation that a PNG tells only after its pixels is not seen: they would have to be unpacked for it.
     """
-    with _refusing(path), open_regular(path) as file, Image.open(file, formats=FORMATS) as header:
+    with _opened(path) as file, _refusing(path), Image.open(file, formats=FORMATS) as header:
         width, height = header.size
         tells = header.format == "JPEG" or not header.info.keys().isdisjoint(_EXIF_OF_PNG)
         return (width, height) if tells and _orientation(header) in _SIDEWAYS else (height, width)
@@ -104,16 +104,29 @@ def is_there(path: Path) -> bool:
 
 def read_file(path: Path) -> bytes:
     """The content of a regular file. Raises ImageError."""
-    try:
+    with _reading(path):
         return read_regular(path)
+
+
+def _opened(path: Path) -> BufferedReader:
+    """A regular file, to be read. Raises ImageError."""
+    with _reading(path):
+        return open_regular(path)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Raises ImageError for what keeps a file from being read."""
+    try:
+        yield
     except FileNotFoundError:
         raise ImageError(f"{path} does not exist") from None
     except OSError as error:
         raise ImageError(f"{path} cannot be read ({error.strerror}): mend or replace it") from None
 
 
-def decode_image(content: bytes, path: Path) -> np.ndarray:
-    """`read_image` of a file that was read already; the path is for messages."""
+def decode_image(content: bytes, path: Path | str) -> np.ndarray:
+    """`read_image` of a file that was read already; its path, or what it is called, is for messages."""
     image = _open(content, path, upright=True)
     if image.mode.startswith("I"):
         raise ImageError(
@@ -204,7 +217,7 @@ def voc_palette(colours: int = 256) -> list[Colour]:
     return palette
 
 
-def _open(content: bytes, path: Path, *, upright: bool = False) -> Image.Image:
+def _open(content: bytes, path: Path | str, *, upright: bool = False) -> Image.Image:
     with _refusing(path), Image.open(BytesIO(content), formats=FORMATS) as image:
         width, height = image.size
         if width * height > MAX_PIXELS:
@@ -219,7 +232,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 @contextmanager
-def _refusing(path: Path) -> Iterator[None]:
+def _refusing(path: Path | str) -> Iterator[None]:
     """Raises ImageError for what Pillow raises of a file."""
     try:
         yield

@@ -82,8 +82,8 @@ def test_start_weights_are_named_without_the_place_where_they_lay() -> None:
 
 
 def test_windows_and_sizes_are_told() -> None:
-    assert "judged window by window" not in model_card(CARD)
-    assert "judged window by window" in model_card(with_spec(CARD, trainer={"evaluation": {"mode": "sliding"}}))
+    assert "the network reads each whole, at its own size" in model_card(CARD)
+    assert "reads each window by window" in model_card(with_spec(CARD, trainer={"evaluation": {"mode": "sliding"}}))
     assert "a height of 24 and a width of 16 pixels" in model_card(replace(CARD, resize=(24, 16)))
 
 

@@ -40,7 +40,7 @@ class TestPulling:
     ) -> None:
         registered(model, "probe/0", gate_of(1))
         destination = tmp_path / "new" / "folder"
-        assert pull(client, reference, destination) == what
+        assert pull(client, reference, destination) == (what, destination)
         assert load(destination).card == load(model).card
         assert [path.name for path in destination.parent.iterdir()] == ["folder"]
 
@@ -123,7 +123,7 @@ class TestPulling:
     ) -> None:
         for _ in range(2):
             log_model(client, model, run_of("probe/baseline"))
-        assert pull(client, "probe/baseline", tmp_path / "to") == "the model of probe/baseline"
+        assert pull(client, "probe/baseline", tmp_path / "to") == ("the model of probe/baseline", tmp_path / "to")
         load(tmp_path / "to")
 
     def test_takes_no_files_that_the_manifest_does_not_list(
@@ -247,7 +247,7 @@ class TestPulling:
 
         def attempt(_: int) -> str:
             try:
-                return pull(client, "things@champion", tmp_path / "to")
+                return pull(client, "things@champion", tmp_path / "to")[0]
             except UserError as error:
                 return str(error)
 

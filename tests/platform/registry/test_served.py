@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import shutil
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from PIL import Image
 
 from advseg.jobs.predict import predict
 from advseg.models import load
+from advseg.models.bundle import save
 from advseg.models.manifest import MANIFEST, BrokenDirectoryError
+from advseg.platform.registry.served import Served
 from advseg.platform.registry.serving_files import write_serving_files
 
 
@@ -50,12 +53,29 @@ def test_masks_are_those_that_predict_writes(served: Any, model: Path, tmp_path:
     paths = [tmp_path / f"{place}.img" for place in range(len(images))]
     for path, content in zip(paths, images, strict=True):
         path.write_bytes(content)
-    written = predict(model, paths, tmp_path / "masks")
+    written = predict(model, [str(path) for path in paths], str(tmp_path / "masks"))
 
     answer = served.predict(pd.DataFrame({"image": images}))
 
     assert list(answer.columns) == ["mask"]
-    assert [base64.b64decode(mask) for mask in answer["mask"]] == [path.read_bytes() for path in written]
+    assert [base64.b64decode(mask) for mask in answer["mask"]] == [Path(path).read_bytes() for path in written]
+
+
+def test_a_model_that_was_judged_by_windows_is_served_by_windows(model: Path, tmp_path: Path) -> None:
+    loaded = load(model)
+    sliding = {"mode": "sliding", "window": [8, 8], "stride": 1.0}
+    card = replace(loaded.card, lineage={"spec": {"trainer": {"evaluation": sliding}}})
+    save(tmp_path / "model", card, loaded.segmenter.state_dict(), None)
+    (tmp_path / "0.png").write_bytes(photograph(24, 16))
+    masks = {}
+    for path in (tmp_path / "model", model):
+        served = Served(path)
+        served.load_context(None)
+        (mask,) = served.predict(None, pd.DataFrame({"image": [photograph(24, 16)]}))["mask"]
+        (written,) = predict(path, [str(tmp_path / "0.png")], str(tmp_path / "masks"))
+        assert base64.b64decode(mask) == Path(written).read_bytes()
+        masks[path] = mask
+    assert len(set(masks.values())) == 2
 
 
 @pytest.mark.parametrize(

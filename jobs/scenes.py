@@ -1,0 +1,134 @@
+"""The images that somebody means by paths, folders, patterns and addresses in S3, and what their masks are called."""
+
+import glob
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from ..platform.base.keys import S3
+from ..platform.base.s3_address import s3_address
+from ..platform.storage.opening import open_store
+from ..platform.storage.s3_client import AT_ONCE
+from ..platform.storage.store import MissingKeyError
+from ..trainers.data.images import ImageError, read_file
+from ..trainers.data.lists import has_image_suffix
+from ..trainers.errors import UserError
+from ..trainers.prediction import check_scene
+
+_WILD = "*?["
+"""What makes a pattern of a path."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """An image that somebody means."""
+
+    place: str
+    """A path, or an address in S3."""
+    stem: str
+    """Its path without suffix below the folder, prefix or fixed part of the pattern by which it was found."""
+    read: Callable[[], bytes]
+    """Its content. Raises ImageError."""
+    problem: Callable[[], str | None]
+    """What is wrong with it, as far as its header tells, where that costs little."""
+
+
+def find_scenes(sources: Sequence[str]) -> list[Scene]:
+    """Images, those in folders, those that match patterns as `'photos/**/*.jpg'`, and those below `s3://` prefixes.
+
+    A file of the very name of a pattern is that file. Raises UserError for a source of which there are none.
+    """
+    scenes: dict[str, Scene] = {}
+    for source in sources:
+        found = list(_in_s3(source) if source.startswith(S3) else map(_on_disk, *_files(source)))
+        if not found:
+            raise UserError(f"no PNG or JPEG images in {source}: name images, a folder of them, a pattern or a prefix")
+        scenes |= {scene.place: scene for scene in found if scene.place not in scenes}
+    return list(scenes.values())
+
+
+def find_images(paths: Sequence[Path]) -> list[Path]:
+    """The files among paths, and the images in the folders among them. Raises UserError if there are none."""
+    return [Path(scene.place) for scene in find_scenes([str(path) for path in paths])]
+
+
+def _files(source: str) -> tuple[list[Path], list[Path]]:
+    """The files of a source on this machine, and of each the folder below which its mask keeps its path."""
+    path = Path(source)
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if has_image_suffix(file.name))
+        return files, [path] * len(files)
+    if path.is_file():
+        return [path], [path.parent]
+    if not set(source).intersection(_WILD):
+        raise UserError(f"image {source} does not exist")
+    fixed = Path(*_fixed(path.parts))
+    # As a shell would: Path.glob also finds what is hidden, as macOS puts it beside images.
+    matches = (Path(match) for match in sorted(glob.glob(source, recursive=True)))  # noqa: PTH207
+    files = [match for match in matches if has_image_suffix(match.name) and not match.is_dir()]
+    return files, [fixed] * len(files)
+
+
+def _on_disk(file: Path, folder: Path) -> Scene:
+    stem = file.relative_to(folder).with_suffix("").as_posix()
+    return Scene(place=str(file), stem=stem, read=lambda: read_file(file), problem=lambda: _problem(file))
+
+
+def _problem(file: Path) -> str | None:
+    try:
+        check_scene(file)
+    except ImageError as error:
+        return str(error)
+    return None
+
+
+def _in_s3(source: str) -> Iterator[Scene]:
+    """The image of a key, those below a prefix, or those that match a pattern. Raises UserError for no address."""
+    try:
+        address = s3_address(source)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    parts = PurePosixPath(address.prefix).parts
+    fixed = _fixed(parts)
+    pattern = parts[len(fixed) :]
+    if not pattern and parts and has_image_suffix(parts[-1]):
+        fixed, pattern = parts[:-1], parts[-1:]
+    place = "/".join((f"{S3}{address.bucket}", *fixed))
+    # Whoever types a command learns at once that storage is away; once masks are computed, they wait for it.
+    keys, store = open_store(place, AT_ONCE).keys(), open_store(place)
+
+    def read(key: str) -> bytes:
+        try:
+            return store.read(key)
+        except MissingKeyError as error:
+            raise ImageError(str(error)) from None
+
+    for key in keys:
+        if has_image_suffix(key) and (not pattern or _matches(key.split("/"), pattern)):
+            stem = PurePosixPath(key).with_suffix("").as_posix()
+            yield Scene(place=f"{place}/{key}", stem=stem, read=partial(read, key), problem=lambda: None)
+
+
+def _fixed(parts: Sequence[str]) -> tuple[str, ...]:
+    """The parts of a path before the first that is a pattern."""
+    first = next((place for place, part in enumerate(parts) if set(part).intersection(_WILD)), len(parts))
+    return tuple(parts[:first])
+
+
+def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether a key's parts match a pattern's, as `glob` matches paths: `**` is any number of them, none hidden."""
+    if not pattern:
+        return not parts
+    hidden = bool(parts) and parts[0].startswith(".") and not pattern[0].startswith(".")
+    if pattern[0] == "**":
+        return _matches(parts, pattern[1:]) or (bool(parts) and not hidden and _matches(parts[1:], pattern))
+    return bool(parts) and not hidden and fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
+
+
+def same_place(place: str) -> str:
+    """What two names of one place have in common."""
+    # Path.resolve raises for a loop of links.
+    return place if place.startswith(S3) else os.path.realpath(place)
