@@ -41,13 +41,13 @@ def pull(client: MlflowClient, reference: str, destination: Path) -> str:
     It is what the manifest lists, checked by it, and nothing beside. Raises UserError for a reference that leads
     nowhere, a destination that exists and a damaged download; the destination is then left as it was.
     """
-    source, description = _source(client, reference)
-    with _telling(f"{reference} cannot be pulled"):
-        place_model(destination, partial(_fetch, client, source))
+    source, description = source_of(client, reference)
+    with telling(f"{reference} cannot be pulled"):
+        place_model(destination, partial(fetch, client, source))
     return description
 
 
-def _fetch(client: MlflowClient, source: str, names: Iterable[str], folder: Path) -> None:
+def fetch(client: MlflowClient, source: str, names: Iterable[str], folder: Path) -> None:
     """Download files of a source to a folder."""
     for name in names:
         place = (folder / name).parent
@@ -55,7 +55,7 @@ def _fetch(client: MlflowClient, source: str, names: Iterable[str], folder: Path
 
 
 @contextmanager
-def _telling(what: str) -> Iterator[None]:
+def telling(what: str) -> Iterator[None]:
     """Raises UserError for what goes wrong with a download."""
     try:
         yield
@@ -81,13 +81,13 @@ def pulled(client: MlflowClient, reference: str) -> Iterator[Path]:
 
 def pull_card(client: MlflowClient, reference: str) -> tuple[str, Card]:
     """What the model of a reference is, and its card, without its weights. Raises UserError as `pull` does."""
-    source, description = _source(client, reference)
-    with _telling(f"the card of {reference} cannot be read"), TemporaryDirectory(prefix="advseg-") as folder:
-        _fetch(client, source, (MANIFEST, CARD), Path(folder))
+    source, description = source_of(client, reference)
+    with telling(f"the card of {reference} cannot be read"), TemporaryDirectory(prefix="advseg-") as folder:
+        fetch(client, source, (MANIFEST, CARD), Path(folder))
         return description, read_card(Path(folder), alone=True)
 
 
-def _source(client: MlflowClient, reference: str) -> tuple[str, str]:
+def source_of(client: MlflowClient, reference: str) -> tuple[str, str]:
     """Where the model of a reference lies, and what it is. Raises UserError for one that leads nowhere."""
     if not _REFERENCE.fullmatch(reference):
         name = reference if _NAME.fullmatch(reference) else "shapes"
@@ -111,7 +111,7 @@ def _source(client: MlflowClient, reference: str) -> tuple[str, str]:
     if reason := refusal(source, client.tracking_uri):
         raise UserError(f"{description} is said to lie at {source[:_SHOWN]!r}, but {reason}: register it again")
     if run:
-        with _telling(f"{reference} cannot be found"):
+        with telling(f"{reference} cannot be found"):
             if not client.list_artifacts(run.info.run_id, MODEL):
                 raise UserError(f"run {reference} has no model: only a sweep's baseline and best trial keep theirs")
     return source, description

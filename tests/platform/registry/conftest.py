@@ -44,7 +44,7 @@ def judged(tmp_path: Path) -> Callable[..., Path]:
 
     def make(dataset: str = "ab") -> Path:
         path = tmp_path / "judged" / dataset
-        card = replace(CARD, lineage={"dataset_digest": dataset})
+        card = replace(CARD, lineage={"key": "one/0", "dataset_digest": dataset})
         save(path, card, build_segmenter(CARD.segmenter, 2).state_dict(), None)
         return path
 

@@ -81,9 +81,9 @@ def test_what_is_pushed_is_pulled_to_the_bit(hub: Any, model: Path, tmp_path: Pa
 
 
 def test_a_second_push_is_one_more_commit_and_leaves_other_files(hub: Any, model: Path) -> None:
-    push(model, ADDRESS, "unknown")
+    push(model, ADDRESS, "unknown", None)
     hub.repositories["me/things"].commit({"notes.txt": b"mine"})
-    push(model, ADDRESS, "unknown")
+    push(model, ADDRESS, "unknown", None)
     assert len(hub.repositories["me/things"].commits) == 3
     assert hub.repositories["me/things"].newest["notes.txt"] == b"mine"
 
@@ -91,7 +91,7 @@ def test_a_second_push_is_one_more_commit_and_leaves_other_files(hub: Any, model
 def test_what_stands_beside_a_model_is_not_pushed(hub: Any, model: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(model, tmp_path / "model")
     (folder / "secret.txt").write_text("mine")
-    push(folder, ADDRESS, "unknown")
+    push(folder, ADDRESS, "unknown", None)
     assert "secret.txt" not in hub.repositories["me/things"].newest
 
 
@@ -157,7 +157,7 @@ class TestARepositoryOfAStranger:
 @pytest.mark.parametrize("revision", [None, "v9"])
 def test_what_is_not_there_is_told_in_a_line(hub: Any, model: Path, tmp_path: Path, revision: str | None) -> None:
     if revision:
-        push(model, ADDRESS, "unknown")
+        push(model, ADDRESS, "unknown", None)
     with pytest.raises(UserError, match="cannot be pulled: there is no such repository, revision or file, or HF_TOKEN"):
         pull_from_hub(HubAddress(repository="me/things", revision=revision), tmp_path / "to")
 
@@ -178,21 +178,21 @@ def test_a_hub_that_does_not_answer_is_told_without_its_address(
 ) -> None:
     hub.server_close()
     with pytest.raises(UserError, match=r"cannot be pushed to hf://me/things: the Hub does not answer \(") as caught:
-        push(model, ADDRESS, "unknown")
+        push(model, ADDRESS, "unknown", None)
     assert str(hub.server_port) not in str(caught.value)
 
 
 def test_an_upload_that_fails_leaves_no_commit(hub: Any, model: Path) -> None:
     hub.full = True
     with pytest.raises(UserError, match=r"cannot be pushed to hf://me/things: the Hub answers 507: try again later"):
-        push(model, ADDRESS, "unknown")
+        push(model, ADDRESS, "unknown", None)
     assert hub.repositories["me/things"].commits == {}
 
 
 def test_a_damaged_model_is_not_pushed(hub: Any, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     with pytest.raises(UserError, match=r"has no MANIFEST\.json"):
-        push(tmp_path / "model", ADDRESS, "unknown")
+        push(tmp_path / "model", ADDRESS, "unknown", None)
     assert hub.asked == []
 
 
@@ -211,4 +211,4 @@ def test_what_is_no_address_is_refused(text: str) -> None:
 
 def test_a_revision_is_not_pushed_to(model: Path) -> None:
     with pytest.raises(UserError, match="names a revision, but what is pushed becomes the newest: leave it out"):
-        push(model, hub_address("hf://me/things@v1"), "unknown")
+        push(model, hub_address("hf://me/things@v1"), "unknown", None)
