@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...models.bundle import read_card
+from ...models.bundle import model_files, read_card
 from ...models.files import one_line
 from ...models.manifest import MANIFEST
 from ...trainers.errors import UserError
 from ..base.keys import HUB
 from ..gate.verdict import Gate
 from .model_card import MODEL_CARD, model_card
-from .pulling import model_files, place_model
+from .pulling import place_model
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -17,6 +17,7 @@ from ...models.bundle import CARD, read_card
 from ...models.card import Card
 from ...models.files import one_line
 from ...models.manifest import MANIFEST
+from ...models.sources import refusal
 from ...trainers.errors import UserError
 from ..base.keys import MODEL
 from ..base.s3_reason import s3_reason
@@ -24,7 +25,6 @@ from ..tracking.patience import is_away, reason_of
 from ..tracking.runs import KEY_TAG
 from .history import HISTORY, registered_models
 from .pulling import place_model
-from .sources import refusal
 
 CHAMPION = "champion"
 CANDIDATE = "candidate"
