@@ -1,58 +1,26 @@
 """Models on the Hugging Face Hub: a round trip by the program, as its users call it, and what is refused."""
 
-import hashlib
-import importlib.util
-import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from hub_stand_in import Repository
 
-from advseg.models import load
 from advseg.models.bundle import CARD, SEGMENTER
 from advseg.models.manifest import MANIFEST
 from advseg.platform.registry.hub import HubAddress, hub_address, pull_from_hub, push
 from advseg.trainers.errors import UserError
 
-# Tests are no package: their helper modules are loaded by path.
-_spec = importlib.util.spec_from_file_location("hub_stand_in", Path(__file__).parent / "hub_stand_in.py")
-assert _spec and _spec.loader
-hub_stand_in = importlib.util.module_from_spec(_spec)
-sys.modules["hub_stand_in"] = hub_stand_in
-_spec.loader.exec_module(hub_stand_in)
+from .conftest import TOKEN
 
 # huggingface_hub's upload of large files, of its own HTTP client.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning")
 
-TOKEN = "hf_canary0of0the0hub"
 ADDRESS = HubAddress(repository="me/things")
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A hub that this process and those that it starts find and have a token of."""
-    with hub_stand_in.running(TOKEN) as hub:
-        for name, value in {
-            "HF_TOKEN": TOKEN,
-            "HF_ENDPOINT": hub.url,
-            "HF_HOME": str(tmp_path / "hugging_face"),
-            "HF_HUB_DISABLE_XET": "1",  # a protocol of its own, compiled
-            "ADVSEG_HOME": str(tmp_path / "home"),
-        }.items():
-            monkeypatch.setenv(name, value)
-        for name, value in {  # which are read on import
-            "ENDPOINT": hub.url,
-            "HUGGINGFACE_CO_URL_TEMPLATE": hub.url + "/{repo_id}/resolve/{revision}/{filename}",
-            "HF_HUB_DISABLE_XET": True,
-            "HF_HUB_CACHE": str(tmp_path / "hugging_face" / "hub"),
-        }.items():
-            monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
-        yield hub
 
 
 def advseg(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -95,13 +63,6 @@ def test_what_stands_beside_a_model_is_not_pushed(hub: Any, model: Path, tmp_pat
     assert "secret.txt" not in hub.repositories["me/things"].newest
 
 
-def sealed(files: dict[str, bytes]) -> dict[str, bytes]:
-    """Files with a manifest that lists them all."""
-    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    checksum = hashlib.sha256(json.dumps([2, digests], sort_keys=True).encode()).hexdigest()
-    return {**files, MANIFEST: json.dumps({"format_version": 2, "files": digests, "checksum": checksum}).encode()}
-
-
 class TestARepositoryOfAStranger:
     @pytest.fixture
     def files(self, hub: Any, model: Path) -> dict[str, bytes]:
@@ -109,31 +70,8 @@ class TestARepositoryOfAStranger:
         return {path.name: path.read_bytes() for path in model.iterdir()}
 
     def offer(self, hub: Any, files: dict[str, bytes]) -> None:
-        hub.repositories["me/things"] = hub_stand_in.Repository(private=False)
+        hub.repositories["me/things"] = Repository(private=False)
         hub.repositories["me/things"].commit(files)
-
-    def test_gives_nothing_that_its_manifest_does_not_list(
-        self, hub: Any, files: dict[str, bytes], tmp_path: Path
-    ) -> None:
-        program = b"raise AssertionError('it was run')"
-        self.offer(hub, {**files, "MLmodel": program, "serve.py": program, "modeling_advseg.py": program})
-        pull_from_hub(ADDRESS, tmp_path / "to")
-        assert {path.name for path in (tmp_path / "to").iterdir()} == {CARD, SEGMENTER, MANIFEST}
-        assert not [path for _, path in hub.asked if path.endswith((".py", "MLmodel"))]
-        load(tmp_path / "to")
-
-    @pytest.mark.parametrize("name", ["MLmodel", "serve.py", "../serve.py", "/etc/hostname", "a/b"])
-    def test_is_refused_where_its_manifest_lists_more_than_a_model(
-        self, hub: Any, files: dict[str, bytes], tmp_path: Path, name: str
-    ) -> None:
-        del files[MANIFEST]
-        self.offer(hub, sealed({**files, name: b"raise AssertionError('it was run')"}))
-        with pytest.raises(
-            UserError, match=r"hf://me/things cannot be pulled: .*MANIFEST\.json (lists|names)"
-        ) as caught:
-            pull_from_hub(ADDRESS, tmp_path / "to")
-        assert "\n" not in str(caught.value)
-        assert not [path for path in tmp_path.rglob("*to*") if path.name != "hugging_face"]
 
     @pytest.mark.parametrize("damaged", [CARD, SEGMENTER, MANIFEST])
     def test_is_refused_where_a_file_differs_or_lacks(
