@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -110,9 +111,7 @@ class TestPulling:
             case "lost":
                 card.unlink()
             case _:
-                for file in card.parent.iterdir():
-                    file.unlink()
-                card.parent.rmdir()
+                shutil.rmtree(card.parent)
         with pytest.raises(UserError, match="things@champion cannot be pulled: "):
             pull(client, "things@champion", tmp_path / "to")
         assert not [path for path in tmp_path.iterdir() if path.name.startswith((".to", "to"))]
