@@ -170,7 +170,7 @@ class TestASweepOneOfWhoseTrialsIsTheChampion:
 def test_of_registered_trials_the_verdict_is_kept_though_none_is_promoted(
     job: Job, ledger: Ledger, client: MlflowClient
 ) -> None:
-    seconds = client.create_run("0").info
+    seconds = client.create_run(client.create_experiment("probe")).info
     ledger.note(1, Account(run_id=seconds.run_id))
     client.create_registered_model("things")
     source = f"{seconds.artifact_uri}/model"

@@ -147,6 +147,9 @@ CASES = {
         )
         for key in ("classes", "segmenter", "metrics", "lineage")
     },
+    "words in a refusal": Case(
+        plant=lambda folder: say(folder, segmenter={"architecture": "".join(WORDS)}), doors=ALL, told="unknown architec"
+    ),
     "an empty card": Case(
         plant=lambda folder: ((folder / CARD).write_text("{}"), seal(folder))[1], doors=ALL, told="there is no classes"
     ),
@@ -178,7 +181,12 @@ def planted(model: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def doors(
-    client: MlflowClient, hub: Hub, planted: Path, work: Path, monkeypatch: pytest.MonkeyPatch
+    client: MlflowClient,
+    run_of: Callable[[str], str],
+    hub: Hub,
+    planted: Path,
+    work: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> dict[str, Callable[[], Any]]:
     """Each way in to the model; what comes through it as text."""
 
@@ -193,11 +201,11 @@ def doors(
         asked_for(Path(path).name for path, _ in registry.asked)
 
     def registered() -> str:
-        run = client.create_run("0")
-        client.log_artifacts(run.info.run_id, str(planted), "model")
+        run_id = run_of("planted/0")
+        client.log_artifacts(run_id, str(planted), "model")
         client.create_registered_model("things")
-        source = f"{run.info.artifact_uri}/model"
-        return f"things@{client.create_model_version('things', source, run.info.run_id).version}"
+        source = f"{client.get_run(run_id).info.artifact_uri}/model"
+        return f"things@{client.create_model_version('things', source, run_id).version}"
 
     def from_hub() -> None:
         hub.repositories["me/things"] = Repository(private=False)
