@@ -43,8 +43,8 @@ def confirm_best(job: Job, ledger: Ledger, tasks: SweepTasks, concurrency: int) 
     if (spoken := ledger.gate) and (gate := Gate.from_json(spoken)).is_of(confirm, candidates):
         return gate
     champion = champion_to_beat(job, confirm, tasks)
-    if champion:
-        candidates = [number for number in candidates if rows[number].account.run_id != champion.run_id]
+    left_out = next((trial for trial in candidates if champion and rows[trial].account.run_id == champion.run_id), None)
+    candidates = [trial for trial in candidates if trial != left_out]
     if not candidates:
         emit(Stage(text="no trial beats the baseline, or only the champion itself: none is confirmed"))
         return None
@@ -54,7 +54,7 @@ def confirm_best(job: Job, ledger: Ledger, tasks: SweepTasks, concurrency: int) 
         for arm, seed in plan.trainings()
     ]
     train(job, ledger, tasks, concurrency, plan, planned)
-    gate = judge(confirm, *plan.values(ended_values(ledger.confirmations())))
+    gate = replace(judge(confirm, *plan.values(ended_values(ledger.confirmations()))), left_out=left_out)
     if gate.outcome is Outcome.PROMOTED and spec.dataset.test is not None:
         gate = replace(gate, test=figures_on_test(job, ledger, gate, champion))
     ledger.hold_gate(gate.to_json())

@@ -14,12 +14,13 @@ import torch
 from rich.table import Table
 
 from ..models.bundle import Card, Model
+from ..platform.base.visible import visible_line
 from ..platform.pages.console import VisibleConsole, words
 from ..platform.spec.spec import Spec
 from ..platform.storage.packs import open_dataset
 from ..trainers.data.dataset import Dataset
 from ..trainers.distributed import World
-from ..trainers.errors import UserError
+from ..trainers.errors import UserError, brief
 from ..trainers.evaluate import Evaluation, evaluate
 from ..trainers.inference import EvaluationSettings
 from ..trainers.metrics import class_accuracy, class_iou
@@ -75,7 +76,13 @@ def refuse_other_classes(models: Sequence[str], datasets: Sequence[str]) -> None
         raise UserError(f"the model has {len(models)} classes, but the dataset has {len(datasets)}: {remedy}")
     for id, (ours, theirs) in enumerate(zip(models, datasets, strict=True)):
         if ours != theirs:
-            raise UserError(f"class {id} is {ours} in the model, but {theirs} in the dataset: {remedy}")
+            named = f"class {id} is {_word(ours)} in the model, but {_word(theirs)} in the dataset"
+            raise UserError(f"{named}: {remedy}")
+
+
+def _word(name: str) -> str:
+    """A class's name, of which nobody vouches for what is in it."""
+    return visible_line(brief(name))
 
 
 def results_of(evaluation: Evaluation, card: Card, dataset: Dataset, settings: EvaluationSettings) -> dict[str, Any]:

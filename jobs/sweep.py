@@ -30,6 +30,7 @@ from ..platform.ledger.origin import Origin
 from ..platform.ledger.reading import abandoned_sweeps, sweep_id_of
 from ..platform.ledger.rows import Verdict, fruitless, verdict_of
 from ..platform.registry.champion import crown, keep_model
+from ..platform.registry.verdicts import hold_verdicts
 from ..platform.registry.versions import registered_keys
 from ..platform.storage.packs import open_dataset
 from ..platform.sweep.attempts import update_of
@@ -146,14 +147,19 @@ def search(job: Job, ledger: Ledger, tasks: SweepTasks, concurrency: int) -> Non
 
 def crown_best(job: Job, ledger: Ledger, verdict: Verdict, gate: Gate | None) -> str | None:
     """Register the best trial, if the spec asks for it, it beats the baseline and no gate shut it out; what it is
-    called then, and why."""
+    called then, and why. Of trials that are registered already the gate's verdict is kept, whatever it is."""
     assert job.spec.sweep
     name, best = job.spec.sweep.register_as, verdict.best
-    if name is None or best is None or not verdict.is_won or (gate and gate.ahead is None):
+    if name is None:
         return None
-    best = best if gate is None or gate.ahead is None else ledger.row(gate.ahead)
     check = ledger.ownership.check
     check()
+    if gate:
+        runs = [ledger.row(each.trial).account.run_id for each in gate.candidates]
+        patiently(lambda: hold_verdicts(job.client, name, runs, gate))
+    if best is None or not verdict.is_won or (gate and gate.ahead is None):
+        return None
+    best = best if gate is None or gate.ahead is None else ledger.row(gate.ahead)
     return str(patiently(lambda: crown(job.client, job.store, job.spec.name, best, name, gate, check)))
 
 

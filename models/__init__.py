@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .bundle import load
+    from .registered import load
 
 __all__ = ["load"]
 
@@ -11,7 +11,7 @@ __all__ = ["load"]
 def __getattr__(name: str) -> Any:
     # The files of models are read without PyTorch, which takes seconds to import.
     if name == "load":
-        from .bundle import load
+        from .registered import load
 
         return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

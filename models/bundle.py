@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from .architectures import Segmenter, build_segmenter
 from .card import Card, card_of
 from .discriminator import Discriminator, build_discriminator
-from .files import one_line, read_document
-from .manifest import BrokenDirectoryError, verify_directory, write_directory
+from .files import one_line, read_document, shown
+from .manifest import MANIFEST, BrokenDirectoryError, read_manifest, verify_directory, write_directory
 from .tensors import load_network, save_tensors
 
 CARD = "model.json"
@@ -26,16 +26,18 @@ FILES = (CARD, SEGMENTER, DISCRIMINATOR)
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A loaded model, in evaluation mode on the CPU."""
+    """A loaded model, in evaluation mode."""
 
     card: Card
     segmenter: Segmenter
     discriminator: Discriminator | None
+    device: torch.device
+    """Where its networks are, and what they compute."""
 
     @torch.inference_mode()
     def probabilities(self, image: np.ndarray) -> Tensor:
         """Class probabilities [K, H, W] of an RGB image uint8 [H, W, 3]. Raises ValueError if they are NaN."""
-        images = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]
+        images = torch.from_numpy(image.copy()).to(self.device).permute(2, 0, 1)[None]
         found = self.softmax(self.logits(images), images.shape[-2:])
         if not found.isfinite().all():
             raise ValueError("the network computes NaN from finite weights: they are too large")
@@ -82,22 +84,31 @@ def save(path: Path, card: Card, segmenter: dict[str, Tensor], discriminator: di
     write_directory(path, write)
 
 
-def load(path: str | Path) -> Model:
-    """Read a model directory.
+def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
+    """Read a model directory, to a device.
 
-    Raises BrokenDirectoryError, a ValueError, for a directory that is incomplete, was changed or is no model.
+    Raises BrokenDirectoryError, a ValueError, for a directory that is incomplete, was changed or is no model, and
+    ValueError for a device that is not there.
     """
-    path = Path(path)
+    path, device = Path(path), _device(device)
     card = read_card(path, alone=True)
     judge, classes = card.discriminator, len(card.classes)
     verify_directory(path, needs=[SEGMENTER] if judge is None else [SEGMENTER, DISCRIMINATOR])
-    return Model(
-        card=card,
-        segmenter=load_network(lambda: build_segmenter(card.segmenter, classes), path / SEGMENTER),
-        discriminator=load_network(lambda: build_discriminator(judge, classes), path / DISCRIMINATOR)
-        if judge
-        else None,
+    segmenter = load_network(lambda: build_segmenter(card.segmenter, classes), path / SEGMENTER)
+    discriminator = (
+        load_network(lambda: build_discriminator(judge, classes), path / DISCRIMINATOR).to(device) if judge else None
     )
+    return Model(card=card, segmenter=segmenter.to(device), discriminator=discriminator, device=device)
+
+
+def _device(name: str | torch.device) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    # PyTorch has no class of its own for what it was built without.
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"there is no device {shown(str(name))} here: {one_line(error)}") from None
+    return device
 
 
 def read_card(path: Path, *, alone: bool = False) -> Card:
@@ -110,3 +121,15 @@ def read_card(path: Path, *, alone: bool = False) -> Card:
         return card_of(read_document(path / CARD))
     except ValueError as error:
         raise BrokenDirectoryError(f"{path / CARD} is no card of a model: {one_line(error)}") from None
+
+
+def model_files(path: Path) -> list[str]:
+    """The names of a model's files, as its manifest has them. Raises BrokenDirectoryError for others among them.
+
+    Whoever wrote a manifest may list programs in it, too: we would not run them, but another program might.
+    """
+    names = read_manifest(path)
+    for name in names:
+        if name not in FILES:
+            raise BrokenDirectoryError(f"its {MANIFEST} lists {shown(name)}, but a model is {', '.join(FILES)}")
+    return [*names]

@@ -53,9 +53,13 @@ def is_inside(path: Path, folder: Path) -> bool:
 
 
 def read_document(path: Path) -> Any:
-    """The JSON document in a file. Raises OSError, and ValueError for one that is none, too large or too deep."""
+    """The JSON document in a file. Raises OSError, and ValueError as `document_of` does."""
     with open_regular(path) as file:
-        content = file.read(MAX_DOCUMENT_MIB * 2**20 + 1)
+        return document_of(file.read(MAX_DOCUMENT_MIB * 2**20 + 1))
+
+
+def document_of(content: bytes) -> Any:
+    """A JSON document. Raises ValueError for one that is none, too large or too deep."""
     if len(content) > MAX_DOCUMENT_MIB * 2**20:
         raise ValueError(f"it is larger than {MAX_DOCUMENT_MIB} MiB")
     deep = f"it is nested deeper than {MAX_DEPTH} levels"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +24,9 @@ from .options import (
     check_places,
     overrides,
 )
+
+if TYPE_CHECKING:
+    from ...platform.gate.verdict import Gate
 
 PANEL = "Models"
 ModelName = Annotated[str, typer.Argument(metavar="NAME", help="Of the registered model, as in shapes.")]
@@ -53,7 +56,7 @@ def list_(as_json: AsJsonLines = False) -> None:
 
 @models.command()
 def show(reference: Reference, as_json: AsJson = False) -> None:
-    """Show the card of a model: figures, where it comes from, architecture and classes.
+    """Show the card of a model: figures, on fresh seeds as well, where it comes from, architecture and classes.
 
     Example: `advseg models show shapes@champion`
     """
@@ -61,16 +64,17 @@ def show(reference: Reference, as_json: AsJson = False) -> None:
 
     with mlflow() as client:
         from ...platform.registry.registry import pull_card
+        from ...platform.registry.verdicts import read_verdict
         from ...platform.registry.versions import moves_of
 
         description, card = pull_card(client, reference)
-        moves = moves_of(client, reference)
+        gate, moves = read_verdict(client, reference), moves_of(client, reference)
     if as_json:
         from ...platform.pages.json_line import json_line
 
-        typer.echo(json_line(card_json(description, card, moves)))
+        typer.echo(json_line(card_json(description, card, gate, moves)))
     else:
-        print_card(description, card, moves)
+        print_card(description, card, gate, moves)
 
 
 @models.command()
@@ -179,7 +183,7 @@ def push(
 
     to = hub_address(address)
     with _model_folder(model) as path:
-        typer.echo(f"{model} pushed to {push_model(path, to, license_)}")
+        typer.echo(f"{model} pushed to {push_model(path, to, license_, _verdict_on(model))}")
 
 
 @models.command()
@@ -288,12 +292,25 @@ def picture(
 @contextmanager
 def _model_folder(model: str) -> Iterator[Path]:
     """The folder of a model; one that is registered is there for as long as it is needed."""
-    path = Path(model)
-    if path.exists() or "@" not in model:
-        yield path
+    if not _is_registered(model):
+        yield Path(model)
         return
     with mlflow() as client:
         from ...platform.registry.registry import pulled
 
         with pulled(client, model) as folder:
             yield folder
+
+
+def _verdict_on(model: str) -> "Gate | None":
+    """The newest verdict on a registered model; none comes with a folder."""
+    if not _is_registered(model):
+        return None
+    with mlflow() as client:
+        from ...platform.registry.verdicts import read_verdict
+
+        return read_verdict(client, model)
+
+
+def _is_registered(model: str) -> bool:
+    return "@" in model and not Path(model).exists()

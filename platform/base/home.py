@@ -1,31 +1,16 @@
-"""Where the local services and their data live."""
+"""Where the local services and their data live, for commands."""
 
 import os
 from pathlib import Path
 
+from ...models import home
 from ...trainers.errors import UserError
 from .addresses import is_address, shown
 
-FOLDER = ".advseg"
 
-
-def find_home(start: Path | None = None) -> Path:
-    """The absolute path of the home folder, which need not exist yet.
-
-    `ADVSEG_HOME` if it is set; else the nearest `.advseg` in `start` (default: the working folder) or above
-    it; else `start/.advseg`. The search stops below the user's home folder and the filesystem's root, whose
-    `.advseg` counts only when `start` is that very folder. Raises UserError for an address.
-    """
-    if named := os.environ.get("ADVSEG_HOME"):
-        if is_address(named):
-            raise UserError(
-                f"ADVSEG_HOME is the address {shown(named)}, but must be a folder: name one of this machine"
-            )
-        return Path(named).expanduser().resolve()
-    start = (start or Path.cwd()).resolve()
-    for folder in (start, *start.parents):
-        if folder != start and folder in (Path.home().resolve(), Path(folder.anchor)):
-            break
-        if (folder / FOLDER).is_dir():
-            return folder / FOLDER
-    return start / FOLDER
+def find_home() -> Path:
+    """The home folder, which need not exist yet, as `models.home` finds it. Raises UserError for an address."""
+    named = os.environ.get(home.HOME, "")
+    if is_address(named):
+        raise UserError(f"ADVSEG_HOME is the address {shown(named)}, but must be a folder: name one of this machine")
+    return home.find_home()

@@ -4,9 +4,10 @@ import logging
 import os
 from pathlib import Path
 
+from ...models.local_server import USER
+
 log = logging.getLogger(__name__)
 
-USER = "advseg"
 PASSWORD_PATH = "ADVSEG_MLFLOW_PASSWORD_PATH"
 """Environment variable with the path of the file that holds the password; empty or absent: no account of ours."""
 

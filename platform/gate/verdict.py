@@ -1,6 +1,6 @@
 """Whether a sweep's best trials are better than what there is: a function of values on fresh seeds alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cache
@@ -64,10 +64,13 @@ class Gate:
     test: dict[str, float] = field(default_factory=dict)
     """Mean IoU in percent on images that nothing was chosen by: of who is promoted, by its trial, and of its rivals.
     Empty where nobody is promoted, or there are none."""
+    left_out: int | None = None
+    """The trial that sat as the champion when this was judged, and was no candidate against itself."""
 
-    def is_of(self, confirm: Confirm, candidates: Sequence[int]) -> bool:
-        """Whether it was asked just this of these trials."""
-        return self.confirm == confirm and [each.trial for each in self.candidates] == list(candidates)
+    def is_of(self, confirm: Confirm, candidates: Iterable[int]) -> bool:
+        """Whether it was asked just this of these trials, whoever of them sits there by now."""
+        compared = [trial for trial in candidates if trial != self.left_out]
+        return self.confirm == confirm and [each.trial for each in self.candidates] == compared
 
     def to_json(self) -> str:
         """All of it, for anyone to read."""

@@ -7,9 +7,11 @@ from typing import Any
 from rich.table import Table
 
 from ...models.bundle import Card
+from ..gate.verdict import Gate
 from ..registry.moves import Entry
 from ..registry.versions import RegisteredVersion
 from .console import VisibleConsole, words
+from .gate_line import gate_json, gate_line
 from .moves_page import print_line, seat_line
 from .terminal import percent
 
@@ -45,9 +47,9 @@ def version_json(version: RegisteredVersion) -> dict[str, Any]:
     }
 
 
-def print_card(description: str, card: Card, moves: Sequence[Entry]) -> None:
-    """What a model is, which aliases it has, where it comes from, and its figures."""
-    shown = card_json(description, card, moves)
+def print_card(description: str, card: Card, gate: Gate | None, moves: Sequence[Entry]) -> None:
+    """What a model is, what a gate found of it, which aliases it has, where it comes from, and its figures."""
+    shown = card_json(description, card, gate, moves)
     lineage = shown["lineage"]
     lines = {
         "model": description,
@@ -58,6 +60,7 @@ def print_card(description: str, card: Card, moves: Sequence[Entry]) -> None:
         "architecture": card.segmenter.architecture,
         "discriminator": "yes" if card.discriminator else "none",
         "classes": ", ".join(card.classes),
+        "fresh seeds": gate_line(gate) if gate else "-",
     }
     lines |= {name: f"{value:.4g}" for name, value in card.metrics.items()}
     width = max(map(len, lines))
@@ -67,7 +70,7 @@ def print_card(description: str, card: Card, moves: Sequence[Entry]) -> None:
         print_line(seat_line(description.partition(" ")[0], move))
 
 
-def card_json(description: str, card: Card, moves: Sequence[Entry]) -> dict[str, Any]:
+def card_json(description: str, card: Card, gate: Gate | None, moves: Sequence[Entry]) -> dict[str, Any]:
     """The card of a model; metrics that begin with `val/` are in percent, and of its spec the name is given."""
     return {
         "model": description,
@@ -80,5 +83,6 @@ def card_json(description: str, card: Card, moves: Sequence[Entry]) -> dict[str,
         "resize": card.resize,
         "metrics": card.metrics,
         "lineage": {**card.lineage, "spec": card.lineage.get("spec", {}).get("name")},
+        "gate": gate_json(gate) if gate else None,
         "moves": [asdict(move) for move in moves],
     }

@@ -9,6 +9,7 @@ from ..gate.verdict import Gate
 from ..ledger.reading import SweepRecord, read_sweep
 from ..ledger.rows import Row, Verdict, best_first
 from .console import VisibleConsole
+from .gate_line import gate_json, gate_line
 from .importance import ENOUGH, importances
 from .sparkline import scale_of
 from .terminal import console_for, duration, importance_table, percent, state_counts, states, trials_table
@@ -41,7 +42,8 @@ def print_sweep(storage: Path | None, sweep: str, ledger: str | None = None, *, 
     if record.baseline.account.attempts and record.verdict.baseline is None:
         console.print(baseline_line(record.baseline), soft_wrap=True, markup=False, highlight=False)
     if record.gate:
-        console.print(gate_line(Gate.from_json(record.gate)), soft_wrap=True, markup=False, highlight=False)
+        told = f"on fresh seeds: {gate_line(Gate.from_json(record.gate))}"
+        console.print(told, soft_wrap=True, markup=False, highlight=False)
     console.print(importance_table(shares) if (shares := importances(rows)) else NO_IMPORTANCE)
     console.print(totals_line(rows, record.baseline, record.confirmations), soft_wrap=True)
     unfinished = sum(not row.state.is_finished() for row in rows)
@@ -64,7 +66,7 @@ def sweep_json(record: SweepRecord) -> dict[str, Any]:
         "importance": importances(rows),
         "running": record.is_owned,
         "baseline": {"key": key_of(record.name, BASELINE), **_row_json(record.baseline)},
-        "gate": _gate_json(Gate.from_json(record.gate)) if record.gate else None,
+        "gate": gate_json(Gate.from_json(record.gate)) if record.gate else None,
         "confirmations": [
             {"key": key_of(record.name, row.trial), **_row_json(row)}
             for row in record.confirmations
@@ -75,10 +77,6 @@ def sweep_json(record: SweepRecord) -> dict[str, Any]:
             for row in rows
         ],
     }
-
-
-def _gate_json(gate: Gate) -> dict[str, Any]:
-    return {"outcome": gate.outcome, "reason": gate.reason, "trial": gate.ahead, "test": gate.test}
 
 
 def _row_json(row: Row) -> dict[str, Any]:
@@ -119,13 +117,6 @@ def baseline_line(baseline: Row) -> str:
 def reason_line(row: Row) -> str:
     """Why a trial ended, in a line."""
     return f"trial {row.number}: {row.state.name}, {' '.join(row.reason.split())}"
-
-
-def gate_line(gate: Gate) -> str:
-    """What the gate said, in a sentence."""
-    told = f"on fresh seeds: {gate.outcome}: {gate.reason}"
-    figures = ", ".join(f"{name} {miou:.1f}" for name, miou in gate.test.items())
-    return f"{told}; mIoU on test images: {figures}" if figures else told
 
 
 def totals_line(rows: Sequence[Row], baseline: Row, confirmations: Sequence[Row]) -> str:

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...models.bundle import read_card
+from ...models.bundle import model_files, read_card
 from ...models.files import one_line
 from ...models.manifest import MANIFEST
 from ...trainers.errors import UserError
 from ..base.keys import HUB
+from ..gate.verdict import Gate
 from .model_card import MODEL_CARD, model_card
-from .pulling import model_files, place_model
+from .pulling import place_model
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -43,7 +44,7 @@ def hub_address(text: str) -> HubAddress:
     return HubAddress(repository=parts["repository"], revision=parts["revision"])
 
 
-def push(model: Path, address: HubAddress, licence: str) -> HubAddress:
+def push(model: Path, address: HubAddress, licence: str, gate: Gate | None) -> HubAddress:
     """Put the model in a directory, with a README.md, into a repository, in one commit, whose address is returned.
 
     A repository that there is not is made, for its owner's eyes alone; what else is in it stays. Who we are tells
@@ -55,7 +56,7 @@ def push(model: Path, address: HubAddress, licence: str) -> HubAddress:
     from huggingface_hub import CommitOperationAdd
 
     with _telling(f"the model cannot be pushed to {address}"):
-        readme = model_card(read_card(model), licence).encode()
+        readme = model_card(read_card(model), gate, licence).encode()
         files = {name: str(model / name) for name in (MANIFEST, *model_files(model))}
         operations = [CommitOperationAdd(name, file) for name, file in {**files, MODEL_CARD: readme}.items()]
         api.create_repo(address.repository, private=True, exist_ok=True)

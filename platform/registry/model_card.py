@@ -1,15 +1,14 @@
 """What a model says of itself to people: the README.md of a registered version, in the form of the Hugging Face Hub."""
 
 import math
-import re
-from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import yaml
 
 from ...models.card import Card
-from ...trainers.errors import brief
-from ..base.visible import visible_line
+from ..gate.verdict import Gate
+from .confirmed import CONFIRMED, confirmed
+from .markdown import listing, table, text
 
 MODEL_CARD = "README.md"
 UNKNOWN = "unknown"
@@ -22,27 +21,36 @@ _MEANS = {
     "val/pixel_accuracy": "pixel accuracy",
     "val/class_accuracy": "mean class accuracy",
 }
-_MARKUP = re.compile(r"[!-+.:-@\[-`{-~]")
-"""Punctuation that Markdown, or who shows it, may take for more than itself; all that links need is of it."""
 
 
-def model_card(card: Card, licence: str = UNKNOWN) -> str:
-    """Markdown of a card, with YAML ahead. Words of the card are text in it, whatever they are: no markup, no links."""
+def model_card(card: Card, gate: Gate | None, licence: str = UNKNOWN) -> str:
+    """Markdown of a card and of the newest verdict on its trial, with YAML ahead.
+
+    Words of the two are text in it, whatever they are: no markup, no links.
+    """
     front = {
         "license": licence,
         "library_name": "advseg",
         "pipeline_tag": "image-segmentation",
         "tags": ["semantic-segmentation", "pytorch", "safetensors"],
     }
-    sections = [f"## {title}\n\n{section(card)}\n" for title, section in _SECTIONS.items()]
-    return "\n".join([f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n", _head(card), *sections])
+    sections = {
+        "Use": _use,
+        CONFIRMED: lambda card: confirmed(_of(card, "key"), gate),
+        "Figures": _figures,
+        "Data": _data,
+        "Limits": _limits,
+        "Where it comes from": _lineage,
+    }
+    written = [f"## {title}\n\n{section(card)}\n" for title, section in sections.items()]
+    return "\n".join([f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n", _head(card), *written])
 
 
 def _head(card: Card) -> str:
-    name = _text(_of(card, "spec", "name") or _of(card, "key") or "A segmentation model")
+    name = text(_of(card, "spec", "name") or _of(card, "key") or "A segmentation model")
     return (
         f"# {name}\n\n"
-        f"A network of the architecture {_text(card.segmenter.architecture)} that gives each pixel of an image one of "
+        f"A network of the architecture {text(card.segmenter.architecture)} that gives each pixel of an image one of "
         f"{len(card.classes)} classes.\n"
     )
 
@@ -70,15 +78,15 @@ def _figures(card: Card) -> str:
     if not means:
         return "It has not been judged."
     ious = [(name, card.metrics.get(f"val/iou/{name}")) for name in card.classes]
-    rows = [(str(id), _text(name), _percent(iou)) for id, (name, iou) in enumerate(ious[:_MOST_CLASSES])]
+    rows = [(str(id), text(name), _percent(iou)) for id, (name, iou) in enumerate(ious[:_MOST_CLASSES])]
     more = len(ious) - len(rows)
     return "\n".join(
         [
-            "In percent, on the validation images.",
+            "In percent, on the validation images, by which a sweep chooses among its trials.",
             "",
-            *_table(("figure", "percent"), ((title, _percent(value)) for title, value in means.items())),
+            table(("figure", "percent"), ((title, _percent(value)) for title, value in means.items())),
             "",
-            *_table(("id", "class", "IoU"), rows),
+            table(("id", "class", "IoU"), rows),
             *(["", f"and {more} more classes, in `model.json`."] if more else []),
         ]
     )
@@ -86,16 +94,16 @@ def _figures(card: Card) -> str:
 
 def _data(card: Card) -> str:
     parts = _of(card, "images") or {}
-    images = ", ".join(f"{_text(part)} {count}" for part, count in parts.items()) or "not recorded"
-    return _list(
+    images = ", ".join(f"{text(part)} {count}" for part, count in parts.items()) or "not recorded"
+    return listing(
         {"digest": _recorded(_of(card, "dataset_digest")), "images": images, "classes": str(len(card.classes))}
     )
 
 
 def _limits(card: Card) -> str:
     known = [
-        "The figures are of the validation images of one dataset, by which the model may also have been chosen among "
-        "others: expect less of other images.",
+        "The figures are of images of one dataset, and those of its validation images flatter whoever was chosen by "
+        "them: expect less of other images.",
         "It was not judged on other data, cameras, light or weather, nor on damaged images; nor how far its "
         "probabilities can be trusted, nor how fast it is.",
         "It always names one of its classes, also where an image shows none of them.",
@@ -111,8 +119,8 @@ def _lineage(card: Card) -> str:
     start = "none: it was trained from fresh weights"
     if weights is not None:
         # Where they lay is the trainer's own.
-        start = f"{_text(str(weights).rpartition('/')[2])}, whose licence is unknown: ask their makers"
-    return _list(
+        start = f"{text(str(weights).rpartition('/')[2])}, whose licence is unknown: ask their makers"
+    return listing(
         {
             "trial": _recorded(_of(card, "key")),
             "method": _recorded(_of(card, "spec", "method", "name")),
@@ -123,15 +131,6 @@ def _lineage(card: Card) -> str:
     )
 
 
-_SECTIONS: dict[str, Callable[[Card], str]] = {
-    "Use": _use,
-    "Figures": _figures,
-    "Data": _data,
-    "Limits": _limits,
-    "Where it comes from": _lineage,
-}
-
-
 def _of(card: Card, *keys: str) -> Any:
     """What a card's lineage has in a place; None if there is nothing."""
     found: Any = card.lineage
@@ -140,22 +139,9 @@ def _of(card: Card, *keys: str) -> Any:
     return found
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
-
-
-def _list(entries: dict[str, str]) -> str:
-    return "\n".join(f"- {name}: {value}" for name, value in entries.items())
-
-
 def _percent(value: float | None) -> str:
     return "-" if value is None or math.isnan(value) else f"{value:.2f}"
 
 
 def _recorded(value: Any) -> str:
-    return "not recorded" if value is None else _text(value)
-
-
-def _text(words: object) -> str:
-    """Words of a card as Markdown that shows them, on one line: what could be markup is written as an entity."""
-    return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", visible_line(brief(str(words))))
+    return "not recorded" if value is None else text(value)

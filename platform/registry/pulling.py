@@ -4,9 +4,8 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from ...models.bundle import FILES, read_card
-from ...models.files import shown
-from ...models.manifest import MANIFEST, BrokenDirectoryError, read_manifest
+from ...models.bundle import model_files, read_card
+from ...models.manifest import MANIFEST
 from ...models.partial import partial_of
 from ...trainers.errors import UserError
 
@@ -36,15 +35,3 @@ def _refuse_taken(destination: Path) -> None:
     """Raise UserError if something is there."""
     if os.path.lexists(destination):
         raise UserError(f"{destination} exists already: remove it or name another folder with --to")
-
-
-def model_files(folder: Path) -> list[str]:
-    """The names of a model's files, as its manifest has them. Raises BrokenDirectoryError for others among them.
-
-    Whoever wrote a manifest may list programs in it, too: we would not run them, but another program might.
-    """
-    names = read_manifest(folder)
-    for name in names:
-        if name not in FILES:
-            raise BrokenDirectoryError(f"its {MANIFEST} lists {shown(name)}, but a model is {', '.join(FILES)}")
-    return [*names]

@@ -1,6 +1,5 @@
 """A model becomes a version of a registered one, and perhaps its champion."""
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,14 @@ from ...trainers.errors import UserError
 from ..base.keys import MODEL, sweep_of
 from ..gate.verdict import Gate
 from ..tracking.runs import KEY_TAG
+from .confirmed import UNCONFIRMED
 from .history import create_model, ensure_history, move_alias, permitted
 from .model_card import MODEL_CARD, model_card
 from .moves import Move, Past
 from .promotion import Candidate, Decision, Promote, Standing, decide, standing_of
 from .registry import CANDIDATE, CHAMPION, pull_card
 from .serving_files import write_serving_files
+from .verdicts import description_of, digest_of, hold_verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,17 +47,22 @@ def register(
     """Make the model directory of a run a version of a registered model, and decide what it becomes by a gate.
 
     What one and the same gate has decided before moves nothing again. `check` raises if the registration is not ours to
-    make any more; it is asked immediately before a move is recorded. Raises UserError if MLflow does not let us.
+    make any more; it is asked immediately before a verdict or a move is recorded. Raises UserError if MLflow does not
+    let us.
     """
     card = read_card(model)
     with permitted(client, name):
         create_model(client, name)
         history = ensure_history(client, name)
-        version = _ensure_version(client, model, name, run_id, key)
+        version = _ensure_version(client, model, name, run_id, key, gate)
         number = int(version.version)
-        judge = hashlib.sha256(gate.to_json().encode()).hexdigest() if gate else None
+        judge = digest_of(gate) if gate else None
         # There was no history where an older version of advseg registered it.
         is_older = version.creation_timestamp < (history.creation_timestamp or 0)
+
+        if gate:
+            check()
+            hold_verdict(client, version, gate)
 
         def decide_anew(past: Past) -> Move | None:
             if _is_decided(past, number, judge) or (is_older and judge is None):
@@ -96,11 +102,14 @@ def _repeated(name: str, version: str, aliases: Mapping[str, Any]) -> Registered
     return Registered(name=name, version=version, alias=alias, reason="it was registered before")
 
 
-def _ensure_version(client: MlflowClient, model: Path, name: str, run_id: str, key: str) -> ModelVersion:
+def _ensure_version(
+    client: MlflowClient, model: Path, name: str, run_id: str, key: str, gate: Gate | None
+) -> ModelVersion:
     """The version of a run, made if there is none."""
     found = _versions_of(client, name, run_id, key)
     if not found:
-        client.create_model_version(name, log_model(client, model, run_id), run_id=run_id, tags={KEY_TAG: key})
+        source, said = log_model(client, model, run_id, gate), description_of(UNCONFIRMED)
+        client.create_model_version(name, source, run_id=run_id, tags={KEY_TAG: key}, description=said)
         # MLflow's client repeats a request whose answer was lost, and then there are two.
         found = _versions_of(client, name, run_id, key)
         for repeated in found[1:]:
@@ -123,11 +132,11 @@ def _versions_of(client: MlflowClient, name: str, run_id: str, key: str) -> list
     return [version for version in found if version.run_id == run_id and version.tags.get(KEY_TAG) == key]
 
 
-def log_model(client: MlflowClient, model: Path, run_id: str) -> str:
+def log_model(client: MlflowClient, model: Path, run_id: str, gate: Gate | None = None) -> str:
     """Log a model directory as artifacts of its run, with what describes and serves it beside; return their URI."""
     with TemporaryDirectory(prefix="advseg-") as folder:
         beside = Path(folder)
-        (beside / MODEL_CARD).write_text(model_card(read_card(model, alone=True)))
+        (beside / MODEL_CARD).write_text(model_card(read_card(model, alone=True), gate))
         write_serving_files(beside)
         client.log_artifacts(run_id, str(beside), MODEL)
     client.log_artifacts(run_id, str(model), MODEL)

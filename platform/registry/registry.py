@@ -18,6 +18,7 @@ from ...models.bundle import CARD, read_card
 from ...models.card import Card
 from ...models.files import one_line
 from ...models.manifest import MANIFEST, read_manifest
+from ...models.sources import refusal
 from ...trainers.errors import UserError
 from ..base.keys import MODEL
 from ..base.s3_reason import s3_reason
@@ -25,7 +26,6 @@ from ..tracking.patience import is_away, reason_of
 from ..tracking.runs import KEY_TAG
 from .history import HISTORY, registered_models
 from .pulling import place_model
-from .sources import refusal
 
 CHAMPION = "champion"
 CANDIDATE = "candidate"
@@ -56,14 +56,14 @@ def pull(client: MlflowClient, reference: str, destination: Path | None = None) 
     lists, checked by it, and nothing beside. Raises UserError for a reference that leads nowhere, a folder that exists
     and a damaged download; the folder is then left as it was.
     """
-    found = _find(client, reference)
+    found = find_source(client, reference)
     folder = destination or Path(found.folder)
-    with _telling(f"{reference} cannot be pulled"):
-        place_model(folder, partial(_fetch, client, found.source))
+    with telling(f"{reference} cannot be pulled"):
+        place_model(folder, partial(fetch, client, found.source))
     return found.description, folder
 
 
-def _fetch(client: MlflowClient, source: str, names: Iterable[str], folder: Path) -> None:
+def fetch(client: MlflowClient, source: str, names: Iterable[str], folder: Path) -> None:
     """Download files of a source to a folder."""
     for name in names:
         place = (folder / name).parent
@@ -71,7 +71,7 @@ def _fetch(client: MlflowClient, source: str, names: Iterable[str], folder: Path
 
 
 @contextmanager
-def _telling(what: str) -> Iterator[None]:
+def telling(what: str) -> Iterator[None]:
     """Raises UserError for what goes wrong with a download."""
     try:
         yield
@@ -103,16 +103,16 @@ def pull_card(client: MlflowClient, reference: str) -> tuple[str, Card]:
 
 def pull_record(client: MlflowClient, reference: str) -> Record:
     """What the model of a reference says of itself, without its weights. Raises UserError as `pull` does."""
-    found = _find(client, reference)
-    with _telling(f"the card of {reference} cannot be read"), TemporaryDirectory(prefix="advseg-") as name:
+    found = find_source(client, reference)
+    with telling(f"the card of {reference} cannot be read"), TemporaryDirectory(prefix="advseg-") as name:
         folder = Path(name)
-        _fetch(client, found.source, (MANIFEST, CARD), folder)
+        fetch(client, found.source, (MANIFEST, CARD), folder)
         card = read_card(folder, alone=True)
         return Record(description=found.description, run_id=found.run_id, card=card, sums=read_manifest(folder))
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Found:
+class Found:
     """The model of a reference."""
 
     source: str
@@ -123,7 +123,7 @@ class _Found:
     run_id: str | None
 
 
-def _find(client: MlflowClient, reference: str) -> _Found:
+def find_source(client: MlflowClient, reference: str) -> Found:
     """The model of a reference. Raises UserError for one that leads nowhere."""
     if not _REFERENCE.fullmatch(reference):
         name = reference if _NAME.fullmatch(reference) else "shapes"
@@ -136,7 +136,7 @@ def _find(client: MlflowClient, reference: str) -> _Found:
     try:
         if at:
             version = find_version(client, name, number)
-            found = _Found(
+            found = Found(
                 source=version.source or "",
                 description=f"{name} version {version.version}",
                 folder=f"{name}-{version.version}",
@@ -144,7 +144,7 @@ def _find(client: MlflowClient, reference: str) -> _Found:
             )
         else:
             run = _run_of(client, reference)
-            found = _Found(
+            found = Found(
                 source=f"{run.info.artifact_uri}/{MODEL}",
                 description=f"the model of {reference}",
                 folder=reference.replace("/", "-"),
@@ -159,7 +159,7 @@ def _find(client: MlflowClient, reference: str) -> _Found:
             f"{found.description} is said to lie at {found.source[:_SHOWN]!r}, but {reason}: register it again"
         )
     if run:
-        with _telling(f"{reference} cannot be found"):
+        with telling(f"{reference} cannot be found"):
             if not client.list_artifacts(run.info.run_id, MODEL):
                 raise UserError(f"run {reference} has no model: only a sweep's baseline and best trial keep theirs")
     return found

@@ -7,8 +7,8 @@ import secrets
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from ...models.local_server import PASSWORD, USER
 from ...trainers.whole_file import replace_whole
-from ..base.mlflow_account import USER
 
 CONFIGURATION = "MLFLOW_AUTH_CONFIG_PATH"
 """Environment variable of a server that asks for accounts."""
@@ -22,7 +22,7 @@ _PAGE = """<!doctype html>
 
 
 def password_path(folder: Path) -> Path:
-    return folder / "password"
+    return folder / PASSWORD
 
 
 def configuration_path(folder: Path) -> Path:

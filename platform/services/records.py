@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ...models.local_server import RECORDS
 from ...trainers.errors import UserError
 from ...trainers.whole_file import write_whole
 from ..base.processes import ProcessIdentity
@@ -40,7 +41,7 @@ class ServiceRecord:
 
 
 def records_path(home: Path) -> Path:
-    return home / "services.json"
+    return home / RECORDS
 
 
 def read_records(home: Path) -> dict[str, ServiceRecord]:

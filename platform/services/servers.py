@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..base.mlflow_account import PASSWORD_PATH, USER
+from ...models.local_server import USER
+from ..base.mlflow_account import PASSWORD_PATH
 from .mlflow_accounts import CONFIGURATION, configuration_path, password_path
 from .ports import LOOPBACK
 

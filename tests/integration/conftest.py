@@ -13,8 +13,8 @@ from mlflow.tracking import MlflowClient
 from orders import Orders
 from small_sweep import small_sweep, write_tiny_shapes
 
+from advseg.models.local_server import USER
 from advseg.platform.base.keys import METRIC
-from advseg.platform.base.mlflow_account import USER
 from advseg.platform.services.connection import connect
 from advseg.platform.services.services import down, up
 from advseg.platform.spec.spec import Spec

@@ -1,19 +1,36 @@
 """Which trials are confirmed, by which specs, and against whom."""
 
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
 
-from advseg.jobs.confirm import candidates_of, champion_document, document_of
+from advseg.jobs import confirm
+from advseg.jobs.confirm import candidates_of, champion_document, confirm_best, document_of
+from advseg.jobs.sweep import crown_best
+from advseg.platform.cluster.driver import Job
 from advseg.platform.gate.plan import SUPERVISED, champion_arm, trial_arm
-from advseg.platform.ledger.rows import BASELINE_NUMBER, Row
+from advseg.platform.gate.verdict import judge
+from advseg.platform.ledger.confirmations import Planned
+from advseg.platform.ledger.ledger import Ledger
+from advseg.platform.ledger.opening import open_ledger
+from advseg.platform.ledger.origin import Origin
+from advseg.platform.ledger.rows import BASELINE_NUMBER, Row, verdict_of
 from advseg.platform.registry.champion import Champion
 from advseg.platform.registry.promotion import Standing
+from advseg.platform.registry.verdicts import read_verdict
 from advseg.platform.spec.confirm import Confirm
 from advseg.platform.spec.spec import Spec, confirmed, spec_from
 from advseg.platform.spec.spec_file import load_spec
+from advseg.platform.sweep.tasks import SweepTasks
+from advseg.platform.tracking.runs import KEY_TAG
+from advseg.platform.workers.account import Account
 from advseg.trainers.errors import UserError
 
 TWO = Confirm(candidates=2)
@@ -86,3 +103,82 @@ def test_what_is_asked_later_is_put_into_the_spec() -> None:
     assert more.digest() == spec.digest()
     with pytest.raises(UserError, match=r"^sweep\.confirm: nothing can pass: .*: set seeds to 6"):
         confirmed(spec, 3, 4)
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    spec = demo(
+        "sweep.confirm.candidates=3", "sweep.confirm.seeds=6", f"storage={tmp_path}", "sweep.register_as=things"
+    )
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec.model_dump(mode="json")))
+    return Job(path=tmp_path / "spec.yaml", tracking_uri="")
+
+
+@pytest.fixture
+def ledger(job: Job) -> Iterator[Ledger]:
+    """Of three complete trials above the baseline."""
+    with closing(open_ledger(job.store.folder, job.spec, Origin(dataset="d", code="c"))) as ledger:
+        ledger.hold_baseline(BASELINE)
+        for value in (53.0, 52.0, 51.0):
+            number = ledger.propose()
+            assert number is not None
+            ledger.note(number, Account(run_id=f"run {number}"))
+            ledger.report(number, 8, value)
+            ledger.finish(number, TrialState.COMPLETE)
+        yield ledger
+
+
+class TestASweepOneOfWhoseTrialsIsTheChampion:
+    """Trial 0 sits there; trials 1 and 2 are trained again beside it."""
+
+    @pytest.fixture
+    def judged(self, monkeypatch: pytest.MonkeyPatch, champion: Champion) -> list[tuple[int, ...]]:
+        """The candidates of each plan that was carried out; all are ahead, by as many points as their number."""
+        plans = []
+
+        def train(job: Job, ledger: Ledger, tasks: Any, concurrency: int, plan: Any, planned: list[Planned]) -> None:
+            plans.append(tuple(plan.candidates))
+            ledger.plan_confirmations(planned)
+            for row in ledger.confirmations():
+                arm = str(row.trial).removeprefix("confirm-").rpartition("-s")[0]
+                ahead = float(arm) if arm.isdecimal() else 0.0
+                ledger.hold_confirmation(replace(row, state=TrialState.COMPLETE, curve={8: 50.0 + ahead}))
+
+        monkeypatch.setattr(confirm, "train", train)
+        monkeypatch.setattr(confirm, "figures_on_test", lambda *_: {})
+        monkeypatch.setattr(confirm, "champion_to_beat", lambda *_: replace(champion, run_id="run 0"))
+        return plans
+
+    def test_is_judged_once(
+        self,
+        job: Job,
+        ledger: Ledger,
+        judged: list[tuple[int, ...]],
+        champion: Champion,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        tasks = SweepTasks(document=job.document, store=job.store, tracking_uri="", epoch=ledger.ownership.epoch)
+        first = confirm_best(job, ledger, tasks, 1)
+        assert first and (first.ahead, first.left_out) == (2, 0)
+        # By now the winner sits there.
+        monkeypatch.setattr(confirm, "champion_to_beat", lambda *_: replace(champion, run_id="run 2"))
+        again = confirm_best(job, ledger, tasks, 1)
+        assert judged == [(1, 2)]
+        assert again == first
+
+
+def test_of_registered_trials_the_verdict_is_kept_though_none_is_promoted(
+    job: Job, ledger: Ledger, client: MlflowClient
+) -> None:
+    seconds = client.create_run(client.create_experiment("probe")).info
+    ledger.note(1, Account(run_id=seconds.run_id))
+    client.create_registered_model("things")
+    source = f"{seconds.artifact_uri}/model"
+    client.create_model_version("things", source, run_id=seconds.run_id, tags={KEY_TAG: "shapes-demo/1"})
+    values = {number: dict.fromkeys(range(6), 50.0) for number in (0, 1, 2)}
+    gate = judge(Confirm(), values, {SUPERVISED.told: dict.fromkeys(range(6), 51.0)})
+
+    verdict = verdict_of(ledger.rows(), ledger.baseline())
+    assert crown_best(replace(job, tracking_uri=client.tracking_uri), ledger, verdict, gate) is None
+
+    assert read_verdict(client, "things@1") == gate

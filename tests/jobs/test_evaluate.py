@@ -242,3 +242,10 @@ def test_nothing_is_written_through_a_link(advseg: Command, model: Path, spec: P
     assert (status, err.count("\n")) == (2, 1)
     assert f"{name} is there and no regular file" in err
     assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_a_models_words_stay_on_the_line_that_refuses_them() -> None:
+    with pytest.raises(UserError) as caught:
+        refuse_other_classes(("\x1b[31ma\r\nb" + "c" * 500,), ("a",))
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 300

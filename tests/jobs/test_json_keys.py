@@ -21,6 +21,7 @@ from advseg.platform.ledger.opening import open_ledger
 from advseg.platform.ledger.origin import Origin
 from advseg.platform.pages.json_line import json_line
 from advseg.platform.registry.registering import register
+from advseg.platform.registry.verdicts import hold_verdict
 from advseg.platform.spec.confirm import Confirm
 from advseg.platform.spec.spec_file import load_spec
 from advseg.platform.storage.local_store import LocalStore
@@ -66,7 +67,8 @@ KEYS = {
     "models show": (
         "model architecture segmenter segmenter.* discriminator discriminator.* classes palette ignore_index resize "
         "metrics metrics.* lineage lineage.spec lineage.environment lineage.environment.* lineage.step "
-        f"lineage.dataset_digest lineage.images lineage.images.* moves {MOVES}"
+        "lineage.dataset_digest lineage.images lineage.images.* "
+        f"gate gate.outcome gate.reason gate.trial gate.test gate.test.* moves {MOVES}"
     ),
     "models history": MOVE,
     "evaluate": (
@@ -245,8 +247,11 @@ def test_models_list(printed: Printed, registered: MlflowClient) -> None:
 
 
 def test_models_show(printed: Printed, registered: MlflowClient) -> None:
+    gate = judge(Confirm(candidates=1), {1: {1: 51.0}}, {"the supervised baseline": {1: 50.0}})
+    hold_verdict(registered, registered.get_model_version("shapes", "1"), replace(gate, test={"trial 1": 49.0}))
     (found,) = printed("models show", "shapes@champion")
     assert (found["model"], found["architecture"], found["lineage"]["spec"]) == ("shapes version 1", "compact", "tiny")
+    assert (found["gate"]["trial"], found["gate"]["test"]) == (1, {"trial 1": 49.0})
     assert [move["alias"] for move in found["moves"]] == ["champion"]
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ from mlflow.entities import Metric
 from mlflow.tracking import MlflowClient
 
 from advseg.models import load
+from advseg.platform.gate.verdict import Gate, judge
 from advseg.platform.registry.registering import register
 from advseg.platform.registry.registry import CANDIDATE, CHAMPION
+from advseg.platform.registry.verdicts import hold_verdict
+from advseg.platform.spec.confirm import Confirm
 from advseg.platform.tracking.identity import RunIdentity
 from advseg.platform.tracking.runs import ensure_run
 
@@ -166,6 +170,22 @@ def test_a_pull_that_is_killed_leaves_nothing_half(advseg: Command, registered: 
     assert entries() - before == {"shapes-2"}
 
 
+@pytest.fixture
+def gate(registered: MlflowClient) -> Gate:
+    """What was found later of the second version."""
+    rivals = {"the supervised baseline": dict.fromkeys(range(6), 50.0)}
+    gate = judge(Confirm(candidates=1), {1: dict.fromkeys(range(6), 51.0)}, rivals)
+    gate = replace(gate, test={"trial 1": 49.0})
+    hold_verdict(registered, registered.get_model_version("shapes", "2"), gate)
+    return gate
+
+
+def test_a_card_is_shown_with_the_verdict_on_it(advseg: Command, gate: Gate) -> None:
+    told = re.sub(" +", " ", advseg("models", "show", "shapes@2")[1]).splitlines()
+    assert f"fresh seeds promoted: {gate.reason}; mIoU on test images: trial 1 49.0" in told
+    assert re.search(r"^fresh seeds +-$", advseg("models", "show", "shapes@1")[1], re.MULTILINE)
+
+
 def test_a_card_that_was_changed_is_refused(advseg: Command, registered: MlflowClient, tmp_path: Path) -> None:
     for card in tmp_path.rglob("model.json"):
         card.write_text(card.read_text() + " ")
@@ -192,12 +212,12 @@ def test_a_registered_model_is_judged(advseg: Command, registered: MlflowClient,
 
 
 def test_a_registered_model_is_published_and_exported_as_it_is(
-    advseg: Command, registered: MlflowClient, model: Path, monkeypatch: pytest.MonkeyPatch
+    advseg: Command, registered: MlflowClient, gate: Gate, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Any] = []
 
-    def push(path: Path, address: Any, licence: str) -> str:
-        seen.append((load(path).card, str(address), licence))
+    def push(path: Path, address: Any, licence: str, gate: Gate | None) -> str:
+        seen.append((load(path).card, str(address), licence, gate))
         return f"{address}@1"
 
     def export(path: Path, reference: str, file: Path) -> str:
@@ -212,7 +232,12 @@ def test_a_registered_model_is_published_and_exported_as_it_is(
         "shapes@champion pushed to hf://me/shapes@1\n",
     )
     assert advseg("models", "export", "shapes@2", "--to", "shapes.onnx")[:2] == (0, "shapes@2 written to shapes.onnx\n")
-    assert seen == [(card, "hf://me/shapes", "unknown"), (card, "shapes@2", "shapes.onnx")]
+    assert advseg("models", "push", model, "hf://me/shapes")[0] == 0
+    assert seen == [
+        (card, "hf://me/shapes", "unknown", gate),
+        (card, "shapes@2", "shapes.onnx"),
+        (card, "hf://me/shapes", "unknown", None),
+    ]
 
 
 def test_a_folder_of_that_name_wins(advseg: Command, model: Path, shapes: Path, tmp_path: Path) -> None:

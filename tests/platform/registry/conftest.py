@@ -1,12 +1,13 @@
 """Models of one network, and runs to register them from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hub_stand_in import Hub, running
 from mlflow.tracking import MlflowClient
 
 from advseg.models.architectures import IMAGENET, CompactSettings, build_segmenter
@@ -19,6 +20,7 @@ from advseg.platform.spec.confirm import Confirm
 from advseg.platform.tracking.identity import RunIdentity
 from advseg.platform.tracking.runs import ensure_run
 
+TOKEN = "hf_canary0of0the0hub"
 CARD = Card(
     segmenter=CompactSettings(width=8),
     discriminator=None,
@@ -44,7 +46,7 @@ def judged(tmp_path: Path) -> Callable[..., Path]:
 
     def make(dataset: str = "ab") -> Path:
         path = tmp_path / "judged" / dataset
-        card = replace(CARD, lineage={"dataset_digest": dataset})
+        card = replace(CARD, lineage={"key": "one/0", "dataset_digest": dataset})
         save(path, card, build_segmenter(CARD.segmenter, 2).state_dict(), None)
         return path
 
@@ -73,3 +75,25 @@ def gate_of(lead: float, *rivals: Arm) -> Gate:
     seeds = range(confirm.seeds)
     theirs = {arm.told: dict.fromkeys(seeds, 50.0) for arm in (*rivals, SUPERVISED)}
     return judge(confirm, {0: dict.fromkeys(seeds, 50.0 + lead)}, theirs)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub that this process and those that it starts find and have a token of."""
+    with running(TOKEN) as hub:
+        for name, value in {
+            "HF_TOKEN": TOKEN,
+            "HF_ENDPOINT": hub.url,
+            "HF_HOME": str(tmp_path / "hugging_face"),
+            "HF_HUB_DISABLE_XET": "1",  # a protocol of its own, compiled
+            "ADVSEG_HOME": str(tmp_path / "home"),
+        }.items():
+            monkeypatch.setenv(name, value)
+        for name, value in {  # which are read on import
+            "ENDPOINT": hub.url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": hub.url + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_HUB_DISABLE_XET": True,
+            "HF_HUB_CACHE": str(tmp_path / "hugging_face" / "hub"),
+        }.items():
+            monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
+        yield hub

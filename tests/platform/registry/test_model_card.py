@@ -12,7 +12,10 @@ from markdown_it import MarkdownIt
 
 from advseg.models.architectures import IMAGENET, CompactSettings
 from advseg.models.card import Card
+from advseg.platform.gate.verdict import Gate, judge
+from advseg.platform.registry.confirmed import UNCONFIRMED
 from advseg.platform.registry.model_card import model_card
+from advseg.platform.spec.confirm import Confirm
 
 CARD = Card(
     segmenter=CompactSettings(width=8),
@@ -32,6 +35,14 @@ CARD = Card(
     },
 )
 
+SEEDS = range(4, 10)
+
+
+def verdict(rival: str = "the supervised baseline", lead: float = 1.0) -> Gate:
+    """On trials 7 and 8, of which the first is so far ahead of its rival."""
+    values = {7: dict.fromkeys(SEEDS, 50.0 + lead), 8: dict.fromkeys(SEEDS, 50.0)}
+    return judge(Confirm(candidates=2, seeds=6), values, {rival: dict.fromkeys(SEEDS, 50.0)})
+
 
 def front(text: str) -> dict[str, Any]:
     begin, matter, _ = text.split("---\n", 2)
@@ -44,13 +55,13 @@ def with_spec(card: Card, **spec: Any) -> Card:
 
 
 def test_it_begins_as_the_hub_reads_it() -> None:
-    assert front(model_card(CARD)) == {
+    assert front(model_card(CARD, None)) == {
         "license": "unknown",
         "library_name": "advseg",
         "pipeline_tag": "image-segmentation",
         "tags": ["semantic-segmentation", "pytorch", "safetensors"],
     }
-    assert front(model_card(CARD, "cc-by-4.0"))["license"] == "cc-by-4.0"
+    assert front(model_card(CARD, None, "cc-by-4.0"))["license"] == "cc-by-4.0"
 
 
 @pytest.mark.parametrize(
@@ -72,30 +83,64 @@ def test_it_begins_as_the_hub_reads_it() -> None:
     ],
 )
 def test_it_says_figures_data_limits_and_lineage(line: str) -> None:
-    assert line in model_card(CARD).splitlines()
+    assert line in model_card(CARD, None).splitlines()
 
 
 def test_start_weights_are_named_without_the_place_where_they_lay() -> None:
-    text = model_card(with_spec(CARD, model={"weights": "s3://bucket/secret/deeplab.pth"}))
+    text = model_card(with_spec(CARD, model={"weights": "s3://bucket/secret/deeplab.pth"}), None)
     assert "- start weights: deeplab&#46;pth, whose licence is unknown: ask their makers\n" in text
     assert "secret" not in text
 
 
 def test_windows_and_sizes_are_told() -> None:
-    assert "the network reads each whole, at its own size" in model_card(CARD)
-    assert "reads each window by window" in model_card(with_spec(CARD, trainer={"evaluation": {"mode": "sliding"}}))
-    assert "a height of 24 and a width of 16 pixels" in model_card(replace(CARD, resize=(24, 16)))
+    assert "the network reads each whole, at its own size" in model_card(CARD, None)
+    assert "reads each window by window" in model_card(
+        with_spec(CARD, trainer={"evaluation": {"mode": "sliding"}}), None
+    )
+    assert "a height of 24 and a width of 16 pixels" in model_card(replace(CARD, resize=(24, 16)), None)
 
 
 def test_of_a_card_that_says_little_it_says_so() -> None:
-    text = model_card(replace(CARD, metrics={}, lineage={}))
+    text = model_card(replace(CARD, metrics={}, lineage={}), None)
     assert "It has not been judged." in text
     assert text.count("not recorded") == 7
 
 
 def test_of_very_many_classes_it_lists_the_first() -> None:
     many = replace(CARD, classes=tuple(f"class {id}" for id in range(300)), palette=((0, 0, 0),) * 300)
-    assert "| 255 | class 255 | - |\n\nand 44 more classes" in model_card(many)
+    assert "| 255 | class 255 | - |\n\nand 44 more classes" in model_card(many, None)
+
+
+def test_the_verdict_on_its_trial_comes_before_the_validation_figures() -> None:
+    gate = replace(verdict(), test={"trial 7": 39.0, "the supervised baseline": 38.0})
+    before, _, after = model_card(CARD, gate).partition("## Figures\n\n")
+    assert before.partition("## Confirmed on fresh seeds\n\n")[2] == (
+        "**The figure to quote: a mean IoU of 39.00 percent on the test images**, which nothing was chosen by, and "
+        "which were read once. On the same images: the supervised baseline 38.00.\n\n"
+        "The gate says: promoted. trial 7 is 1&#46;00 points above the supervised baseline on 6 seeds "
+        "&#91;&#43;1&#46;00, &#43;1&#46;00&#93;, p &#61; 0&#46;0156.\n\n"
+        "The settings of the model, and those of each rival, were trained anew on the seeds 4, 5, 6, 7, 8, 9, which "
+        "its sweep did not use, and judged by the validation images after the last step. In percentage points of mean "
+        "IoU:\n\n"
+        "| rival | above it by | interval of 90% | pairs | p |\n"
+        "| --- | --- | --- | --- | --- |\n"
+        "| the supervised baseline | +1.00 | +1.00 to +1.00 | 6 | 0.0156 |\n\n"
+        "A trial passes if the exact test by changes of sign gives p of at most 0.05 for a lead of more than 0 points "
+        "over every rival. Adjusted for 2 candidates its p is 0.0312.\n\n"
+    )
+    assert after.startswith("In percent, on the validation images, by which a sweep chooses among its trials.\n")
+
+
+def test_without_test_images_there_is_no_figure_to_quote() -> None:
+    assert "The figure to quote" not in model_card(CARD, verdict())
+    assert "The gate says: kept." in model_card(CARD, verdict(lead=-1.0))
+
+
+@pytest.mark.parametrize("key", ["beach/9", "beach/baseline", None])
+def test_without_a_verdict_on_its_trial_it_says_so(key: str | None) -> None:
+    other = replace(CARD, lineage={"key": key} if key else {})
+    for text in (model_card(other, verdict()), model_card(CARD, None)):
+        assert f"## Confirmed on fresh seeds\n\n{UNCONFIRMED}\n\n## Figures" in text
 
 
 HOSTILE = [
@@ -113,8 +158,8 @@ HOSTILE = [
 ]
 
 
-def rendered(card: Card) -> str:
-    return MarkdownIt("gfm-like", {"linkify": False}).render(model_card(card).split("---\n", 2)[2])
+def rendered(card: Card, gate: Gate) -> str:
+    return MarkdownIt("gfm-like", {"linkify": False}).render(model_card(card, gate).split("---\n", 2)[2])
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -123,18 +168,22 @@ def test_names_are_neither_markup_nor_links(name: str) -> None:
         CARD,
         classes=(name, "sea", "sand"),
         lineage={
-            "key": name,
+            "key": f"{name}/7",
             "dataset_digest": name,
             "images": {name: 3},
             "checkpoint": name,
             "spec": {"name": name, "model": {"weights": name}, "method": {"name": name}},
         },
     )
-    page = rendered(hostile)
-    assert re.findall(r"<(\w+)", page) == re.findall(r"<(\w+)", rendered(CARD))
-    assert not re.search(r"[\x00-\x08\x0b-\x1f\u2028\u202e]", model_card(hostile))
+    figures = {"trial 7": 39.0, "rival": 38.0}
+    gate = replace(verdict("rival"), test=figures)
+    named = replace(verdict(name), reason=name, test={name if key == "rival" else key: 1.0 for key in figures})
+    page, text = rendered(hostile, named), model_card(hostile, named)
+    assert re.findall(r"<(\w+)", page) == re.findall(r"<(\w+)", rendered(CARD, gate))
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\u2028\u202e]", text)
     # What shows pages may find links in text that Markdown does not.
-    assert not re.search(r"[a-z]\.[a-z]|://", model_card(hostile).partition("## Figures")[2])
+    ours = text.partition("## Confirmed")[2].replace("model.json", "")
+    assert not re.search(r"[a-z]\.[a-z]|://", ours)
 
 
 ANY = st.recursive(
@@ -146,5 +195,5 @@ ANY = st.recursive(
 
 @given(st.dictionaries(st.sampled_from(["model", "method", "trainer", "name"]), ANY), st.text())
 def test_whatever_a_spec_says_there_is_a_card(spec: dict[str, Any], name: str) -> None:
-    text = model_card(replace(CARD, classes=("sky", name), palette=((0, 0, 0),) * 2, lineage={"spec": spec}))
+    text = model_card(replace(CARD, classes=("sky", name), palette=((0, 0, 0),) * 2, lineage={"spec": spec}), None)
     assert front(text)["license"] == "unknown"

@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,18 @@ import psutil
 import pytest
 from mlflow.tracking import MlflowClient
 
-from advseg.platform.base.mlflow_account import USER
+from advseg.models import load
+from advseg.models.architectures import IMAGENET, CompactSettings, build_segmenter
+from advseg.models.bundle import save
+from advseg.models.card import Card
+from advseg.models.local_server import USER
+from advseg.models.tracking_server import RegistryError
 from advseg.platform.services.belonging import members
 from advseg.platform.services.connection import services_of
 from advseg.platform.services.launching import start, stop, wait_until_ready
 from advseg.platform.services.mlflow_accounts import page_path, password_path
 from advseg.platform.services.ports import choose_port
-from advseg.platform.services.records import ServiceRecord
+from advseg.platform.services.records import ServiceRecord, write_records
 from advseg.platform.services.servers import DATABASE, MLFLOW, RAY, folder, log_path
 
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -151,6 +156,39 @@ def test_the_folder_of_artifacts_serves_what_clients_put_there(
     client.log_metric(run.info.run_id, "miou", 50.0)
     assert Path(client.download_artifacts(run.info.run_id, "notes/text.json", str(tmp_path))).read_text() == "kept"
     assert list((local.folder / "artifacts").rglob("text.json"))
+
+
+def test_a_model_is_loaded_from_it_by_its_name_alone(
+    local: Local, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what is noted in the home folder, as nothing of MLflow reads it."""
+    settings = CompactSettings(width=8)
+    card = Card(
+        segmenter=settings,
+        discriminator=None,
+        classes=("thing",),
+        palette=((0, 0, 0),),
+        ignore_index=255,
+        normalisation=IMAGENET,
+    )
+    save(tmp_path / "model", card, build_segmenter(settings, 1).state_dict(), None)
+    monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    with monkeypatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_USERNAME", USER)
+        patch.setenv("MLFLOW_TRACKING_PASSWORD", local.password)
+        client = MlflowClient(local.record.url)
+        run = client.create_run(client.create_experiment("loaded"))
+        client.log_artifacts(run.info.run_id, str(tmp_path / "model"), "model")
+        client.create_registered_model("things")
+        client.create_model_version("things", f"{run.info.artifact_uri}/model", run_id=run.info.run_id)
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ADVSEG_HOME", str(local.home))
+    write_records(local.home, {MLFLOW: local.record})
+    assert load("things@1").card == card
+    write_records(local.home, {MLFLOW: replace(local.record, created=local.record.created - 60)})
+    with pytest.raises(RegistryError, match="no MLflow server runs here"):
+        load("things@1")
 
 
 def test_the_password_is_in_files_of_its_owner_alone(local: Local) -> None:

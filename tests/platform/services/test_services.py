@@ -15,7 +15,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from advseg.platform.base.home import find_home
 from advseg.platform.base.mlflow_account import log_in
 from advseg.platform.base.processes import ProcessIdentity, end, is_alive, launch
 from advseg.platform.services.belonging import is_running, is_temp_dir, make_temp_dir, members, remove_temp_dir
@@ -121,31 +120,6 @@ def serving(answers: dict[str, tuple[int, object]]) -> Iterator[int]:
 
 def alive(identity: ProcessIdentity) -> set[psutil.Process]:
     return {psutil.Process(identity.pid)} if is_alive(identity) else set()
-
-
-class TestHome:
-    def test_is_what_the_environment_names(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("ADVSEG_HOME", str(tmp_path / "elsewhere"))
-        assert find_home(tmp_path) == tmp_path / "elsewhere"
-
-    def test_is_the_nearest_one_above(self, tmp_path: Path) -> None:
-        (tmp_path / ".advseg").mkdir()
-        (tmp_path / "project" / ".advseg").mkdir(parents=True)
-        (tmp_path / "project" / "data" / "images").mkdir(parents=True)
-        assert find_home(tmp_path / "project" / "data" / "images") == tmp_path / "project" / ".advseg"
-
-    def test_is_in_the_working_folder_if_there_is_none_above(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.chdir(tmp_path)
-        assert find_home() == tmp_path / ".advseg"
-
-    def test_is_the_users_home_folder_only_from_there(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("HOME", str(tmp_path))
-        (tmp_path / ".advseg").mkdir()
-        (tmp_path / "project").mkdir()
-        assert find_home(tmp_path / "project") == tmp_path / "project" / ".advseg"
-        assert find_home(tmp_path) == tmp_path / ".advseg"
 
 
 class TestPorts:

@@ -1,6 +1,6 @@
 import pytest
 
-from advseg.platform.registry.sources import refusal
+from advseg.models.sources import refusal
 
 SERVER = "http://user:pw@mlflow.example:5000"
 DATABASE = "sqlite:////home/me/mlflow.db"
