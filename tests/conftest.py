@@ -47,7 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("cluster"):
             together = "shared cluster" if "cluster" in getattr(item, "fixturenames", ()) else "own servers"
         else:
-            together = str(item.path)
+            together = item.path.stem
         item.add_marker(pytest.mark.xdist_group(together))
     items.sort(key=lambda item: item.get_closest_marker("cluster") is None)
 

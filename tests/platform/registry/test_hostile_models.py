@@ -224,7 +224,7 @@ def doors(
     def predicted() -> None:
         Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(work / "scratch" / "image.png")
         try:
-            predict(planted, [work / "scratch" / "image.png"], work / "to")
+            predict(planted, [str(work / "scratch" / "image.png")], str(work / "to"))
         finally:
             (work / "scratch" / "image.png").unlink()
 
