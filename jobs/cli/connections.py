@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...platform.base.home import find_home
@@ -83,3 +84,21 @@ def mlflow(services: "Services | None" = None) -> "Iterator[MlflowClient]":
             f"the MLflow server at {services.tracking_uri} does not answer ({reason}): start it, as `advseg up` does "
             f"on this machine, or set MLFLOW_TRACKING_URI to where it runs"
         ) from None
+
+
+@contextmanager
+def model_folder(model: str) -> Iterator[Path]:
+    """The folder of a model; one that is registered is there for as long as it is needed."""
+    if not is_registered(model):
+        yield Path(model)
+        return
+    with mlflow() as client:
+        from ...platform.registry.registry import pulled
+
+        with pulled(client, model) as folder:
+            yield folder
+
+
+def is_registered(model: str) -> bool:
+    """Whether that names a registered model, and no folder."""
+    return "@" in model and not Path(model).exists()

@@ -7,7 +7,7 @@ import typer
 
 from ...platform.base.exits import exit_status
 from ...platform.base.output import guard_output
-from . import data, job, models, services, sweep, train
+from . import data, job, models, services, sweep, train, using
 
 app = typer.Typer(
     name="advseg",
@@ -23,7 +23,7 @@ app.add_typer(job.job, name="job", rich_help_panel=train.PANEL, no_args_is_help=
 app.add_typer(sweep.sweep, name="sweep", rich_help_panel=sweep.PANEL, no_args_is_help=True)
 app.add_typer(sweep.verbs)
 app.add_typer(models.models, name="models", rich_help_panel=models.PANEL, no_args_is_help=True)
-app.add_typer(models.verbs)
+app.add_typer(using.verbs)
 
 _INTERRUPTED = 130
 """What Typer makes of KeyboardInterrupt."""

@@ -1,29 +1,14 @@
-"""Models: what is registered or on the Hub, other forms of one, and what a model makes of images."""
+"""Models: what is registered or on the Hub, and other forms of one."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ...platform.base.home import find_home
 from ...platform.base.keys import HUB
-from .connections import mlflow
-from .options import (
-    AsJson,
-    AsJsonLines,
-    ModelOrReference,
-    Overrides,
-    Reference,
-    SpecPath,
-    check_path,
-    check_place,
-    check_places,
-    overrides,
-)
+from .connections import is_registered, mlflow, model_folder
+from .options import AsJson, AsJsonLines, ModelOrReference, Reference, check_path
 
 if TYPE_CHECKING:
     from ...platform.gate.verdict import Gate
@@ -31,7 +16,6 @@ if TYPE_CHECKING:
 PANEL = "Models"
 ModelName = Annotated[str, typer.Argument(metavar="NAME", help="Of the registered model, as in shapes.")]
 models = typer.Typer(help="List, show, promote, download, publish and convert models.")
-verbs = typer.Typer()
 
 
 @models.command("list")
@@ -182,7 +166,7 @@ def push(
     from ...platform.registry.hub import push as push_model
 
     to = hub_address(address)
-    with _model_folder(model) as path:
+    with model_folder(model) as path:
         typer.echo(f"{model} pushed to {push_model(path, to, license_, _verdict_on(model))}")
 
 
@@ -197,120 +181,16 @@ def export(
     """
     from ..export_onnx import export_onnx
 
-    with _model_folder(model) as path:
+    with model_folder(model) as path:
         note = export_onnx(path, Path(model).name, to)
     typer.echo(f"{model} written to {to}{note}")
 
 
-@verbs.command(rich_help_panel=PANEL)
-def evaluate(
-    model: ModelOrReference,
-    spec: SpecPath,
-    set_: Overrides = None,
-    to: Annotated[
-        Path | None,
-        typer.Option(
-            callback=check_path, metavar="DIR", help="Folder of results; by default .advseg/evaluations/<name>/<model>."
-        ),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Judge a model by the validation images of a spec's dataset: mean IoU, each class's, a confusion matrix.
-
-    Example: `advseg evaluate shapes@champion jobs/specs/demo.yaml`
-    """
-    from ...platform.spec.spec_file import load_spec
-    from .. import evaluate as job
-
-    read = load_spec(spec, overrides(set_))
-    folder = to or find_home() / "evaluations" / read.name / Path(os.path.realpath(model)).name
-    with _model_folder(model) as path:
-        results = job.evaluate_model(path, read, folder)
-    if as_json:
-        from ...platform.pages.json_line import json_line
-
-        typer.echo(json_line(results))
-    else:
-        job.print_results(results, folder)
-
-
-@verbs.command(rich_help_panel=PANEL)
-def predict(
-    model: ModelOrReference,
-    images: Annotated[
-        list[str],
-        typer.Argument(
-            callback=check_places,
-            metavar="IMAGE...",
-            help="Images, folders of images, s3://bucket/prefix, or patterns in quotes, as 'photos/**/*.jpg'.",
-        ),
-    ],
-    to: Annotated[
-        str, typer.Option(callback=check_place, metavar="PLACE", help="Folder for the masks, or s3://bucket/prefix.")
-    ],
-    averaged: Annotated[
-        bool,
-        typer.Option("--averaged", help="Average over the scales and directions of its trainer.evaluation."),
-    ] = False,
-) -> None:
-    """Write a palette PNG of class ids for every image, read as those were by which the model was judged.
-
-    Below a prefix, and below the fixed part of a pattern, masks keep the folders of their images.
-
-    Example: `advseg predict shapes@champion 'photos/**/*.jpg' --to masks`
-    """
-    from ..predict import predict as predict_masks
-
-    with _model_folder(model) as path:
-        written = predict_masks(path, images, to, averaged=averaged)
-    typer.echo(f"{len(written)} {'mask' if len(written) == 1 else 'masks'} written to {to}")
-
-
-@verbs.command(rich_help_panel=PANEL)
-def picture(
-    out: Annotated[Path, typer.Argument(callback=check_path, metavar="OUT", help="The PNG to write.")],
-    images: Annotated[
-        list[Path],
-        typer.Option(callback=check_path, metavar="IMAGE", help="An image, or a folder of images. Repeatable."),
-    ],
-    truth: Annotated[
-        Path, typer.Option(callback=check_path, metavar="DIR", help="Folder of masks named as the images are.")
-    ],
-    model: Annotated[list[str], typer.Option(metavar="NAME=DIR", help="A model folder and its title. Repeatable.")],
-) -> None:
-    """Draw images, truth, predictions of several models and a discriminator's confidence side by side.
-
-    Example: `advseg picture out.png --images photographs --truth masks --model ours=champion`
-    """
-    from ..picture import named_models
-    from ..picture import picture as draw
-
-    draw(out, images, truth, named_models(model))
-    typer.echo(f"picture written to {out}")
-
-
-@contextmanager
-def _model_folder(model: str) -> Iterator[Path]:
-    """The folder of a model; one that is registered is there for as long as it is needed."""
-    if not _is_registered(model):
-        yield Path(model)
-        return
-    with mlflow() as client:
-        from ...platform.registry.registry import pulled
-
-        with pulled(client, model) as folder:
-            yield folder
-
-
 def _verdict_on(model: str) -> "Gate | None":
     """The newest verdict on a registered model; none comes with a folder."""
-    if not _is_registered(model):
+    if not is_registered(model):
         return None
     with mlflow() as client:
         from ...platform.registry.verdicts import read_verdict
 
         return read_verdict(client, model)
-
-
-def _is_registered(model: str) -> bool:
-    return "@" in model and not Path(model).exists()

@@ -1,0 +1,101 @@
+"""What a model makes of images."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ...platform.base.home import find_home
+from .connections import model_folder
+from .models import PANEL
+from .options import AsJson, ModelOrReference, Overrides, SpecPath, check_path, check_place, check_places, overrides
+
+verbs = typer.Typer()
+
+
+@verbs.command(rich_help_panel=PANEL)
+def evaluate(
+    model: ModelOrReference,
+    spec: SpecPath,
+    set_: Overrides = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            callback=check_path, metavar="DIR", help="Folder of results; by default .advseg/evaluations/<name>/<model>."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge a model by the validation images of a spec's dataset: mean IoU, each class's, a confusion matrix.
+
+    Example: `advseg evaluate shapes@champion jobs/specs/demo.yaml`
+    """
+    from ...platform.spec.spec_file import load_spec
+    from .. import evaluate as job
+
+    read = load_spec(spec, overrides(set_))
+    folder = to or find_home() / "evaluations" / read.name / Path(os.path.realpath(model)).name
+    with model_folder(model) as path:
+        results = job.evaluate_model(path, read, folder)
+    if as_json:
+        from ...platform.pages.json_line import json_line
+
+        typer.echo(json_line(results))
+    else:
+        job.print_results(results, folder)
+
+
+@verbs.command(rich_help_panel=PANEL)
+def predict(
+    model: ModelOrReference,
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            callback=check_places,
+            metavar="IMAGE...",
+            help="Images, folders of images, s3://bucket/prefix, or patterns in quotes, as 'photos/**/*.jpg'.",
+        ),
+    ],
+    to: Annotated[
+        str, typer.Option(callback=check_place, metavar="PLACE", help="Folder for the masks, or s3://bucket/prefix.")
+    ],
+    averaged: Annotated[
+        bool,
+        typer.Option("--averaged", help="Average over the scales and directions of its trainer.evaluation."),
+    ] = False,
+) -> None:
+    """Write a palette PNG of class ids for every image, read as those were by which the model was judged.
+
+    Below a prefix, and below the fixed part of a pattern, masks keep the folders of their images.
+
+    Example: `advseg predict shapes@champion 'photos/**/*.jpg' --to masks`
+    """
+    from ..predict import predict as predict_masks
+
+    with model_folder(model) as path:
+        written = predict_masks(path, images, to, averaged=averaged)
+    typer.echo(f"{len(written)} {'mask' if len(written) == 1 else 'masks'} written to {to}")
+
+
+@verbs.command(rich_help_panel=PANEL)
+def picture(
+    out: Annotated[Path, typer.Argument(callback=check_path, metavar="OUT", help="The PNG to write.")],
+    images: Annotated[
+        list[Path],
+        typer.Option(callback=check_path, metavar="IMAGE", help="An image, or a folder of images. Repeatable."),
+    ],
+    truth: Annotated[
+        Path, typer.Option(callback=check_path, metavar="DIR", help="Folder of masks named as the images are.")
+    ],
+    model: Annotated[list[str], typer.Option(metavar="NAME=DIR", help="A model folder and its title. Repeatable.")],
+) -> None:
+    """Draw images, truth, predictions of several models and a discriminator's confidence side by side.
+
+    Example: `advseg picture out.png --images photographs --truth masks --model ours=champion`
+    """
+    from ..picture import named_models
+    from ..picture import picture as draw
+
+    draw(out, images, truth, named_models(model))
+    typer.echo(f"picture written to {out}")
