@@ -8,8 +8,8 @@ from optuna.trial import TrialState
 
 from ..platform.base.events import Stage, emit
 from ..platform.cluster.driver import Job
-from ..platform.gate.plan import SUPERVISED, Arm, Plan, plan_of
-from ..platform.gate.verdict import Gate, Outcome, judge
+from ..platform.gate.plan import SUPERVISED, Arm, Plan, champion_arm, plan_of
+from ..platform.gate.verdict import Gate, Incumbent, judge
 from ..platform.ledger.confirmations import Planned
 from ..platform.ledger.ledger import Ledger
 from ..platform.ledger.rows import Row, best_first
@@ -23,7 +23,7 @@ from ..platform.sweep.running import run_book
 from ..platform.sweep.tasks import SweepTasks
 from ..platform.tracking.patience import patiently
 from ..trainers.errors import UserError
-from .judge_on_test import figures_on_test
+from .judge_on_test import missing_figures
 
 GATE = "gate.json"
 """What the gate has said, as an artifact of the sweep's run."""
@@ -40,24 +40,39 @@ def confirm_best(job: Job, ledger: Ledger, tasks: SweepTasks, concurrency: int) 
     if confirm is None:
         return None
     candidates = candidates_of(confirm, list(rows.values()), ledger.baseline())
-    if (spoken := ledger.gate) and (gate := Gate.from_json(spoken)).is_of(confirm, candidates):
-        return gate
-    champion = champion_to_beat(job, confirm, tasks)
-    left_out = next((trial for trial in candidates if champion and rows[trial].account.run_id == champion.run_id), None)
+    model, earlier = spec.sweep.register_as, Gate.from_json(spoken) if (spoken := ledger.gate) else None
+    if earlier and earlier.is_of(confirm, candidates, model):
+        emit(Stage(text="these trials were judged on these seeds before: the verdict stands, and nothing is trained"))
+        return with_figures(job, ledger, earlier)
+    champion, uncompared = champion_to_beat(job, confirm, tasks)
+    run = champion.standing.run if champion else None
+    left_out = next((trial for trial in candidates if run and rows[trial].account.run_id == run), None)
     candidates = [trial for trial in candidates if trial != left_out]
     if not candidates:
         emit(Stage(text="no trial beats the baseline, or only the champion itself: none is confirmed"))
         return None
-    plan = plan_of(confirm, spec.trainer.seed, candidates, champion.standing.version if champion else None)
+    incumbent = incumbent_of(model, champion)
+    rival = champion_arm(incumbent.version, incumbent.run) if incumbent else None
+    plan = plan_of(confirm, spec.trainer.seed, candidates, rival)
     planned = [
         Planned(name=arm.training(seed), spec=document_of(tasks.document, arm, seed, rows, champion))
         for arm, seed in plan.trainings()
     ]
     train(job, ledger, tasks, concurrency, plan, planned)
-    gate = replace(judge(confirm, *plan.values(ended_values(ledger.confirmations()))), left_out=left_out)
-    if gate.outcome is Outcome.PROMOTED and spec.dataset.test is not None:
-        gate = replace(gate, test=figures_on_test(job, ledger, gate, champion))
+    gate = judge(confirm, *plan.values(ended_values(ledger.confirmations())))
+    gate = replace(gate, left_out=left_out, model=model, champion=incumbent)
+    gate = gate.beside(uncompared) if uncompared else gate
     ledger.hold_gate(gate.to_json())
+    return with_figures(job, ledger, gate)
+
+
+def with_figures(job: Job, ledger: Ledger, gate: Gate) -> Gate:
+    """A gate that is held, with the figures on test images that it lacks; each is held, and not made again."""
+    if not gate.passes or job.spec.dataset.test is None:
+        return gate
+    for name, miou in missing_figures(job, ledger, gate):
+        gate = replace(gate, test={**gate.test, name: miou})
+        ledger.hold_gate(gate.to_json())
     return gate
 
 
@@ -70,24 +85,36 @@ def candidates_of(confirm: Confirm, rows: list[Row], baseline: Row) -> list[int]
     return better[: confirm.candidates]
 
 
-def champion_to_beat(job: Job, confirm: Confirm, tasks: SweepTasks) -> Champion | None:
-    """Who sits there, if trainings by its spec can be compared with the sweep's; else it is said why not."""
+def champion_to_beat(job: Job, confirm: Confirm, tasks: SweepTasks) -> tuple[Champion | None, str]:
+    """Who sits there, if trainings by its spec can be compared with the sweep's; else why not, if anybody does."""
     assert job.spec.sweep
     name = job.spec.sweep.register_as
-    if name is None or confirm.against != "champion":
-        return None
+    if name is None:
+        return None, ""
     try:
         champion = patiently(lambda: sitting_champion(job.client, name))
         if champion is None:
-            return None
-        ours = Standing(version="", dataset=tasks.dataset, protocol=protocol_of(tasks.document))
+            return None, ""
+        if confirm.against != "champion":
+            raise UserError(
+                f"the champion, version {champion.standing.version}, is not asked for by sweep.confirm.against"
+            )
+        ours = Standing(version="", dataset=tasks.dataset, protocol=protocol_of(tasks.document), run=None)
         if reason := incomparable(champion.standing, ours):
             raise UserError(reason)
         spec_from(champion_document(tasks.document, champion.spec, 0))
     except UserError as error:
         emit(Stage(text=f"the champion of {name} is not compared with: {error}"))
+        return None, str(error)
+    return champion, ""
+
+
+def incumbent_of(model: str | None, champion: Champion | None) -> Incumbent | None:
+    """A champion that is a rival, as a gate names it."""
+    if champion is None:
         return None
-    return champion
+    assert model and champion.standing.run
+    return Incumbent(model=model, version=champion.standing.version, run=champion.standing.run)
 
 
 def document_of(

@@ -16,7 +16,7 @@ class Arm:
     """One of those that are compared: a spec of its own, trained on every seed."""
 
     name: str
-    """The trial's number, `baseline`, or `champion-<version>`."""
+    """The trial's number, `baseline`, or `champion-<version>-<start of its run's id>`."""
     told: str
     """What it is called in a sentence."""
 
@@ -28,9 +28,9 @@ class Arm:
 SUPERVISED = Arm(name=BASELINE, told="the supervised baseline")
 
 
-def champion_arm(version: str) -> Arm:
-    """The sitting champion's."""
-    return Arm(name=f"champion-{version}", told=f"the champion, version {version}")
+def champion_arm(version: str, run: str) -> Arm:
+    """The sitting champion's, which came of a run: another model may have a version of that number, too."""
+    return Arm(name=f"champion-{version}-{run[:8]}", told=f"the champion, version {version}")
 
 
 def trial_arm(number: int) -> Arm:
@@ -72,8 +72,8 @@ class Plan:
         return int(found["arm"]) in alive if found["arm"].isdecimal() else bool(alive)
 
 
-def plan_of(confirm: Confirm, seed: int, candidates: Iterable[int], champion: str | None) -> Plan:
-    """The plan for trials by their numbers, of a sweep with that `trainer.seed`; `champion` is the version to beat."""
-    rivals = [SUPERVISED] if champion is None else [champion_arm(champion), SUPERVISED]
+def plan_of(confirm: Confirm, seed: int, candidates: Iterable[int], champion: Arm | None) -> Plan:
+    """The plan for trials by their numbers, of a sweep with that `trainer.seed`, and the champion to beat."""
+    rivals = [SUPERVISED] if champion is None else [champion, SUPERVISED]
     seeds = range(seed + 1, seed + 1 + confirm.seeds)
     return Plan(confirm=confirm, seeds=seeds, candidates=list(candidates), rivals=rivals)

@@ -20,6 +20,8 @@ class Outcome(StrEnum):
     """What the gate says."""
 
     PROMOTED = "promoted"
+    CANDIDATE = "candidate"
+    """Ahead of the baseline; the sitting champion could not be compared."""
     KEPT = "kept"
     UNDECIDED = "cannot tell"
 
@@ -51,6 +53,16 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Incumbent:
+    """The champion that was a rival."""
+
+    model: str
+    version: str
+    run: str
+    """Id of the run that it came of; a version's number may be given again."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Gate:
     """The verdict, with all that it rests on."""
 
@@ -62,15 +74,32 @@ class Gate:
     rivals: dict[str, dict[int, float | None]]
     confirm: Confirm
     test: dict[str, float] = field(default_factory=dict)
-    """Mean IoU in percent on images that nothing was chosen by: of who is promoted, by its trial, and of its rivals.
-    Empty where nobody is promoted, or there are none."""
+    """Mean IoU in percent on images that nothing was chosen by: of who passes, by its trial, and of its rivals.
+    Empty where nobody does, or there are none."""
     left_out: int | None = None
     """The trial that sat as the champion when this was judged, and was no candidate against itself."""
 
-    def is_of(self, confirm: Confirm, candidates: Iterable[int]) -> bool:
-        """Whether it was asked just this of these trials, whoever of them sits there by now."""
+    model: str | None = None
+    """The registered model whose champion was to be beaten; None if there was to be none."""
+    champion: Incumbent | None = None
+    """None where none sat there, or it is no rival."""
+
+    @property
+    def passes(self) -> bool:
+        """Whether a trial is shown to be better than its rivals."""
+        return self.outcome in (Outcome.PROMOTED, Outcome.CANDIDATE)
+
+    def is_of(self, confirm: Confirm, candidates: Iterable[int], model: str | None) -> bool:
+        """Whether it was asked just this of these trials for a registered model, whoever sits there by now."""
         compared = [trial for trial in candidates if trial != self.left_out]
-        return self.confirm == confirm and [each.trial for each in self.candidates] == compared
+        asked = (confirm, model, compared)
+        return (self.confirm, self.model, [each.trial for each in self.candidates]) == asked
+
+    def beside(self, uncompared: str) -> Self:
+        """It, where a champion sits there that is no rival, for that reason: who passes does not take its place."""
+        if self.outcome is not Outcome.PROMOTED:
+            return self
+        return replace(self, outcome=Outcome.CANDIDATE, reason=f"{self.reason}; {uncompared}")
 
     def to_json(self) -> str:
         """All of it, for anyone to read."""

@@ -57,8 +57,6 @@ class Champion:
     standing: Standing
     spec: dict[str, Any]
     """What it was trained by, as JSON."""
-    run_id: str | None
-    """Of its training."""
 
 
 def sitting_champion(client: MlflowClient, name: str) -> Champion | None:
@@ -74,7 +72,7 @@ def sitting_champion(client: MlflowClient, name: str) -> Champion | None:
     number = str(seated)
     version = client.get_model_version(name, number)
     card = pull_card(client, f"{name}@{number}")[1]
-    return Champion(standing=standing_of(number, card), spec=card.lineage.get("spec", {}), run_id=version.run_id)
+    return Champion(standing=standing_of(number, card, version.run_id), spec=card.lineage.get("spec", {}))
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...models.card import Card
-from ..gate.plan import champion_arm
 from ..gate.verdict import Gate, Outcome
 
 
@@ -17,6 +16,8 @@ class Standing:
     """Digest of the dataset, validation images included."""
     protocol: Any
     """How the network read them, as its spec has it; None if that is not known."""
+    run: str | None
+    """Id of the run that it came of, by which gates know it: a number may be given again; None if it came of none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,8 @@ Decision = Promote | Candidate
 def incomparable(sitting: Standing, challenger: Standing) -> str:
     """Why the values of two cannot be compared, if so; empty if they can."""
     champion = f"the champion, version {sitting.version}"
+    if sitting.run is None:
+        return f"{champion}, came of no run"
     if sitting.dataset is None or sitting.dataset != challenger.dataset:
         return f"{champion}, was judged on other data"
     if sitting.protocol != challenger.protocol:
@@ -55,17 +58,18 @@ def decide(sitting: Standing | None, challenger: Standing, gate: Gate | None) ->
     if sitting is not None:
         if reason := incomparable(sitting, challenger):
             return Candidate(reason=reason)
-        if champion_arm(sitting.version).told not in gate.rivals:
+        if gate.champion is None or gate.champion.run != sitting.run:
             return Candidate(reason=f"it was not compared with the champion, version {sitting.version}")
     return Promote(reason=gate.reason)
 
 
-def standing_of(version: str, card: Card) -> Standing:
+def standing_of(version: str, card: Card, run: str | None) -> Standing:
     """What a version is judged by, as its card says."""
     return Standing(
         version=version,
         dataset=card.lineage.get("dataset_digest"),
         protocol=protocol_of(card.lineage.get("spec", {})),
+        run=run or None,
     )
 
 

@@ -20,7 +20,7 @@ from .history import create_model, ensure_history, move_alias, permitted
 from .model_card import MODEL_CARD, model_card
 from .moves import Move, Past
 from .promotion import Candidate, Decision, Promote, Standing, decide, standing_of
-from .registry import CANDIDATE, CHAMPION, pull_card
+from .registry import CANDIDATE, CHAMPION, pull_record
 from .serving_files import write_serving_files
 from .verdicts import description_of, digest_of, hold_verdict
 
@@ -67,7 +67,7 @@ def register(
         def decide_anew(past: Past) -> Move | None:
             if _is_decided(past, number, judge) or (is_older and judge is None):
                 return None
-            decision = _decide(client, name, past.seated(CHAMPION), standing_of(str(number), card), gate)
+            decision = _decide(client, name, past.seated(CHAMPION), standing_of(str(number), card, run_id), gate)
             alias = CHAMPION if isinstance(decision, Promote) else CANDIDATE
             return past.move(alias, number, decision.reason, sweep=sweep_of(key), gate=judge)
 
@@ -89,9 +89,10 @@ def _decide(client: MlflowClient, name: str, champion: int | None, challenger: S
     if champion is not None and str(champion) != challenger.version:
         reference = f"{name}@{champion}"
         try:
-            sitting = standing_of(str(champion), pull_card(client, reference)[1])
+            record = pull_record(client, reference)
         except UserError as error:
             return Candidate(reason=str(error))
+        sitting = standing_of(str(champion), record.card, record.run_id)
     return decide(sitting, challenger, gate)
 
 

@@ -1,9 +1,10 @@
 """Which trials are confirmed, by which specs, and against whom."""
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,19 +12,26 @@ import yaml
 from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
 
-from advseg.jobs import confirm
-from advseg.jobs.confirm import candidates_of, champion_document, confirm_best, document_of
+from advseg.jobs import confirm, judge_on_test
+from advseg.jobs.confirm import (
+    candidates_of,
+    champion_document,
+    champion_to_beat,
+    confirm_best,
+    document_of,
+    with_figures,
+)
 from advseg.jobs.sweep import crown_best
 from advseg.platform.cluster.driver import Job
 from advseg.platform.gate.plan import SUPERVISED, champion_arm, trial_arm
-from advseg.platform.gate.verdict import judge
+from advseg.platform.gate.verdict import Gate, Incumbent, Outcome, judge
 from advseg.platform.ledger.confirmations import Planned
 from advseg.platform.ledger.ledger import Ledger
 from advseg.platform.ledger.opening import open_ledger
 from advseg.platform.ledger.origin import Origin
 from advseg.platform.ledger.rows import BASELINE_NUMBER, Row, verdict_of
 from advseg.platform.registry.champion import Champion
-from advseg.platform.registry.promotion import Standing
+from advseg.platform.registry.promotion import Standing, protocol_of
 from advseg.platform.registry.verdicts import read_verdict
 from advseg.platform.spec.confirm import Confirm
 from advseg.platform.spec.spec import Spec, confirmed, spec_from
@@ -66,7 +74,7 @@ def champion(document: dict[str, Any]) -> Champion:
     """Another network, trained for longer, of another sweep."""
     own = {**document["trainer"], "steps": 999, "batch_size": 6, "evaluate_every": 9}
     spec = {**document, "name": "older", "model": {**document["model"], "width": 24}, "trainer": own}
-    return Champion(standing=Standing(version="2", dataset="ab", protocol=None), spec=spec, run_id="r")
+    return Champion(standing=Standing(version="2", dataset="ab", protocol=None, run="r"), spec=spec)
 
 
 def test_a_candidate_is_the_trial_with_another_seed(document: dict[str, Any]) -> None:
@@ -82,7 +90,7 @@ def test_the_baseline_is_the_spec_without_its_method(document: dict[str, Any]) -
 
 
 def test_the_champion_is_its_own_spec_for_as_many_steps(document: dict[str, Any], champion: Champion) -> None:
-    found = spec_from(document_of(document, champion_arm("2"), 9, {}, champion))
+    found = spec_from(document_of(document, champion_arm("2", "r"), 9, {}, champion))
     ours = spec_from(document)
     assert (found.name, found.dataset) == (ours.name, ours.dataset)
     assert (found.model.width, found.trainer.batch_size, found.trainer.seed) == (24, 6, 9)
@@ -110,8 +118,12 @@ def job(tmp_path: Path) -> Job:
     spec = demo(
         "sweep.confirm.candidates=3", "sweep.confirm.seeds=6", f"storage={tmp_path}", "sweep.register_as=things"
     )
-    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec.model_dump(mode="json")))
-    return Job(path=tmp_path / "spec.yaml", tracking_uri="")
+    return Job(path=write(spec, tmp_path / "spec.yaml"), tracking_uri="http://127.0.0.1:9")
+
+
+def write(spec: Spec, path: Path) -> Path:
+    path.write_text(yaml.safe_dump(spec.model_dump(mode="json")))
+    return path
 
 
 @pytest.fixture
@@ -126,6 +138,10 @@ def ledger(job: Job) -> Iterator[Ledger]:
             ledger.report(number, 8, value)
             ledger.finish(number, TrialState.COMPLETE)
         yield ledger
+
+
+def from_run(champion: Champion, run: str) -> Champion:
+    return replace(champion, standing=replace(champion.standing, run=run))
 
 
 class TestASweepOneOfWhoseTrialsIsTheChampion:
@@ -145,8 +161,7 @@ class TestASweepOneOfWhoseTrialsIsTheChampion:
                 ledger.hold_confirmation(replace(row, state=TrialState.COMPLETE, curve={8: 50.0 + ahead}))
 
         monkeypatch.setattr(confirm, "train", train)
-        monkeypatch.setattr(confirm, "figures_on_test", lambda *_: {})
-        monkeypatch.setattr(confirm, "champion_to_beat", lambda *_: replace(champion, run_id="run 0"))
+        monkeypatch.setattr(confirm, "champion_to_beat", lambda *_: (from_run(champion, "run 0"), ""))
         return plans
 
     def test_is_judged_once(
@@ -156,15 +171,106 @@ class TestASweepOneOfWhoseTrialsIsTheChampion:
         judged: list[tuple[int, ...]],
         champion: Champion,
         monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
     ) -> None:
         tasks = SweepTasks(document=job.document, store=job.store, tracking_uri="", epoch=ledger.ownership.epoch)
         first = confirm_best(job, ledger, tasks, 1)
         assert first and (first.ahead, first.left_out) == (2, 0)
         # By now the winner sits there.
-        monkeypatch.setattr(confirm, "champion_to_beat", lambda *_: replace(champion, run_id="run 2"))
+        monkeypatch.setattr(confirm, "champion_to_beat", lambda *_: (from_run(champion, "run 2"), ""))
         again = confirm_best(job, ledger, tasks, 1)
         assert judged == [(1, 2)]
         assert again == first
+        assert "judged on these seeds before" in capsys.readouterr().out
+
+    def test_is_judged_beside_the_champion_of_another_model_if_that_is_asked_for(
+        self, job: Job, ledger: Ledger, judged: list[tuple[int, ...]]
+    ) -> None:
+        tasks = SweepTasks(document=job.document, store=job.store, tracking_uri="", epoch=ledger.ownership.epoch)
+        confirm_best(job, ledger, tasks, 1)
+        other = replace(job, path=write(job.spec.with_values({"sweep.register_as": "others"}), job.path))
+        gate = confirm_best(other, ledger, tasks, 1)
+        assert gate and gate.champion
+        assert gate.champion.model == "others"
+        assert len(judged) == 2
+
+
+class TestFiguresOnTestImages:
+    """Of a gate that was passed, with a champion among the rivals."""
+
+    GATE = Gate(
+        outcome=Outcome.PROMOTED,
+        reason="",
+        ahead=0,
+        candidates=(),
+        rivals={},
+        confirm=Confirm(),
+        champion=Incumbent(model="things", version="2", run="r"),
+    )
+
+    @pytest.fixture
+    def with_test(self, job: Job) -> Job:
+        return replace(job, path=write(job.spec.with_values({"dataset.test": "test"}), job.path))
+
+    def test_are_held_one_by_one_and_made_once(
+        self, with_test: Job, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def until_killed(job: Job, ledger: Ledger, gate: Gate) -> Iterator[tuple[str, float]]:
+            yield "trial 0", 60.0
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(confirm, "missing_figures", until_killed)
+        with pytest.raises(KeyboardInterrupt):
+            with_figures(with_test, ledger, self.GATE)
+        assert ledger.gate
+        held = Gate.from_json(ledger.gate)
+        assert held == replace(self.GATE, test={"trial 0": 60.0})
+        asked: list[str] = []
+        monkeypatch.setattr(judge_on_test, "_models", lambda *_: {"trial 0": {}, "the supervised baseline": {}})
+        monkeypatch.setattr(judge_on_test, "_asked", lambda job, models: asked.extend(models) or {})
+        assert list(judge_on_test.missing_figures(with_test, ledger, held)) == []
+        assert asked == ["the supervised baseline"]
+
+    def test_of_a_champion_come_from_the_driver_which_alone_may_ask(
+        self, with_test: Job, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "pulled"
+        (folder / "weights").mkdir(parents=True)
+        (folder / "weights" / "a").write_bytes(b"1")
+        monkeypatch.setattr(judge_on_test, "find_source", lambda *_: SimpleNamespace(run_id="r"))
+        monkeypatch.setattr(judge_on_test, "pulled", lambda *_: nullcontext(folder))
+        models = judge_on_test._models(with_test, ledger, self.GATE)
+        assert models["the champion, version 2"] == {"weights/a": b"1"}
+
+    def test_of_a_champion_that_is_gone_are_left_out(
+        self, with_test: Job, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(judge_on_test, "find_source", lambda *_: SimpleNamespace(run_id="another"))
+        models = judge_on_test._models(with_test, ledger, self.GATE)
+        assert list(models) == ["trial 0", "the supervised baseline"]
+        assert "things@2 is another model by now" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"dataset": "other"}, "the champion, version 2, was judged on other data"),
+        ({"run": None}, "the champion, version 2, came of no run"),
+    ],
+)
+def test_of_a_champion_that_is_no_rival_it_is_told_why(
+    job: Job, champion: Champion, monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any], told: str
+) -> None:
+    protocol = protocol_of(job.document)
+    sitting = replace(champion, standing=replace(champion.standing, protocol=protocol, **changed))
+    monkeypatch.setattr(confirm, "sitting_champion", lambda *_: sitting)
+    tasks = SweepTasks(document=job.document, store=job.store, tracking_uri="", epoch=1, dataset="ab")
+    assert champion_to_beat(job, Confirm(), tasks) == (None, told)
+    seeds = range(6)
+    gate = judge(Confirm(), {0: dict.fromkeys(seeds, 60.0)}, {SUPERVISED.told: dict.fromkeys(seeds, 50.0)}).beside(told)
+    assert gate.outcome is Outcome.CANDIDATE
+    assert gate.passes
+    assert gate.reason.endswith(f"p = 0.0156; {told}")
 
 
 def test_of_registered_trials_the_verdict_is_kept_though_none_is_promoted(

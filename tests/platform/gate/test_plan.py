@@ -4,17 +4,17 @@ from advseg.platform.gate.plan import SUPERVISED, champion_arm, plan_of, trial_a
 from advseg.platform.spec.confirm import Confirm
 
 CONFIRM = Confirm(candidates=2, seeds=6)
-PLAN = plan_of(CONFIRM, 41, [4, 7], "3")
+PLAN = plan_of(CONFIRM, 41, [4, 7], champion_arm("3", "0123456789"))
 
 
 def test_all_are_trained_on_the_same_fresh_seeds_seed_by_seed() -> None:
     names = [arm.training(seed) for arm, seed in PLAN.trainings()]
     assert names[:5] == [
-        "confirm-champion-3-s42",
+        "confirm-champion-3-01234567-s42",
         "confirm-baseline-s42",
         "confirm-4-s42",
         "confirm-7-s42",
-        "confirm-champion-3-s43",
+        "confirm-champion-3-01234567-s43",
     ]
     assert len(names) == len(set(names)) == 4 * 6
 
@@ -24,7 +24,12 @@ def test_without_a_champion_the_baseline_is_to_be_beaten() -> None:
 
 
 def test_values_are_those_of_trainings_that_have_ended() -> None:
-    ended = {"confirm-4-s42": 61.0, "confirm-4-s43": None, "confirm-champion-3-s42": 60.0, "confirm-7-s99": 1.0}
+    ended = {
+        "confirm-4-s42": 61.0,
+        "confirm-4-s43": None,
+        "confirm-champion-3-01234567-s42": 60.0,
+        "confirm-7-s99": 1.0,
+    }
     candidates, rivals = PLAN.values(ended)
     assert candidates == {4: {42: 61.0, 43: None}, 7: {}}
     assert rivals == {"the champion, version 3": {42: 60.0}, "the supervised baseline": {}}
@@ -49,6 +54,6 @@ def test_values_are_those_of_trainings_that_have_ended() -> None:
 def test_what_can_change_nothing_any_more_is_not_trained(
     ended: dict[str, float | None], wanted: set[int | str]
 ) -> None:
-    of = {4: [trial_arm(4)], 7: [trial_arm(7)], "rivals": [SUPERVISED, champion_arm("3")]}
+    of = {4: [trial_arm(4)], 7: [trial_arm(7)], "rivals": [SUPERVISED, champion_arm("3", "0123456789")]}
     for who, arms in of.items():
         assert {PLAN.is_wanted(arm.training(44), ended) for arm in arms} == {who in wanted}

@@ -13,8 +13,8 @@ from mlflow.tracking import MlflowClient
 from advseg.models.architectures import IMAGENET, CompactSettings, build_segmenter
 from advseg.models.bundle import save
 from advseg.models.card import Card
-from advseg.platform.gate.plan import SUPERVISED, Arm
-from advseg.platform.gate.verdict import Gate, judge
+from advseg.platform.gate.plan import SUPERVISED, champion_arm
+from advseg.platform.gate.verdict import Gate, Incumbent, judge
 from advseg.platform.registry.registering import Registered, register
 from advseg.platform.spec.confirm import Confirm
 from advseg.platform.tracking.identity import RunIdentity
@@ -69,12 +69,14 @@ def registered(client: MlflowClient, run_of: Callable[[str], str]) -> Callable[.
     return run
 
 
-def gate_of(lead: float, *rivals: Arm) -> Gate:
-    """What the gate says of a trial that is so far above its rivals on every seed."""
+def gate_of(lead: float, champion: str | None = None, version: str = "1") -> Gate:
+    """What the gate says of a trial that is so far above its rivals on every seed; `champion` is the run of one."""
     confirm = Confirm(candidates=1)
     seeds = range(confirm.seeds)
-    theirs = {arm.told: dict.fromkeys(seeds, 50.0) for arm in (*rivals, SUPERVISED)}
-    return judge(confirm, {0: dict.fromkeys(seeds, 50.0 + lead)}, theirs)
+    incumbent = Incumbent(model="things", version=version, run=champion) if champion else None
+    arms = [champion_arm(version, champion), SUPERVISED] if champion else [SUPERVISED]
+    theirs = {arm.told: dict.fromkeys(seeds, 50.0) for arm in arms}
+    return replace(judge(confirm, {0: dict.fromkeys(seeds, 50.0 + lead)}, theirs), champion=incumbent)
 
 
 @pytest.fixture

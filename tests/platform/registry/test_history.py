@@ -11,7 +11,6 @@ import pytest
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
 
-from advseg.platform.gate.plan import champion_arm
 from advseg.platform.gate.verdict import Gate
 from advseg.platform.registry.by_hand import promote, rollback
 from advseg.platform.registry.history import HISTORY, read_past, registered_models
@@ -254,10 +253,10 @@ class TestSweep:
         assert client.get_registered_model("things").aliases == {CHAMPION: 2, CANDIDATE: 1}
 
     def test_that_is_resumed_leaves_a_rollback(
-        self, client: MlflowClient, judged: Callable[..., Path], registered: Register
+        self, client: MlflowClient, judged: Callable[..., Path], registered: Register, run_of: Callable[[str], str]
     ) -> None:
-        gate = gate_of(1, champion_arm("1"))
         registered(judged(), "one/0", gate_of(1))
+        gate = gate_of(1, run_of("one/0"))
         assert registered(judged(), "two/0", gate).alias == CHAMPION
         rollback(client, "things")
         assert str(registered(judged(), "two/0", gate)) == "things@2: it was registered before"

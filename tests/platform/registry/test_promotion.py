@@ -5,15 +5,13 @@ import pytest
 
 from advseg.models.architectures import IMAGENET, CompactSettings
 from advseg.models.card import Card
-from advseg.platform.gate.plan import champion_arm
 from advseg.platform.gate.verdict import Gate
 from advseg.platform.registry.promotion import Candidate, Promote, Standing, decide, standing_of
 
 from .conftest import gate_of
 
-SITTING = Standing(version="2", dataset="ab", protocol={"mode": "whole"})
-CHALLENGER = replace(SITTING, version="3")
-SECOND = champion_arm("2")
+SITTING = Standing(version="2", dataset="ab", protocol={"mode": "whole"}, run="theirs")
+CHALLENGER = replace(SITTING, version="3", run="ours")
 
 
 def test_nobody_is_promoted_by_being_the_best_of_a_sweep() -> None:
@@ -23,22 +21,33 @@ def test_nobody_is_promoted_by_being_the_best_of_a_sweep() -> None:
 
 
 def test_who_passes_the_gate_is_promoted() -> None:
-    for sitting, gate in ((None, gate_of(2)), (SITTING, gate_of(2, SECOND))):
+    for sitting, gate in ((None, gate_of(2)), (SITTING, gate_of(2, "theirs", "2"))):
         assert decide(sitting, CHALLENGER, gate) == Promote(reason=gate.reason)
 
 
 def test_who_does_not_pass_is_a_candidate() -> None:
-    gate = gate_of(0, SECOND)
+    gate = gate_of(0, "theirs", "2")
     assert decide(SITTING, CHALLENGER, gate) == Candidate(reason=gate.reason)
 
 
 @pytest.mark.parametrize(
     ("sitting", "gate", "reason"),
     [
-        ({"dataset": "cd"}, gate_of(2, SECOND), "the champion, version 2, was judged on other data"),
-        ({"dataset": None}, gate_of(2, SECOND), "the champion, version 2, was judged on other data"),
-        ({"protocol": {"mode": "sliding"}}, gate_of(2, SECOND), "was judged in another way, see trainer.evaluation"),
-        ({"version": "4"}, gate_of(2, SECOND), "it was not compared with the champion, version 4"),
+        ({"dataset": "cd"}, gate_of(2, "theirs", "2"), "the champion, version 2, was judged on other data"),
+        ({"dataset": None}, gate_of(2, "theirs", "2"), "the champion, version 2, was judged on other data"),
+        (
+            {"protocol": {"mode": "sliding"}},
+            gate_of(2, "theirs", "2"),
+            "was judged in another way, see trainer.evaluation",
+        ),
+        # Another model's version 2, or one of this name that was deleted and made anew.
+        ({"run": "another"}, gate_of(2, "theirs", "2"), "it was not compared with the champion, version 2"),
+        ({"run": None}, gate_of(2), "the champion, version 2, came of no run"),
+        (
+            {"version": "4", "run": "another"},
+            gate_of(2, "theirs", "2"),
+            "it was not compared with the champion, version 4",
+        ),
         ({}, gate_of(2), "it was not compared with the champion, version 2"),
     ],
 )
@@ -66,10 +75,10 @@ class TestStanding:
     def test_is_what_the_card_says(self) -> None:
         evaluation = {"mode": "whole", "stride": 0.5, "scales": [0.5, 2], "flip": True}
         lineage = {"dataset_digest": "ab", "spec": {"trainer": {"steps": 8, "evaluation": evaluation}}}
-        assert standing_of("7", self.card(lineage, **{"val/miou": 41.5})) == Standing(
-            version="7", dataset="ab", protocol={"mode": "whole", "stride": 0.5}
+        assert standing_of("7", self.card(lineage, **{"val/miou": 41.5}), "r") == Standing(
+            version="7", dataset="ab", protocol={"mode": "whole", "stride": 0.5}, run="r"
         )
 
     @pytest.mark.parametrize("lineage", [{}, {"spec": {}}, {"spec": {"trainer": 3}}, {"spec": {"trainer": {}}}])
     def test_of_a_card_that_says_little_is_unknown(self, lineage: dict[str, Any]) -> None:
-        assert standing_of("7", self.card(lineage)) == Standing(version="7", dataset=None, protocol=None)
+        assert standing_of("7", self.card(lineage), "") == Standing(version="7", dataset=None, protocol=None, run=None)

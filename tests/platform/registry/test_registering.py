@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
-from advseg.platform.gate.plan import champion_arm
 from advseg.platform.gate.verdict import Gate
 from advseg.platform.registry.registering import Registered
 from advseg.platform.registry.registry import CANDIDATE, CHAMPION
@@ -23,7 +22,6 @@ def aliases(client: MlflowClient) -> dict[str, str]:
 
 
 PASSES = "trial 0 is 1.00 points above the supervised baseline on 6 seeds [+1.00, +1.00], p = 0.0156"
-FIRST = champion_arm("1")
 
 
 def test_without_a_gate_the_best_is_a_candidate(client: MlflowClient, model: Path, registered: Register) -> None:
@@ -66,10 +64,10 @@ def test_a_candidate_that_passes_later_is_the_champion(client: MlflowClient, mod
 
 
 def test_one_that_was_shown_to_be_better_displaces_the_champion(
-    client: MlflowClient, judged: Callable[..., Path], registered: Register
+    client: MlflowClient, judged: Callable[..., Path], registered: Register, run_of: Callable[[str], str]
 ) -> None:
     registered(judged(), "one/0", gate_of(1))
-    assert registered(judged(), "two/0", gate_of(1, FIRST)).alias == CHAMPION
+    assert registered(judged(), "two/0", gate_of(1, run_of("one/0"))).alias == CHAMPION
     assert aliases(client) == {CHAMPION: "2"}
 
 
@@ -78,7 +76,7 @@ def test_one_that_was_shown_to_be_better_displaces_the_champion(
     [
         (None, "ab", "it is the best of its sweep, and was not confirmed on fresh seeds"),
         (gate_of(1), "ab", "it was not compared with the champion, version 1"),
-        (gate_of(1, FIRST), "cd", "the champion, version 1, was judged on other data"),
+        (gate_of(1, "its run"), "cd", "the champion, version 1, was judged on other data"),
     ],
 )
 def test_any_other_is_a_candidate(
@@ -95,15 +93,15 @@ def test_any_other_is_a_candidate(
 
 
 def test_a_sweep_that_is_submitted_again_takes_no_alias_back(
-    client: MlflowClient, judged: Callable[..., Path], registered: Register
+    client: MlflowClient, judged: Callable[..., Path], registered: Register, run_of: Callable[[str], str]
 ) -> None:
     registered(judged(), "one/0", gate_of(1))
-    registered(judged(), "two/0", gate_of(2, FIRST))
+    registered(judged(), "two/0", gate_of(2, run_of("one/0")))
     # What somebody decided by hand stays as it is, too.
     client.set_registered_model_alias("things", CHAMPION, "2")
     assert str(registered(judged(), "one/0", gate_of(1))) == "things@1: it was registered before"
     client.set_registered_model_alias("things", CHAMPION, "1")
-    assert str(registered(judged(), "two/0", gate_of(2, FIRST))) == "things@2: it was registered before"
+    assert str(registered(judged(), "two/0", gate_of(2, run_of("one/0")))) == "things@2: it was registered before"
     assert aliases(client) == {CHAMPION: "1"}
 
 
@@ -112,7 +110,7 @@ def test_a_trial_of_the_same_key_and_another_run_is_another_one(
 ) -> None:
     registered(judged(), "one/0", gate_of(1))
     client.delete_run(run_of("one/0"))
-    assert registered(judged(), "one/0", gate_of(1, FIRST)).version == "2"
+    assert registered(judged(), "one/0", gate_of(1)).version == "2"
 
 
 def test_a_champion_whose_card_cannot_be_read_stays(
@@ -122,8 +120,20 @@ def test_a_champion_whose_card_cannot_be_read_stays(
     shutil.rmtree(tmp_path / "judged")
     for card in tmp_path.rglob("model.json"):
         card.unlink()
-    text = str(registered(judged(), "two/0", gate_of(1, FIRST)))
+    text = str(registered(judged(), "two/0", gate_of(1, "its run")))
     assert text.startswith("things@candidate (version 2): the card of things@1 cannot be read: ")
+    assert aliases(client) == {CHAMPION: "1", CANDIDATE: "2"}
+
+
+def test_a_version_1_that_another_run_made_was_not_compared(
+    client: MlflowClient, judged: Callable[..., Path], registered: Register, run_of: Callable[[str], str]
+) -> None:
+    registered(judged(), "one/0", gate_of(1))
+    gate = gate_of(1, run_of("one/0"))
+    client.delete_registered_model("things")
+    registered(judged(), "other/0", gate_of(1))
+    told = "things@candidate (version 2): it was not compared with the champion, version 1"
+    assert str(registered(judged(), "two/0", gate)) == told
     assert aliases(client) == {CHAMPION: "1", CANDIDATE: "2"}
 
 
@@ -139,13 +149,14 @@ class TestAnotherOwner:
         assert aliases(client) == {}
 
     def test_finishes_what_was_begun(
-        self, client: MlflowClient, judged: Callable[..., Path], registered: Register
+        self, client: MlflowClient, judged: Callable[..., Path], registered: Register, run_of: Callable[[str], str]
     ) -> None:
         registered(judged(), "one/0", gate_of(1))
+        gate = gate_of(1, run_of("one/0"))
         with pytest.raises(FencedError):
-            registered(judged(), "two/0", gate_of(1, FIRST), self.lost)
+            registered(judged(), "two/0", gate, self.lost)
         assert aliases(client) == {CHAMPION: "1"}
-        assert registered(judged(), "two/0", gate_of(1, FIRST)).alias == CHAMPION
+        assert registered(judged(), "two/0", gate).alias == CHAMPION
         assert len(client.search_model_versions("name = 'things'")) == 2
 
     def test_is_asked_after_the_upload(self, client: MlflowClient, model: Path, registered: Register) -> None:
