@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 from ..platform.base.events import Stage, emit
 from ..platform.cluster.driver import Job
 from ..platform.gate.plan import SUPERVISED, Arm, Plan, champion_arm, plan_of
-from ..platform.gate.verdict import Gate, Incumbent, judge
+from ..platform.gate.verdict import Gate, Incumbent, judge, levels
 from ..platform.ledger.confirmations import Planned
 from ..platform.ledger.ledger import Ledger
 from ..platform.ledger.rows import Row, best_first
@@ -51,15 +51,25 @@ def confirm_best(job: Job, ledger: Ledger, tasks: SweepTasks, concurrency: int) 
     if not candidates:
         emit(Stage(text="no trial beats the baseline, or only the champion itself: none is confirmed"))
         return None
+    looked = earlier.looked if earlier else {}
+    if earlier and not any(levels(confirm, candidates, looked).values()):
+        emit(
+            Stage(
+                text=f"earlier looks at these trials have left too little of alpha = {confirm.alpha:g} for "
+                f"{confirm.seeds} seeds: the verdict stands, and nothing is trained; ask for more seeds, or begin "
+                "another sweep, with another trainer.seed"
+            )
+        )
+        return with_figures(job, ledger, earlier)
     incumbent = incumbent_of(model, champion)
     rival = champion_arm(incumbent.version, incumbent.run) if incumbent else None
-    plan = plan_of(confirm, spec.trainer.seed, candidates, rival)
+    plan = replace(plan_of(confirm, spec.trainer.seed, candidates, rival), looked=looked)
     planned = [
         Planned(name=arm.training(seed), spec=document_of(tasks.document, arm, seed, rows, champion))
         for arm, seed in plan.trainings()
     ]
     train(job, ledger, tasks, concurrency, plan, planned)
-    gate = judge(confirm, *plan.values(ended_values(ledger.confirmations())))
+    gate = judge(confirm, *plan.values(ended_values(ledger.confirmations())), looked)
     gate = replace(gate, left_out=left_out, model=model, champion=incumbent)
     gate = gate.beside(uncompared) if uncompared else gate
     ledger.hold_gate(gate.to_json())

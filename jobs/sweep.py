@@ -29,6 +29,7 @@ from ..platform.ledger.opening import open_ledger
 from ..platform.ledger.origin import Origin
 from ..platform.ledger.reading import abandoned_sweeps, sweep_id_of
 from ..platform.ledger.rows import Verdict, fruitless, verdict_of
+from ..platform.pages.gate_line import gate_line
 from ..platform.registry.champion import crown, keep_model
 from ..platform.registry.verdicts import hold_verdicts
 from ..platform.registry.versions import registered_keys
@@ -117,7 +118,7 @@ def sweep(job: Job) -> None:
                     best_miou=verdict.best.value if verdict.best else None,
                     baseline_miou=verdict.baseline,
                     won=verdict.is_won,
-                    gate=f"{gate.outcome}: {gate.reason}" if gate else None,
+                    gate=gate_line(gate) if gate else None,
                     registered=crown_best(job, ledger, verdict, gate),
                     url=patiently(lambda: run_url(job.client, run_id)),
                 )

@@ -80,18 +80,23 @@ def may_pass(differences: Sequence[float], pairs: int, *, margin: float, alpha: 
     return (1 + lost) * 0.5**pairs <= alpha
 
 
+def used(pairs: int, *, alpha: float) -> float:
+    """What the exact test of so many pairs can use of alpha: its p are multiples of the smallest one."""
+    return floor(alpha * 2**pairs) * least_p(pairs)
+
+
 def pairs_needed(differences: Sequence[float], *, margin: float, alpha: float, power: float = 0.8) -> int | None:
     """How many pairs would show the lead that these have with that probability, by the normal approximation.
 
-    None if these have no lead, or no spread by which that can be told.
+    None if these have no lead, or no spread by which that can be told, or the exact test takes fewer than that.
     """
     lead = float(np.mean(differences)) - margin
     spread = float(np.std(differences, ddof=1)) if len(differences) > 1 else 0.0
-    if lead <= 0 or spread == 0:
+    if lead <= 0 or spread == 0 or alpha <= 0:
         return None
     needed = ((stats.norm.isf(alpha) + stats.norm.isf(1 - power)) * spread / lead) ** 2
-    fewest = next(pairs for pairs in range(1, 64) if least_p(pairs) <= alpha)
-    return max(fewest, int(np.ceil(needed)))
+    enough = (pairs for pairs in range(1, MOST_PAIRS + 1) if least_p(pairs) <= alpha and pairs >= needed)
+    return next(enough, None)
 
 
 def _subset_means(differences: Sequence[float]) -> np.ndarray:

@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..base.keys import BASELINE, CONFIRM
 from ..spec.confirm import Confirm
-from .verdict import Values, hopeless
+from .verdict import Looked, Values, hopeless, levels
 
 _NAME = re.compile(rf"{CONFIRM}(?P<arm>.+)-s(?P<seed>\d+)")
 
@@ -47,6 +47,8 @@ class Plan:
     candidates: Sequence[int]
     """Numbers of trials, the best first."""
     rivals: Sequence[Arm]
+    looked: Mapping[int, Looked] = field(default_factory=dict)
+    """At trials by the gates before."""
 
     def trainings(self) -> Iterator[tuple[Arm, int]]:
         """All that may be needed: seed by seed, so that who is hopeless is found early."""
@@ -66,7 +68,10 @@ class Plan:
     def is_wanted(self, name: str, ended: Mapping[str, float | None]) -> bool:
         """Whether a training may still change what becomes of its candidate; a rival's, of any."""
         candidates, rivals = self.values(ended)
-        alive = {number for number, values in candidates.items() if not hopeless(self.confirm, values, rivals)}
+        level = levels(self.confirm, candidates, self.looked)
+        alive = {
+            number for number, values in candidates.items() if not hopeless(self.confirm, values, rivals, level[number])
+        }
         found = _NAME.fullmatch(name)
         assert found
         return int(found["arm"]) in alive if found["arm"].isdecimal() else bool(alive)

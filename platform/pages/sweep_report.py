@@ -108,7 +108,9 @@ def _gate(gate: Gate) -> Iterator[str]:
     test = "the exact test by changes of sign" if confirm.test == "sign_flip" else "Student's test of pairs"
     if gate.test:
         figures = ((name, f"{miou:.2f}") for name, miou in gate.test.items())
-        yield paragraph("On the test images, which nothing was chosen by. The figure to quote is that of the winner.")
+        yield paragraph(
+            "On the test images, which no training and no choice reads. The figure to quote is that of the winner."
+        )
         yield table(("model", MIOU), figures, words=("model",))
     yield note(
         f"Each is trained anew on {confirm.seeds} seeds that the sweep did not use, and judged after its last step. A "

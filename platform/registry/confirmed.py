@@ -26,8 +26,8 @@ def _test_figure(gate: Gate, judged: Candidate) -> list[str]:
         return []
     others = ", ".join(f"{text(rival)} {miou:.2f}" for rival, miou in gate.test.items() if rival != name)
     return [
-        f"**The figure to quote: a mean IoU of {gate.test[name]:.2f} percent on the test images**, which nothing was "
-        f"chosen by, and which were read once. On the same images: {others}."
+        f"**The figure to quote: a mean IoU of {gate.test[name]:.2f} percent on the test images**, which no "
+        f"training and no choice reads. On the same images: {others}."
     ]
 
 

@@ -14,9 +14,9 @@ class Confirm(Section):
     """Best complete trials that are trained again."""
     seeds: Annotated[int, Field(ge=2, le=16)] = 6
     """Fresh seeds, `trainer.seed` + 1 and on, on each of which candidates and rivals are trained once."""
-    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    alpha: Annotated[float, Field(ge=1e-4, lt=0.5)] = 0.05
     """How probable it may be that any candidate is promoted though none is better."""
-    margin: Annotated[float, Field(ge=0)] = 0.0
+    margin: Annotated[float, Field(ge=0, le=100)] = 0.0
     """Percentage points of mean IoU by which a candidate has to be better."""
     against: Literal["champion", "baseline"] = "champion"
     """Whom a candidate has to beat: the champion, if there is one, and the supervised baseline; or the latter alone,
@@ -28,9 +28,13 @@ class Confirm(Section):
     def _can_pass(self) -> Self:
         least, share = 0.5**self.seeds, self.alpha / self.candidates
         if self.test == "sign_flip" and least > share:
-            enough = next(seeds for seeds in range(2, 64) if 0.5**seeds <= share)
+            enough = next((seeds for seeds in range(2, 17) if 0.5**seeds <= share), None)
+            more = (
+                f"set seeds to {enough}, or fewer candidates" if enough else "set fewer candidates, or a greater alpha"
+            )
+            who = "1 candidate needs" if self.candidates == 1 else f"{self.candidates} candidates need"
             raise ValueError(
                 f"nothing can pass: the exact test of {self.seeds} seeds gives p = {least:.3g} at best, but "
-                f"{self.candidates} candidates need {share:.3g}: set seeds to {enough}, or fewer candidates, or test: t"
+                f"{who} {share:.3g}: {more}, or test: t"
             )
         return self

@@ -183,12 +183,23 @@ class TestASweepOneOfWhoseTrialsIsTheChampion:
         assert again == first
         assert "judged on these seeds before" in capsys.readouterr().out
 
+    def test_is_not_judged_on_what_earlier_looks_have_not_left(
+        self, job: Job, ledger: Ledger, judged: list[tuple[int, ...]], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        tasks = SweepTasks(document=job.document, store=job.store, tracking_uri="", epoch=ledger.ownership.epoch)
+        first = confirm_best(job, ledger, tasks, 1)
+        more = replace(job, path=write(job.spec.with_values({"sweep.confirm.seeds": 7}), job.path))
+        assert confirm_best(more, ledger, tasks, 1) == first
+        assert judged == [(1, 2)]
+        assert "left too little of alpha = 0.05 for 7 seeds" in capsys.readouterr().out
+
     def test_is_judged_beside_the_champion_of_another_model_if_that_is_asked_for(
         self, job: Job, ledger: Ledger, judged: list[tuple[int, ...]]
     ) -> None:
         tasks = SweepTasks(document=job.document, store=job.store, tracking_uri="", epoch=ledger.ownership.epoch)
         confirm_best(job, ledger, tasks, 1)
-        other = replace(job, path=write(job.spec.with_values({"sweep.register_as": "others"}), job.path))
+        asked = {"sweep.register_as": "others", "sweep.confirm.seeds": 12}
+        other = replace(job, path=write(job.spec.with_values(asked), job.path))
         gate = confirm_best(other, ledger, tasks, 1)
         assert gate and gate.champion
         assert gate.champion.model == "others"

@@ -115,8 +115,8 @@ def test_the_verdict_on_its_trial_comes_before_the_validation_figures() -> None:
     gate = replace(verdict(), test={"trial 7": 39.0, "the supervised baseline": 38.0})
     before, _, after = model_card(CARD, gate).partition("## Figures\n\n")
     assert before.partition("## Confirmed on fresh seeds\n\n")[2] == (
-        "**The figure to quote: a mean IoU of 39.00 percent on the test images**, which nothing was chosen by, and "
-        "which were read once. On the same images: the supervised baseline 38.00.\n\n"
+        "**The figure to quote: a mean IoU of 39.00 percent on the test images**, which no training and no "
+        "choice reads. On the same images: the supervised baseline 38.00.\n\n"
         "The gate says: promoted. trial 7 is 1&#46;00 points above the supervised baseline on 6 seeds "
         "&#91;&#43;1&#46;00, &#43;1&#46;00&#93;, p &#61; 0&#46;0156.\n\n"
         "The settings of the model, and those of each rival, were trained anew on the seeds 4, 5, 6, 7, 8, 9, which "
