@@ -34,6 +34,10 @@ def _test_figure(gate: Gate, judged: Candidate) -> list[str]:
 def _verdict(gate: Gate, judged: Candidate) -> list[str]:
     confirm, several = gate.confirm, len(gate.candidates)
     holm = f" Adjusted for {several} candidates its p is {judged.adjusted:.3g}." if several > 1 else ""
+    looked = gate.looked.get(judged.trial)
+    looks = (
+        f" This was look {looked.times} at it; all looks together share that p." if looked and looked.times > 1 else ""
+    )
     return [
         f"The gate says: {gate.outcome}. {text(gate.reason, _REASON)}.",
         f"The settings of the model, and those of each rival, were trained anew on the seeds "
@@ -44,7 +48,7 @@ def _verdict(gate: Gate, judged: Candidate) -> list[str]:
             map(_row, judged.comparisons),
         ),
         f"A trial passes if {_TESTS[confirm.test]} gives p of at most {confirm.alpha:g} for a lead of more than "
-        f"{confirm.margin:g} points over every rival.{holm}",
+        f"{confirm.margin:g} points over every rival.{holm}{looks}",
     ]
 
 

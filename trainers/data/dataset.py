@@ -43,8 +43,8 @@ class DatasetSettings(Settings):
     validation: str = "val"
     """List of the images that trainings are judged by."""
     test: str | None = None
-    """List of images that nothing is chosen by: they are read once, when a model is promoted, for the figure that is to
-    be quoted."""
+    """List of images that no training and no choice reads: of who passes the gate they give the figure that is to be
+    quoted."""
     fraction: Annotated[float, Interval(0, 1, open_low=True)] = 1.0
     """Share of the labelled list whose masks are trained on, rounded to whole images; the rest is unlabelled."""
     split_seed: Annotated[int, Interval(0, 2**63, open_high=True)] = 0

@@ -49,7 +49,7 @@ def test_trials_that_are_no_better_pass_as_seldom_as_alpha_says(test: str, trial
 
 def test_asking_again_and_again_passes_one_that_is_no_better_as_seldom() -> None:
     generator = np.random.default_rng(7)
-    asked = [Confirm(candidates=1, seeds=seeds) for seeds in (5, 6, 8, 10, 12, 14, 16)]
+    asked = [Confirm(candidates=1, seeds=seeds) for seeds in (5, 6, 7, 8, 9, 10, 11)]
     promoted = 0
     for _ in range(400):
         mine, rival = (dict(enumerate(generator.normal(60, 1, 16))) for _ in range(2))

@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 
 from advseg.models.architectures import IMAGENET, CompactSettings
 from advseg.models.card import Card
-from advseg.platform.gate.verdict import Gate, judge
+from advseg.platform.gate.verdict import Gate, Looked, judge
 from advseg.platform.registry.confirmed import UNCONFIRMED
 from advseg.platform.registry.model_card import model_card
 from advseg.platform.spec.confirm import Confirm
@@ -111,13 +111,20 @@ def test_of_very_many_classes_it_lists_the_first() -> None:
     assert "| 255 | class 255 | - |\n\nand 44 more classes" in model_card(many, None)
 
 
+def test_a_trial_that_was_looked_at_before_says_so() -> None:
+    looked = {7: Looked(times=2, used=0.05)}
+    assert "This was look 2 at it; all looks together share that p." in model_card(
+        CARD, replace(verdict(), looked=looked)
+    )
+
+
 def test_the_verdict_on_its_trial_comes_before_the_validation_figures() -> None:
     gate = replace(verdict(), test={"trial 7": 39.0, "the supervised baseline": 38.0})
     before, _, after = model_card(CARD, gate).partition("## Figures\n\n")
     assert before.partition("## Confirmed on fresh seeds\n\n")[2] == (
         "**The figure to quote: a mean IoU of 39.00 percent on the test images**, which no training and no "
         "choice reads. On the same images: the supervised baseline 38.00.\n\n"
-        "The gate says: promoted. trial 7 is 1&#46;00 points above the supervised baseline on 6 seeds "
+        "The gate says: promoted. trial 7 is 1&#46;00 points above the supervised baseline on 6 seeds, 90&#37; "
         "&#91;&#43;1&#46;00, &#43;1&#46;00&#93;, p &#61; 0&#46;0156.\n\n"
         "The settings of the model, and those of each rival, were trained anew on the seeds 4, 5, 6, 7, 8, 9, which "
         "its sweep did not use, and judged by the validation images after the last step. In percentage points of mean "
