@@ -71,7 +71,7 @@ def reproduce_model(
         console.print(f"{name}: {before} then, {now} here", soft_wrap=True)
     if unknown:
         console.print(f"not known, as an older version of advseg registered it: {', '.join(unknown)}", soft_wrap=True)
-    folder = _begun(folder, made, here, spec.name)
+    folder = _begun(folder, made, here)
     console.print(f"training in {folder}; the same command goes on if it is interrupted", soft_wrap=True)
     train_as(spec, folder, reporter, here)
     outcome, sums = read_outcome(folder), read_manifest(folder / MODEL)
@@ -156,11 +156,11 @@ def _here(then: Environment, spec: Spec) -> Environment:
     return replace(here, threads=then.threads or here.threads)
 
 
-def _begun(folder: Path | None, made: Made, here: Environment, name: str) -> Path:
+def _begun(folder: Path | None, made: Made, here: Environment) -> Path:
     """The folder of a training, which says what it reproduces and by what. Raises UserError for another's."""
     identity = json.dumps({"files": dict(made.record.sums), "environment": asdict(here)}, indent=1, sort_keys=True)
     digest = hashlib.sha256(identity.encode()).hexdigest()
-    folder = folder or find_home() / "reproduce" / "models" / f"{name}-{digest[:_DIGITS]}"
+    folder = folder or find_home() / "reproduce" / "models" / f"{made.record.folder}-{digest[:_DIGITS]}"
     note = folder / BEGUN
     if not note.exists() and folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} is not empty: name another folder with --to")

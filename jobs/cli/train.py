@@ -95,7 +95,7 @@ def reproduce(
         typer.Option(
             callback=check_path,
             metavar="DIR",
-            help="Folder for the training of a model; by default .advseg/reproduce/models/<name>-<digest>.",
+            help="Folder for the training of a model; by default .advseg/reproduce/models/<name>-<version>-<digest>.",
         ),
     ] = None,
     any_code: Annotated[
