@@ -31,8 +31,6 @@ from ..trainers.whole_file import write_whole
 from .reproduced import Compared
 from .train_together import train_as
 
-MODELS = "models:/"
-"""How the address of a registered model begins in MLflow."""
 PLACES = (
     *(f"dataset.{key}" for key in ("root", "pack", "labelled", "unlabelled", "validation", "order")),
     "model.weights",
@@ -43,12 +41,6 @@ BEGUN = "reproduces.json"
 _DIGITS = 12
 _NAME = re.compile(r"[\w.+-]{1,100}")
 """Of a version or a commit; nothing else is put into a command that somebody may type."""
-
-
-def reference_of(address: str) -> str:
-    """The reference in an address as MLflow has it, `models:/shapes@champion` or `models:/shapes/3`; or as we do."""
-    name = address.removeprefix(MODELS)
-    return name if name == address or "@" in name else name.replace("/", "@", 1)
 
 
 def reproduce_model(

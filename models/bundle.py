@@ -1,8 +1,9 @@
 """A trained model as data: weights in safetensors and a JSON card. Loading one runs no code of its maker's."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from .card import Card, card_of
 from .discriminator import Discriminator, build_discriminator
 from .files import one_line, read_document, shown
 from .manifest import MANIFEST, BrokenDirectoryError, read_manifest, verify_directory, write_directory
-from .tensors import load_network, save_tensors
+from .tensors import load_network, most_bytes, save_tensors
 
 CARD = "model.json"
 SEGMENTER = "segmenter.safetensors"
@@ -92,13 +93,24 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
     """
     path, device = Path(path), _device(device)
     card = read_card(path, alone=True)
-    judge, classes = card.discriminator, len(card.classes)
-    verify_directory(path, needs=[SEGMENTER] if judge is None else [SEGMENTER, DISCRIMINATOR])
-    segmenter = load_network(lambda: build_segmenter(card.segmenter, classes), path / SEGMENTER)
-    discriminator = (
-        load_network(lambda: build_discriminator(judge, classes), path / DISCRIMINATOR).to(device) if judge else None
-    )
+    build, build_judge = _networks(card)
+    verify_directory(path, needs=[SEGMENTER, DISCRIMINATOR] if build_judge else [SEGMENTER])
+    segmenter = load_network(build, path / SEGMENTER)
+    discriminator = load_network(build_judge, path / DISCRIMINATOR).to(device) if build_judge else None
     return Model(card=card, segmenter=segmenter.to(device), discriminator=discriminator, device=device)
+
+
+def weights_of(card: Card) -> dict[str, int]:
+    """The files of the weights of a card's networks, and how many bytes each has at most."""
+    builds = dict(zip((SEGMENTER, DISCRIMINATOR), _networks(card), strict=True))
+    return {name: most_bytes(build) for name, build in builds.items() if build}
+
+
+def _networks(card: Card) -> tuple[Callable[[], Segmenter], Callable[[], Discriminator] | None]:
+    """What make the networks of a card."""
+    judge, classes = card.discriminator, len(card.classes)
+    build_judge = None if judge is None else partial(build_discriminator, judge, classes)
+    return partial(build_segmenter, card.segmenter, classes), build_judge
 
 
 def _device(name: str | torch.device) -> torch.device:

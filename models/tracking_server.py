@@ -57,10 +57,15 @@ class TrackingServer:
         except ValueError as error:
             raise RegistryError(f"{self.url} does not answer as an MLflow server does: {one_line(error)}") from None
 
-    def download(self, path: str, file: Path) -> None:
-        """Write an artifact to a file. Raises RegistryError."""
+    def download(self, path: str, file: Path, most: int) -> None:
+        """Write an artifact to a file. Raises RegistryError, also for one of more bytes than `most`: no more come."""
         with file.open("wb") as content:
             for chunk in self._chunks(f"mlflow-artifacts/artifacts/{quote(path, safe='/%')}"):
+                if content.tell() + len(chunk) > most:
+                    raise RegistryError(
+                        f"{file.name} of the MLflow server at {self.url} has more than {most:,} bytes, which is all "
+                        "that it may have: register the model again"
+                    )
                 content.write(chunk)
 
     def _chunks(self, place: str) -> Iterator[bytes]:

@@ -12,7 +12,6 @@ import pytest
 from mlflow.entities import RunTag
 from mlflow.tracking import MlflowClient
 
-from advseg.jobs.reproduce_model import reference_of
 from advseg.jobs.reproduced import Compared, refuse_differing
 from advseg.jobs.train import train
 from advseg.jobs.train_together import WithItsParent, train_as
@@ -272,19 +271,6 @@ def test_what_is_of_tables_is_refused_for_a_model(advseg: Command, option: str) 
     assert (status, "are of tables" in err) == (2, True)
     status, _, err = advseg("reproduce", "voc", "--any-code")
     assert (status, "are of registered models" in err) == (2, True)
-
-
-@pytest.mark.parametrize(
-    ("address", "reference"),
-    [
-        ("models:/shapes@champion", "shapes@champion"),
-        ("models:/shapes/3", "shapes@3"),
-        ("shapes@3", "shapes@3"),
-        ("probe/3", "probe/3"),
-    ],
-)
-def test_addresses_are_those_of_mlflow_or_ours(address: str, reference: str) -> None:
-    assert reference_of(address) == reference
 
 
 def test_nobody_vouches_for_an_environment() -> None:
