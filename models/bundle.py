@@ -35,9 +35,16 @@ class Model:
     device: torch.device
     """Where its networks are, and what they compute."""
 
+    def __repr__(self) -> str:
+        judge = "no discriminator" if self.discriminator is None else "a discriminator"
+        return (
+            f"<Model {self.card.segmenter.architecture}, {len(self.card.classes)} classes, {judge}, on {self.device}>"
+        )
+
     @torch.inference_mode()
     def probabilities(self, image: np.ndarray) -> Tensor:
-        """Class probabilities [K, H, W] of an RGB image uint8 [H, W, 3]. Raises ValueError if they are NaN."""
+        """Class probabilities [K, H, W] of an RGB image uint8 [H, W, 3]. Raises ValueError for another, and for NaN."""
+        _refuse_other_than_image(image)
         images = torch.from_numpy(image.copy()).to(self.device).permute(2, 0, 1)[None]
         found = self.softmax(self.logits(images), images.shape[-2:])
         if not found.isfinite().all():
@@ -67,6 +74,13 @@ class Model:
         if self.discriminator is None:
             raise ValueError("this model was trained without a discriminator, so it has no confidence map")
         return self.discriminator(probabilities[None]).sigmoid()[0, 0]
+
+
+def _refuse_other_than_image(image: object) -> None:
+    # Of floats in 0...1 the network would see black.
+    found = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"an image must be an array of RGB, uint8 [H, W, 3], but is {found}")
 
 
 def _scaled(maps: Tensor, size: Sequence[int]) -> Tensor:

@@ -17,6 +17,8 @@ from .local_server import USER, find_local_server
 _TIMEOUT_S = 60.0
 """How long a server may be silent."""
 _CHUNK = 2**20
+_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+"""How the addresses of those in which MLflow's client reads begin."""
 _REFUSED, _UNKNOWN = (401, 403), (400, 404)
 
 
@@ -125,13 +127,14 @@ def _check(address: str) -> None:
     try:
         parts = urlsplit(address)
         is_server = parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
+        is_database = parts.scheme.partition("+")[0] in _DATABASES
     except ValueError:
-        is_server = False
+        is_server = is_database = False
     if not is_server:
         raise RegistryError(
             "MLFLOW_TRACKING_URI must be the http:// or https:// address of an MLflow server, its account in "
-            f"MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, but is {address.rpartition('@')[2]!r}: "
-            "`advseg models pull` reads a database"
+            f"MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, but is {address.rpartition('@')[2]!r}"
+            f"{': `advseg models pull` reads a database' if is_database else ''}"
         )
 
 

@@ -245,6 +245,7 @@ def test_an_address_of_another_kind(registry: Registry, monkeypatch: pytest.Monk
     told = refusal(registry)
     assert told.startswith("MLFLOW_TRACKING_URI must be the http:// or https:// address of an MLflow server, ")
     assert "pw" not in told
+    assert ("database" in told) == address.startswith("sqlite")
 
 
 def test_a_token_that_cannot_be_sent_is_not_shown(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
