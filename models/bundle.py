@@ -36,10 +36,7 @@ class Model:
     """Where its networks are, and what they compute."""
 
     def __repr__(self) -> str:
-        judge = "no discriminator" if self.discriminator is None else "a discriminator"
-        return (
-            f"<Model {self.card.segmenter.architecture}, {len(self.card.classes)} classes, {judge}, on {self.device}>"
-        )
+        return f"<Model {self.card.segmenter.architecture} of {len(self.card.classes)} classes on {self.device}>"
 
     @torch.inference_mode()
     def probabilities(self, image: np.ndarray) -> Tensor:

@@ -20,6 +20,8 @@ _REFERENCE = re.compile("[^@/]+@[^@/]+")
 _NAME = re.compile(r"[\w-]{1,50}")
 _LONGEST = 512
 """Characters of a name and an alias together, each of which MLflow keeps up to 256 of."""
+_HISTORY = ".history"
+"""How the names of those end that hold the moves of another's aliases, and are no models."""
 _SHOWN = 200
 """Characters of an address."""
 
@@ -84,6 +86,17 @@ def _source(server: TrackingServer, reference: str) -> str:
             answer = server.ask("mlflow/registered-models/alias", name=name, alias=which)
         return str(answer["model_version"]["source"])
     except UnknownError as error:
-        raise RegistryError(f"there is no model {reference}: {error}") from None
+        raise RegistryError(f"there is no model {reference}: {error}{_known(server)}") from None
     except (KeyError, TypeError):
         raise RegistryError(f"{server.url} does not answer as an MLflow server does") from None
+
+
+def _known(server: TrackingServer) -> str:
+    """The registered models, for a message; nothing if the server does not say."""
+    try:
+        models = server.ask("mlflow/registered-models/search", max_results="20")["registered_models"]
+        names = [str(model["name"]) for model in models]
+    except (RegistryError, KeyError, TypeError):
+        return ""
+    known = [name[:_SHOWN] for name in names if name.isprintable() and not name.endswith(_HISTORY)]
+    return f"; registered models: {', '.join(known)}" if known else ""

@@ -88,10 +88,9 @@ def test_probabilities_of_a_pixel_sum_to_one(supervised):
     ],
 )
 def test_what_is_no_image_is_refused(supervised, image, found):
-    with pytest.raises(
-        ValueError, match=f"^an image must be an array of RGB, uint8 .H, W, 3., but is {re.escape(found)}$"
-    ):
+    with pytest.raises(ValueError, match="must be") as caught:
         load(supervised).probabilities(image)
+    assert str(caught.value) == f"an image must be an array of RGB, uint8 [H, W, 3], but is {found}"
 
 
 def test_a_model_is_printed_in_a_line(supervised):

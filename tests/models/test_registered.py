@@ -113,7 +113,14 @@ def refusal(registry: Registry, reference: str = "things@champion") -> str:
 
 @pytest.mark.parametrize("reference", ["things@best", "things@2", "others@champion"])
 def test_a_model_that_there_is_not(registry: Registry, reference: str) -> None:
-    assert "the MLflow server at URL knows nothing of it (404)" in refusal(registry, reference)
+    told = f"there is no model {reference}: the MLflow server at URL knows nothing of it (404)"
+    assert refusal(registry, reference) == told
+    models = [{"name": name} for name in ("things", "things.history", "a\nb", "ships")]
+    registry.answers["search"] = (200, json.dumps({"registered_models": models}).encode())
+    assert refusal(registry, reference) == f"{told}; registered models: things, ships"
+    for odd in ({}, [], {"registered_models": 3}, {"registered_models": [3]}, {"registered_models": [{}]}):
+        registry.answers["search"] = (200, json.dumps(odd).encode())
+        assert refusal(registry, reference) == told
 
 
 @pytest.mark.parametrize(
