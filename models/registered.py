@@ -94,7 +94,7 @@ def _source(server: TrackingServer, reference: str) -> str:
 def _known(server: TrackingServer) -> str:
     """The registered models, for a message; nothing if the server does not say."""
     try:
-        models = server.ask("mlflow/registered-models/search", max_results="20")["registered_models"]
+        models = server.ask("mlflow/registered-models/search", max_results="100")["registered_models"]
         names = [str(model["name"]) for model in models]
     except (RegistryError, KeyError, TypeError):
         return ""
