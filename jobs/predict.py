@@ -1,22 +1,18 @@
 """Predictions of a model on images, as palette PNGs of class ids."""
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
 from ..models.bundle import Model, load
-from ..platform.base.keys import S3
 from ..platform.spec.protocol import protocol_on
-from ..platform.storage.opening import open_store
 from ..trainers.data.images import ImageError
 from ..trainers.errors import UserError, listed
 from ..trainers.prediction import Predictor, decode_scene, encode_mask
-from ..trainers.whole_file import replace_whole
-from .outputs import refuse_other_than_file
-from .scenes import find_scenes, same_place
+from .masks import mask_places, mask_writer
+from .scenes import find_scenes
 
 _SHOWN = 20
 """Images that are named of those without a mask."""
@@ -27,17 +23,16 @@ def predict(model_path: Path, images: Sequence[str], to: str, *, averaged: bool 
 
     Images are read as those were by which the model was judged; `averaged` as for its second figure.
 
-    Raises UserError before the first mask is written for what is no model, for masks that would replace each other, an
-    image, or what is no file, and for files of this machine that are no images by their headers. An image that only
-    then shows that it cannot be read goes without a mask, and UserError is raised at the end, of all of them.
+    Raises UserError before the first mask is written for what is no model, for masks that would replace anything but
+    masks of before, and for files of this machine that are no images by their headers. An image that only then shows
+    that it cannot be read goes without a mask, and UserError is raised at the end, of all of them.
     """
     scenes = find_scenes(images)
-    masks = {scene.place: f"{to.rstrip('/')}/{scene.stem}.png" for scene in scenes}
-    _refuse_replacing(masks)
+    masks = mask_places(scenes, to)
     if problems := list(filter(None, (scene.problem() for scene in scenes))):
         raise UserError(listed(problems, f"{len(scenes)} images", _SHOWN))
     predictor = predictor_of(model_path, averaged=averaged)
-    write = _writer(to)
+    write = mask_writer(to)
     written: list[str] = []
     for scene in scenes:
         try:
@@ -49,37 +44,9 @@ def predict(model_path: Path, images: Sequence[str], to: str, *, averaged: bool 
         write(f"{scene.stem}.png", mask)
         written.append(masks[scene.place])
     if problems:
-        raise UserError(listed(problems, f"{len(scenes)} images, of which {len(written)} have masks now", _SHOWN))
+        told = listed(problems, f"{len(scenes)} images", _SHOWN)
+        raise UserError(f"{told}\n{len(written)} of {len(scenes)} images have masks now in {to}")
     return written
-
-
-def _refuse_replacing(masks: Mapping[str, str]) -> None:
-    images = {same_place(image): image for image in masks}
-    owner: dict[str, str] = {}
-    for image, mask in masks.items():
-        if replaced := images.get(same_place(mask)):
-            raise UserError(f"mask {mask} would replace image {replaced}: name another folder with --to")
-        if not mask.startswith(S3):
-            refuse_other_than_file(Path(mask))
-        if mask in owner:
-            raise UserError(
-                f"{owner[mask]} and {image} would have the same mask {mask}: rename one of them, or name both by one "
-                f"pattern, below whose fixed part folders are kept"
-            )
-        owner[mask] = image
-
-
-def _writer(to: str) -> Callable[[str, bytes], None]:
-    """What puts a mask in its place, at once."""
-    if to.startswith(S3):
-        return open_store(to).write
-
-    def write(name: str, mask: bytes) -> None:
-        path = Path(to, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_whole(path, partial(Path.write_bytes, data=mask))
-
-    return write
 
 
 def predictor_of(model_path: Path, *, averaged: bool = False) -> Predictor:

@@ -221,7 +221,10 @@ def _run(row: Row, spec: Spec, table: str, labels: str, seed: int, home: Path) -
 def _chosen(name: str, rows: Sequence[str]) -> Table:
     """A table with the rows that were asked for, and the supervised ones that they are compared with."""
     if name not in tables():
-        raise UserError(f"there is no table {name!r}; there are {', '.join(tables())}")
+        raise UserError(
+            f"there is no table {name!r}; there are {', '.join(tables())}; a registered model is named as in "
+            f"{f'{name}@champion'!r}"
+        )
     table = tables()[name]
     known = {row.name: row for row in table.rows}
     for row in rows:

@@ -31,8 +31,6 @@ from ..trainers.whole_file import write_whole
 from .reproduced import Compared
 from .train_together import train_as
 
-MODELS = "models:/"
-"""How the address of a registered model begins in MLflow."""
 PLACES = (
     *(f"dataset.{key}" for key in ("root", "pack", "labelled", "unlabelled", "validation", "order")),
     "model.weights",
@@ -43,12 +41,6 @@ BEGUN = "reproduces.json"
 _DIGITS = 12
 _NAME = re.compile(r"[\w.+-]{1,100}")
 """Of a version or a commit; nothing else is put into a command that somebody may type."""
-
-
-def reference_of(address: str) -> str:
-    """The reference in an address as MLflow has it, `models:/shapes@champion` or `models:/shapes/3`; or as we do."""
-    name = address.removeprefix(MODELS)
-    return name if name == address or "@" in name else name.replace("/", "@", 1)
 
 
 def reproduce_model(
@@ -71,7 +63,7 @@ def reproduce_model(
         console.print(f"{name}: {before} then, {now} here", soft_wrap=True)
     if unknown:
         console.print(f"not known, as an older version of advseg registered it: {', '.join(unknown)}", soft_wrap=True)
-    folder = _begun(folder, made, here, spec.name)
+    folder = _begun(folder, made, here)
     console.print(f"training in {folder}; the same command goes on if it is interrupted", soft_wrap=True)
     train_as(spec, folder, reporter, here)
     outcome, sums = read_outcome(folder), read_manifest(folder / MODEL)
@@ -156,11 +148,11 @@ def _here(then: Environment, spec: Spec) -> Environment:
     return replace(here, threads=then.threads or here.threads)
 
 
-def _begun(folder: Path | None, made: Made, here: Environment, name: str) -> Path:
+def _begun(folder: Path | None, made: Made, here: Environment) -> Path:
     """The folder of a training, which says what it reproduces and by what. Raises UserError for another's."""
     identity = json.dumps({"files": dict(made.record.sums), "environment": asdict(here)}, indent=1, sort_keys=True)
     digest = hashlib.sha256(identity.encode()).hexdigest()
-    folder = folder or find_home() / "reproduce" / "models" / f"{name}-{digest[:_DIGITS]}"
+    folder = folder or find_home() / "reproduce" / "models" / f"{made.record.folder}-{digest[:_DIGITS]}"
     note = folder / BEGUN
     if not note.exists() and folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} is not empty: name another folder with --to")

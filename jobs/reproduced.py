@@ -1,5 +1,6 @@
 """A registered model beside the one that was trained again: what is equal, and of what a difference may be."""
 
+from collections.abc import Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ class Compared:
 
 def refuse_differing(compared: Compared) -> str:
     """That a model is reproduced, in words. Raises NotReproducedError, with what differs and of what it may be."""
-    count = f"{len(compared.metrics)} figures and {len(compared.weights)} files of weights"
+    count = f"{_count(compared.metrics, 'figure')} and {_count(compared.weights, 'file')} of weights"
     if not (differing := compared.differing):
         return f"{compared.model} is reproduced to the bit: {count} are equal"
     if compared.environment:
@@ -92,6 +93,10 @@ def compared_json(compared: Compared) -> dict[str, Any]:
         "unknown": compared.unknown,
         "folder": str(compared.folder),
     }
+
+
+def _count(things: Sized, kind: str) -> str:
+    return f"{len(things)} {kind}{'' if len(things) == 1 else 's'}"
 
 
 def _verdict(differs: bool) -> str:

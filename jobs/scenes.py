@@ -45,7 +45,8 @@ def find_scenes(sources: Sequence[str]) -> list[Scene]:
     for source in sources:
         found = list(_in_s3(source) if source.startswith(S3) else map(_on_disk, *_files(source)))
         if not found:
-            raise UserError(f"no PNG or JPEG images in {source}: name images, a folder of them, a pattern or a prefix")
+            remedy = _deeper(source) or "name images, a folder of them, a pattern or a prefix"
+            raise UserError(f"no PNG or JPEG images in {source}: {remedy}")
         scenes |= {scene.place: scene for scene in found if scene.place not in scenes}
     return list(scenes.values())
 
@@ -70,6 +71,16 @@ def _files(source: str) -> tuple[list[Path], list[Path]]:
     matches = (Path(match) for match in sorted(glob.glob(source, recursive=True)))  # noqa: PTH207
     files = [match for match in matches if has_image_suffix(match.name) and not match.is_dir()]
     return files, [fixed] * len(files)
+
+
+def _deeper(source: str) -> str | None:
+    """How the images in folders of a folder are named, if there are any."""
+    if source.startswith(S3) or not Path(source).is_dir():
+        return None
+    below = (Path(found) for found in glob.iglob(f"{glob.escape(source)}/*/**", recursive=True))  # noqa: PTH207
+    first = next((path for path in below if has_image_suffix(path.name)), None)
+    pattern = f"{source.rstrip('/')}/**/*"
+    return first and f"those of its folders are named by a pattern in quotes, as '{pattern}{first.suffix}'"
 
 
 def _on_disk(file: Path, folder: Path) -> Scene:

@@ -1,8 +1,9 @@
 """A trained model as data: weights in safetensors and a JSON card. Loading one runs no code of its maker's."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from .card import Card, card_of
 from .discriminator import Discriminator, build_discriminator
 from .files import one_line, read_document, shown
 from .manifest import MANIFEST, BrokenDirectoryError, read_manifest, verify_directory, write_directory
-from .tensors import load_network, save_tensors
+from .tensors import load_network, most_bytes, save_tensors
 
 CARD = "model.json"
 SEGMENTER = "segmenter.safetensors"
@@ -34,9 +35,13 @@ class Model:
     device: torch.device
     """Where its networks are, and what they compute."""
 
+    def __repr__(self) -> str:
+        return f"<Model {self.card.segmenter.architecture} of {len(self.card.classes)} classes on {self.device}>"
+
     @torch.inference_mode()
     def probabilities(self, image: np.ndarray) -> Tensor:
-        """Class probabilities [K, H, W] of an RGB image uint8 [H, W, 3]. Raises ValueError if they are NaN."""
+        """Class probabilities [K, H, W] of an RGB image uint8 [H, W, 3]. Raises ValueError for another, and for NaN."""
+        _refuse_other_than_image(image)
         images = torch.from_numpy(image.copy()).to(self.device).permute(2, 0, 1)[None]
         found = self.softmax(self.logits(images), images.shape[-2:])
         if not found.isfinite().all():
@@ -68,6 +73,13 @@ class Model:
         return self.discriminator(probabilities[None]).sigmoid()[0, 0]
 
 
+def _refuse_other_than_image(image: object) -> None:
+    # Of floats in 0...1 the network would see black.
+    found = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"an image must be an array of RGB, uint8 [H, W, 3], but is {found}")
+
+
 def _scaled(maps: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(maps, list(size), mode="bilinear", align_corners=False)
 
@@ -92,13 +104,24 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
     """
     path, device = Path(path), _device(device)
     card = read_card(path, alone=True)
-    judge, classes = card.discriminator, len(card.classes)
-    verify_directory(path, needs=[SEGMENTER] if judge is None else [SEGMENTER, DISCRIMINATOR])
-    segmenter = load_network(lambda: build_segmenter(card.segmenter, classes), path / SEGMENTER)
-    discriminator = (
-        load_network(lambda: build_discriminator(judge, classes), path / DISCRIMINATOR).to(device) if judge else None
-    )
+    build, build_judge = _networks(card)
+    verify_directory(path, needs=[SEGMENTER, DISCRIMINATOR] if build_judge else [SEGMENTER])
+    segmenter = load_network(build, path / SEGMENTER)
+    discriminator = load_network(build_judge, path / DISCRIMINATOR).to(device) if build_judge else None
     return Model(card=card, segmenter=segmenter.to(device), discriminator=discriminator, device=device)
+
+
+def weights_of(card: Card) -> dict[str, int]:
+    """The files of the weights of a card's networks, and how many bytes each has at most."""
+    builds = dict(zip((SEGMENTER, DISCRIMINATOR), _networks(card), strict=True))
+    return {name: most_bytes(build) for name, build in builds.items() if build}
+
+
+def _networks(card: Card) -> tuple[Callable[[], Segmenter], Callable[[], Discriminator] | None]:
+    """What make the networks of a card."""
+    judge, classes = card.discriminator, len(card.classes)
+    build_judge = None if judge is None else partial(build_discriminator, judge, classes)
+    return partial(build_segmenter, card.segmenter, classes), build_judge
 
 
 def _device(name: str | torch.device) -> torch.device:

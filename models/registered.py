@@ -1,5 +1,6 @@
 """A model by the name under which it is registered, or by its folder. It takes neither MLflow nor a cluster."""
 
+import os
 import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -8,12 +9,19 @@ from urllib.parse import urlsplit
 import torch
 
 from . import bundle
-from .bundle import Model, model_files
+from .bundle import CARD, Model, model_files, read_card, weights_of
+from .files import MAX_DOCUMENT_MIB, shown
 from .manifest import MANIFEST, BrokenDirectoryError
+from .reference import reference_of
 from .sources import refusal
 from .tracking_server import RegistryError, TrackingServer, UnknownError, find_server
 
 _REFERENCE = re.compile("[^@/]+@[^@/]+")
+_NAME = re.compile(r"[\w-]{1,50}")
+_LONGEST = 512
+"""Characters of a name and an alias together, each of which MLflow keeps up to 256 of."""
+_HISTORY = ".history"
+"""How the names of those end that hold the moves of another's aliases, and are no models."""
 _SHOWN = 200
 """Characters of an address."""
 
@@ -21,12 +29,21 @@ _SHOWN = 200
 def load(model: str | Path, device: str | torch.device = "cpu") -> Model:
     """The model in a folder, or a registered one, `<name>@<alias>` or `<name>@<version>`, on a device.
 
-    A registered one comes from the server that MLFLOW_TRACKING_URI names, else from the one that `advseg up` runs here:
-    what its manifest lists, checked by it. Raises RegistryError if it cannot be had, BrokenDirectoryError, a
-    ValueError, for what is incomplete, was changed or is no model, and ValueError for a device that is not there.
+    A registered one, before which MLflow's `models:/` may stand, comes from the server that MLFLOW_TRACKING_URI names,
+    else from the one that `advseg up` runs here: what its manifest lists, checked by it, and no more bytes than the
+    networks of its card have. Raises RegistryError if it cannot be had, BrokenDirectoryError, a ValueError, for what is
+    incomplete, was changed or is no model, and ValueError for a device that is not there.
     """
-    if isinstance(model, Path) or not _REFERENCE.fullmatch(model) or Path(model).exists():
+    if isinstance(model, Path) or os.path.exists(model):  # noqa: PTH110 Path.exists raises for long names.
         return bundle.load(model, device)
+    model = reference_of(model)
+    if not _REFERENCE.fullmatch(model):
+        name = model if _NAME.fullmatch(model) else "shapes"
+        raise BrokenDirectoryError(
+            f"there is no folder {shown(model)}: name one, or a registered model, as in {name}@champion"
+        )
+    if not model.isprintable() or len(model) > _LONGEST:
+        raise RegistryError(f"there is no model {shown(model)}: a name is at most {_LONGEST} printable characters")
     with TemporaryDirectory(prefix="advseg-") as scratch:
         folder = Path(scratch)
         try:
@@ -48,9 +65,12 @@ def _fetch(server: TrackingServer, reference: str, folder: Path) -> None:
             "folder"
         )
     try:
-        server.download(f"{place.path.strip('/')}/{MANIFEST}", folder / MANIFEST)
+        for name in (MANIFEST, CARD):
+            server.download(f"{place.path.strip('/')}/{name}", folder / name, MAX_DOCUMENT_MIB * 2**20)
+        weights = weights_of(read_card(folder, alone=True))
         for name in model_files(folder):
-            server.download(f"{place.path.strip('/')}/{name}", folder / name)
+            if name in weights:
+                server.download(f"{place.path.strip('/')}/{name}", folder / name, weights[name])
     except UnknownError as error:
         raise RegistryError(f"{reference} is not whole, as files of it are gone: {error}") from None
 
@@ -66,6 +86,17 @@ def _source(server: TrackingServer, reference: str) -> str:
             answer = server.ask("mlflow/registered-models/alias", name=name, alias=which)
         return str(answer["model_version"]["source"])
     except UnknownError as error:
-        raise RegistryError(f"there is no model {reference}: {error}") from None
+        raise RegistryError(f"there is no model {reference}: {error}{_known(server)}") from None
     except (KeyError, TypeError):
         raise RegistryError(f"{server.url} does not answer as an MLflow server does") from None
+
+
+def _known(server: TrackingServer) -> str:
+    """The registered models, for a message; nothing if the server does not say."""
+    try:
+        models = server.ask("mlflow/registered-models/search", max_results="100")["registered_models"]
+        names = [str(model["name"]) for model in models]
+    except (RegistryError, KeyError, TypeError):
+        return ""
+    known = [name[:_SHOWN] for name in names if name.isprintable() and not name.endswith(_HISTORY)]
+    return f"; registered models: {', '.join(known)}" if known else ""

@@ -13,7 +13,12 @@ def refusal(source: str, tracking_uri: str) -> str | None:
     - Files of this machine are taken where the tracking database is one, too. A server could name any other file.
     - Everything else is refused: `http:` would ask strangers, and `runs:` and `models:` lead on to any of these.
     """
-    address, server = urlsplit(source), urlsplit(tracking_uri)
+    server = urlsplit(tracking_uri)
+    try:
+        source.encode()
+        address = urlsplit(source)
+    except ValueError:
+        return "that is no address"
     if ".." in unquote(address.path).split("/"):
         return "it climbs out of its folder"
     match address.scheme:

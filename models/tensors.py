@@ -16,6 +16,10 @@ from .manifest import BrokenDirectoryError
 
 _FLOATS = ("F16", "BF16", "F32", "F64")
 _WHOLE = ("I64",)
+_VALUE_BYTES = 8
+"""Of the widest of these types."""
+_HEADER_BYTES = 2**20
+"""Far more than the names and shapes of a network's tensors take."""
 _VARIANCE = "running_var"
 _SHOWN = 3
 
@@ -31,6 +35,13 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
             raise
         number = int(found[1])
         raise OSError(number, os.strerror(number), str(path)) from None
+
+
+def most_bytes(build: Callable[[], nn.Module]) -> int:
+    """What a file of the weights of the network that `build` makes has at most."""
+    with torch.device("meta"):
+        tensors = build().state_dict().values()
+    return _HEADER_BYTES + sum(tensor.numel() * _VALUE_BYTES for tensor in tensors)
 
 
 def load_network(build: Callable[[], Network], path: Path) -> Network:

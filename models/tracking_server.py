@@ -17,6 +17,8 @@ from .local_server import USER, find_local_server
 _TIMEOUT_S = 60.0
 """How long a server may be silent."""
 _CHUNK = 2**20
+_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+"""How the addresses of those in which MLflow's client reads begin."""
 _REFUSED, _UNKNOWN = (401, 403), (400, 404)
 
 
@@ -57,10 +59,15 @@ class TrackingServer:
         except ValueError as error:
             raise RegistryError(f"{self.url} does not answer as an MLflow server does: {one_line(error)}") from None
 
-    def download(self, path: str, file: Path) -> None:
-        """Write an artifact to a file. Raises RegistryError."""
+    def download(self, path: str, file: Path, most: int) -> None:
+        """Write an artifact to a file. Raises RegistryError, also for one of more bytes than `most`: no more come."""
         with file.open("wb") as content:
             for chunk in self._chunks(f"mlflow-artifacts/artifacts/{quote(path, safe='/%')}"):
+                if content.tell() + len(chunk) > most:
+                    raise RegistryError(
+                        f"{file.name} of the MLflow server at {self.url} has more than {most:,} bytes, which is all "
+                        "that it may have: register the model again"
+                    )
                 content.write(chunk)
 
     def _chunks(self, place: str) -> Iterator[bytes]:
@@ -120,13 +127,14 @@ def _check(address: str) -> None:
     try:
         parts = urlsplit(address)
         is_server = parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
+        is_database = parts.scheme.partition("+")[0] in _DATABASES
     except ValueError:
-        is_server = False
+        is_server = is_database = False
     if not is_server:
         raise RegistryError(
             "MLFLOW_TRACKING_URI must be the http:// or https:// address of an MLflow server, its account in "
-            f"MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, but is {address.rpartition('@')[2]!r}: "
-            "`advseg models pull` reads a database"
+            f"MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, but is {address.rpartition('@')[2]!r}"
+            f"{': `advseg models pull` reads a database' if is_database else ''}"
         )
 
 

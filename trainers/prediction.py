@@ -2,6 +2,7 @@
 
 from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -9,9 +10,20 @@ from torch import Tensor
 
 from ..models.architectures import LEAST_SIDE
 from ..models.bundle import Model
-from .data.images import MAX_PIXELS, Colour, ImageError, decode_image, read_file, read_size, write_mask
+from .data.images import (
+    MAX_PIXELS,
+    Colour,
+    ImageError,
+    decode_image,
+    read_file,
+    read_size,
+    software_of,
+    write_mask,
+)
 from .inference import EvaluationSettings, pixels_of, predict_averaged, predict_probabilities
 from .speed import SpeedSettings
+
+_SOFTWARE = "advseg predict"
 
 
 class Predictor:
@@ -67,7 +79,15 @@ def _refuse_small(height: int, width: int, path: Path | str) -> None:
 
 
 def encode_mask(probabilities: Tensor, palette: tuple[Colour, ...]) -> bytes:
-    """The most probable class of each pixel, of class probabilities [K, H, W], as the PNG that `write_mask` makes."""
+    """The most probable class of each pixel, of class probabilities [K, H, W], as the PNG that `write_mask` makes.
+
+    `is_predicted` knows it again.
+    """
     content = BytesIO()
-    write_mask(content, probabilities.argmax(0).numpy(), list(palette))
+    write_mask(content, probabilities.argmax(0).numpy(), list(palette), software=_SOFTWARE)
     return content.getvalue()
+
+
+def is_predicted(file: BinaryIO) -> bool:
+    """Whether a file is a mask that `encode_mask` made: not a photograph, nor a mask of another hand."""
+    return software_of(file) == _SOFTWARE

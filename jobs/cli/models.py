@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ...models.reference import reference_of
 from ...platform.base.keys import HUB
 from .connections import is_registered, mlflow, model_folder
 from .options import AsJson, AsJsonLines, ModelOrReference, Reference, check_path
@@ -64,7 +65,10 @@ def show(reference: Reference, as_json: AsJson = False) -> None:
 @models.command()
 def promote(
     reference: Annotated[
-        str, typer.Argument(metavar="MODEL", help="NAME@VERSION or NAME@ALIAS, as in shapes@candidate.")
+        str,
+        typer.Argument(
+            metavar="MODEL", callback=reference_of, help="NAME@VERSION or NAME@ALIAS, as in shapes@candidate."
+        ),
     ],
     why: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the history.")] = "by hand",
 ) -> None:
@@ -118,7 +122,9 @@ def pull(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL", help="NAME@ALIAS, NAME@VERSION, SWEEP/TRIAL, or hf://OWNER/NAME, also with @REVISION."
+            metavar="MODEL",
+            callback=reference_of,
+            help="NAME@ALIAS, NAME@VERSION, SWEEP/TRIAL, or hf://OWNER/NAME, also with @REVISION.",
         ),
     ],
     to: Annotated[

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ...models.reference import reference_of
 from ...platform.base.home import find_home
 
 if TYPE_CHECKING:
@@ -102,10 +103,16 @@ JobName = Annotated[
 ]
 SweepName = Annotated[str, typer.Argument(metavar="NAME", help="The sweep's name.")]
 Reference = Annotated[
-    str, typer.Argument(metavar="MODEL", help="NAME@ALIAS, NAME@VERSION or SWEEP/TRIAL, as in shapes@champion.")
+    str,
+    typer.Argument(
+        metavar="MODEL", callback=reference_of, help="NAME@ALIAS, NAME@VERSION or SWEEP/TRIAL, as in shapes@champion."
+    ),
 ]
 ModelOrReference = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A model's folder, or a registered model, as in shapes@champion.")
+    str,
+    typer.Argument(
+        metavar="MODEL", callback=reference_of, help="A model's folder, or a registered model, as in shapes@champion."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object; mean IoU is in percent.")]
 AsJsonLines = Annotated[bool, typer.Option("--json", help="Print a JSON object a line; mean IoU is in percent.")]

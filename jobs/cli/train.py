@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ...models.reference import reference_of
 from ...platform.base.home import find_home
 from .connections import mlflow
 from .following import submit_job
@@ -95,7 +96,7 @@ def reproduce(
         typer.Option(
             callback=check_path,
             metavar="DIR",
-            help="Folder for the training of a model; by default .advseg/reproduce/models/<name>-<digest>.",
+            help="Folder for the training of a model; by default .advseg/reproduce/models/<name>-<version>-<digest>.",
         ),
     ] = None,
     any_code: Annotated[
@@ -111,6 +112,7 @@ def reproduce(
 
     Example: `advseg reproduce models:/shapes@champion`
     """
+    what = reference_of(what)
     if "@" in what or "/" in what:
         if rows or on is not On.PAPER or seeds is not None or processes != 1:
             from ...trainers.errors import UserError
@@ -138,13 +140,13 @@ def reproduce(
         said.print(job.page(reproduced))
 
 
-def _reproduce_model(address: str, set_: list[str], to: Path | None, any_code: bool, as_json: bool) -> None:
+def _reproduce_model(reference: str, set_: list[str], to: Path | None, any_code: bool, as_json: bool) -> None:
     """Train a registered model again, and say how it compares."""
     with mlflow() as client:
         from ...platform.registry.made import how_made
         from .. import reproduce_model as job
 
-        made = how_made(client, job.reference_of(address))
+        made = how_made(client, reference)
     from ...platform.pages.console import VisibleConsole
     from ...trainers.reporter import ConsoleReporter
     from ..reproduced import compared_json, page, refuse_differing

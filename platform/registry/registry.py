@@ -14,7 +14,7 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from ...models.bundle import CARD, read_card
+from ...models.bundle import CARD, load, read_card
 from ...models.card import Card
 from ...models.files import one_line
 from ...models.manifest import MANIFEST, read_manifest
@@ -42,6 +42,8 @@ class Record:
 
     description: str
     """What it is, in words."""
+    folder: str
+    """What a folder of it is called by default."""
     run_id: str | None
     """Of its training; None of a version that another program made of none."""
     card: Card
@@ -97,18 +99,29 @@ def pulled(client: MlflowClient, reference: str) -> Iterator[Path]:
 
 def pull_card(client: MlflowClient, reference: str) -> tuple[str, Card]:
     """What the model of a reference is, and its card, without its weights. Raises UserError as `pull` does."""
-    record = pull_record(client, reference)
-    return record.description, record.card
-
-
-def pull_record(client: MlflowClient, reference: str) -> Record:
-    """What the model of a reference says of itself, without its weights. Raises UserError as `pull` does."""
     found = find_source(client, reference)
     with telling(f"the card of {reference} cannot be read"), TemporaryDirectory(prefix="advseg-") as name:
         folder = Path(name)
         fetch(client, found.source, (MANIFEST, CARD), folder)
-        card = read_card(folder, alone=True)
-        return Record(description=found.description, run_id=found.run_id, card=card, sums=read_manifest(folder))
+        return found.description, read_card(folder, alone=True)
+
+
+def pull_record(client: MlflowClient, reference: str) -> Record:
+    """What the model of a reference says of itself, once its weights were read, too. Raises UserError as `pull` does.
+
+    It does so as well for a model that lacks a network of its card.
+    """
+    found = find_source(client, reference)
+    with telling(f"{reference} is not whole"), TemporaryDirectory(prefix="advseg-") as name:
+        folder = Path(name) / "model"
+        place_model(folder, partial(fetch, client, found.source))
+        return Record(
+            description=found.description,
+            folder=found.folder,
+            run_id=found.run_id,
+            card=load(folder).card,
+            sums=read_manifest(folder),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -289,7 +289,7 @@ class TestPredict:
     def test_into_a_file(self, advseg: Command, model: Path, shapes: Path, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         assert mistake(advseg("predict", model, shapes / "JPEGImages", "--to", "file")) == (
-            "file: File exists: remove it, or name another"
+            "file is no folder, as mask file/shapes_00000.png needs: remove it, or name another with --to"
         )
 
     def test_says_how_many_masks_it_wrote(self, advseg: Command, model: Path, shapes: Path) -> None:

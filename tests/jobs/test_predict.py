@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,14 +14,14 @@ from advseg.jobs import predict as job
 from advseg.jobs.evaluate import evaluate_model
 from advseg.jobs.picture import picture
 from advseg.jobs.predict import load_model
-from advseg.jobs.scenes import find_images
+from advseg.jobs.scenes import find_images, find_scenes
 from advseg.jobs.train import train
 from advseg.models import load
 from advseg.models.bundle import save as save_model
 from advseg.platform.spec.spec_file import load_spec
 from advseg.platform.storage.opening import open_store
 from advseg.platform.storage.packs import open_dataset
-from advseg.trainers.data.images import read_mask
+from advseg.trainers.data.images import read_mask, write_mask
 from advseg.trainers.errors import UserError
 from advseg.trainers.metrics import class_iou, confusion, mean
 from advseg.trainers.reporter import Reporters
@@ -51,7 +52,7 @@ def predict(model: Path, images: list[Path], to: Path, *, averaged: bool = False
 
 
 def save(path: Path, width: int, height: int, mode: str = "RGB") -> Path:
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     Image.new(mode, (width, height)).save(path)
     return path
 
@@ -120,9 +121,46 @@ class TestPredicting:
 
     def test_replaces_masks_of_before(self, model: Path, images: list[Path], tmp_path: Path) -> None:
         before = [path.read_bytes() for path in predict(model, images, tmp_path)]
-        (tmp_path / f"{images[0].stem}.png").write_text("old")
+        (tmp_path / f"{images[0].stem}.png").write_bytes(before[1])
         assert [path.read_bytes() for path in predict(model, images, tmp_path)] == before
         assert {path.suffix for path in tmp_path.iterdir()} == {".png"}
+
+    @pytest.mark.parametrize("what", ["photograph", "drawn mask", "notes", "empty"])
+    def test_replaces_nothing_that_it_did_not_write(
+        self, model: Path, images: list[Path], tmp_path: Path, what: str
+    ) -> None:
+        image, other = save(tmp_path / "a.jpg", 16, 16), tmp_path / "a.png"
+        match what:
+            case "photograph":
+                save(other, 16, 16)
+            case "drawn mask":
+                write_mask(other, np.zeros((16, 16)), [(0, 0, 0)])
+            case "notes":
+                other.write_text("mine")
+            case "empty":
+                other.touch()
+        before = other.read_bytes()
+        with pytest.raises(UserError, match=r"a\.png is there and no mask that this version of predict wrote: remove"):
+            predict(model, [images[0], image], tmp_path)
+        assert other.read_bytes() == before
+        assert {path.name for path in tmp_path.iterdir()} == {"a.jpg", "a.png"}
+
+    def test_refuses_a_mask_in_the_place_of_a_folder_that_another_needs(self, model: Path, tmp_path: Path) -> None:
+        for name in ("a.jpg", "a.png/b.jpg", "z.jpg"):
+            save(tmp_path / "s" / name, 16, 16)
+        with pytest.raises(UserError, match=r"to/a\.png would be the mask of \S*a\.jpg and the folder of that of \S*b"):
+            predict(model, [tmp_path / "s" / "**" / "*.jpg"], tmp_path / "to")
+        assert not (tmp_path / "to").exists()
+
+    @pytest.mark.parametrize("taken", ["to", "to/monday"])
+    def test_refuses_a_file_where_it_needs_a_folder(self, model: Path, tmp_path: Path, taken: str) -> None:
+        for name in ("a.jpg", "monday/a.jpg"):
+            save(tmp_path / "s" / name, 16, 16)
+        (tmp_path / taken).parent.mkdir(exist_ok=True)
+        (tmp_path / taken).write_text("mine")
+        with pytest.raises(UserError, match=rf"{taken} is no folder, as mask \S+\.png needs: remove it"):
+            predict(model, [tmp_path / "s" / "**" / "*.jpg"], tmp_path / "to")
+        assert [path.name for path in tmp_path.rglob("*.png")] == []
 
     @pytest.mark.parametrize("what", ["pipe", "device", "loop"])
     def test_refuses_what_is_called_an_image_and_no_file(self, model: Path, tmp_path: Path, what: str) -> None:
@@ -152,7 +190,7 @@ class TestPredicting:
     ) -> None:
         whole = images[0].read_bytes()
         (tmp_path / "half.jpg").write_bytes(whole[: len(whole) * 3 // 4])
-        with pytest.raises(UserError, match=r"^\S*half\.jpg cannot be decoded"):
+        with pytest.raises(UserError, match=r"^\S*half\.jpg cannot be decoded.*\n2 of 3 images have masks now in"):
             predict(model, [tmp_path / "half.jpg", *images], tmp_path / "to")
         assert {path.stem for path in (tmp_path / "to").iterdir()} == {image.stem for image in images}
 
@@ -274,8 +312,8 @@ class TestS3:
         store.write("worse.png", b"no image")
         with pytest.raises(UserError) as caught:
             job.predict(model, [f"{bucket}/photos"], str(tmp_path / "to"))
-        head, *lines = str(caught.value).splitlines()
-        assert head == "2 problems in 6 images, of which 4 have masks now:"
+        head, *lines, last = str(caught.value).splitlines()
+        assert (head, last) == ("2 problems in 6 images:", f"4 of 6 images have masks now in {tmp_path / 'to'}")
         assert [line.split(" is ")[0] for line in lines] == [f"  {bucket}/photos/{n}.png" for n in ("bad", "worse")]
         assert (tmp_path / "to" / "monday" / "late" / "b.png").is_file()
 
@@ -283,6 +321,14 @@ class TestS3:
         open_store(bucket).write("photos/c.png", b"no matter")
         with pytest.raises(UserError, match=r"mask s3://\S+/photos/c\.png would replace image"):
             job.predict(model, [f"{bucket}/photos"], f"{bucket}/photos")
+
+    def test_masks_of_before_alone_are_replaced(self, model: Path, bucket: str) -> None:
+        for _ in range(2):
+            job.predict(model, [f"{bucket}/photos"], f"{bucket}/masks")
+        open_store(f"{bucket}/masks").write("monday/a.png", b"mine")
+        with pytest.raises(UserError, match=r"s3://\S+/masks/monday/a\.png is there and no mask that this version"):
+            job.predict(model, [f"{bucket}/photos"], f"{bucket}/masks")
+        assert open_store(f"{bucket}/masks").read("monday/a.png") == b"mine"
 
     def test_nothing_there_is_refused(self, model: Path, bucket: str, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"no PNG or JPEG images in s3://\S+/nothing: name"):
@@ -295,6 +341,14 @@ class TestFinding:
             (tmp_path / name).touch()
         found = find_images([tmp_path, tmp_path / "notes.txt"])
         assert [path.name for path in found] == ["a.png", "b.JPG", "c.jpeg", "notes.txt"]
+
+    def test_in_folders_of_a_folder_take_a_pattern(self, tmp_path: Path) -> None:
+        (tmp_path / "photos" / "monday").mkdir(parents=True)
+        (tmp_path / "photos" / "monday" / "a.jpg").touch()
+        pattern = f"{tmp_path}/photos/**/*.jpg"
+        with pytest.raises(UserError, match=f"named by a pattern in quotes, as '{re.escape(pattern)}'$"):
+            find_images([tmp_path / "photos"])
+        assert len(find_scenes([pattern])) == 1
 
     def test_of_nothing_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="no PNG or JPEG images in"):

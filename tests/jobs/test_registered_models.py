@@ -104,7 +104,7 @@ def test_a_version_of_a_run_that_is_gone_has_no_miou(
     assert " - " in advseg("models", "list")[1]
 
 
-@pytest.mark.parametrize("reference", ["shapes@champion", "shapes@2"])
+@pytest.mark.parametrize("reference", ["shapes@champion", "shapes@2", "models:/shapes@champion"])
 def test_a_card_is_shown_without_the_weights(
     advseg: Command, registered: MlflowClient, model: Path, tmp_path: Path, reference: str
 ) -> None:
@@ -128,6 +128,7 @@ def test_a_pull_goes_by_default_to_a_folder_of_the_models_name_and_version(
 ) -> None:
     for reference, what, folder in (
         ("shapes@champion", "shapes version 2", "shapes-2"),
+        ("models:/shapes/1", "shapes version 1", "shapes-1"),
         ("probe/0", "the model of probe/0", "probe-0"),
     ):
         assert advseg("models", "pull", reference) == (0, f"{what} pulled to {folder}\n", "")

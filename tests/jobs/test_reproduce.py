@@ -147,6 +147,7 @@ def test_every_row_of_voc_only_has_its_like_in_small(home):
     ("names", "options", "message"),
     [
         (("vok",), {}, "there is no table 'vok'; there are voc, cityscapes, "),
+        (("mini",), {}, "; a registered model is named as in 'mini@champion'"),
         (("voc", "voc-1-8"), {}, "table voc has no row 'voc-1-8'; its rows are voc-1-8/supervised, "),
         (("voc",), {"seeds": 0}, r"--seeds must be in \[1, 30\], but is 0"),
         (("voc",), {"processes": 0}, r"--processes must be in \[1, 64\], but is 0"),

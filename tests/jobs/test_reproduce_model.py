@@ -12,13 +12,13 @@ import pytest
 from mlflow.entities import RunTag
 from mlflow.tracking import MlflowClient
 
-from advseg.jobs.reproduce_model import reference_of
 from advseg.jobs.reproduced import Compared, refuse_differing
 from advseg.jobs.train import train
 from advseg.jobs.train_together import WithItsParent, train_as
 from advseg.models import load
 from advseg.models.bundle import save
 from advseg.models.card import Card
+from advseg.models.manifest import write_directory
 from advseg.platform.base.code_digest import TRAINING, code_digest
 from advseg.platform.base.environment import Environment, environment_of
 from advseg.platform.registry.registering import register
@@ -77,7 +77,31 @@ def test_it_is_the_same_to_the_bit_from_the_registry_alone(
     count = len(load(model).card.metrics)
     assert last == f"shapes version 1 is reproduced to the bit: {count} figures and 2 files of weights are equal"
     (folder,) = (tmp_path / "home" / "reproduce" / "models").iterdir()
+    assert folder.name.startswith("shapes-1-")
     assert (folder / "model" / "segmenter.safetensors").read_bytes() == (model / "segmenter.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("harm", ["damaged", "gone", "not listed"])
+def test_a_model_whose_weights_are_not_those_of_its_manifest_is_refused(
+    advseg: Command, put: Register, tmp_path: Path, harm: str
+) -> None:
+    address = put()
+    (weights,) = (path for path in tmp_path.rglob("segmenter.safetensors") if "changed" not in path.parts)
+    match harm:
+        case "damaged":
+            weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+        case "gone":
+            weights.unlink()
+        case "not listed":
+            (tmp_path / "card").mkdir()
+            card = (weights.parent / "model.json").read_bytes()
+            write_directory(tmp_path / "card", lambda folder: (folder / "model.json").write_bytes(card))
+            shutil.copytree(tmp_path / "card", weights.parent, dirs_exist_ok=True)
+    status, out, err = advseg("reproduce", address)
+    assert (status, out) == (2, "")
+    assert err.startswith("error: shapes@candidate is not whole: ")
+    assert "segmenter.safetensors" in err
+    assert len(err.splitlines()) == 1
 
 
 def test_workers_are_as_many_as_then(advseg: Command, put: Register, spec: Path, tmp_path: Path) -> None:
@@ -249,19 +273,6 @@ def test_what_is_of_tables_is_refused_for_a_model(advseg: Command, option: str) 
     assert (status, "are of registered models" in err) == (2, True)
 
 
-@pytest.mark.parametrize(
-    ("address", "reference"),
-    [
-        ("models:/shapes@champion", "shapes@champion"),
-        ("models:/shapes/3", "shapes@3"),
-        ("shapes@3", "shapes@3"),
-        ("probe/3", "probe/3"),
-    ],
-)
-def test_addresses_are_those_of_mlflow_or_ours(address: str, reference: str) -> None:
-    assert reference_of(address) == reference
-
-
 def test_nobody_vouches_for_an_environment() -> None:
     assert environment_of({"torch": 3, "workers": 10**9, "threads": True, "halvings": 0, "code": "ab"}) == Environment(
         code="ab", halvings=0
@@ -274,7 +285,8 @@ def test_what_is_not_a_number_is_equal_to_itself() -> None:
     compared = Compared(
         model="x", folder=Path(), metrics={"a": (nan, nan)}, weights={"w": ("1", "1")}, then=here, here=here
     )
-    assert refuse_differing(compared).startswith("x is reproduced")
+    told = "x is reproduced to the bit: 1 figure and 1 file of weights are equal"
+    assert refuse_differing(compared) == told
     for metrics in ({"a": (nan, 1.0)}, {"a": (1.0, None)}, {"a": (nan, None)}):
         with pytest.raises(NotReproducedError, match=r"differ \(a\)"):
             refuse_differing(replace(compared, metrics=metrics))

@@ -75,6 +75,28 @@ def test_probabilities_of_a_pixel_sum_to_one(supervised):
     torch.testing.assert_close(probabilities.sum(0), torch.ones(19, 27))
 
 
+@pytest.mark.parametrize(
+    ("image", "found"),
+    [
+        (IMAGE / 255, "float64 [19, 27, 3]"),
+        (IMAGE.astype(np.int64), "int64 [19, 27, 3]"),
+        (IMAGE[..., 0], "uint8 [19, 27]"),
+        (np.concatenate([IMAGE, IMAGE[..., :1]], 2), "uint8 [19, 27, 4]"),
+        (IMAGE[None], "uint8 [1, 19, 27, 3]"),
+        (torch.from_numpy(IMAGE), "Tensor"),
+        ("photo.jpg", "str"),
+    ],
+)
+def test_what_is_no_image_is_refused(supervised, image, found):
+    with pytest.raises(ValueError, match="must be") as caught:
+        load(supervised).probabilities(image)
+    assert str(caught.value) == f"an image must be an array of RGB, uint8 [H, W, 3], but is {found}"
+
+
+def test_a_model_is_printed_in_a_line(supervised):
+    assert repr(load(supervised)) == "<Model compact of 3 classes on cpu>"
+
+
 def test_a_model_reads_images_at_the_size_of_its_card_and_answers_at_theirs(tmp_path):
     card = replace(card_of(CompactSettings(width=8), None), resize=(24, 16))
     network = build_segmenter(card.segmenter, 3).eval()

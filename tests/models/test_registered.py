@@ -7,6 +7,7 @@ import sys
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -15,12 +16,16 @@ from registry_stand_in import Registry, serving
 
 from advseg.models import load
 from advseg.models.architectures import IMAGENET, CompactSettings, build_segmenter
-from advseg.models.bundle import CARD, SEGMENTER, save
+from advseg.models.bundle import CARD, DISCRIMINATOR, SEGMENTER, save
 from advseg.models.card import Card
-from advseg.models.manifest import MANIFEST, BrokenDirectoryError
+from advseg.models.manifest import MANIFEST, BrokenDirectoryError, write_directory
 from advseg.models.tracking_server import RegistryError
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (19, 27, 3), np.uint8)
+
+
+def ascii_of(text: str) -> str:
+    return ascii(text)[:20]
 
 
 @pytest.fixture
@@ -55,7 +60,7 @@ def registry(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     assert list(scratch.iterdir()) == []
 
 
-@pytest.mark.parametrize("reference", ["things@champion", "things@1"])
+@pytest.mark.parametrize("reference", ["things@champion", "things@1", "models:/things@champion", "models:/things/1"])
 def test_a_registered_model_is_that_of_its_folder(registry: Registry, folder: Path, reference: str) -> None:
     model, own = load(reference), load(folder)
     assert model.card == own.card
@@ -108,7 +113,14 @@ def refusal(registry: Registry, reference: str = "things@champion") -> str:
 
 @pytest.mark.parametrize("reference", ["things@best", "things@2", "others@champion"])
 def test_a_model_that_there_is_not(registry: Registry, reference: str) -> None:
-    assert "the MLflow server at URL knows nothing of it (404)" in refusal(registry, reference)
+    told = f"there is no model {reference}: the MLflow server at URL knows nothing of it (404)"
+    assert refusal(registry, reference) == told
+    models = [{"name": name} for name in ("things", "things.history", "a\nb", "ships")]
+    registry.answers["search"] = (200, json.dumps({"registered_models": models}).encode())
+    assert refusal(registry, reference) == f"{told}; registered models: things, ships"
+    for odd in ({}, [], {"registered_models": 3}, {"registered_models": [3]}, {"registered_models": [{}]}):
+        registry.answers["search"] = (200, json.dumps(odd).encode())
+        assert refusal(registry, reference) == told
 
 
 @pytest.mark.parametrize(
@@ -152,6 +164,54 @@ def test_a_file_that_is_gone_or_was_changed(registry: Registry, folder: Path, na
     assert refusal(registry).startswith("things@champion is not whole, as files of it are gone: ")
 
 
+@pytest.mark.parametrize("name", [MANIFEST, CARD, SEGMENTER])
+def test_no_more_is_written_than_a_model_of_its_card_has(
+    registry: Registry, folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A server may send without end."""
+    most, written = (folder / SEGMENTER).stat().st_size * 2 + 2**22, []
+    registry.answers[name] = (200, (folder / name).read_bytes() + b" " * 2 * most)
+    remove = TemporaryDirectory.cleanup
+    monkeypatch.setattr(
+        TemporaryDirectory,
+        "cleanup",
+        lambda self: (written.append((Path(self.name) / name).stat().st_size), remove(self)),
+    )
+    assert refusal(registry).startswith(f"{name} of the MLflow server at URL has more than ")
+    assert written[0] <= most
+
+
+def test_weights_without_a_network_are_not_asked_for(registry: Registry, folder: Path) -> None:
+    content = {name: (folder / name).read_bytes() for name in (CARD, SEGMENTER)}
+
+    def write(folder: Path) -> None:
+        for name, bytes_ in {**content, DISCRIMINATOR: content[SEGMENTER]}.items():
+            (folder / name).write_bytes(bytes_)
+
+    write_directory(folder, write)
+    assert "lacks discriminator.safetensors" in refusal(registry)
+    assert [Path(path).name for path, _ in registry.asked] == ["alias", MANIFEST, CARD, SEGMENTER]
+
+
+@pytest.mark.parametrize(
+    "reference", ["\ud800@1", "things@\ud800", "x" * 5000 + "@1", "things@" + "1" * 5000, "a\0@1"], ids=ascii_of
+)
+def test_a_reference_that_none_can_be_is_told_in_a_line(registry: Registry, reference: str) -> None:
+    assert refusal(registry, reference).startswith("there is no model '")
+    assert registry.asked == []
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [("mini", "mini@champion"), ("one/2", "shapes@champion"), ("x" * 5000, "shapes@champion"), ("\ud800", "shapes@")],
+    ids=ascii_of,
+)
+def test_what_is_neither_folder_nor_reference_says_what_would_be(registry: Registry, name: str, remedy: str) -> None:
+    told = refusal(registry, name)
+    assert told.startswith("there is no folder '")
+    assert f": name one, or a registered model, as in {remedy}" in told
+
+
 @pytest.mark.parametrize(
     ("source", "told"),
     [
@@ -159,6 +219,14 @@ def test_a_file_that_is_gone_or_was_changed(registry: Registry, folder: Path, na
         ("/etc", "things@champion is said to lie at '/etc', but it is a file of this machine"),
         ("mlflow-artifacts:/1/../../x", "things@champion is said to lie at 'mlflow-artifacts:/1/../../x', but it clim"),
         ("http://evil.example/\n", r"things@champion is said to lie at 'http://evil.example/\n', but models come from"),
+        (
+            "mlflow-artifacts://[bad/1",
+            "things@champion is said to lie at 'mlflow-artifacts://[bad/1', but that is no ad",
+        ),
+        (
+            "mlflow-artifacts:/\ud800",
+            r"things@champion is said to lie at 'mlflow-artifacts:/\ud800', but that is no ad",
+        ),
         (None, "things@champion is said to lie at 'None', but it is a file of this machine"),
     ],
 )
@@ -184,6 +252,7 @@ def test_an_address_of_another_kind(registry: Registry, monkeypatch: pytest.Monk
     told = refusal(registry)
     assert told.startswith("MLFLOW_TRACKING_URI must be the http:// or https:// address of an MLflow server, ")
     assert "pw" not in told
+    assert ("database" in told) == address.startswith("sqlite")
 
 
 def test_a_token_that_cannot_be_sent_is_not_shown(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:

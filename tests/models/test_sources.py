@@ -34,6 +34,8 @@ def test_where_our_own_tracking_keeps_models_they_are_taken_from(source: str, tr
         ("http://mlflow.example:5000/model", "models come from mlflow-artifacts: or s3:, not from http:"),
         ("https://evil.example/model", "not from https:"),
         ("runs:/abc/model", "not from runs:"),
+        ("mlflow-artifacts://[bad/1", "that is no address"),
+        ("mlflow-artifacts:/1/\ud800", "that is no address"),
         ("models:/shapes/1", "not from models:"),
         ("dbfs:/model", "not from dbfs:"),
         ("ftp://evil.example/model", "not from ftp:"),

@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
 from ...models.files import open_regular
 from ..errors import UserError
@@ -40,6 +41,8 @@ _TURNS = {
 _SIDEWAYS = range(5, 9)
 """Orientations that exchange height and width."""
 _EXIF_OF_PNG = ("exif", "Raw profile type exif")
+_SOFTWARE = "Software"
+"""The key of PNG's standard for a text of that."""
 
 
 class ImageError(UserError):
@@ -195,14 +198,27 @@ def read_palette(path: Path) -> list[Colour] | None:
     return [(flat[i], flat[i + 1], flat[i + 2]) for i in range(0, len(flat), 3)]
 
 
-def write_mask(file: Path | BinaryIO, mask: np.ndarray, palette: list[Colour]) -> None:
-    """Write class ids [H, W] as a palette PNG, or as a greyscale one of 16 bits if the palette has over 256 colours."""
-    if len(palette) > 256:
-        Image.fromarray(mask.astype(np.uint16)).save(file, format="PNG")
-        return
-    image = Image.fromarray(mask.astype(np.uint8))
-    image.putpalette([value for colour in palette for value in colour])
-    image.save(file, format="PNG")
+def write_mask(file: Path | BinaryIO, mask: np.ndarray, palette: list[Colour], *, software: str | None = None) -> None:
+    """Write class ids [H, W] as a palette PNG, or as a greyscale one of 16 bits if the palette has over 256 colours.
+
+    By which `software`, `software_of` finds in it.
+    """
+    image = Image.fromarray(mask.astype(np.uint8 if len(palette) <= 256 else np.uint16))
+    if len(palette) <= 256:
+        image.putpalette([value for colour in palette for value in colour])
+    text = PngInfo()
+    if software is not None:
+        text.add_text(_SOFTWARE, software)
+    image.save(file, format="PNG", pnginfo=text)
+
+
+def software_of(file: BinaryIO) -> str | None:
+    """By which software a PNG says that it was written; None if it does not, or is none."""
+    try:
+        with _refusing("it"), Image.open(file, formats=("PNG",)) as header:
+            return header.info.get(_SOFTWARE)
+    except ImageError:
+        return None
 
 
 def voc_palette(colours: int = 256) -> list[Colour]:
