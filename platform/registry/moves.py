@@ -33,6 +33,8 @@ class Move:
     """Whether it undoes another."""
     after: int
     """Number of the newest record that counted when this was decided; 0 if there was none."""
+    run: str | None = None
+    """The run whose model a sweep registered; None of a move by hand, and in records of before this was kept."""
 
     def __str__(self) -> str:
         came = "" if self.from_version is None else f", after version {self.from_version}"
@@ -119,6 +121,7 @@ class Past:
         *,
         sweep: str | None = None,
         gate: str | None = None,
+        run: str | None = None,
         rollback: bool = False,
     ) -> Move:
         """A move that this user makes in sight of all this."""
@@ -132,6 +135,7 @@ class Past:
             why=brief(" ".join(why.split()), _WHY),
             rollback=rollback,
             after=self.newest,
+            run=run,
         )
 
 

@@ -263,6 +263,18 @@ class TestSweep:
         assert str(registered(judged(), "two/0", gate)) == "things@2: it was registered before"
         assert champion(client) == 1
 
+    @pytest.mark.parametrize("gate", [None, gate_of(1)], ids=["no gate", "a gate"])
+    def test_that_is_resumed_brings_back_no_version_that_was_deleted(
+        self, client: MlflowClient, model: Path, registered: Register, gate: Gate | None
+    ) -> None:
+        registered(model, "probe/0", gate)
+        client.delete_model_version("things", "1")
+        assert str(registered(model, "probe/0", gate)) == (
+            "things@1: it was registered before, and that version was deleted since: it is not registered again"
+        )
+        assert client.get_registered_model("things").aliases == {}
+        assert client.search_model_versions("name = 'things'") == []
+
     def test_that_is_resumed_after_a_kill_decides_once(
         self, client: MlflowClient, model: Path, registered: Register
     ) -> None:
