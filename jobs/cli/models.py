@@ -100,11 +100,11 @@ def history(name: ModelName, as_json: AsJsonLines = False) -> None:
     from ...platform.pages.moves_page import print_history
 
     with mlflow() as client:
-        from ...platform.registry.history import read_past
+        from ...platform.registry.history import find_history, read_past
         from ...platform.registry.moves import entries
         from ...platform.registry.registry import find_model
 
-        find_model(client, name)
+        find_history(client, find_model(client, name))
         moves = entries(read_past(client, name))
     if as_json:
         for move in reversed(moves):

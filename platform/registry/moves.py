@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from ...trainers.errors import brief
 from ..base.user import user_and_host
 
+CHAMPION = "champion"
+CANDIDATE = "candidate"
+"""Alias of the newest version that nobody could compare with the champion."""
 UNRECORDED = "nothing is recorded of it: it was moved in MLflow, or by an older version of advseg"
 _WHY = 1000
 """Characters of a reason."""

@@ -16,11 +16,11 @@ from ..base.keys import MODEL, sweep_of
 from ..gate.verdict import Gate
 from ..tracking.runs import KEY_TAG
 from .confirmed import UNCONFIRMED
-from .history import create_model, ensure_history, move_alias, permitted, read_past
+from .history import create_model, ensure_history, move_alias, permitted, read_past, versions_of
 from .model_card import MODEL_CARD, model_card
-from .moves import Move, Past
+from .moves import CANDIDATE, CHAMPION, Move, Past
 from .promotion import Candidate, Decision, Promote, Standing, decide, standing_of
-from .registry import CANDIDATE, CHAMPION, pull_card
+from .registry import pull_card
 from .serving_files import write_serving_files
 from .verdicts import description_of, digest_of, hold_verdict
 
@@ -140,7 +140,7 @@ def _delete(client: MlflowClient, version: ModelVersion) -> None:
 
 def _versions_of(client: MlflowClient, name: str, run_id: str, key: str) -> list[ModelVersion]:
     """The versions that were made of a run, the oldest first."""
-    found = client.search_model_versions(f"name = '{name}'", order_by=["version_number ASC"])
+    found = versions_of(client, name)
     return [version for version in found if version.run_id == run_id and version.tags.get(KEY_TAG) == key]
 
 

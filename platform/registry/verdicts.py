@@ -18,7 +18,7 @@ from ..base.keys import MODEL
 from ..gate.verdict import Gate
 from ..tracking.runs import KEY_TAG
 from .confirmed import CONFIRMED, confirmed
-from .history import permitted
+from .history import permitted, versions_of
 from .registry import fetch, find_source, find_version, telling
 
 GATE_TAG = "advseg.gate"
@@ -50,7 +50,7 @@ def hold_verdict(client: MlflowClient, version: ModelVersion, gate: Gate) -> Non
 def hold_verdicts(client: MlflowClient, name: str, runs: Collection[str | None], gate: Gate) -> None:
     """Keep a verdict with every version that was made of one of these runs. Raises UserError where MLflow refuses."""
     with permitted(client, name):
-        for version in client.search_model_versions(f"name = '{name}'"):
+        for version in versions_of(client, name):
             if version.run_id and version.run_id in runs and KEY_TAG in version.tags:
                 hold_verdict(client, version, gate)
 

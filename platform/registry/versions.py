@@ -8,7 +8,7 @@ from mlflow.tracking import MlflowClient
 
 from ..base.keys import METRIC
 from ..tracking.runs import KEY_TAG
-from .history import read_past, registered_models
+from .history import read_past, registered_models, versions_of
 from .moves import Entry, moves_to
 from .registry import find_version
 
@@ -41,7 +41,7 @@ def list_versions(client: MlflowClient) -> list[RegisteredVersion]:
         )
         for model in sorted(registered_models(client), key=lambda model: model.name)
         for past in [read_past(client, model.name)]
-        for found in sorted(client.search_model_versions(f"name = '{model.name}'"), key=lambda v: -int(v.version))
+        for found in reversed(versions_of(client, model.name))
     ]
 
 

@@ -16,8 +16,8 @@ from mlflow.tracking import MlflowClient
 
 from advseg.models import load
 from advseg.platform.gate.verdict import Gate, judge
+from advseg.platform.registry.moves import CANDIDATE, CHAMPION
 from advseg.platform.registry.registering import register
-from advseg.platform.registry.registry import CANDIDATE, CHAMPION
 from advseg.platform.registry.verdicts import hold_verdict
 from advseg.platform.spec.confirm import Confirm
 from advseg.platform.tracking.identity import RunIdentity

@@ -9,8 +9,8 @@ from mlflow.tracking import MlflowClient
 
 from advseg.platform.gate.plan import champion_arm
 from advseg.platform.gate.verdict import Gate
+from advseg.platform.registry.moves import CANDIDATE, CHAMPION
 from advseg.platform.registry.registering import Registered
-from advseg.platform.registry.registry import CANDIDATE, CHAMPION
 from advseg.trainers.errors import FencedError
 
 from .conftest import gate_of
