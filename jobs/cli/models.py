@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ...platform.base.keys import HUB
+from ...trainers.errors import UserError
 from .connections import is_registered, mlflow, model_folder
 from .options import AsJson, AsJsonLines, ModelOrReference, Reference, check_path
 
 if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
     from ...platform.gate.verdict import Gate
 
 PANEL = "Models"
@@ -48,11 +51,10 @@ def show(reference: Reference, as_json: AsJson = False) -> None:
 
     with mlflow() as client:
         from ...platform.registry.registry import pull_card
-        from ...platform.registry.verdicts import read_verdict
         from ...platform.registry.versions import moves_of
 
         description, card = pull_card(client, reference)
-        gate, moves = read_verdict(client, reference), moves_of(client, reference)
+        gate, moves = _verdict_on(client, reference), moves_of(client, reference)
     if as_json:
         from ...platform.pages.json_line import json_line
 
@@ -72,10 +74,19 @@ def promote(
 
     Example: `advseg models promote shapes@candidate --why "better on the new cameras"`
     """
+    from ...platform.pages.gate_line import gate_line
+
     with mlflow() as client:
         from ...platform.registry.by_hand import promote as promote_model
 
         typer.echo(promote_model(client, reference, why))
+        try:
+            gate = _verdict_on(client, reference)
+        except UserError as error:
+            # The move is made, and was somebody's to decide.
+            typer.echo(f"warning: {error}", err=True)
+            return
+    typer.echo(f"on fresh seeds: {gate_line(gate)}" if gate else "it was not confirmed on fresh seeds")
 
 
 @models.command()
@@ -166,8 +177,13 @@ def push(
     from ...platform.registry.hub import push as push_model
 
     to = hub_address(address)
+    gate = None
+    if is_registered(model):
+        model = _version_of(model)
+        with mlflow() as client:
+            gate = _verdict_on(client, model)
     with model_folder(model) as path:
-        typer.echo(f"{model} pushed to {push_model(path, to, license_, _verdict_on(model))}")
+        typer.echo(f"{model} pushed to {push_model(path, to, license_, gate)}")
 
 
 @models.command()
@@ -181,16 +197,26 @@ def export(
     """
     from ..export_onnx import export_onnx
 
+    if is_registered(model):
+        model = _version_of(model)
     with model_folder(model) as path:
         note = export_onnx(path, Path(model).name, to)
     typer.echo(f"{model} written to {to}{note}")
 
 
-def _verdict_on(model: str) -> "Gate | None":
-    """The newest verdict on a registered model; none comes with a folder."""
-    if not is_registered(model):
-        return None
+def _version_of(model: str) -> str:
+    """A registered model by its version, as shapes@3, for an alias may be another's soon."""
     with mlflow() as client:
-        from ...platform.registry.verdicts import read_verdict
+        from ...platform.registry.registry import find_version
 
-        return read_verdict(client, model)
+        name, _, wanted = model.partition("@")
+        return f"{name}@{find_version(client, name, wanted).version}"
+
+
+def _verdict_on(client: "MlflowClient", reference: str) -> "Gate | None":
+    """The newest verdict on a registered model. Where its history speaks against that, it is told."""
+    from ...platform.registry.verdicts import doubt, read_verdict
+
+    if told := doubt(client, reference):
+        typer.echo(f"warning: {told}", err=True)
+    return read_verdict(client, reference)

@@ -114,7 +114,7 @@ def test_of_very_many_classes_it_lists_the_first() -> None:
 def test_the_verdict_on_its_trial_comes_before_the_validation_figures() -> None:
     gate = replace(verdict(), test={"trial 7": 39.0, "the supervised baseline": 38.0})
     before, _, after = model_card(CARD, gate).partition("## Figures\n\n")
-    assert before.partition("## Confirmed on fresh seeds\n\n")[2] == (
+    assert before.partition("## On fresh seeds\n\n")[2] == (
         "**The figure to quote: a mean IoU of 39.00 percent on the test images**, which nothing was chosen by, and "
         "which were read once. On the same images: the supervised baseline 38.00.\n\n"
         "The gate says: promoted. trial 7 is 1&#46;00 points above the supervised baseline on 6 seeds "
@@ -140,7 +140,7 @@ def test_without_test_images_there_is_no_figure_to_quote() -> None:
 def test_without_a_verdict_on_its_trial_it_says_so(key: str | None) -> None:
     other = replace(CARD, lineage={"key": key} if key else {})
     for text in (model_card(other, verdict()), model_card(CARD, None)):
-        assert f"## Confirmed on fresh seeds\n\n{UNCONFIRMED}\n\n## Figures" in text
+        assert f"## On fresh seeds\n\n{UNCONFIRMED}\n\n## Figures" in text
 
 
 HOSTILE = [
