@@ -177,13 +177,13 @@ def push(
     from ...platform.registry.hub import push as push_model
 
     to = hub_address(address)
-    gate = None
+    gate, reference = None, None
     if is_registered(model):
-        model = _version_of(model)
+        model = reference = _version_of(model)
         with mlflow() as client:
             gate = _verdict_on(client, model)
     with model_folder(model) as path:
-        typer.echo(f"{model} pushed to {push_model(path, to, license_, gate)}")
+        typer.echo(f"{model} pushed to {push_model(path, to, license_, gate, reference)}")
 
 
 @models.command()

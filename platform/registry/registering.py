@@ -126,6 +126,9 @@ def _ensure_version(
         found = _versions_of(client, name, run_id, key)
         for repeated in found[1:]:
             _delete(client, repeated)
+        # Before it was made nobody knew its number.
+        readme = model_card(read_card(model), gate, reference=f"{name}@{found[0].version}")
+        client.log_text(run_id, readme, f"{MODEL}/{MODEL_CARD}")
     return found[0]
 
 

@@ -244,8 +244,8 @@ def test_a_registered_model_is_published_and_exported_as_it_is(
 ) -> None:
     seen: list[Any] = []
 
-    def push(path: Path, address: Any, licence: str, gate: Gate | None) -> str:
-        seen.append((load(path).card, str(address), licence, gate))
+    def push(path: Path, address: Any, licence: str, gate: Gate | None, reference: str | None) -> str:
+        seen.append((load(path).card, str(address), licence, gate, reference))
         return f"{address}@1"
 
     def export(path: Path, reference: str, file: Path) -> str:
@@ -265,9 +265,9 @@ def test_a_registered_model_is_published_and_exported_as_it_is(
     )
     assert advseg("models", "push", model, "hf://me/shapes")[0] == 0
     assert seen == [
-        (card, "hf://me/shapes", "unknown", gate),
+        (card, "hf://me/shapes", "unknown", gate, "shapes@2"),
         (card, "shapes@2", "shapes.onnx"),
-        (card, "hf://me/shapes", "unknown", None),
+        (card, "hf://me/shapes", "unknown", None, None),
     ]
 
 

@@ -54,6 +54,15 @@ def with_spec(card: Card, **spec: Any) -> Card:
     return replace(card, lineage={**card.lineage, "spec": {**card.lineage["spec"], **spec}})
 
 
+def test_of_a_registered_version_it_says_which_and_how_to_make_it_again() -> None:
+    text = model_card(CARD, None, reference="beach@3")
+    assert "\n# beach, version 3\n" in text
+    assert "- to train it again: `advseg reproduce models:/beach/3`, by its registry" in text.splitlines()
+    odd = model_card(CARD, None, reference="a`<b>@3")
+    assert "\n# a&#96;&#60;b&#62;, version 3\n" in odd
+    assert "advseg reproduce" not in odd + model_card(CARD, None)
+
+
 def test_it_begins_as_the_hub_reads_it() -> None:
     assert front(model_card(CARD, None)) == {
         "license": "unknown",

@@ -41,12 +41,14 @@ def test_the_first_that_passes_is_the_champion(
 
 
 def test_a_version_has_beside_its_model_what_describes_and_serves_it(
-    client: MlflowClient, model: Path, registered: Register, run_of: Callable
+    client: MlflowClient, model: Path, registered: Register, run_of: Callable, tmp_path: Path
 ) -> None:
     registered(model, "probe/0", None)
     names = {Path(file.path).name for file in client.list_artifacts(run_of("probe/0"), "model")}
     assert {"README.md", "MLmodel", "serve.py", "requirements.txt"} < names
     assert {path.name for path in model.iterdir()} < names
+    readme = Path(client.download_artifacts(run_of("probe/0"), "model/README.md", str(tmp_path))).read_text()
+    assert "\n# things, version 1\n" in readme
 
 
 @pytest.mark.parametrize("gate", [None, gate_of(1)])
