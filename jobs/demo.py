@@ -18,7 +18,7 @@ from ..platform.gate.verdict import Gate, Outcome
 from ..platform.ledger.reading import read_sweep
 from ..platform.pages.sweep_page import print_sweep
 from ..platform.pages.sweep_report import REPORT
-from ..platform.registry.registry import CANDIDATE, CHAMPION
+from ..platform.registry.moves import CANDIDATE, CHAMPION
 from ..platform.services.connection import connect
 from ..platform.spec.ledger_address import ledger_of
 from ..platform.spec.spec_file import load_spec

@@ -8,10 +8,13 @@ import typer
 
 from ...models.reference import reference_of
 from ...platform.base.keys import HUB
+from ...trainers.errors import UserError
 from .connections import is_registered, mlflow, model_folder
 from .options import AsJson, AsJsonLines, ModelOrReference, Reference, check_path
 
 if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
     from ...platform.gate.verdict import Gate
 
 PANEL = "Models"
@@ -49,11 +52,10 @@ def show(reference: Reference, as_json: AsJson = False) -> None:
 
     with mlflow() as client:
         from ...platform.registry.registry import pull_card
-        from ...platform.registry.verdicts import read_verdict
         from ...platform.registry.versions import moves_of
 
         description, card = pull_card(client, reference)
-        gate, moves = read_verdict(client, reference), moves_of(client, reference)
+        gate, moves = _verdict_on(client, reference), moves_of(client, reference)
     if as_json:
         from ...platform.pages.json_line import json_line
 
@@ -76,10 +78,19 @@ def promote(
 
     Example: `advseg models promote shapes@candidate --why "better on the new cameras"`
     """
+    from ...platform.pages.gate_line import gate_line
+
     with mlflow() as client:
         from ...platform.registry.by_hand import promote as promote_model
 
         typer.echo(promote_model(client, reference, why))
+        try:
+            gate = _verdict_on(client, reference)
+        except UserError as error:
+            # The move is made, and was somebody's to decide.
+            typer.echo(f"warning: {error}", err=True)
+            return
+    typer.echo(f"on fresh seeds: {gate_line(gate)}" if gate else "it was not confirmed on fresh seeds")
 
 
 @models.command()
@@ -104,11 +115,11 @@ def history(name: ModelName, as_json: AsJsonLines = False) -> None:
     from ...platform.pages.moves_page import print_history
 
     with mlflow() as client:
-        from ...platform.registry.history import read_past
+        from ...platform.registry.history import find_history, read_past
         from ...platform.registry.moves import entries
         from ...platform.registry.registry import find_model
 
-        find_model(client, name)
+        find_history(client, find_model(client, name))
         moves = entries(read_past(client, name))
     if as_json:
         for move in reversed(moves):
@@ -172,8 +183,13 @@ def push(
     from ...platform.registry.hub import push as push_model
 
     to = hub_address(address)
+    gate, reference = None, None
+    if is_registered(model):
+        model = reference = _version_of(model)
+        with mlflow() as client:
+            gate = _verdict_on(client, model)
     with model_folder(model) as path:
-        typer.echo(f"{model} pushed to {push_model(path, to, license_, _verdict_on(model))}")
+        typer.echo(f"{model} pushed to {push_model(path, to, license_, gate, reference)}")
 
 
 @models.command()
@@ -187,16 +203,26 @@ def export(
     """
     from ..export_onnx import export_onnx
 
+    if is_registered(model):
+        model = _version_of(model)
     with model_folder(model) as path:
         note = export_onnx(path, Path(model).name, to)
     typer.echo(f"{model} written to {to}{note}")
 
 
-def _verdict_on(model: str) -> "Gate | None":
-    """The newest verdict on a registered model; none comes with a folder."""
-    if not is_registered(model):
-        return None
+def _version_of(model: str) -> str:
+    """A registered model by its version, as shapes@3, for an alias may be another's soon."""
     with mlflow() as client:
-        from ...platform.registry.verdicts import read_verdict
+        from ...platform.registry.registry import find_version
 
-        return read_verdict(client, model)
+        name, _, wanted = model.partition("@")
+        return f"{name}@{find_version(client, name, wanted).version}"
+
+
+def _verdict_on(client: "MlflowClient", reference: str) -> "Gate | None":
+    """The newest verdict on a registered model. Where its history speaks against that, it is told."""
+    from ...platform.registry.verdicts import doubt, read_verdict
+
+    if told := doubt(client, reference):
+        typer.echo(f"warning: {told}", err=True)
+    return read_verdict(client, reference)

@@ -32,7 +32,14 @@ def print_versions(versions: Sequence[RegisteredVersion]) -> None:
     VisibleConsole().print(table)
     for version in versions:
         for move in version.moves:
-            print_line(seat_line(version.name, move))
+            print_line(seat_line(version.name, move) + _since(version, move))
+
+
+def _since(version: RegisteredVersion, move: Entry) -> str:
+    """Where to read what was found of a version after a move."""
+    if version.gate in (None, move.gate):
+        return ""
+    return f"; judged since, see `advseg models show {version.name}@{version.version}`"
 
 
 def version_json(version: RegisteredVersion) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from mlflow.tracking import MlflowClient
 
 from ...trainers.errors import UserError
-from .history import move_alias, permitted, read_past
+from .history import move_alias, permitted, read_past, versions_of
 from .moves import Move, Past
 from .registry import CHAMPION, find_model, find_version
 
@@ -32,7 +32,7 @@ def rollback(client: MlflowClient, name: str) -> str:
     """
     find_model(client, name)
     seen = read_past(client, name).newest
-    existing = {int(version.version) for version in client.search_model_versions(f"name = '{name}'")}
+    existing = {int(version.version) for version in versions_of(client, name)}
 
     def decide(past: Past) -> Move:
         if past.newest != seen:

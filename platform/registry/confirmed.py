@@ -4,8 +4,11 @@ from ..gate.plan import trial_arm
 from ..gate.verdict import Candidate, Comparison, Gate
 from .markdown import table, text
 
-CONFIRMED = "Confirmed on fresh seeds"
-UNCONFIRMED = "No confirmation on fresh seeds was known of when this was written."
+CONFIRMED = "On fresh seeds"
+UNCONFIRMED = (
+    "No confirmation on fresh seeds was known of when this was written. What was found since tells "
+    "`advseg models show`."
+)
 _TESTS = {"sign_flip": "the exact test by changes of sign", "t": "Student's test of pairs"}
 _REASON = 400
 """Characters of a reason."""

@@ -44,11 +44,11 @@ def hub_address(text: str) -> HubAddress:
     return HubAddress(repository=parts["repository"], revision=parts["revision"])
 
 
-def push(model: Path, address: HubAddress, licence: str, gate: Gate | None) -> HubAddress:
+def push(model: Path, address: HubAddress, licence: str, gate: Gate | None, reference: str | None = None) -> HubAddress:
     """Put the model in a directory, with a README.md, into a repository, in one commit, whose address is returned.
 
-    A repository that there is not is made, for its owner's eyes alone; what else is in it stays. Who we are tells
-    HF_TOKEN, and HF_ENDPOINT where the Hub is. Raises UserError.
+    `reference` is `<name>@<version>` of a registered one. A repository that there is not is made, for its owner's eyes
+    alone; what else is in it stays. Who we are tells HF_TOKEN, and HF_ENDPOINT where the Hub is. Raises UserError.
     """
     if address.revision is not None:
         raise UserError(f"{address} names a revision, but what is pushed becomes the newest: leave it out")
@@ -56,7 +56,7 @@ def push(model: Path, address: HubAddress, licence: str, gate: Gate | None) -> H
     from huggingface_hub import CommitOperationAdd
 
     with _telling(f"the model cannot be pushed to {address}"):
-        readme = model_card(read_card(model), gate, licence).encode()
+        readme = model_card(read_card(model), gate, licence, reference).encode()
         files = {name: str(model / name) for name in (MANIFEST, *model_files(model))}
         operations = [CommitOperationAdd(name, file) for name, file in {**files, MODEL_CARD: readme}.items()]
         api.create_repo(address.repository, private=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """What a model says of itself to people: the README.md of a registered version, in the form of the Hugging Face Hub."""
 
 import math
+import re
 from typing import Any
 
 import yaml
@@ -13,6 +14,7 @@ from .markdown import listing, table, text
 MODEL_CARD = "README.md"
 UNKNOWN = "unknown"
 """The licence of a model that nobody has given one."""
+_PLAIN = re.compile(r"[\w-]+@[0-9]+", re.ASCII)
 _MOST_CLASSES = 256
 """Rows of the table of classes."""
 _MEANS = {
@@ -23,8 +25,8 @@ _MEANS = {
 }
 
 
-def model_card(card: Card, gate: Gate | None, licence: str = UNKNOWN) -> str:
-    """Markdown of a card and of the newest verdict on its trial, with YAML ahead.
+def model_card(card: Card, gate: Gate | None, licence: str = UNKNOWN, reference: str | None = None) -> str:
+    """Markdown of a card and of the newest verdict on its trial, with YAML ahead; `reference` is `<name>@<version>`.
 
     Words of the two are text in it, whatever they are: no markup, no links.
     """
@@ -40,14 +42,17 @@ def model_card(card: Card, gate: Gate | None, licence: str = UNKNOWN) -> str:
         "Figures": _figures,
         "Data": _data,
         "Limits": _limits,
-        "Where it comes from": _lineage,
+        "Where it comes from": lambda card: _lineage(card, reference),
     }
     written = [f"## {title}\n\n{section(card)}\n" for title, section in sections.items()]
-    return "\n".join([f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n", _head(card), *written])
+    return "\n".join([f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n", _head(card, reference), *written])
 
 
-def _head(card: Card) -> str:
+def _head(card: Card, reference: str | None) -> str:
     name = text(_of(card, "spec", "name") or _of(card, "key") or "A segmentation model")
+    if reference is not None:
+        registered, _, version = reference.rpartition("@")
+        name = f"{text(registered)}, version {text(version)}"
     return (
         f"# {name}\n\n"
         f"A network of the architecture {text(card.segmenter.architecture)} that gives each pixel of an image one of "
@@ -114,12 +119,16 @@ def _limits(card: Card) -> str:
     return "\n".join(f"- {limit}" for limit in known)
 
 
-def _lineage(card: Card) -> str:
+def _lineage(card: Card, reference: str | None) -> str:
     weights = _of(card, "spec", "model", "weights")
     start = "none: it was trained from fresh weights"
     if weights is not None:
         # Where they lay is the trainer's own.
         start = f"{text(str(weights).rpartition('/')[2])}, whose licence is unknown: ask their makers"
+    again = {}
+    # Other names could be markup, and none of ours.
+    if reference is not None and _PLAIN.fullmatch(reference):
+        again = {"to train it again": f"`advseg reproduce models:/{reference.replace('@', '/')}`, by its registry"}
     return listing(
         {
             "trial": _recorded(_of(card, "key")),
@@ -127,6 +136,7 @@ def _lineage(card: Card) -> str:
             "step": _recorded(_of(card, "step")),
             "checkpoint": _recorded(_of(card, "checkpoint")),
             "start weights": start if _of(card, "spec", "model") else "not recorded",
+            **again,
         }
     )
 

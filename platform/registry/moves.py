@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from ...trainers.errors import brief
 from ..base.user import user_and_host
 
+CHAMPION = "champion"
+CANDIDATE = "candidate"
+"""Alias of the newest version that nobody could compare with the champion."""
 UNRECORDED = "nothing is recorded of it: it was moved in MLflow, or by an older version of advseg"
 _WHY = 1000
 """Characters of a reason."""
@@ -33,6 +36,8 @@ class Move:
     """Whether it undoes another."""
     after: int
     """Number of the newest record that counted when this was decided; 0 if there was none."""
+    run: str | None = None
+    """The run whose model a sweep registered; None of a move by hand, and in records of before this was kept."""
 
     def __str__(self) -> str:
         came = "" if self.from_version is None else f", after version {self.from_version}"
@@ -119,6 +124,7 @@ class Past:
         *,
         sweep: str | None = None,
         gate: str | None = None,
+        run: str | None = None,
         rollback: bool = False,
     ) -> Move:
         """A move that this user makes in sight of all this."""
@@ -132,6 +138,7 @@ class Past:
             why=brief(" ".join(why.split()), _WHY),
             rollback=rollback,
             after=self.newest,
+            run=run,
         )
 
 

@@ -16,11 +16,11 @@ from ..base.keys import MODEL, sweep_of
 from ..gate.verdict import Gate
 from ..tracking.runs import KEY_TAG
 from .confirmed import UNCONFIRMED
-from .history import create_model, ensure_history, move_alias, permitted
+from .history import create_model, ensure_history, move_alias, permitted, read_past, versions_of
 from .model_card import MODEL_CARD, model_card
-from .moves import Move, Past
+from .moves import CANDIDATE, CHAMPION, Move, Past
 from .promotion import Candidate, Decision, Promote, Standing, decide, standing_of
-from .registry import CANDIDATE, CHAMPION, pull_record
+from .registry import find_version, pull_card
 from .serving_files import write_serving_files
 from .verdicts import description_of, digest_of, hold_verdict
 
@@ -46,7 +46,8 @@ def register(
 ) -> Registered:
     """Make the model directory of a run a version of a registered model, and decide what it becomes by a gate.
 
-    What one and the same gate has decided before moves nothing again. `check` raises if the registration is not ours to
+    What one and the same gate has decided before moves nothing again, and is not registered again if its version was
+    deleted since. `check` raises if the registration is not ours to
     make any more; it is asked immediately before a verdict or a move is recorded. Raises UserError if MLflow does not
     let us.
     """
@@ -54,9 +55,11 @@ def register(
     with permitted(client, name):
         create_model(client, name)
         history = ensure_history(client, name)
+        judge = digest_of(gate) if gate else None
+        if deleted := _deleted(client, name, run_id, key, judge):
+            return deleted
         version = _ensure_version(client, model, name, run_id, key, gate)
         number = int(version.version)
-        judge = digest_of(gate) if gate else None
         # There was no history where an older version of advseg registered it.
         is_older = version.creation_timestamp < (history.creation_timestamp or 0)
 
@@ -65,11 +68,11 @@ def register(
             hold_verdict(client, version, gate)
 
         def decide_anew(past: Past) -> Move | None:
-            if _is_decided(past, number, judge) or (is_older and judge is None):
+            if _decided(past, number, run_id, judge) or (is_older and judge is None):
                 return None
             decision = _decide(client, name, past.seated(CHAMPION), standing_of(str(number), card, run_id), gate)
             alias = CHAMPION if isinstance(decision, Promote) else CANDIDATE
-            return past.move(alias, number, decision.reason, sweep=sweep_of(key), gate=judge)
+            return past.move(alias, number, decision.reason, sweep=sweep_of(key), gate=judge, run=run_id)
 
         record = move_alias(client, name, decide_anew, check)
         if record is None:
@@ -77,10 +80,19 @@ def register(
     return Registered(name=name, version=str(number), alias=record.move.alias, reason=record.move.why)
 
 
-def _is_decided(past: Past, version: int, gate: str | None) -> bool:
-    """Whether it was decided before what a version becomes: by this gate, or by anybody where there is none."""
-    moves = [record.move for record in past.records if record.move.to_version == version]
-    return bool(moves) if gate is None else any(move.gate == gate for move in moves)
+def _decided(past: Past, version: int | None, run_id: str, gate: str | None) -> list[Move]:
+    """What was decided before of a version, or of the run that it is made of: by this gate, or by anybody without."""
+    moves = [record.move for record in past.records if record.move.run == run_id or record.move.to_version == version]
+    return [move for move in moves if gate in (None, move.gate)]
+
+
+def _deleted(client: MlflowClient, name: str, run_id: str, key: str, gate: str | None) -> Registered | None:
+    """The version of a run that was decided on before and that somebody deleted since."""
+    decided = _decided(read_past(client, name), None, run_id, gate)
+    if not decided or _versions_of(client, name, run_id, key):
+        return None
+    reason = "it was registered before, and that version was deleted since: it is not registered again"
+    return Registered(name=name, version=str(decided[-1].to_version), alias=None, reason=reason)
 
 
 def _decide(client: MlflowClient, name: str, champion: int | None, challenger: Standing, gate: Gate | None) -> Decision:
@@ -89,10 +101,10 @@ def _decide(client: MlflowClient, name: str, champion: int | None, challenger: S
     if champion is not None and str(champion) != challenger.version:
         reference = f"{name}@{champion}"
         try:
-            record = pull_record(client, reference)
+            run, (_, card) = find_version(client, name, str(champion)).run_id, pull_card(client, reference)
         except UserError as error:
             return Candidate(reason=str(error))
-        sitting = standing_of(str(champion), record.card, record.run_id)
+        sitting = standing_of(str(champion), card, run)
     return decide(sitting, challenger, gate)
 
 
@@ -115,6 +127,9 @@ def _ensure_version(
         found = _versions_of(client, name, run_id, key)
         for repeated in found[1:]:
             _delete(client, repeated)
+        # Before it was made nobody knew its number.
+        readme = model_card(read_card(model), gate, reference=f"{name}@{found[0].version}")
+        client.log_text(run_id, readme, f"{MODEL}/{MODEL_CARD}")
     return found[0]
 
 
@@ -129,7 +144,7 @@ def _delete(client: MlflowClient, version: ModelVersion) -> None:
 
 def _versions_of(client: MlflowClient, name: str, run_id: str, key: str) -> list[ModelVersion]:
     """The versions that were made of a run, the oldest first."""
-    found = client.search_model_versions(f"name = '{name}'", order_by=["version_number ASC"])
+    found = versions_of(client, name)
     return [version for version in found if version.run_id == run_id and version.tags.get(KEY_TAG) == key]
 
 

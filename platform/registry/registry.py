@@ -25,11 +25,9 @@ from ..base.s3_reason import s3_reason
 from ..tracking.patience import is_away, reason_of
 from ..tracking.runs import KEY_TAG
 from .history import HISTORY, registered_models
+from .moves import CHAMPION
 from .pulling import place_model
 
-CHAMPION = "champion"
-CANDIDATE = "candidate"
-"""Alias of the newest version that nobody could compare with the champion."""
 _SHOWN = 200
 """Characters of an address."""
 _REFERENCE = re.compile(r"[^@/']+[@/][^@/']+")
@@ -196,6 +194,9 @@ def find_model(client: MlflowClient, name: str) -> RegisteredModel:
     with suppress(MlflowException):
         if not name.endswith(HISTORY):
             return client.get_registered_model(name)
+    if "@" in name:
+        alone = name.partition("@")[0]
+        raise UserError(f"{name!r} names a version, but this is about all of a model: name it alone, as in {alone}")
     raise _unknown(client, name)
 
 

@@ -15,10 +15,11 @@ from mlflow.tracking import MlflowClient
 
 from ...models.files import MAX_DOCUMENT_MIB, open_regular, shown
 from ..base.keys import MODEL
+from ..base.visible import visible_line
 from ..gate.verdict import Gate
 from ..tracking.runs import KEY_TAG
 from .confirmed import CONFIRMED, confirmed
-from .history import permitted
+from .history import permitted, read_past, versions_of
 from .registry import fetch, find_source, find_version, telling
 
 GATE_TAG = "advseg.gate"
@@ -50,7 +51,7 @@ def hold_verdict(client: MlflowClient, version: ModelVersion, gate: Gate) -> Non
 def hold_verdicts(client: MlflowClient, name: str, runs: Collection[str | None], gate: Gate) -> None:
     """Keep a verdict with every version that was made of one of these runs. Raises UserError where MLflow refuses."""
     with permitted(client, name):
-        for version in client.search_model_versions(f"name = '{name}'"):
+        for version in versions_of(client, name):
             if version.run_id and version.run_id in runs and KEY_TAG in version.tags:
                 hold_verdict(client, version, gate)
 
@@ -74,6 +75,28 @@ def read_verdict(client: MlflowClient, reference: str) -> Gate | None:
         if hashlib.sha256(content).hexdigest() != digest:
             raise ValueError(f"{_place(digest)} differs from its checksum")
         return Gate.from_json(content)
+
+
+def doubt(client: MlflowClient, reference: str) -> str:
+    """Where the newest verdict on a version is not that by which it was moved last, in a line; empty if it is.
+
+    Moves are recorded where whoever changes a verdict does not come by.
+    """
+    name, at, number = reference.partition("@")
+    if not at:
+        return ""
+    version = find_version(client, name, number)
+    held, records = version.tags.get(GATE_TAG), read_past(client, name).records
+    gates = [each.move.gate for each in records if each.move.to_version == int(version.version) and each.move.gate]
+    if not gates or gates[-1] == held:
+        return ""
+    newest = "gone: somebody deleted it"
+    if held is not None:
+        newest = f"{visible_line(held[:12])}: it was judged again since, or somebody changed it"
+    return (
+        f"version {version.version} of {name} was moved by the verdict {visible_line(gates[-1][:12])}, as `advseg "
+        f"models history {name}` says, but the newest on it, which its tag {GATE_TAG} names, is {newest}"
+    )
 
 
 def _place(digest: str) -> str:

@@ -8,9 +8,10 @@ from mlflow.tracking import MlflowClient
 
 from ..base.keys import METRIC
 from ..tracking.runs import KEY_TAG
-from .history import read_past, registered_models
+from .history import read_past, registered_models, versions_of
 from .moves import Entry, moves_to
 from .registry import find_version
+from .verdicts import GATE_TAG
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,8 @@ class RegisteredVersion:
     """Newest mean IoU in percent of its run, None if that is not known."""
     moves: tuple[Entry, ...]
     """How it came to each alias that it has."""
+    gate: str | None
+    """SHA-256 of the newest verdict on it; None if there is none."""
 
 
 def list_versions(client: MlflowClient) -> list[RegisteredVersion]:
@@ -38,10 +41,11 @@ def list_versions(client: MlflowClient) -> list[RegisteredVersion]:
             key=found.tags.get(KEY_TAG),
             miou=_miou(client, found.run_id),
             moves=moves_to(past, int(found.version)),
+            gate=found.tags.get(GATE_TAG),
         )
         for model in sorted(registered_models(client), key=lambda model: model.name)
         for past in [read_past(client, model.name)]
-        for found in sorted(client.search_model_versions(f"name = '{model.name}'"), key=lambda v: -int(v.version))
+        for found in reversed(versions_of(client, model.name))
     ]
 
 

@@ -1,5 +1,6 @@
 """Models that are registered: listed, shown, and judged or asked without being pulled first."""
 
+import json
 import re
 import shutil
 import signal
@@ -16,9 +17,9 @@ from mlflow.tracking import MlflowClient
 
 from advseg.models import load
 from advseg.platform.gate.verdict import Gate, judge
+from advseg.platform.registry.moves import CANDIDATE, CHAMPION
 from advseg.platform.registry.registering import register
-from advseg.platform.registry.registry import CANDIDATE, CHAMPION
-from advseg.platform.registry.verdicts import hold_verdict
+from advseg.platform.registry.verdicts import GATE_TAG, hold_verdict
 from advseg.platform.spec.confirm import Confirm
 from advseg.platform.tracking.identity import RunIdentity
 from advseg.platform.tracking.runs import ensure_run
@@ -60,7 +61,7 @@ def test_a_list_says_who_sits_where_since_when_and_why(advseg: Command, register
 def test_a_history_tells_each_move_the_newest_first(advseg: Command, registered: MlflowClient) -> None:
     assert advseg("models", "promote", "shapes@1")[:2] == (
         0,
-        "shapes@champion is version 1, after version 2: by hand\n",
+        "shapes@champion is version 1, after version 2: by hand\nit was not confirmed on fresh seeds\n",
     )
     assert advseg("models", "rollback", "shapes")[:2] == (
         0,
@@ -187,6 +188,33 @@ def test_a_card_is_shown_with_the_verdict_on_it(advseg: Command, gate: Gate) -> 
     assert re.search(r"^fresh seeds +-$", advseg("models", "show", "shapes@1")[1], re.MULTILINE)
 
 
+def test_what_was_found_since_a_move_is_told_with_it(advseg: Command, gate: Gate) -> None:
+    said = f"on fresh seeds: promoted: {gate.reason}; mIoU on test images: trial 1 49.0"
+    assert advseg("models", "promote", "shapes@1")[1].splitlines()[1:] == ["it was not confirmed on fresh seeds"]
+    assert advseg("models", "promote", "shapes@2")[1].splitlines()[1:] == [said]
+    assert (
+        advseg("models", "list")[1]
+        .splitlines()[-1]
+        .endswith(": by hand; judged since, see `advseg models show shapes@2`")
+    )
+
+
+def test_a_verdict_that_is_gone_is_told_but_holds_up_no_move(
+    advseg: Command, registered: MlflowClient, gate: Gate, model: Path
+) -> None:
+    version = registered.get_model_version("shapes", "2")
+    assert version.run_id
+    register(registered, model, "shapes", version.run_id, "probe/1", gate, lambda: None)
+    registered.delete_model_version_tag("shapes", "2", GATE_TAG)
+    status, out, err = advseg("models", "show", "shapes@2", "--json")
+    assert (status, json.loads(out)["gate"]) == (0, None)
+    assert err.startswith("warning: version 2 of shapes was moved by the verdict ")
+    registered.set_model_version_tag("shapes", "2", GATE_TAG, "\x1b[31m")
+    status, _, err = advseg("models", "promote", "shapes@2")
+    assert (status, "\x1b" in err) == (0, False)
+    assert err.splitlines()[-1].startswith("warning: the verdict on shapes@2 cannot be read: its tag advseg.gate is no")
+
+
 def test_a_card_that_was_changed_is_refused(advseg: Command, registered: MlflowClient, tmp_path: Path) -> None:
     for card in tmp_path.rglob("model.json"):
         card.write_text(card.read_text() + " ")
@@ -217,8 +245,8 @@ def test_a_registered_model_is_published_and_exported_as_it_is(
 ) -> None:
     seen: list[Any] = []
 
-    def push(path: Path, address: Any, licence: str, gate: Gate | None) -> str:
-        seen.append((load(path).card, str(address), licence, gate))
+    def push(path: Path, address: Any, licence: str, gate: Gate | None, reference: str | None) -> str:
+        seen.append((load(path).card, str(address), licence, gate, reference))
         return f"{address}@1"
 
     def export(path: Path, reference: str, file: Path) -> str:
@@ -230,14 +258,17 @@ def test_a_registered_model_is_published_and_exported_as_it_is(
     card = load(model).card
     assert advseg("models", "push", "shapes@champion", "hf://me/shapes")[:2] == (
         0,
-        "shapes@champion pushed to hf://me/shapes@1\n",
+        "shapes@2 pushed to hf://me/shapes@1\n",
     )
-    assert advseg("models", "export", "shapes@2", "--to", "shapes.onnx")[:2] == (0, "shapes@2 written to shapes.onnx\n")
+    assert advseg("models", "export", "shapes@champion", "--to", "shapes.onnx")[:2] == (
+        0,
+        "shapes@2 written to shapes.onnx\n",
+    )
     assert advseg("models", "push", model, "hf://me/shapes")[0] == 0
     assert seen == [
-        (card, "hf://me/shapes", "unknown", gate),
+        (card, "hf://me/shapes", "unknown", gate, "shapes@2"),
         (card, "shapes@2", "shapes.onnx"),
-        (card, "hf://me/shapes", "unknown", None),
+        (card, "hf://me/shapes", "unknown", None, None),
     ]
 
 

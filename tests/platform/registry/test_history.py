@@ -1,22 +1,26 @@
 """Moves of aliases: recorded, carried out, told and taken back."""
 
 import hashlib
+import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from advseg.platform.gate.verdict import Gate
 from advseg.platform.registry.by_hand import promote, rollback
 from advseg.platform.registry.history import HISTORY, read_past, registered_models
-from advseg.platform.registry.moves import UNRECORDED, entries
+from advseg.platform.registry.moves import CANDIDATE, CHAMPION, UNRECORDED, entries
 from advseg.platform.registry.registering import Registered, log_model
-from advseg.platform.registry.registry import CANDIDATE, CHAMPION, pull
+from advseg.platform.registry.registry import pull
+from advseg.platform.registry.versions import list_versions
 from advseg.platform.tracking.runs import KEY_TAG
 from advseg.trainers.errors import UserError
 
@@ -156,6 +160,10 @@ class TestRollback:
         with pytest.raises(UserError, match=r"^there is no model others; registered models: things \(\)$"):
             rollback(things, "others")
 
+    def test_takes_the_model_alone(self, things: MlflowClient) -> None:
+        with pytest.raises(UserError, match=r"^'things@champion' names a version, .* name it alone, as in things$"):
+            rollback(things, "things@champion")
+
 
 class TestInMlflow:
     def test_a_move_there_is_told_by_the_next_one(self, things: MlflowClient) -> None:
@@ -184,6 +192,74 @@ class TestInMlflow:
         things.create_model_version("things.history", "s3://bucket/model", tags={"advseg.move": '{"alias": 1}'})
         promote(things, "things@3", "by hand")
         assert told(things) == [(None, 2), (2, 3)]
+
+    @pytest.mark.parametrize("done", [None, "champion is version 2: by hand"])
+    @pytest.mark.parametrize(
+        "of", [{"alias": "a/b c?"}, {"alias": "latest"}, {"to_version": -7}, {"to_version": 10**30}, {"to_version": 9}]
+    )
+    def test_what_somebody_forges_among_the_records_moves_nothing(
+        self, things: MlflowClient, of: dict[str, Any], done: str | None
+    ) -> None:
+        promote(things, "things@2", "by hand")
+        forged = replace(read_past(things, "things").move(CHAMPION, 3, "forged"), **of)
+        tags = {"advseg.move": json.dumps(asdict(forged))}
+        things.create_model_version("things.history", "s3://bucket/model", tags=tags, description=done)
+        assert read_past(things, "things").seated(CHAMPION) == 2
+        assert promote(things, "things@4", "by hand") == "things@champion is version 4, after version 2: by hand"
+        assert rollback(things, "things") == "things@champion is version 2, after version 4: rolled back"
+        assert things.get_registered_model("things").aliases == {CHAMPION: 2}
+
+    def test_of_a_model_that_is_renamed_the_moves_stay_known(self, things: MlflowClient) -> None:
+        for version in (1, 2):
+            promote(things, f"things@{version}", "by hand")
+        things.rename_registered_model("things", "others")
+        assert rollback(things, "others") == "others@champion is version 1, after version 2: rolled back"
+        assert [entry.to_version for entry in entries(read_past(things, "others"))] == [1, 2, 1]
+        things.create_registered_model("things")
+        things.create_model_version("things", "s3://bucket/model")
+        with pytest.raises(
+            UserError, match=r"^things\.history records the moves of others, .* in MLflow rename it to "
+        ):
+            promote(things, "things@1", "by hand")
+        things.rename_registered_model("things.history", "others.history")
+        things.set_registered_model_tag("others", "advseg.history", "others.history")
+        promote(things, "things@1", "by hand")
+        promote(things, "others@3", "by hand")
+        assert told(things) == [(None, 1)]
+        assert [entry.to_version for entry in entries(read_past(things, "others"))] == [1, 2, 1, 3]
+
+    def test_once_the_records_are_deleted_nothing_is_moved(
+        self, client: MlflowClient, judged: Callable[..., Path], registered: Register, run_of: Callable[[str], str]
+    ) -> None:
+        gate = gate_of(1, run_of("one/0"))
+        registered(judged(), "one/0", gate_of(1))
+        registered(judged(), "two/0", gate)
+        rollback(client, "things")
+        client.delete_registered_model("things.history")
+        for move in (
+            lambda: registered(judged(), "two/0", gate),
+            lambda: promote(client, "things@2", "by hand"),
+            lambda: rollback(client, "things"),
+        ):
+            with pytest.raises(UserError, match=r"^the moves of things are recorded in things\.history, .* deleted or"):
+                move()
+        assert champion(client) == 1
+        client.delete_registered_model_tag("things", "advseg.history")
+        promote(client, "things@2", "by hand")
+        assert told(client) == [(None, 1), (1, 2)]
+
+    @pytest.mark.parametrize("name", ["it's", 'a "b"', """it's "b" \\ `c`"""])
+    def test_a_name_with_quotes_is_a_name(self, client: MlflowClient, name: str) -> None:
+        for each in (name, name.replace("'", "_")):
+            with suppress(MlflowException):
+                client.create_registered_model(each)
+            for _ in range(2):
+                client.create_model_version(each, "s3://bucket/model")
+        for version in (1, 2):
+            promote(client, f"{name}@{version}", "by hand")
+        rollback(client, name)
+        assert [entry.to_version for entry in entries(read_past(client, name))] == [1, 2, 1]
+        assert {each.name for each in list_versions(client)} == {name, name.replace("'", "_")}
 
 
 class TestKilled:
@@ -261,6 +337,18 @@ class TestSweep:
         rollback(client, "things")
         assert str(registered(judged(), "two/0", gate)) == "things@2: it was registered before"
         assert champion(client) == 1
+
+    @pytest.mark.parametrize("gate", [None, gate_of(1)], ids=["no gate", "a gate"])
+    def test_that_is_resumed_brings_back_no_version_that_was_deleted(
+        self, client: MlflowClient, model: Path, registered: Register, gate: Gate | None
+    ) -> None:
+        registered(model, "probe/0", gate)
+        client.delete_model_version("things", "1")
+        assert str(registered(model, "probe/0", gate)) == (
+            "things@1: it was registered before, and that version was deleted since: it is not registered again"
+        )
+        assert client.get_registered_model("things").aliases == {}
+        assert client.search_model_versions("name = 'things'") == []
 
     def test_that_is_resumed_after_a_kill_decides_once(
         self, client: MlflowClient, model: Path, registered: Register

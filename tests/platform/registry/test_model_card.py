@@ -54,6 +54,15 @@ def with_spec(card: Card, **spec: Any) -> Card:
     return replace(card, lineage={**card.lineage, "spec": {**card.lineage["spec"], **spec}})
 
 
+def test_of_a_registered_version_it_says_which_and_how_to_make_it_again() -> None:
+    text = model_card(CARD, None, reference="beach@3")
+    assert "\n# beach, version 3\n" in text
+    assert "- to train it again: `advseg reproduce models:/beach/3`, by its registry" in text.splitlines()
+    odd = model_card(CARD, None, reference="a`<b>@3")
+    assert "\n# a&#96;&#60;b&#62;, version 3\n" in odd
+    assert "advseg reproduce" not in odd + model_card(CARD, None)
+
+
 def test_it_begins_as_the_hub_reads_it() -> None:
     assert front(model_card(CARD, None)) == {
         "license": "unknown",
@@ -121,7 +130,7 @@ def test_a_trial_that_was_looked_at_before_says_so() -> None:
 def test_the_verdict_on_its_trial_comes_before_the_validation_figures() -> None:
     gate = replace(verdict(), test={"trial 7": 39.0, "the supervised baseline": 38.0})
     before, _, after = model_card(CARD, gate).partition("## Figures\n\n")
-    assert before.partition("## Confirmed on fresh seeds\n\n")[2] == (
+    assert before.partition("## On fresh seeds\n\n")[2] == (
         "**The figure to quote: a mean IoU of 39.00 percent on the test images**, which no training and no "
         "choice reads. On the same images: the supervised baseline 38.00.\n\n"
         "The gate says: promoted. trial 7 is 1&#46;00 points above the supervised baseline on 6 seeds, 90&#37; "
@@ -147,7 +156,7 @@ def test_without_test_images_there_is_no_figure_to_quote() -> None:
 def test_without_a_verdict_on_its_trial_it_says_so(key: str | None) -> None:
     other = replace(CARD, lineage={"key": key} if key else {})
     for text in (model_card(other, verdict()), model_card(CARD, None)):
-        assert f"## Confirmed on fresh seeds\n\n{UNCONFIRMED}\n\n## Figures" in text
+        assert f"## On fresh seeds\n\n{UNCONFIRMED}\n\n## Figures" in text
 
 
 HOSTILE = [

@@ -15,9 +15,8 @@ from proxy import Proxy
 
 from advseg.platform.registry.by_hand import promote
 from advseg.platform.registry.history import HISTORY, move_alias, read_past
-from advseg.platform.registry.moves import Move, Past, entries
+from advseg.platform.registry.moves import CANDIDATE, CHAMPION, Move, Past, entries
 from advseg.platform.registry.registering import Registered, register
-from advseg.platform.registry.registry import CANDIDATE, CHAMPION
 from advseg.platform.tracking.identity import RunIdentity
 from advseg.platform.tracking.runs import ensure_run
 from advseg.trainers.errors import UserError

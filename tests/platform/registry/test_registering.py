@@ -8,8 +8,8 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from advseg.platform.gate.verdict import Gate
+from advseg.platform.registry.moves import CANDIDATE, CHAMPION
 from advseg.platform.registry.registering import Registered
-from advseg.platform.registry.registry import CANDIDATE, CHAMPION
 from advseg.trainers.errors import FencedError
 
 from .conftest import gate_of
@@ -21,7 +21,7 @@ def aliases(client: MlflowClient) -> dict[str, str]:
     return {alias: str(version) for alias, version in client.get_registered_model("things").aliases.items()}
 
 
-PASSES = "trial 0 is 1.00 points above the supervised baseline on 6 seeds [+1.00, +1.00], p = 0.0156"
+PASSES = "trial 0 is 1.00 points above the supervised baseline on 6 seeds, 90% [+1.00, +1.00], p = 0.0156"
 
 
 def test_without_a_gate_the_best_is_a_candidate(client: MlflowClient, model: Path, registered: Register) -> None:
@@ -39,12 +39,14 @@ def test_the_first_that_passes_is_the_champion(
 
 
 def test_a_version_has_beside_its_model_what_describes_and_serves_it(
-    client: MlflowClient, model: Path, registered: Register, run_of: Callable
+    client: MlflowClient, model: Path, registered: Register, run_of: Callable, tmp_path: Path
 ) -> None:
     registered(model, "probe/0", None)
     names = {Path(file.path).name for file in client.list_artifacts(run_of("probe/0"), "model")}
     assert {"README.md", "MLmodel", "serve.py", "requirements.txt"} < names
     assert {path.name for path in model.iterdir()} < names
+    readme = Path(client.download_artifacts(run_of("probe/0"), "model/README.md", str(tmp_path))).read_text()
+    assert "\n# things, version 1\n" in readme
 
 
 @pytest.mark.parametrize("gate", [None, gate_of(1)])

@@ -9,7 +9,7 @@ from mlflow.tracking import MlflowClient
 
 from advseg.platform.registry.confirmed import UNCONFIRMED
 from advseg.platform.registry.registering import Registered
-from advseg.platform.registry.verdicts import GATE_TAG, digest_of, hold_verdicts, read_verdict
+from advseg.platform.registry.verdicts import GATE_TAG, digest_of, doubt, hold_verdict, hold_verdicts, read_verdict
 from advseg.trainers.errors import UserError
 
 from .conftest import gate_of
@@ -31,7 +31,7 @@ def test_a_version_that_is_registered_under_a_gate_is_written_with_it(
     gate = replace(gate_of(1), test={"trial 0": 39.0})
     registered(judged(), "one/0", gate)
     assert "a mean IoU of 39.00 percent on the test images" in readme(client, run_of("one/0"), tmp_path)
-    assert description(client).startswith("### Confirmed on fresh seeds\n\n**The figure to quote: a mean IoU of 39.00")
+    assert description(client).startswith("### On fresh seeds\n\n**The figure to quote: a mean IoU of 39.00")
     assert read_verdict(client, "things@champion") == gate
     (kept,) = client.list_artifacts(run_of("one/0"), "model/gates")
     assert Path(kept.path).stem == digest_of(gate)
@@ -39,7 +39,7 @@ def test_a_version_that_is_registered_under_a_gate_is_written_with_it(
 
 def test_without_a_gate_it_says_so(client: MlflowClient, judged: Callable[..., Path], registered: Register) -> None:
     registered(judged(), "one/0", None)
-    assert description(client) == f"### Confirmed on fresh seeds\n\n{UNCONFIRMED}"
+    assert description(client) == f"### On fresh seeds\n\n{UNCONFIRMED}"
     assert read_verdict(client, "things@candidate") is None
     assert read_verdict(client, "one/0") is None
 
@@ -102,6 +102,19 @@ class TestAVerdictThatSomebodyChanged:
         )
         (kept.parent / "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855.json").touch()
         self.refused(client)
+
+    def test_is_told_by_the_history(self, client: MlflowClient, kept: Path) -> None:
+        assert doubt(client, "things@1") == ""
+        said = (
+            f"version 1 of things was moved by the verdict {kept.stem[:12]}, as `advseg models history things` says, "
+            f"but the newest on it, which its tag advseg.gate names, is "
+        )
+        changed = gate_of(40)
+        hold_verdict(client, client.get_model_version("things", "1"), changed)
+        told = f"{said}{digest_of(changed)[:12]}: it was judged again since, or somebody changed it"
+        assert doubt(client, "things@1") == told
+        client.delete_model_version_tag("things", "1", GATE_TAG)
+        assert doubt(client, "things@champion") == f"{said}gone: somebody deleted it"
 
     @pytest.mark.parametrize("tag", ["", "../../secret", "a" * 63, "/etc/passwd"])
     def test_is_sought_nowhere_else(self, client: MlflowClient, kept: Path, tag: str) -> None:
