@@ -4,12 +4,13 @@ import base64
 import hashlib
 import json
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from answering import answering
 
 
 @dataclass
@@ -169,11 +170,6 @@ _ROUTES: dict[str, Any] = {
 @contextmanager
 def running(token: str) -> Iterator[Hub]:
     """A stand-in that answers."""
-    with Hub(token) as hub:
-        thread = threading.Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield hub
-        finally:
-            hub.shutdown()
-            thread.join()
+    hub = Hub(token)
+    with answering(hub):
+        yield hub

@@ -5,13 +5,14 @@ import http.client
 import os
 import socket
 import struct
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
+
+from answering import answering
 
 _HOP_BY_HOP = {"connection", "transfer-encoding", "content-length", "host"}
 
@@ -60,15 +61,11 @@ class Proxy(ThreadingHTTPServer):
     @contextmanager
     def serving(self) -> Iterator["Proxy"]:
         """Meanwhile it answers."""
-        with self:
-            thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05})
-            thread.start()
+        with answering(self):
             try:
                 yield self
             finally:
                 self.trouble = None
-                self.shutdown()
-                thread.join()
 
 
 class _Forwarder(BaseHTTPRequestHandler):

@@ -5,7 +5,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from answering import answering
 
 from advseg.platform.base.mlflow_account import log_in
 from advseg.platform.base.processes import ProcessIdentity, end, is_alive, launch
@@ -108,14 +108,9 @@ def serving(answers: dict[str, tuple[int, object]]) -> Iterator[int]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield server.server_port
-        finally:
-            server.shutdown()
-            thread.join()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    with answering(server):
+        yield server.server_port
 
 
 def alive(identity: ProcessIdentity) -> set[psutil.Process]:
