@@ -60,7 +60,9 @@ def replace_directory(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def _seal(directory: Path) -> None:
-    files = {str(file.relative_to(directory)): _digest(file) for file in sorted(directory.rglob("*")) if file.is_file()}
+    files = {
+        str(file.relative_to(directory)): file_digest(file) for file in sorted(directory.rglob("*")) if file.is_file()
+    }
     manifest = {"format_version": FORMAT_VERSION, "files": files, "checksum": _checksum(FORMAT_VERSION, files)}
     (directory / MANIFEST).write_text(json.dumps(manifest, indent=1))
 
@@ -95,7 +97,7 @@ def verify_directory(path: Path, only: Collection[str] | None = None, needs: Col
     for name in files if only is None else only:
         file = path / name
         try:
-            found = _digest(file) if is_inside(file, path) else None
+            found = file_digest(file) if is_inside(file, path) else None
         except (FileNotFoundError, NotADirectoryError):
             raise BrokenDirectoryError(f"{path} lacks {name}") from None
         except OSError as error:
@@ -146,7 +148,8 @@ def checksum_of(path: Path) -> str | None:
         return None
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a regular file. Raises OSError."""
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -1,6 +1,5 @@
 """Start weights: state dicts from anywhere, read without running code, matched by name and shape."""
 
-import hashlib
 import re
 import warnings
 from collections.abc import Collection, Mapping, Sequence
@@ -15,7 +14,7 @@ from torch import Tensor
 from .architectures import DeepLabSettings, Segmenter, SegmenterSettings
 from .bundle import SEGMENTER, read_card
 from .files import one_line, open_regular
-from .manifest import checksum_of, verify_directory
+from .manifest import checksum_of, file_digest, verify_directory
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Keys under which training programs keep a state dict beside other things."""
@@ -111,10 +110,7 @@ def digest_of(path: Path) -> str | None:
 
     Raises OSError; None of a directory without a manifest.
     """
-    if path.is_dir():
-        return checksum_of(path)
-    with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return checksum_of(path) if path.is_dir() else file_digest(path)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

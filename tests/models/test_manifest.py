@@ -359,7 +359,7 @@ def test_several_writers_may_write_the_same_directory(tmp_path, monkeypatch, swa
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-@pytest.mark.parametrize("step", ["_digest", "flush_to_disk", "_put"])
+@pytest.mark.parametrize("step", ["file_digest", "flush_to_disk", "_put"])
 def test_an_error_after_the_writing_leaves_nothing_either(sealed, monkeypatch, step):
     def fail(*_: object, **__: object) -> None:
         raise OSError("disk full")
