@@ -44,8 +44,7 @@ class Model:
         _refuse_other_than_image(image)
         images = torch.from_numpy(image.copy()).to(self.device).permute(2, 0, 1)[None]
         found = self.softmax(self.logits(images), images.shape[-2:])
-        if not found.isfinite().all():
-            raise ValueError("the network computes NaN from finite weights: they are too large")
+        refuse_nan(found)
         return found[0]
 
     def logits(self, images: Tensor) -> Tensor:
@@ -71,6 +70,12 @@ class Model:
         if self.discriminator is None:
             raise ValueError("this model was trained without a discriminator, so it has no confidence map")
         return self.discriminator(probabilities[None]).sigmoid()[0, 0]
+
+
+def refuse_nan(probabilities: Tensor) -> None:
+    """Raise ValueError for class probabilities that are NaN."""
+    if not probabilities.isfinite().all():
+        raise ValueError("the network computes NaN from finite weights: they are too large")
 
 
 def _refuse_other_than_image(image: object) -> None:

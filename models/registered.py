@@ -12,7 +12,7 @@ from . import bundle
 from .bundle import CARD, Model, model_files, read_card, weights_of
 from .files import MAX_DOCUMENT_MIB, shown
 from .manifest import MANIFEST, BrokenDirectoryError
-from .reference import reference_of
+from .reference import HISTORY, reference_of
 from .sources import refusal
 from .tracking_server import RegistryError, TrackingServer, UnknownError, find_server
 
@@ -20,8 +20,6 @@ _REFERENCE = re.compile("[^@/]+@[^@/]+")
 _NAME = re.compile(r"[\w-]{1,50}")
 _LONGEST = 512
 """Characters of a name and an alias together, each of which MLflow keeps up to 256 of."""
-_HISTORY = ".history"
-"""How the names of those end that hold the moves of another's aliases, and are no models."""
 _SHOWN = 200
 """Characters of an address."""
 
@@ -98,5 +96,5 @@ def _known(server: TrackingServer) -> str:
         names = [str(model["name"]) for model in models]
     except (RegistryError, KeyError, TypeError):
         return ""
-    known = [name[:_SHOWN] for name in names if name.isprintable() and not name.endswith(_HISTORY)]
+    known = [name[:_SHOWN] for name in names if name.isprintable() and not name.endswith(HISTORY)]
     return f"; registered models: {', '.join(known)}" if known else ""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..models.architectures import LEAST_SIDE
-from ..models.bundle import Model
+from ..models.bundle import Model, refuse_nan
 from .data.images import (
     MAX_PIXELS,
     Colour,
@@ -45,8 +45,7 @@ class Predictor:
         pixels = pixels_of(image[None].copy(), self.model.card.normalisation, self._device, torch.float32, self._speed)
         with self._speed.precision(self._device):
             found = self._predict(self._segmenter, pixels, self._settings, resize=self.model.card.resize)
-        if not found.isfinite().all():
-            raise ValueError("the network computes NaN from finite weights: they are too large")
+        refuse_nan(found)
         return found[0].float().cpu()
 
 

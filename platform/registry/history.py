@@ -18,11 +18,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from pydantic import TypeAdapter, ValidationError
 
+from ...models.reference import HISTORY
 from ...trainers.errors import UserError
 from .moves import CANDIDATE, CHAMPION, Move, Past, Record, counting
 
-HISTORY = ".history"
-"""How the name of the model with the records ends. No name in a spec has a dot."""
 _MOVE = "advseg.move"
 """Tag of a version there: the move as JSON. Once that is done, its description says so."""
 _HISTORY_OF = "advseg.history_of"

@@ -18,13 +18,14 @@ from ...models.bundle import CARD, load, read_card
 from ...models.card import Card
 from ...models.files import one_line
 from ...models.manifest import MANIFEST, read_manifest
+from ...models.reference import HISTORY
 from ...models.sources import refusal
 from ...trainers.errors import UserError
 from ..base.keys import MODEL
 from ..base.s3_reason import s3_reason
 from ..tracking.patience import is_away, reason_of
 from ..tracking.runs import KEY_TAG
-from .history import HISTORY, registered_models
+from .history import registered_models
 from .moves import CHAMPION
 from .pulling import place_model
 
