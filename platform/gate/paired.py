@@ -55,6 +55,8 @@ def student(differences: Sequence[float], *, margin: float, alpha: float) -> Est
 
 
 TESTS = {"sign_flip": sign_flip, "t": student}
+TOLD = {"sign_flip": "the exact test by changes of sign", "t": "Student's test of pairs"}
+"""What each is called in a sentence."""
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -89,7 +89,6 @@ class Gate:
     Empty where nobody does, or there are none."""
     left_out: int | None = None
     """The trial that sat as the champion when this was judged, and was no candidate against itself."""
-
     looked: dict[int, Looked] = field(default_factory=dict)
     """At trials, by this gate and by all before it."""
     model: str | None = None
@@ -261,7 +260,7 @@ def _verdict(
     needed = pairs_needed(list(hardest.differences.values()), margin=confirm.margin, alpha=left / len(judged))
     if needed and needed > confirm.seeds and confirm.test == "sign_flip":
         more = f"{count} more seeds" if (count := needed - confirm.seeds) > 1 else "1 more seed"
-        return Outcome.UNDECIDED, (f"{told}, which may be chance: {more} would probably show it at this spread")
+        return Outcome.UNDECIDED, f"{told}, which may be chance: {more} would probably show it at this spread"
     return Outcome.UNDECIDED, f"{told}, which may be chance: no look at more seeds would probably show it"
 
 
@@ -287,9 +286,7 @@ def _hardest(candidate: Candidate) -> Comparison | None:
 
 def _told(confirm: Confirm, comparison: Comparison, estimate: Estimate) -> str:
     word = "above" if estimate.mean >= 0 else "below"
-    interval = (
-        "" if estimate.low is None else f", {1 - 2 * confirm.alpha:.0%} [{estimate.low:+.2f}, {estimate.high:+.2f}]"
-    )
+    interval = "" if estimate.low is None else f", {confirm.level:.0%} [{estimate.low:+.2f}, {estimate.high:+.2f}]"
     seeds = len(comparison.differences)
     return (
         f"{abs(estimate.mean):.2f} points {word} {comparison.rival} on {seeds} {'seed' if seeds == 1 else 'seeds'}"

@@ -9,6 +9,7 @@ from optuna.trial import TrialState
 
 from ...trainers.pictures.report import CLASS_BARS, CONFUSION, PANELS
 from ..base.keys import BASELINE, key_of
+from ..gate.paired import TOLD
 from ..gate.verdict import Gate
 from ..ledger.reading import read_sweep
 from ..ledger.rows import Row, best_first
@@ -105,7 +106,6 @@ def _gate(gate: Gate) -> Iterator[str]:
     ]
     yield table(headings, cells, words=("against", "out"))
     confirm = gate.confirm
-    test = "the exact test by changes of sign" if confirm.test == "sign_flip" else "Student's test of pairs"
     if gate.test:
         figures = ((name, f"{miou:.2f}") for name, miou in gate.test.items())
         yield paragraph(
@@ -114,8 +114,8 @@ def _gate(gate: Gate) -> Iterator[str]:
         yield table(("model", MIOU), figures, words=("model",))
     yield note(
         f"Each is trained anew on {confirm.seeds} seeds that the sweep did not use, and judged after its last step. A "
-        f"trial passes if {test} gives p of at most {confirm.alpha:g} against every rival, adjusted by Holm for "
-        f"{len(gate.candidates)} candidates; intervals are of {1 - 2 * confirm.alpha:.0%}."
+        f"trial passes if {TOLD[confirm.test]} gives p of at most {confirm.alpha:g} against every rival, adjusted by Holm for "
+        f"{len(gate.candidates)} candidates; intervals are of {confirm.level:.0%}."
     )
 
 

@@ -1,5 +1,6 @@
 """What a gate found of a model, in Markdown: a section of its README.md, and the description of its version."""
 
+from ..gate.paired import TOLD
 from ..gate.plan import trial_arm
 from ..gate.verdict import Candidate, Comparison, Gate
 from .markdown import table, text
@@ -9,7 +10,6 @@ UNCONFIRMED = (
     "No confirmation on fresh seeds was known of when this was written. What was found since tells "
     "`advseg models show`."
 )
-_TESTS = {"sign_flip": "the exact test by changes of sign", "t": "Student's test of pairs"}
 _REASON = 400
 """Characters of a reason."""
 
@@ -47,10 +47,10 @@ def _verdict(gate: Gate, judged: Candidate) -> list[str]:
         f"{', '.join(map(str, judged.values))}, which its sweep did not use, and judged by the validation images after "
         "the last step. In percentage points of mean IoU:",
         table(
-            ("rival", "above it by", f"interval of {1 - 2 * confirm.alpha:.0%}", "pairs", "p"),
+            ("rival", "above it by", f"interval of {confirm.level:.0%}", "pairs", "p"),
             map(_row, judged.comparisons),
         ),
-        f"A trial passes if {_TESTS[confirm.test]} gives p of at most {confirm.alpha:g} for a lead of more than "
+        f"A trial passes if {TOLD[confirm.test]} gives p of at most {confirm.alpha:g} for a lead of more than "
         f"{confirm.margin:g} points over every rival.{holm}{looks}",
     ]
 

@@ -47,9 +47,8 @@ def register(
     """Make the model directory of a run a version of a registered model, and decide what it becomes by a gate.
 
     What one and the same gate has decided before moves nothing again, and is not registered again if its version was
-    deleted since. `check` raises if the registration is not ours to
-    make any more; it is asked immediately before a verdict or a move is recorded. Raises UserError if MLflow does not
-    let us.
+    deleted since. `check` raises if the registration is not ours to make any more; it is asked immediately before a
+    verdict or a move is recorded. Raises UserError if MLflow does not let us.
     """
     card = read_card(model)
     with permitted(client, name):

@@ -24,6 +24,11 @@ class Confirm(Section):
     test: Literal["sign_flip", "t"] = "sign_flip"
     """The exact test of pairs, or Student's, which assumes that differences are normal and needs fewer seeds."""
 
+    @property
+    def level(self) -> float:
+        """The share of intervals that hold the true lead; of those that end where the tests decide."""
+        return 1 - 2 * self.alpha
+
     @model_validator(mode="after")
     def _can_pass(self) -> Self:
         least, share = 0.5**self.seeds, self.alpha / self.candidates
