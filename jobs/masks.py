@@ -22,10 +22,10 @@ def mask_places(scenes: list[Scene], to: str) -> dict[str, str]:
     A mask replaces one that `predict` wrote, and nothing else: no image, no mask of another hand, no other mask of
     these, and no file where a folder is needed.
     """
-    masks = {scene.place: f"{to.rstrip('/')}/{scene.stem}.png" for scene in scenes}
+    masks = {scene.place: f"{to.rstrip('/')}/{scene.mask}" for scene in scenes}
     _refuse_replacing_each_other(masks)
     if to.startswith(S3):
-        _refuse_replacing_in_s3([f"{scene.stem}.png" for scene in scenes], to)
+        _refuse_replacing_in_s3([scene.mask for scene in scenes], to)
     else:
         _refuse_replacing_on_disk(masks)
     return masks

@@ -41,7 +41,7 @@ def predict(model_path: Path, images: Sequence[str], to: str, *, averaged: bool 
             problems.append(str(error))
             continue
         mask = encode_mask(probabilities_of(predictor, image, model_path), predictor.model.card.palette)
-        write(f"{scene.stem}.png", mask)
+        write(scene.mask, mask)
         written.append(masks[scene.place])
     if problems:
         told = listed(problems, f"{len(scenes)} images", _SHOWN)

@@ -35,6 +35,11 @@ class Scene:
     problem: Callable[[], str | None]
     """What is wrong with it, as far as its header tells, where that costs little."""
 
+    @property
+    def mask(self) -> str:
+        """The name of its mask."""
+        return f"{self.stem}.png"
+
 
 def find_scenes(sources: Sequence[str]) -> list[Scene]:
     """Images, those in folders, those that match patterns as `'photos/**/*.jpg'`, and those below `s3://` prefixes.

@@ -20,12 +20,12 @@ from .train import train
 
 
 def train_as(spec: Spec, folder: Path, reporter: Reporter, environment: Environment) -> None:
-    """`train` by the workers, threads and kind of device of an environment; what is not known is as by default.
+    """`train` by the workers, threads and kind of device of an environment; what is not given is one, as here, and cpu.
 
     Raises UserError for GPUs that there are not, and BrokenEnvironmentError if a worker was killed.
     """
     workers = environment.workers or 1
-    on_gpus = environment.device != "cpu" and torch.cuda.is_available()
+    on_gpus = environment.device == "cuda"
     if on_gpus and workers > torch.cuda.device_count():
         raise UserError(
             f"it was trained by {workers} workers, each with a GPU, but this machine has {torch.cuda.device_count()}: "

@@ -185,8 +185,8 @@ def push(
     to = hub_address(address)
     gate, reference = None, None
     if is_registered(model):
-        model = reference = _version_of(model)
         with mlflow() as client:
+            model = reference = _version_of(client, model)
             gate = _verdict_on(client, model)
     with model_folder(model) as path:
         typer.echo(f"{model} pushed to {push_model(path, to, license_, gate, reference)}")
@@ -204,19 +204,19 @@ def export(
     from ..export_onnx import export_onnx
 
     if is_registered(model):
-        model = _version_of(model)
+        with mlflow() as client:
+            model = _version_of(client, model)
     with model_folder(model) as path:
         note = export_onnx(path, Path(model).name, to)
     typer.echo(f"{model} written to {to}{note}")
 
 
-def _version_of(model: str) -> str:
+def _version_of(client: "MlflowClient", model: str) -> str:
     """A registered model by its version, as shapes@3, for an alias may be another's soon."""
-    with mlflow() as client:
-        from ...platform.registry.registry import find_version
+    from ...platform.registry.registry import find_version
 
-        name, _, wanted = model.partition("@")
-        return f"{name}@{find_version(client, name, wanted).version}"
+    name, _, wanted = model.partition("@")
+    return f"{name}@{find_version(client, name, wanted).version}"
 
 
 def _verdict_on(client: "MlflowClient", reference: str) -> "Gate | None":

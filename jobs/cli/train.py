@@ -9,6 +9,7 @@ import typer
 
 from ...models.reference import reference_of
 from ...platform.base.home import find_home
+from ...trainers.errors import UserError
 from .connections import mlflow
 from .following import submit_job
 from .options import AsJsonLines, Follow, Overrides, Profile, SpecPath, check_path, overrides
@@ -115,14 +116,10 @@ def reproduce(
     what = reference_of(what)
     if "@" in what or "/" in what:
         if rows or on is not On.PAPER or seeds is not None or processes != 1:
-            from ...trainers.errors import UserError
-
             raise UserError("rows, --on, --seeds and --processes are of tables: leave them out for a model")
         _reproduce_model(what, overrides(set_), to, any_code, as_json)
         return
     if to is not None or any_code:
-        from ...trainers.errors import UserError
-
         raise UserError("--to and --any-code are of registered models: leave them out for a table")
     from ...platform.pages.console import VisibleConsole
     from .. import reproduce as job
