@@ -20,7 +20,7 @@ from .train import train
 
 
 def train_as(spec: Spec, folder: Path, reporter: Reporter, environment: Environment) -> None:
-    """`train` by the workers, threads and kind of device of an environment; what is not given is one, as here, and cpu.
+    """`train` by the workers, threads and kind of device of an environment: one, as here and a CPU by default.
 
     Raises UserError for GPUs that there are not, and BrokenEnvironmentError if a worker was killed.
     """

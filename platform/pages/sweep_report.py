@@ -114,8 +114,8 @@ def _gate(gate: Gate) -> Iterator[str]:
         yield table(("model", MIOU), figures, words=("model",))
     yield note(
         f"Each is trained anew on {confirm.seeds} seeds that the sweep did not use, and judged after its last step. A "
-        f"trial passes if {TOLD[confirm.test]} gives p of at most {confirm.alpha:g} against every rival, adjusted by Holm for "
-        f"{len(gate.candidates)} candidates; intervals are of {confirm.level:.0%}."
+        f"trial passes if {TOLD[confirm.test]} gives p of at most {confirm.alpha:g} against every rival, adjusted by "
+        f"Holm for {len(gate.candidates)} candidates; intervals are of {confirm.level:.0%}."
     )
 
 
