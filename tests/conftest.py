@@ -39,11 +39,13 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads it
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say what one of several processes is to run whole: a file, or of the cluster's tests those that share it.
+    """Say what one of several processes is to run whole: a file, or all tests that share a cluster or MLflow's servers.
 
     Those of the cluster come first: they take minutes, and wait for most of them while others compute.
     """
     for item in items:
+        if item.get_closest_marker("xdist_group"):
+            continue
         if item.get_closest_marker("cluster"):
             together = "shared cluster" if "cluster" in getattr(item, "fixturenames", ()) else "own servers"
         else:
@@ -150,13 +152,12 @@ def aws_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def new_bucket(aws_environment: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
     """Makes a bucket on a server, which the environment names from now on, and gives its address."""
-    import boto3
+    from advseg.platform.storage.s3_client import AT_ONCE, s3_client
 
     def make(server: str) -> str:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server)
         name = f"test-{uuid.uuid4().hex}"
-        # The default session keeps the credentials that it saw first, for all that come later.
-        client = boto3.Session().client("s3", region_name="us-east-1")
+        client = s3_client(AT_ONCE)
         client.create_bucket(Bucket=name)
         client.close()
         return f"s3://{name}"

@@ -5,12 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import boto3
 import pytest
 import torch
 from moto.server import ThreadedMotoServer
 
 from advseg.models.architectures import CompactSettings, build_segmenter
+from advseg.platform.storage.s3_client import AT_ONCE, s3_client
 
 
 def train(spec: Path, folder: Path, home: Path) -> subprocess.CompletedProcess[str]:
@@ -31,7 +31,7 @@ def test_training_says_what_it_starts_from_and_resumes_without_the_bucket(
     try:
         host, port = server.get_host_and_port()
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        client = boto3.Session().client("s3", region_name="us-east-1")
+        client = s3_client(AT_ONCE)
         client.create_bucket(Bucket="weights")
         client.upload_file(str(tmp_path / "start.pth"), "weights", "start.pth")
         client.close()

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shutil
 import socket
 import sqlite3
 import tempfile
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -22,6 +24,7 @@ from advseg.platform.ledger.opening import open_ledger
 from advseg.platform.ledger.optuna_storage import PatientStorage
 from advseg.platform.ledger.origin import Origin
 from advseg.platform.ledger.ownership import Owner
+from advseg.platform.spec.ledger_address import ledger_file
 from advseg.platform.spec.spec import Spec
 from advseg.platform.spec.spec_file import load_spec
 
@@ -122,18 +125,18 @@ def postgres_server(postgres_folder: Path) -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(scope="session")
-def postgres(postgres_server: PostgresServer, postgres_folder: Path) -> Iterator[Callable[[], str]]:
-    """Makes databases on a PostgreSQL server, and gives their addresses."""
+def postgres(postgres_server: PostgresServer, postgres_folder: Path) -> Iterator[Callable[..., str]]:
+    """Makes databases on a PostgreSQL server, copies of another or empty, and gives their addresses."""
     address = f"postgresql://postgres@/{{}}?host={postgres_folder / 'data'}"
     engine = create_engine(
         address.format("postgres").replace(":", "+psycopg:", 1), isolation_level="AUTOCOMMIT", pool_pre_ping=True
     )
     numbers = itertools.count()
 
-    def make() -> str:
+    def make(like: str = "template1") -> str:
         name = f"ledger_{next(numbers)}"
         with engine.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name}"))
+            connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {like} STRATEGY file_copy"))
         return address.format(name)
 
     with engine.connect() as connection:
@@ -148,7 +151,7 @@ def ledger_address(request: pytest.FixtureRequest) -> str | None:
     """Of a test's ledgers: SQLite, unless the test is parametrized with `postgresql`."""
     if getattr(request, "param", "sqlite") == "sqlite":
         return None
-    return request.getfixturevalue("postgres")()
+    return request.getfixturevalue("postgres")(like=request.getfixturevalue("made_database"))
 
 
 @contextmanager
@@ -161,12 +164,31 @@ def writing(storage: Path, ledger: str | None) -> Iterator[PatientStorage]:
         close_database(database)
 
 
+@pytest.fixture(scope="session")
+def made_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ledger without sweeps, in SQLite: making its tables takes as long as most of what tests do with them."""
+    storage = tmp_path_factory.mktemp("ledger")
+    close_database(open_database(storage, None))
+    return ledger_file(storage)
+
+
+@pytest.fixture(scope="session")
+def made_database(postgres: Callable[..., str]) -> str:
+    """The name of the same in PostgreSQL."""
+    address = postgres()
+    close_database(open_database(None, address))
+    return urlsplit(address).path.removeprefix("/")
+
+
 @pytest.fixture
-def opened(tmp_path: Path, ledger_address: str | None) -> Iterator[Callable[..., Ledger]]:
+def opened(tmp_path: Path, ledger_address: str | None, made_ledger: Path) -> Iterator[Callable[..., Ledger]]:
     """Opens ledgers as processes do that end without a word: whoever opens one again takes the sweep over."""
     with ExitStack() as stack:
 
         def opened(spec: Spec, storage: Path = tmp_path, *, origin: Origin = ORIGIN, owner: Owner = GONE) -> Ledger:
+            if ledger_address is None and not ledger_file(storage).exists():
+                storage.mkdir(parents=True, exist_ok=True)
+                shutil.copy(made_ledger, ledger_file(storage))
             ledger = open_ledger(storage, spec.model_copy(update={"ledger": ledger_address}), origin, owner)
             stack.callback(ledger.close)
             return ledger

@@ -17,7 +17,10 @@ from advseg.platform.tracking.runs import ensure_run
 
 from .conftest import gate_of
 
-pytestmark = pytest.mark.parametrize("server", ["authenticating"], indirect=True)
+pytestmark = [
+    pytest.mark.parametrize("server", ["authenticating"], indirect=True),
+    pytest.mark.xdist_group("own servers"),
+]
 
 
 @pytest.fixture

@@ -23,6 +23,8 @@ from advseg.trainers.errors import UserError
 
 from .conftest import gate_of
 
+pytestmark = pytest.mark.xdist_group("own servers")
+
 PROMOTERS = 10
 
 
@@ -63,7 +65,7 @@ def test_of_ten_that_saw_the_same_champion_one_wins_each_round(server: Server) -
     client = MlflowClient(server.uri)
     models_of(client, "raced", PROMOTERS)
     winners: list[int] = []
-    for _ in range(3):
+    for _ in range(2):
         winners.append(one_round(server.uri, winners[-1] if winners else None))
         past = read_past(client, "raced")
         assert [record.move.to_version for record in past.records] == winners

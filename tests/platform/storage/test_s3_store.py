@@ -11,14 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-import boto3
 import pytest
 from proxy import Proxy, Trouble
 from waiting import wait_for
 
 from advseg.models.manifest import MANIFEST
 from advseg.platform.storage.opening import open_store
-from advseg.platform.storage.s3_client import Patience
+from advseg.platform.storage.s3_client import AT_ONCE, Patience, s3_client
 from advseg.platform.storage.store import MissingKeyError, Store, StoreError
 
 LARGE = os.urandom(9 * 2**20)
@@ -189,7 +188,7 @@ def test_an_upload_in_parts_that_breaks_off_is_aborted(direct, network, bucket, 
         open_store(bucket, NONE).put(sealed(large=LARGE), "x")
 
     assert network.troubled
-    client = boto3.Session().client("s3", region_name="us-east-1")
+    client = s3_client(AT_ONCE)
     assert "Uploads" not in client.list_multipart_uploads(Bucket=bucket.removeprefix("s3://"))
     client.close()
     assert direct.keys() == []

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 from botocore.exceptions import ReadTimeoutError
 from proxy import Proxy, Trouble
@@ -17,6 +16,7 @@ from advseg.models import load
 from advseg.models.architectures import IMAGENET, CompactSettings, build_segmenter
 from advseg.models.bundle import Card, save
 from advseg.platform.storage.cache import Cache
+from advseg.platform.storage.s3_client import AT_ONCE, s3_client
 from advseg.platform.storage.weights import local_weights
 from advseg.trainers.errors import UserError
 
@@ -43,7 +43,7 @@ def environment(server: str, aws_environment: None, monkeypatch: pytest.MonkeyPa
 def bucket(server: str) -> Iterator[Any]:
     """A bucket of this test's own, by a client of its own."""
     tell(server, "reset")
-    client = boto3.Session().client("s3", region_name="us-east-1")
+    client = s3_client(AT_ONCE)
     client.create_bucket(Bucket=BUCKET)
     yield client
     client.close()

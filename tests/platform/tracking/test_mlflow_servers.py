@@ -23,6 +23,8 @@ from advseg.platform.tracking.runs import KEY_TAG, STATE_TAG, close_run, ensure_
 from advseg.platform.tracking.spool import has_unsent
 from advseg.trainers.reporter import Report
 
+pytestmark = pytest.mark.xdist_group("own servers")
+
 
 def report(step: int) -> Report:
     return Report(step=step, steps=8, metrics={"val/miou": 10.0 * step})
