@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import floor, sqrt
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 MOST_PAIRS = 16
 """That the exact test takes: it looks at every subset of them."""
@@ -49,8 +49,8 @@ def student(differences: Sequence[float], *, margin: float, alpha: float) -> Est
     if error == 0:
         # The same lead on every seed: of trainings that differ in nothing.
         return Estimate(mean=mean, low=mean, high=mean, p=float(mean <= margin))
-    half = float(stats.t.isf(alpha, count - 1)) * error
-    p = float(stats.t.sf((mean - margin) / error, count - 1))
+    half = -float(special.stdtrit(count - 1, alpha)) * error
+    p = float(special.stdtr(count - 1, (margin - mean) / error))
     return Estimate(mean=mean, low=mean - half, high=mean + half, p=p)
 
 
@@ -96,7 +96,7 @@ def pairs_needed(differences: Sequence[float], *, margin: float, alpha: float, p
     spread = float(np.std(differences, ddof=1)) if len(differences) > 1 else 0.0
     if lead <= 0 or spread == 0 or alpha <= 0:
         return None
-    needed = ((stats.norm.isf(alpha) + stats.norm.isf(1 - power)) * spread / lead) ** 2
+    needed = ((special.ndtri(alpha) + special.ndtri(1 - power)) * spread / lead) ** 2
     enough = (pairs for pairs in range(1, MOST_PAIRS + 1) if least_p(pairs) <= alpha and pairs >= needed)
     return next(enough, None)
 
