@@ -14,7 +14,7 @@ import yaml
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
-from waiting import LIMIT_S
+from waiting import LIMIT_S, wait_for
 
 from advseg.jobs.confirm import GATE
 from advseg.models import load
@@ -24,7 +24,7 @@ from advseg.platform.ledger.reading import read_sweep
 from advseg.platform.ledger.rows import best_row
 from advseg.platform.storage.local_store import LocalStore
 from advseg.platform.tracking.ending import Ending, State
-from advseg.platform.tracking.runs import KEY_TAG, REASON_TAG, STATE_TAG
+from advseg.platform.tracking.runs import KEY_TAG, REASON_TAG, STATE_TAG, runs_by_key
 from advseg.platform.workers.checkpoints import held_checkpoints
 from advseg.trainers.checkpoint import CHECKPOINTS, load_scalars, step_of
 
@@ -362,11 +362,22 @@ def test_trials_of_two_workers_run_on_ray_train_one_at_a_time(cluster, spec, sub
         assert runs[f"wide/{row.number}"].info.status == Ending(State(row.state.name)).status
 
 
-def test_a_single_training_runs_on_ray_train_and_keeps_its_model(spec, submit, advseg, mlflow_client, tmp_path):
+def test_a_single_training_on_ray_train_is_stopped_and_goes_on_and_keeps_its_model(
+    cluster, spec, submit, advseg, orders, mlflow_client, tmp_path
+):
     document = spec("single", job="train", resources={"workers": 2})
     del document["sweep"]
+    with orders.held("single/single", step=EVERY + 1):
+        submit(document)
+        wait_for(lambda: any(run.data.metrics for run in runs_by_key(mlflow_client, "single").values()))
+        advseg("job", "stop", "single")
+        run = runs_of(mlflow_client, "single")["single/single"]
+        assert (run.info.status, run.data.tags[STATE_TAG]) == ("KILLED", "STOPPED")
+        assert run.data.tags[REASON_TAG] == "stopped from outside"
+
     output = submit(document, "--follow")
     assert "training on 2 Ray Train workers" in output
+    assert "resumed from " in (cluster / "runs/single/single/log.txt").read_text()
     assert "the model is in MLflow: `advseg models pull single/single --to DIR` downloads it" in output
     assert runs_of(mlflow_client, "single")["single/single"].info.status == "FINISHED"
     advseg("models", "pull", "single/single", "--to", tmp_path / "model")

@@ -18,7 +18,8 @@ from advseg.platform.services.servers import MLFLOW
 from advseg.platform.tracking.runs import REASON_TAG, STATE_TAG, runs_by_key
 from advseg.platform.tracking.spool import read_records
 
-pytestmark = pytest.mark.cluster
+# Waits for a server that never answers, which test_patience does in seconds; a stop while it does, test_jobs has.
+pytestmark = [pytest.mark.cluster, pytest.mark.chaos]
 
 
 @pytest.fixture
@@ -47,15 +48,6 @@ def said_of(run: Run | None) -> tuple[str, str | None, str | None]:
     return run.info.status, run.data.tags.get(STATE_TAG), run.data.tags.get(REASON_TAG)
 
 
-def test_a_single_training_that_is_stopped_ends_its_run(at_work, advseg, mlflow_client) -> None:
-    at_work("halted")
-    wait_for(lambda: run_of(mlflow_client, "halted") is not None)
-    advseg("job", "stop", "halted")
-    assert said_of(run_of(mlflow_client, "halted")) == ("KILLED", "STOPPED", "stopped from outside")
-
-
-# Waits for a server that never answers, which test_patience does in seconds.
-@pytest.mark.chaos
 def test_one_that_is_stopped_while_mlflow_hangs_ends_in_time_and_is_synced(
     at_work, advseg, cluster: Path, mlflow_client
 ) -> None:
