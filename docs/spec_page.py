@@ -28,7 +28,8 @@ writes a first spec for your own images.
 
 Paths in a file are relative to the file's folder. Keys without a default must be given; what the texts call None is
 `null` in YAML. **Sweep** marks the keys that `sweep.space` may vary: numbers and choices that determine a training's
-result and may differ from trial to trial.
+result and may differ from trial to trial. The kind of a section may stand for it: `sampler: random` is
+`sampler: {name: random}`.
 
 `--set KEY=VALUE` of the commands that take a spec overrides any key, or gives one that the file lacks. The key is
 dotted and the value is YAML; paths in it are relative to the working folder:

@@ -16,6 +16,12 @@ DEEPEST = 32
 _LONGEST_NUMBER = 100
 """Digits of a whole number that is looked at, in whatever base."""
 _MERGE = "tag:yaml.org,2002:merge"
+_MEANT = {
+    "'\\t'": "a tab, where YAML takes spaces alone",
+    "expected <block end>": "a line that is indented neither as the one before it nor as any section that it may be in",
+    "mapping values are not allowed": "a second colon, or a line that is indented too far: quote text that holds `: `",
+}
+"""What words of PyYAML's mean to whoever wrote the file."""
 
 
 class YamlError(ValueError):
@@ -45,7 +51,12 @@ def read_yaml(text: str | bytes, *, most: int = MOST_VALUES) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    return brief(" ".join(str(error).split()), 300)
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return brief(" ".join(str(error).split()), 300)
+    problem = str(getattr(error, "problem", "")) or "something is wrong"
+    meant = next((meant for words, meant in _MEANT.items() if words in problem), problem)
+    return brief(f"line {mark.line + 1}, column {mark.column + 1}: {meant}", 300)
 
 
 class _Loader(yaml.SafeLoader):

@@ -91,6 +91,11 @@ def connect(home: Path, needed: Collection[str] = (MLFLOW, RAY)) -> Services:
     given = {name: os.environ.get(name) for name in _REMEDIES}
     for name, address in given.items():
         refuse_secrets(name, address or "")
+        if address and re.match("sqlite:///(?!/)", address):
+            raise UserError(
+                f"{name} must name a database by an absolute path, for each job has a folder of its own, but is "
+                f"{address}: set it to sqlite:///{Path(address.removeprefix('sqlite:///')).absolute()}"
+            )
         if address and not _is_server(address):
             place = address.rpartition("@")[2]
             raise UserError(
@@ -136,7 +141,7 @@ def _is_server(address: str) -> bool:
     except ValueError:
         return False
     # A database of MLflow's own, without a server, does for whoever is alone with it.
-    return (parts.scheme in ("http", "https") and bool(parts.hostname)) or address.startswith("sqlite:///")
+    return (parts.scheme in ("http", "https") and bool(parts.hostname)) or address.startswith("sqlite:////")
 
 
 def refuse_secrets(name: str, address: str) -> None:

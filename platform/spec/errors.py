@@ -69,7 +69,7 @@ class Problem:
         asked = key.rsplit(".", maxsplit=1)[-1]
         if any("." in name for name in known):
             asked = key.split(".", maxsplit=key.count(".") - 1)[-1]
-        near = difflib.get_close_matches(brief(asked), known, n=1)
+        near = difflib.get_close_matches(brief(asked).lower(), known, n=1)
         more = f" and {len(known) - _NAMES} more" if len(known) > _NAMES else ""
         hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known[:_NAMES])}{more}"
         return cls(key, f"unknown key; {hint}")
@@ -130,7 +130,8 @@ def _shown(value: Any) -> str:
 
 def _unknown_tag(key: str, discriminator: str, tag: str, expected_tags: str) -> Problem:
     """A name that chooses no member of a union, with the nearest one that does."""
-    near = difflib.get_close_matches(brief(tag), [known.strip(_QUOTES) for known in expected_tags.split(", ")], n=1)
+    known = [known.strip(_QUOTES) for known in expected_tags.split(", ")]
+    near = difflib.get_close_matches(brief(tag).lower(), known, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     return Problem(
         f"{key}.{discriminator.strip(_QUOTES)}", f"must be one of {expected_tags}, but is {_shown(tag)}{hint}"

@@ -16,6 +16,7 @@ from .errors import MOST_TOLD, Problem, problems_of
 from .paths import anchor, missing_files, section_of, unfit_paths
 from .presets import apply_preset
 from .pruning import unfit_pruner
+from .short_forms import spell_out
 from .space import check_space
 from .spec import Spec
 from .sweep import DIMENSION_KEYS, MOST_KEYS, Dimension, Sweep
@@ -66,6 +67,9 @@ def override_keys(document: dict[str, Any], overrides: Iterable[str]) -> None:
 def read_document(path: Path) -> dict[str, Any]:
     """What a spec file says, not validated. Raises SpecError if it is no YAML mapping."""
     try:
+        if path.is_dir():
+            inside = sorted(file.name for file in path.iterdir() if file.suffix in (".yaml", ".yml"))
+            raise SpecError(f"spec {path} is a folder: name a YAML file{f' in it, as {inside[0]}' if inside else ''}")
         document = read_yaml(read_regular(path).decode())
     except FileNotFoundError:
         raise SpecError(f"spec {path} does not exist") from None
@@ -76,6 +80,7 @@ def read_document(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         kind = "is empty" if document is None else f"is a {type(document).__name__}"
         raise SpecError(f"spec {path} must be a YAML mapping of keys to values, but {kind}")
+    spell_out(document)
     return document
 
 
@@ -86,6 +91,7 @@ def parse_spec(document: dict[str, Any], *, source: str, files_elsewhere: bool =
     """
     problems: list[Problem] = []
     spec = None
+    spell_out(document)
     if isinstance(method := document.setdefault("method", {}), dict):
         # As `--set method.lambda_adv=0.02` says of a spec without the section.
         method.setdefault("name", "adversarial")

@@ -578,6 +578,16 @@ class TestConnect:
             connect(tmp_path)
         assert "s3cr3tpw" not in str(error.value)
 
+    def test_refuses_a_database_that_lies_elsewhere_for_each_process(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///runs.db")
+        with pytest.raises(UserError, match=rf"but is sqlite:///runs\.db: set it to sqlite:///{tmp_path}/runs\.db$"):
+            connect(tmp_path, [])
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/runs.db")
+        assert connect(tmp_path, []).tracking_uri == f"sqlite:///{tmp_path}/runs.db"
+
     @pytest.mark.parametrize("name", ["MLFLOW_TRACKING_URI", "RAY_ADDRESS"])
     @pytest.mark.parametrize(
         "address",

@@ -199,7 +199,7 @@ def test_all_that_is_wrong_is_told_at_once_though_some_keys_are_no_ranges(make_s
 @pytest.mark.parametrize(
     ("broken", "told"),
     [
-        ("trainer.segmenter_optimizer=adam", "trainer.segmenter_optimizer: must be a mapping of keys to values"),
+        ("trainer.segmenter_optimizer=[adam]", "trainer.segmenter_optimizer: must be a mapping of keys to values"),
         ("trainer=3", "trainer: must be a mapping of keys to values"),
         ("trainer=", "trainer: must be a mapping of keys to values"),
     ],

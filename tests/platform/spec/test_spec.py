@@ -56,7 +56,9 @@ class TestFile:
         assert refusal(tmp_path / "no.yaml") == f"spec {tmp_path / 'no.yaml'} does not exist"
 
     def test_is_a_directory(self, tmp_path: Path) -> None:
-        assert "no regular file" in refusal(tmp_path)
+        assert refusal(tmp_path) == f"spec {tmp_path} is a folder: name a YAML file"
+        (tmp_path / "mine.yaml").touch()
+        assert refusal(tmp_path) == f"spec {tmp_path} is a folder: name a YAML file in it, as mine.yaml"
 
     def test_is_not_utf8(self, tmp_path: Path) -> None:
         path = tmp_path / "latin.yaml"
@@ -86,6 +88,28 @@ class TestFile:
         path = tmp_path / "spec.yaml"
         path.write_text(text)
         assert refusal(path).startswith(f"spec {path} cannot be read: ")
+
+    @pytest.mark.parametrize(
+        ("text", "reason"),
+        [
+            ("a:\n\tb: 1", "line 2, column 1: a tab, where YAML takes spaces alone"),
+            (
+                "a:\n   b: 1\n  c: 1",
+                "line 3, column 3: a line that is indented neither as the one before it nor as any section that it "
+                "may be in",
+            ),
+            (
+                "a: b: c",
+                "line 1, column 5: a second colon, or a line that is indented too far: quote text that holds `: `",
+            ),
+            ("a: [1", "line 1, column 6: expected ',' or ']', but got '<stream end>'"),
+        ],
+        ids=["tab", "indent", "colon", "bracket"],
+    )
+    def test_says_where_it_is_no_yaml(self, tmp_path: Path, text: str, reason: str) -> None:
+        path = tmp_path / "spec.yaml"
+        path.write_text(text)
+        assert refusal(path) == f"spec {path} cannot be read: {reason}"
 
     def test_gives_a_key_twice(self, tmp_path: Path) -> None:
         path = tmp_path / "spec.yaml"
@@ -161,12 +185,13 @@ class TestProblems:
         ("override", "problem"),
         [
             ("model.architecture=compct", "but is 'compct'; did you mean compact?"),
+            ("trainer.segmenter_optimizer.name=SGD", "but is 'SGD'; did you mean sgd?"),
             ("model.architecture=foo", "must be one of 'compact', 'deeplab_v2_resnet50', 'deeplab_v2_resnet101'"),
             ("model={width: 8}", "model.architecture: is missing: add it"),
             ("model={architecture: deeplab_v2_resnet50, width: 8}", "model.width: unknown key"),
             ("model.width=9", "model: width must be a multiple of 8, but is 9"),
             ("model.width=64", "model.width: must be in [8, 56], but is 64"),
-            ("model=compact", "model: must be a mapping of keys to values, but is 'compact'"),
+            ("model=[1]", "model: must be a mapping of keys to values, but is [1]"),
             ("trainer.segmenter_optimizer.name=sdg", "trainer.segmenter_optimizer.name: must be one of"),
             ("trainer.segmenter_optimizer.momentum=0.9", "trainer.segmenter_optimizer.momentum: unknown key; known"),
             ("trainer.segmenter_optimizer.betas=[0.9, 2]", "trainer.segmenter_optimizer.betas.1: must be in [0, 1"),
@@ -393,6 +418,27 @@ class TestProblems:
         spec = make_spec("trainer.segmenter_optimizer={name: sgd}", "method.discriminator_optimizer={name: adamw}")
         assert isinstance(spec.trainer.segmenter_optimizer, SGDSettings)
         assert isinstance(spec.method.discriminator_optimizer, AdamSettings)
+
+
+class TestShortForms:
+    def test_are_the_long_ones(self, document: dict[str, Any], write_spec: WriteSpec) -> None:
+        document["sweep"]["sampler"] = {"name": "random"}
+        long = load_spec(write_spec(document))
+        document["sweep"]["sampler"] = "random"
+        assert load_spec(write_spec(document)) == long
+        document["sweep"]["sampler"] = "tpe"
+        assert load_spec(write_spec(document), ["sweep.sampler=random"]) == long
+
+    def test_of_what_needs_more_say_so(self, document: dict[str, Any], write_spec: WriteSpec) -> None:
+        document["sweep"]["pruner"] = "hyperband"
+        assert problems(write_spec(document)) == ["sweep.pruner.min_resource: is missing: add it"]
+
+    def test_may_have_keys_set_beside_them(self, document: dict[str, Any], write_spec: WriteSpec) -> None:
+        document["method"] = "supervised"
+        (problem,) = problems(
+            write_spec(document), "method.lambda_adv=1", "sweep.space={trainer.seed: {low: 0, high: 9}}"
+        )
+        assert problem.startswith("method.lambda_adv: unknown key; ")
 
 
 class TestOverrides:
