@@ -38,6 +38,9 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 _OPENER = urllib.request.build_opener(_NoRedirect)
+_PAST_PROXIES = urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler({}))
+_LOCAL = ("127.0.0.1", "localhost", "::1")
+"""What no proxy that the environment names can reach."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +77,8 @@ class TrackingServer:
         login = {"Authorization": self.authorization} if self.authorization else {}
         try:
             request = urllib.request.Request(f"{self.url}/api/2.0/{place}", headers=login)
-            with _OPENER.open(request, timeout=_TIMEOUT_S) as response:
+            opener = _PAST_PROXIES if urlsplit(self.url).hostname in _LOCAL else _OPENER
+            with opener.open(request, timeout=_TIMEOUT_S) as response:
                 while chunk := response.read(_CHUNK):
                     yield chunk
         except HTTPError as error:

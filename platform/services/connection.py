@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from ...trainers.errors import UserError
 from ..base.mlflow_account import PASSWORD_PATH, log_in
+from ..base.proxies import past_proxies
 from .belonging import is_running
 from .mlflow_accounts import page_path, password_path
 from .records import ServiceRecord, read_records
@@ -42,6 +43,7 @@ class Services:
     def environment(self) -> dict[str, str]:
         """What a client process must have set, beside its own environment."""
         variables = {
+            **past_proxies(os.environ),
             "MLFLOW_DISABLE_TELEMETRY": "true",
             PASSWORD_PATH: str(self.mlflow_password_path or ""),
             "RAY_USAGE_STATS_ENABLED": "0",

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ...models.local_server import USER
 from ..base.mlflow_account import PASSWORD_PATH
+from ..base.proxies import past_proxies
 from .mlflow_accounts import CONFIGURATION, configuration_path, password_path
 from .ports import LOOPBACK
 
@@ -187,7 +188,7 @@ def _inherited(environment: Mapping[str, str], temp_dir: Path) -> dict[str, str]
     }
     programs = str(Path(sys.executable).parent)
     path = os.pathsep.join(filter(None, (programs, environment.get("PATH"))))
-    return {**kept, "PATH": path, "TMPDIR": str(temp_dir)}
+    return {**kept, **past_proxies(kept), "PATH": path, "TMPDIR": str(temp_dir)}
 
 
 def _get(url: str, authorization: str | None = None) -> str | None:

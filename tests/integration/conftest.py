@@ -22,6 +22,9 @@ from advseg.trainers.data.opening import open_dataset
 from advseg.trainers.loop import Training
 from advseg.trainers.reporter import RecordingReporter
 
+NOBODY = "http://127.0.0.1:9"
+"""A proxy, as a company's network has one, which nothing of this machine may be asked through."""
+
 
 @pytest.fixture(scope="session")
 def node_secrets() -> dict[str, str]:
@@ -56,6 +59,7 @@ def cluster(
         with pytest.MonkeyPatch.context() as patch:
             for name, secret in node_secrets.items():
                 patch.setenv(name, secret)
+            patch.setenv("http_proxy", NOBODY)
             patch.setenv("ADVSEG_TEST_ORDERS", str(orders_folder))
             patch.setenv("PYTHONPATH", str(Path(__file__).parent / "orders"), prepend=os.pathsep)
             up(home, cpus=2, say=print)
@@ -67,7 +71,7 @@ def cluster(
 @pytest.fixture(scope="session")
 def advseg(cluster: Path) -> Command:
     """Run a command of ours against the cluster."""
-    return Command(cluster)
+    return Command(cluster, {"http_proxy": NOBODY})
 
 
 @pytest.fixture(scope="session")

@@ -304,7 +304,10 @@ class TestTheLocalServer:
         assert registry.asked == []
 
 
-def test_it_takes_the_base_install_alone(registry: Registry) -> None:
+def test_it_takes_the_base_install_alone_and_asks_this_machine_past_any_proxy(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     program = (
         "import sys\n"
         "extras = ('mlflow', 'ray', 'optuna', 'boto3', 'psutil', 'requests', 'pydantic', 'httpx2')\n"
