@@ -24,8 +24,8 @@ _REMEDY = "name another place, or remove it"
 
 def pack_data(path: Path, overrides: Sequence[str], place: str) -> list[str]:
     """Pack the dataset of a spec file; return what there is to say. Raises UserError as `pack` does."""
-    # The spec may name the pack that is to be written.
-    settings = load_spec(path, [*overrides, "dataset.pack=null"]).dataset
+    # The spec may name the pack that is to be written, and start weights that lie where it trains alone.
+    settings = load_spec(path, [*overrides, "dataset.pack=null", "model.weights=null"]).dataset
     if place.startswith(S3):
         told = pack_to_s3(settings, s3_address(place))
     else:

@@ -42,6 +42,11 @@ def rows(out: str) -> dict[str, list[str]]:
 
 
 class TestOfAGoodDataset:
+    def test_needs_no_start_weights(self, check: Command) -> None:
+        status, out, _ = check("--set", "model.weights=/nowhere/start.pth")
+        assert status == 0
+        assert "nothing is wrong" in out
+
     def test_counts_what_its_masks_hold(self, check: Command, root: Path) -> None:
         for path in (root / "SegmentationClass").iterdir():
             mask = np.zeros((16, 16), np.uint8)
