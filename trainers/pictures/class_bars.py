@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from ..metrics import mean
-from .lettering import INK, line_height, shortened
+from .lettering import INK, font_for, lettered, line_height
 
 _FULL = 400
 """Length in pixels of a bar of 100 percent."""
@@ -22,10 +22,10 @@ def draw_class_bars(
 
     A line marks the mean. A class without an IoU has no bar, is called absent, and does not count in the mean.
     """
-    font = ImageFont.load_default(13)
+    font = font_for(classes, 13)
     average = mean(iou)
     title = f"IoU of each class, %; the line is their mean, {average:.1f}"
-    names = [shortened(name, font) for name in classes]
+    names = lettered(classes, font)
     left = 2 * _GAP + round(max(font.getlength(name) for name in names))
     top = 2 * _GAP + line_height(font)
     bottom = top + _ROW * len(classes)

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from .lettering import INK, Font, line_height, shortened
+from .lettering import INK, Font, font_for, lettered, line_height
 
 _TITLE = "pixels of each true class (row) by predicted class (column), %"
 _SIDE = 760
@@ -25,8 +25,8 @@ def draw_confusion(matrix: np.ndarray, classes: Sequence[str]) -> Image.Image:
     that is absent from the truth is grey.
     """
     cell = min(_GREATEST_CELL, max(_LEAST_CELL, _SIDE // len(classes)))
-    font = ImageFont.load_default(min(14, cell - 1))
-    names = [shortened(name, font) for name in classes]
+    font = font_for(classes, min(14, cell - 1))
+    names = lettered(classes, font)
     margin = 2 * _GAP + round(max(font.getlength(name) for name in names))
     header = _GAP + 2 * line_height(font)
     left, top = margin + line_height(font), header + margin

@@ -9,6 +9,7 @@ from ..data.augment import AugmentationSettings
 from ..data.dataset import Dataset
 from ..data.samples import Sample
 from ..data.streams import Stream
+from .lettering import font_for, lettered
 from .panels import IGNORED, TILE, colour, compose
 
 PER_PART = 3
@@ -83,21 +84,21 @@ def _framed(tile: np.ndarray | None, height: int, caption: tuple[str, str]) -> n
         # A box filter averages where it reduces and repeats pixels where it enlarges.
         frame.paste(Image.fromarray(tile).resize(size, Image.Resampling.BOX))
     part, id = caption
-    shown = id
-    while draw.textlength(shown) > TILE:
+    shown, font = id, font_for([id], 10)
+    while font.getlength(shown) > TILE:
         shown = f"...{shown.removeprefix('...')[1:]}"
     draw.text((0, height + 1), part, fill="black")
-    draw.text((0, height + 13), shown, fill="grey")
+    draw.text((0, height + 13), shown, fill="grey", font=font)
     return np.asarray(frame)
 
 
 def _with_legend(picture: Image.Image, dataset: Dataset) -> Image.Image:
     """The picture above a swatch and a name for each class."""
-    draw = ImageDraw.Draw(picture)
-    entries = [*zip(dataset.classes, dataset.palette, strict=True), ("ignored", IGNORED)]
+    font = font_for(dataset.classes, 11)
+    entries = [*zip(lettered(dataset.classes, font), dataset.palette, strict=True), ("ignored", IGNORED)]
     x, y, places = _MARGIN, picture.height, []
     for name, swatch in entries:
-        width = _LINE + round(draw.textlength(name)) + _LINE
+        width = _LINE + round(font.getlength(name)) + _LINE
         if x > _MARGIN and x + width > picture.width:
             x, y = _MARGIN, y + _LINE
         places.append((x, y, name, swatch))
@@ -107,5 +108,5 @@ def _with_legend(picture: Image.Image, dataset: Dataset) -> Image.Image:
     draw = ImageDraw.Draw(whole)
     for x, y, name, swatch in places:
         draw.rectangle((x, y, x + 12, y + 12), fill=swatch, outline="grey")
-        draw.text((x + _LINE, y), name, fill="black")
+        draw.text((x + _LINE, y), name, fill="black", font=font)
     return whole
