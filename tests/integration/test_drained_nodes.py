@@ -25,7 +25,8 @@ from advseg.platform.workers.heartbeat import Beat, read_beat
 from advseg.platform.workers.lease import FOLDER
 from advseg.platform.workers.retry import Kind
 
-pytestmark = pytest.mark.cluster
+# A cluster whose nodes come and go costs three minutes; test_draining and test_preemption have what its parts do.
+pytestmark = [pytest.mark.cluster, pytest.mark.chaos]
 
 STEPS, EVERY, HELD = 12, 4, 6
 SECONDS = 10
@@ -141,8 +142,6 @@ def test_a_trial_whose_node_drains_saves_and_goes_on_elsewhere(
     assert f"drained/{gone} is tried again: pre-empted: asked to stop, and saved at step {HELD}" in told
 
 
-# A cluster test of the same watch, with a job and a node more.
-@pytest.mark.chaos
 def test_workers_go_on_elsewhere_though_the_node_of_one_of_them_alone_is_told_to_end(
     spot: Team, nodes: RayNodes, storage: Path, alice: Command, shapes: Path, tmp_path: Path
 ) -> None:
@@ -167,8 +166,6 @@ def test_workers_go_on_elsewhere_though_the_node_of_one_of_them_alone_is_told_to
     assert attempts(training) == 2
 
 
-# It begins a job twice.
-@pytest.mark.chaos
 def test_a_sweep_whose_driver_is_on_a_node_that_drains_ends_in_order_and_is_resumed(
     spot: Team,
     nodes: RayNodes,
