@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..trainers.data.images import read_mask
+from ..trainers.data.masks import read_mask
 from ..trainers.errors import UserError
 from ..trainers.pictures.panels import colour, compose, heat
 from ..trainers.prediction import read_scene

@@ -11,7 +11,8 @@ from PIL import Image
 from rich.console import Console
 
 from advseg.jobs.check_data import census_table
-from advseg.trainers.data.images import read_mask, voc_palette, write_mask
+from advseg.trainers.data.images import voc_palette, write_mask
+from advseg.trainers.data.masks import read_mask
 from advseg.trainers.data.readings import PartCensus
 from advseg.trainers.data.shapes import CLASSES
 

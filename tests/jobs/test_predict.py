@@ -21,7 +21,8 @@ from advseg.models.bundle import save as save_model
 from advseg.platform.spec.spec_file import load_spec
 from advseg.platform.storage.opening import open_store
 from advseg.platform.storage.packs import open_dataset
-from advseg.trainers.data.images import read_mask, write_mask
+from advseg.trainers.data.images import write_mask
+from advseg.trainers.data.masks import read_mask
 from advseg.trainers.errors import UserError
 from advseg.trainers.metrics import class_iou, confusion, mean
 from advseg.trainers.reporter import Reporters

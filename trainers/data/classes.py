@@ -1,5 +1,6 @@
 """Names and colours of classes: those of VOC and Cityscapes, and those that a classes.yaml tells."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -32,6 +33,8 @@ _MOST_VALUES = 50_000
 """Keys and values of a classes.yaml, ten or so a class."""
 _SHOWN = 50
 """Problems with entries that are told."""
+_KEYS = ("name", "colour", "value", "ignore")
+_HIGHEST = 65535
 REMEDY = "write a list of {name: …, colour: [red, green, blue]}"
 
 
@@ -44,6 +47,9 @@ class ClassTable:
     """Of every class, or of none."""
     ignored: tuple[Colour, ...]
     """Colours of pixels that count nowhere."""
+    values: tuple[tuple[int, ...], ...] = ()
+    """What stands for each class in masks of one channel; none where class ids do."""
+    ignored_values: tuple[int, ...] = ()
 
 
 def complete_palette(colours: tuple[Colour, ...], classes: int) -> tuple[Colour, ...]:
@@ -54,8 +60,9 @@ def complete_palette(colours: tuple[Colour, ...], classes: int) -> tuple[Colour,
 def read_classes(path: Path) -> tuple[ClassTable | None, list[str]]:
     """The table in a YAML list of classes, and all that is wrong with the file; no table if anything is.
 
-    An entry is `{name: sky, colour: [70, 130, 180]}`. Colours are for RGB masks and for pictures: all classes
-    have one or none has. An entry with `ignore: true` is no class; pixels of its colour count nowhere.
+    An entry is `{name: sky, colour: [70, 130, 180], value: [1, 4]}`. Colours are for RGB masks and for pictures;
+    values, one or several, are for other masks where no class ids stand in them: all classes have either, or none has.
+    An entry with `ignore: true` is no class; pixels of its colour or values count nowhere.
     """
     from ..bounded_yaml import YamlError, read_yaml
 
@@ -85,7 +92,9 @@ def read_classes(path: Path) -> tuple[ClassTable | None, list[str]]:
     return ClassTable(
         names=tuple(entry["name"] for entry in classes),
         colours=tuple(_colour(entry) for entry in classes if "colour" in entry),
-        ignored=tuple(_colour(entry) for entry in document if entry.get("ignore")),
+        ignored=tuple(_colour(entry) for entry in document if entry.get("ignore") and "colour" in entry),
+        values=tuple(_values(entry) for entry in classes if "value" in entry),
+        ignored_values=tuple(value for entry in document if entry.get("ignore") for value in _values(entry)),
     ), []
 
 
@@ -94,8 +103,8 @@ def _problems_of_entry(entry: Any) -> Iterator[str]:
         yield f"must be a mapping, but is {brief(repr(entry))}: {REMEDY}"
         return
     for key in entry:
-        if key not in ("name", "colour", "ignore"):
-            yield f"has the unknown key {brief(str(key))}: an entry has name, colour and ignore"
+        if key not in _KEYS:
+            yield f"has the unknown key {brief(str(key))}: an entry has {', '.join(_KEYS[:-1])} and {_KEYS[-1]}"
     name = entry.get("name")
     if not isinstance(name, str) or not name.strip():
         yield f"must have a name that is text, but it is {brief(repr(name))}: quote what YAML reads as something else"
@@ -104,10 +113,15 @@ def _problems_of_entry(entry: Any) -> Iterator[str]:
     ignore = entry.get("ignore", False)
     if not isinstance(ignore, bool):
         yield f"must have ignore true or false, but it is {brief(repr(ignore))}"
-    if ignore is True and "colour" not in entry:
-        yield "is to be ignored and needs the colour that is"
+    if ignore is True and "colour" not in entry and "value" not in entry:
+        yield "is to be ignored and needs the colour or value that is"
     if "colour" in entry and not _is_colour(entry["colour"]):
         yield f"must have a colour of three whole numbers from 0 to 255, but it is {brief(repr(entry['colour']))}"
+    if "value" in entry and not _is_value(entry["value"]):
+        yield (
+            f"must have a value that is a whole number from 0 to {_HIGHEST}, or a list of them, but it is "
+            f"{brief(repr(entry['value']))}"
+        )
 
 
 def _problems_of_all(entries: list[dict[str, Any]]) -> Iterator[str]:
@@ -120,13 +134,27 @@ def _problems_of_all(entries: list[dict[str, Any]]) -> Iterator[str]:
     colours = [_colour(entry) for entry in entries if "colour" in entry]
     for colour in sorted({colour for colour in colours if colours.count(colour) > 1}):
         yield f"has colour {list(colour)} twice: each class has a colour of its own"
-    without = [entry["name"] for entry in classes if "colour" not in entry]
-    if without and len(colours):
-        yield f"tells no colour of {', '.join(without)}: all classes have one or none has"
+    values = [value for entry in entries for value in _values(entry)]
+    for value in sorted(value for value, count in Counter(values).items() if count > 1):
+        yield f"has value {value} twice: each value stands for one class"
+    for key, found in (("colour", colours), ("value", values)):
+        without = [entry["name"] for entry in classes if key not in entry]
+        if without and found:
+            yield f"tells no {key} of {', '.join(without)}: all classes have one or none has"
 
 
 def _is_colour(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 3 and all(type(v) is int and 0 <= v <= 255 for v in value)
+
+
+def _is_value(value: Any) -> bool:
+    values = value if isinstance(value, list) else [value]
+    return bool(values) and all(type(v) is int and 0 <= v <= _HIGHEST for v in values)
+
+
+def _values(entry: dict[str, Any]) -> tuple[int, ...]:
+    value = entry.get("value", [])
+    return tuple(value) if isinstance(value, list) else (value,)
 
 
 def _colour(entry: dict[str, Any]) -> Colour:

@@ -1,9 +1,8 @@
-"""Reading images and masks from files that nobody vouches for."""
+"""Reading images from files that nobody vouches for, and writing masks."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -27,7 +26,6 @@ READERS = 8
 """Files that are read and decoded at the same time."""
 MAX_PIXELS = 64_000_000
 """A larger image is refused: a small file can unpack to gigabytes."""
-_SHOWN_COLOURS = 3
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -40,6 +38,7 @@ _TURNS = {
 """What brings an image upright, by the orientation that its EXIF data tell."""
 _SIDEWAYS = range(5, 9)
 """Orientations that exchange height and width."""
+_PNG = b"\x89PNG\r\n\x1a\n"
 _EXIF_OF_PNG = ("exif", "Raw profile type exif")
 _SOFTWARE = "Software"
 """The key of PNG's standard for a text of that."""
@@ -49,36 +48,14 @@ class ImageError(UserError):
     """A file that is not an image or mask as this project reads them."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class MaskCoding:
-    """What the values in a mask file stand for; by default each is a class id."""
-
-    ignore_index: int = IGNORE_INDEX
-    table: tuple[int, ...] = ()
-    """Class ids of the values from 0; the last one is that of all higher values too."""
-    colours: tuple[Colour, ...] = ()
-    """Colours of the classes from 0, for RGB masks."""
-    ignored: tuple[Colour, ...] = ()
-    """Colours of pixels that count nowhere, for RGB masks."""
-
-
 def read_image(path: Path) -> np.ndarray:
     """An image as uint8 RGB [H, W, 3]. Raises ImageError.
 
     It is turned upright as its EXIF orientation says. Greyscale is repeated in all three channels, alpha is
-    dropped, of 16 bits a channel the upper eight are kept. Greyscale of 16 bits is refused: such images
-    rarely use the whole range, and their upper eight bits may all be dark.
+    dropped. Of 16 bits a channel it is refused: such images rarely use the whole range, and the upper eight bits,
+    which would be kept, may all be dark.
     """
     return decode_image(read_file(path), path)
-
-
-def read_mask(path: Path, coding: MaskCoding | None = None) -> np.ndarray:
-    """A mask as class ids [H, W]: uint8, or int32 if it has 16 bits or an ignore index above 255. Raises ImageError.
-
-    The file is a PNG: a palette, whose indices count, greyscale of up to 16 bits, or RGB where the coding knows
-    its colours (alpha is dropped). It is never turned: a mask fits its image as that is seen.
-    """
-    return decode_mask(read_file(path), path, coding)
 
 
 def read_size(path: Path) -> tuple[int, int]:
@@ -130,72 +107,39 @@ def _reading(path: Path) -> Iterator[None]:
 
 def decode_image(content: bytes, path: Path | str) -> np.ndarray:
     """`read_image` of a file that was read already; its path, or what it is called, is for messages."""
-    image = _open(content, path, upright=True)
-    if image.mode.startswith("I"):
-        raise ImageError(
-            f"{path} is a greyscale image of 16 bits, but images have 8 bits a channel: scale its values and convert it"
-        )
+    image = open_picture(content, path, upright=True)
+    if is_deep(content):
+        raise deep_error(path, "an image", "scale its values and convert it")
     if image.mode == "P":
         # Straight to RGB, Pillow warns of palettes with transparency.
         image = image.convert("RGBA")
     return np.asarray(image.convert("RGB"))
 
 
-def decode_mask(content: bytes, path: Path, coding: MaskCoding | None = None) -> np.ndarray:
-    """`read_mask` of a file that was read already; the path is for messages."""
-    coding = coding or MaskCoding()
-    image = _open(content, path)
-    if image.format != "PNG":
-        raise ImageError(f"{path} is a {image.format}, which does not keep class ids: save the mask as PNG")
-    if image.mode in ("RGB", "RGBA") and coding.colours:
-        return _ids_of_colours(np.asarray(image.convert("RGB")), path, coding)
-    if image.mode not in ("P", "L", "1") and not image.mode.startswith("I"):
-        raise ImageError(
-            f"{path} is a {image.mode} image, but a mask holds class ids as a palette or greyscale PNG: convert it, "
-            f"or name every class's colour in the classes.yaml of layout folder"
-        )
-    ids = np.asarray(image)
-    if image.mode == "L":
-        # Pillow stretches greyscale of 2 or 4 bits over 0...255. The header's 25th byte is the bits a value.
-        ids = ids // (255 // (2 ** content[24] - 1))
-    if coding.table:
-        ids = np.take(np.array(coding.table, np.int32), ids, mode="clip")
-    narrow = ids.dtype != np.uint16 and mask_dtype(max(coding.ignore_index, *coding.table, 0)) == np.uint8
-    return ids.astype(np.uint8 if narrow else np.int32)
+def is_deep(content: bytes) -> bool:
+    """Whether the pixels of a PNG have 16 bits a channel, of which Pillow keeps the upper eight of colours."""
+    return bits_of(content) == 16
 
 
-def mask_dtype(highest: int) -> type[np.uint8] | type[np.int32]:
-    """The type of masks whose ids, with the ignore index, go up to `highest`."""
-    return np.uint8 if highest <= 255 else np.int32
+def bits_of(content: bytes) -> int:
+    """The bits of a PNG's channels, or indices."""
+    # The header's 25th byte; other formats that are read have eight.
+    return content[24] if content.startswith(_PNG) else 8
 
 
-def _ids_of_colours(pixels: np.ndarray, path: Path, coding: MaskCoding) -> np.ndarray:
-    ids = [*range(len(coding.colours)), *[coding.ignore_index] * len(coding.ignored)]
-    known = _numbers(np.array([*coding.colours, *coding.ignored], np.uint8))
-    order = np.argsort(known)
-    numbers = _numbers(pixels)
-    places = np.searchsorted(known, numbers, sorter=order).clip(max=len(known) - 1)
-    found = order[places]
-    if unknown := np.unique(numbers[known[found] != numbers]).tolist():
-        shown = ", ".join(f"[{n >> 16}, {n >> 8 & 255}, {n & 255}]" for n in unknown[:_SHOWN_COLOURS])
-        more = f" and {len(unknown) - _SHOWN_COLOURS} more" if len(unknown) > _SHOWN_COLOURS else ""
-        raise ImageError(
-            f"{path} holds colours that classes.yaml does not name, {shown}{more}: add them there or mend the mask"
-        )
-    return np.array(ids, mask_dtype(max(ids)))[found]
+def deep_error(path: Path | str, kind: str, remedy: str) -> ImageError:
+    """That a file has 16 bits a channel. Cameras and microscopes use the lower ten or twelve: the rest may be dark."""
+    return ImageError(f"{path} has 16 bits a channel, but {kind} has 8, as the upper ones alone may be dark: {remedy}")
 
 
-def _numbers(pixels: np.ndarray) -> np.ndarray:
+def colour_numbers(pixels: np.ndarray) -> np.ndarray:
     """One number for each colour, of uint8 [..., 3]."""
     return pixels.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
 
 
-def read_palette(path: Path) -> list[Colour] | None:
-    """The RGB palette of a palette PNG, None for another mask."""
-    flat = _open(read_file(path), path).getpalette("RGB")
-    if flat is None:
-        return None
-    return [(flat[i], flat[i + 1], flat[i + 2]) for i in range(0, len(flat), 3)]
+def colour_of(number: int) -> Colour:
+    """The colour of a number."""
+    return number >> 16, number >> 8 & 255, number & 255
 
 
 def write_mask(file: Path | BinaryIO, mask: np.ndarray, palette: list[Colour], *, software: str | None = None) -> None:
@@ -233,7 +177,8 @@ def voc_palette(colours: int = 256) -> list[Colour]:
     return palette
 
 
-def _open(content: bytes, path: Path | str, *, upright: bool = False) -> Image.Image:
+def open_picture(content: bytes, path: Path | str, *, upright: bool = False) -> Image.Image:
+    """A file's pixels, as Pillow has them. Raises ImageError for what cannot be decoded, or is too large."""
     with _refusing(path), Image.open(BytesIO(content), formats=FORMATS) as image:
         width, height = image.size
         if width * height > MAX_PIXELS:

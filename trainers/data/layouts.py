@@ -7,8 +7,9 @@ from typing import Protocol
 
 from ..errors import UserError
 from .classes import CITYSCAPES_CLASSES, CITYSCAPES_LABEL_IDS, CITYSCAPES_PALETTE, VOC_CLASSES, ClassTable, read_classes
-from .images import IGNORE_INDEX, SUFFIXES, Colour, MaskCoding, is_file, is_there
+from .images import IGNORE_INDEX, SUFFIXES, Colour, is_file, is_there
 from .lists import Entry, has_image_suffix, read_list
+from .masks import MaskCoding
 from .samples import FileSample
 
 
@@ -210,7 +211,13 @@ class FolderLayout:
                 )
             table = read or table
         self.classes, self.palette, self.problems = table.names, table.colours, tuple(problems)
-        self._coding = MaskCoding(ignore_index=ignore_index, colours=table.colours, ignored=table.ignored)
+        values = [*enumerate(table.values), *([(ignore_index, table.ignored_values)] if table.values else [])]
+        self._coding = MaskCoding(
+            ignore_index=ignore_index,
+            colours=table.colours,
+            ignored=table.ignored,
+            values=tuple((value, id) for id, of_class in values for value in of_class),
+        )
 
     def _id(self, path: Path) -> str:
         inside = path.relative_to(self._images) if path.is_relative_to(self._images) else path

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError, listed
-from .classes import complete_palette
+from .agreement import disagreements
+from .classes import VOC_CLASSES, complete_palette
 from .dataset import Dataset, DatasetError, DatasetSettings, Inspection
-from .images import is_file, read_palette
+from .images import colour_numbers, is_file, voc_palette
 from .known_digests import keep_digest, known_digest, stamp_of
 from .layouts import LAYOUTS, TREES, Layout
 from .lists import is_list_file, read_list, read_order
+from .masks import read_palette
 from .readings import Reading, Rules, census, read_samples
 from .samples import FileSample
 
@@ -102,7 +104,7 @@ def _read(settings: DatasetSettings, listing: _Listing) -> Inspection:
     rules = Rules(classes=len(layout.classes), ignore_index=settings.ignore_index, maskless=layout.maskless)
     readings = {part: read_samples(samples, rules, masks=part != "unlabelled") for part, samples in parts.items()}
     problems = [*listing.problems, *(each for part in parts for reading in readings[part] for each in reading.problems)]
-    problems = list(dict.fromkeys([*problems, *_copies(readings)]))
+    problems = list(dict.fromkeys([*problems, *_copies(readings), *_disagreements(layout, readings)]))
     return Inspection(
         dataset=None if problems else _dataset(settings, listing, _digest(settings, layout, readings)),
         problems=tuple(problems),
@@ -199,6 +201,19 @@ def _copies(readings: dict[str, list[Reading]]) -> Iterable[str]:
                     )
 
 
+def _disagreements(layout: Layout, readings: dict[str, list[Reading]]) -> Iterable[str]:
+    """Masks that are learnt or judged by and contradict each other, or the colours of VOC's own classes."""
+    masks = [
+        (reading.sample.mask, reading.mask)
+        for part in readings
+        for reading in (readings[part] if part != "unlabelled" else ())
+        if reading.sample.mask and reading.mask
+    ]
+    colours = layout.palette or (voc_palette(len(VOC_CLASSES)) if layout.classes == VOC_CLASSES else ())
+    numbers = colour_numbers(np.array(colours, np.uint8).reshape(-1, 3)).tolist()
+    return disagreements(masks, {number: id for id, number in enumerate(numbers)})
+
+
 def _before(judging: str) -> tuple[str, ...]:
     """The parts that a part of images must have nothing in common with."""
     return ("labelled", "unlabelled", *_JUDGING[: _JUDGING.index(judging)])
@@ -210,8 +225,9 @@ def _digest(settings: DatasetSettings, layout: Layout, readings: dict[str, list[
         # Of what no training reads no result depends.
         for reading in readings[part] if part != "test" else ():
             digest.update(f"{part}/{reading.sample.id}".encode())
-            if (coding := reading.sample.coding).table or coding.colours:
-                digest.update(repr(coding).encode())
+            digest.update(reading.sample.coding.described.encode())
+            if reading.mask and reading.mask.is_mapped:
+                digest.update(b"by colour")
             digest.update(reading.image_sum + reading.mask_sum)
     return digest.hexdigest()
 

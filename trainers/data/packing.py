@@ -14,7 +14,8 @@ import pyarrow as pa
 from ...models.manifest import write_directory
 from ..errors import UserError
 from .dataset import Dataset, DatasetSettings
-from .images import READERS, mask_dtype
+from .images import READERS
+from .masks import mask_dtype
 from .pack import SCHEMA, file_of
 from .pack_card import CARD, PackCard, ShardCard, packed_settings
 from .samples import Sample

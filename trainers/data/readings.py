@@ -3,13 +3,14 @@
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from ..progress import tick
-from .images import READERS, ImageError, decode_image, decode_mask, is_file, is_there, read_file
+from .images import READERS, ImageError, decode_image, is_file, is_there, read_file
+from .masks import DecodedMask, decode_mask
 from .samples import FileSample
 
 
@@ -35,6 +36,8 @@ class Reading:
     mask_sum: bytes
     pixels: np.ndarray | None = field(compare=False)
     """How many pixels of the mask have each id from 0; None if there is no mask or it cannot be read."""
+    mask: DecodedMask | None
+    """How the mask was read, without its ids."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +63,7 @@ def read_sample(sample: FileSample, rules: Rules, *, mask: bool) -> Reading:
     tick()
     problems: list[str] = []
     image_sum = mask_sum = b""
-    size = pixels = None
+    size = pixels = decoded = None
     if is_there(sample.image):
         try:
             content = read_file(sample.image)
@@ -80,12 +83,20 @@ def read_sample(sample: FileSample, rules: Rules, *, mask: bool) -> Reading:
         try:
             content = read_file(sample.mask)
             mask_sum = hashlib.sha256(content).digest()
-            ids = decode_mask(content, sample.mask, sample.coding)
-            pixels = np.bincount(ids.ravel())
-            problems += _problems_of_mask(sample.mask, ids.shape, size, np.flatnonzero(pixels), rules)
+            decoded = decode_mask(content, sample.mask, sample.coding)
+            pixels = np.bincount(decoded.ids.ravel())
+            problems += _problems_of_mask(sample.mask, decoded.ids.shape, size, np.flatnonzero(pixels), rules)
+            decoded = replace(decoded, ids=np.empty(0))
         except ImageError as error:
             problems.append(str(error))
-    return Reading(sample=sample, problems=tuple(problems), image_sum=image_sum, mask_sum=mask_sum, pixels=pixels)
+    return Reading(
+        sample=sample,
+        problems=tuple(problems),
+        image_sum=image_sum,
+        mask_sum=mask_sum,
+        pixels=pixels,
+        mask=decoded,
+    )
 
 
 def census(masks: Iterable[np.ndarray | None], classes: int, ignore_index: int) -> PartCensus:
@@ -115,5 +126,6 @@ def _problems_of_mask(
     if rules.classes and known.size and known.max() >= rules.classes:
         yield (
             f"{mask} holds class id {known.max()}, but ids must be 0 to {rules.classes - 1} or "
-            f"{rules.ignore_index} (ignore): extend dataset.classes or mend the mask"
+            f"{rules.ignore_index} (ignore): extend dataset.classes, name each class's value in classes.yaml, or mend "
+            f"the mask"
         )

@@ -6,7 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
-from .images import MaskCoding, read_image, read_mask, read_size
+from .images import read_image, read_size
+from .masks import MaskCoding, read_mask
 
 
 class Sample(Protocol):

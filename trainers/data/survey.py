@@ -2,18 +2,20 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import numpy as np
+from typing import Literal
 
 from ..errors import UserError, listed
-from .images import IGNORE_INDEX, Colour, ImageError, decode_image, decode_mask, read_file, read_palette, voc_palette
+from .agreement import contradictions
+from .images import IGNORE_INDEX, Colour, ImageError, decode_image, read_file, voc_palette
 from .lists import Entry, has_image_suffix, parse_entry
+from .masks import open_mask, read_palette
 
 MAX_COLOURS = 100
 """More colours than these in RGB masks are no classes: smoothing or lossy compression made them."""
+_SHOWN_GREYS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +28,24 @@ class Pair:
     """Height and width in pixels."""
     digest: str
     """Of the image file's content."""
-    is_rgb: bool
-    """Whether the mask holds colours instead of class ids."""
-    values: np.ndarray = field(compare=False)
-    """The different ids in the mask, or the first of its colours as red * 65536 + green * 256 + blue."""
+    kind: Literal["grey", "palette", "colour"]
+    """What the mask's file holds."""
+    values: tuple[int, ...]
+    """The different greys or indices in the mask, or the numbers of the first of its colours."""
+    shades: Mapping[int, int] = field(default_factory=dict)
+    """The number of the colour of each grey or index, where it is known."""
+    palette: Mapping[int, int] = field(default_factory=dict)
+    """The same of the indices of a palette that tells its classes apart."""
+
+    @property
+    def colours(self) -> tuple[int, ...]:
+        """The numbers of the colours in the mask; empty where they tell nothing."""
+        return self.values if self.kind == "colour" else tuple((self.palette or self.shades).values())
+
+    @property
+    def marks(self) -> tuple[int, ...]:
+        """What tells the classes in the mask apart, in masks whose palettes differ, too."""
+        return tuple(self.palette.values()) or self.values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,16 +122,26 @@ def survey(folder: Path) -> Survey:
 
 
 def find_classes(pairs: Sequence[Pair]) -> FoundClasses:
-    """The classes of palette and greyscale masks by their ids, those of RGB masks by their colours.
+    """The classes of masks in colour by their colours, of others by their ids; the ignore index is no class.
 
-    The ignore index is no class. Raises UserError if there are fewer than two classes, too many colours, or masks
-    of both kinds.
+    Colours also count of palettes that contradict each other, and of palettes and greys beside masks in colour.
+    Raises UserError if there are fewer than two classes, too many colours, greys that are hardly class ids, or masks
+    of ids beside masks in colour.
     """
-    values = np.unique(np.concatenate([pair.values for pair in pairs])).tolist()
-    first_of = {pair.is_rgb: pair.mask for pair in reversed(pairs)}
-    if len(first_of) > 1:
-        raise UserError(f"mask {first_of[True]} holds colours, but {first_of[False]} class ids: convert either")
-    return _classes_of_colours(values) if True in first_of else _classes_of_ids(values, first_of[False])
+    in_colour = next((pair for pair in pairs if pair.kind == "colour"), None)
+    palettes = [(pair.mask, pair.palette) for pair in pairs if pair.kind == "palette"]
+    if in_colour or next(contradictions(palettes, {}), None):
+        told = {colour for pair in pairs if pair.kind != "grey" for colour in pair.colours}
+        for pair in pairs:
+            if not pair.colours or (pair.kind == "grey" and not told.issuperset(pair.colours)):
+                other = in_colour or next(pair for pair in pairs if pair.palette)
+                raise UserError(f"mask {other.mask} holds colours, but {pair.mask} class ids: convert either")
+        return _classes_of_colours(sorted(told))
+    ids = sorted({value for pair in pairs for value in pair.values})
+    palette = next((pair for pair in pairs if pair.palette), None)
+    if palette is None:
+        _refuse_greys(ids)
+    return _classes_of_ids(ids, next((pair.mask for pair in pairs if pair.kind == "palette"), pairs[0].mask))
 
 
 def draw_validation(pairs: Sequence[Pair], seed: int) -> set[str]:
@@ -128,11 +154,11 @@ def draw_validation(pairs: Sequence[Pair], seed: int) -> set[str]:
     for pair in pairs:
         groups.setdefault(pair.digest, []).append(pair)
     lots = sorted(groups, key=lambda digest: hashlib.sha256(f"{seed}/{digest}".encode()).digest())
-    holders = Counter(value for pair in pairs for value in pair.values.tolist())
+    holders = Counter(value for pair in pairs for value in pair.marks)
     wanted, chosen = max(1, round(len(pairs) / 5)), set()
     for digest in lots:
         group = groups[digest]
-        held = Counter(value for pair in group for value in pair.values.tolist())
+        held = Counter(value for pair in group for value in pair.marks)
         if len(chosen) + len(group) <= wanted and all(holders[value] > n for value, n in held.items()):
             chosen.update(pair.id for pair in group)
             holders -= held
@@ -154,21 +180,45 @@ def _fits_a_list(id: str) -> bool:
 
 
 def _pair(id: str, mask: Path, size: tuple[int, ...], digest: str) -> Pair:
-    content = read_file(mask)
-    # The 26th byte of a PNG is its colour type.
-    is_rgb = content.startswith(b"\x89PNG") and content[25:26] in (b"\2", b"\6")
-    if is_rgb:
-        values = decode_image(content, mask).astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
-    else:
-        values = decode_mask(content, mask)
+    file = open_mask(read_file(mask), mask)
     height, width = size
-    if values.shape != (height, width):
+    if file.pixels.shape != (height, width):
         raise ImageError(
-            f"{mask} is {values.shape[1]} x {values.shape[0]}, but its image is {width} x {height}: mend either"
+            f"{mask} is {file.pixels.shape[1]} x {file.pixels.shape[0]}, but its image is {width} x {height}: mend "
+            f"either"
         )
-    # A smoothed mask has a hundred thousand colours; that they are too many shows by then.
-    values = np.unique(values)[: MAX_COLOURS + 1 if is_rgb else None]
-    return Pair(id=id, mask=mask, size=(height, width), digest=digest, is_rgb=is_rgb, values=values)
+    in_colour = file.kind == "colour"
+    return Pair(
+        id=id,
+        mask=mask,
+        size=(height, width),
+        digest=digest,
+        kind=file.kind,
+        # A smoothed mask has a hundred thousand colours; that they are too many shows by then.
+        values=tuple(file.used[: MAX_COLOURS + 1 if in_colour else None]),
+        shades={} if in_colour else file.shades,
+        palette=file.palette(IGNORE_INDEX),
+    )
+
+
+def _refuse_greys(greys: Sequence[int]) -> None:
+    """Raise UserError for what hardly are class ids: lightnesses, ids times a factor, edges that were smoothed."""
+    known = [grey for grey in greys if grey != IGNORE_INDEX]
+    if not known or known[-1] == 0 or known[-1] > IGNORE_INDEX:
+        return
+    absent = known[-1] + 1 - len(known)
+    if len(known) <= MAX_COLOURS and absent <= len(known):
+        return
+    shown = ", ".join(map(str, greys[:_SHOWN_GREYS])) + (f" … {greys[-1]}" if len(greys) > _SHOWN_GREYS else "")
+    raise UserError(
+        f"the masks hold {len(greys)} different greys, {shown}, which are no class ids from 0 on: "
+        + (
+            f"write classes.yaml, which names the value of each class: {_value_lines(greys)}"
+            if len(greys) <= _SHOWN_GREYS
+            else "save the masks without smoothing or JPEG compression, or write classes.yaml yourself, with a list of "
+            "values for each class, as in {name: object, value: [128, 255]}"
+        )
+    )
 
 
 def _classes_of_colours(numbers: Sequence[int]) -> FoundClasses:
@@ -181,6 +231,11 @@ def _classes_of_colours(numbers: Sequence[int]) -> FoundClasses:
     return FoundClasses(colours=tuple((n >> 16, n >> 8 & 255, n & 255) for n in numbers), absent=())
 
 
+def _value_lines(values: Sequence[int]) -> str:
+    """The lines of a classes.yaml that names each value, as one."""
+    return ", ".join(f"- {{name: class_{id}, value: {value}}}" for id, value in enumerate(values))
+
+
 def _classes_of_ids(ids: Sequence[int], first: Path) -> FoundClasses:
     known = [id for id in ids if id != IGNORE_INDEX]
     highest = max(known, default=0)
@@ -188,6 +243,7 @@ def _classes_of_ids(ids: Sequence[int], first: Path) -> FoundClasses:
         raise UserError(
             f"the masks hold {' and '.join(map(str, ids))} alone, but need two class ids or more, and {IGNORE_INDEX} "
             f"means ignored: save the classes as 0, 1 and so on"
+            + (f", or write classes.yaml, which names the value of each: {_value_lines(ids)}" if len(ids) > 1 else "")
         )
     if highest > IGNORE_INDEX:
         raise UserError(

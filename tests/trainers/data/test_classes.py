@@ -51,6 +51,15 @@ def test_classes_need_no_colours(path):
     assert read_classes(path) == (ClassTable(names=("sky", "sea"), colours=(), ignored=()), [])
 
 
+def test_values_stand_for_classes_and_for_what_is_ignored(path):
+    path.write_text("- {name: sky, value: 7}\n- {name: sea, value: [0, 300]}\n- {name: edge, value: 9, ignore: true}\n")
+
+    table, _ = read_classes(path)
+
+    assert table is not None
+    assert (table.names, table.values, table.ignored_values) == (("sky", "sea"), ((7,), (0, 300)), (9,))
+
+
 MALFORMED = {
     "": "must be a list of classes, but is empty",
     "sky: [1, 2, 3]": "must be a list of classes, but is a dict",
@@ -66,7 +75,13 @@ MALFORMED = {
     "- {name: sky}\n- {name: sea, colour: [1, 2, 256]}": "entry 2 must have a colour of three",
     "- {name: sky}\n- {name: sea, colour: [1, 2, true]}": "entry 2 must have a colour of three",
     "- {name: sky}\n- {name: sea, ignore: 1}": "entry 2 must have ignore true or false",
-    "- {name: sky}\n- {name: sea}\n- {name: x, ignore: true}": "entry 3 is to be ignored and needs the colour",
+    "- {name: sky}\n- {name: sea}\n- {name: x, ignore: true}": "entry 3 is to be ignored and needs the colour or value",
+    "- {name: sky, value: 1}\n- {name: sea, value: -1}": "entry 2 must have a value that is .* from 0 to 65535",
+    "- {name: sky, value: 1}\n- {name: sea, value: []}": "entry 2 must have a value that is a whole number",
+    "- {name: sky, value: 1}\n- {name: sea, value: [2, true]}": "entry 2 must have a value that is a whole number",
+    "- {name: sky, value: 1}\n- {name: sea, value: [2, 1]}": "has value 1 twice: each value stands for one class",
+    "- {name: sky, value: 1}\n- {name: sea}": "tells no value of sea: all classes have one or none has",
+    "- {name: sky}\n- {name: sea}\n- {name: x, value: 3, ignore: true}": "tells no value of sky, sea",
     "- {name: sky}": "must name two classes or more, but names sky",
     "- {name: sky}\n- {name: sky}": "names class sky twice",
     "- {name: sky, colour: [1, 2, 3]}\n- {name: sea, colour: [1, 2, 3]}": r"has colour \[1, 2, 3\] twice",

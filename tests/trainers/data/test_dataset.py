@@ -10,6 +10,7 @@ from PIL import Image
 
 from advseg.trainers.data.dataset import Dataset, DatasetError, DatasetSettings
 from advseg.trainers.data.images import voc_palette, write_mask
+from advseg.trainers.data.masks import read_mask
 from advseg.trainers.data.opening import SHOWN_PROBLEMS, inspect_dataset, open_dataset
 
 LISTS = {"labelled": ["a", "b"], "unlabelled": ["c", "d"], "val": ["e"]}
@@ -77,7 +78,8 @@ def test_other_lists_are_chosen_by_name(root):
 
 
 def test_the_palette_is_that_of_the_first_mask(root):
-    write_mask(mask_of(root, "a"), np.zeros((4, 6), np.uint8), [(9, 8, 7), (1, 2, 3), (4, 5, 6)])
+    for path in mask_of(root, "a").parent.iterdir():
+        write_mask(path, np.zeros_like(read_mask(path)), [(9, 8, 7), (1, 2, 3), (4, 5, 6)])
 
     assert read(root).palette == ((9, 8, 7), (1, 2, 3), (4, 5, 6))
 
@@ -259,7 +261,7 @@ PROBLEMS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a mask is in colour": (
         lambda root: Image.new("RGB", (6, 4)).save(mask_of(root, "a")),
-        r"a\.png is a RGB image, but a mask holds class ids",
+        r"a\.png is an RGB image, but a mask holds class ids",
     ),
     "an image is truncated": (
         lambda root: image_of(root, "a").write_bytes(image_of(root, "a").read_bytes()[:-40]),

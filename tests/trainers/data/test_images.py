@@ -11,17 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
-from advseg.trainers.data.images import (
-    MAX_PIXELS,
-    ImageError,
-    MaskCoding,
-    read_image,
-    read_mask,
-    read_palette,
-    read_size,
-    voc_palette,
-    write_mask,
-)
+from advseg.trainers.data.images import MAX_PIXELS, ImageError, read_image, read_size, voc_palette, write_mask
+from advseg.trainers.data.masks import MaskCoding, read_mask, read_palette
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
 
@@ -141,18 +132,22 @@ def test_a_jpeg_is_read_whatever_its_name(path):
     assert read_image(path).shape == RGB.shape
 
 
-def test_a_greyscale_image_of_sixteen_bits_is_refused_as_it_would_lose_all_its_light(path):
-    Image.fromarray(np.arange(54, dtype=np.uint16).reshape(6, 9) * 1000).save(path)
+@pytest.mark.parametrize(("colour", "channels"), [(0, 1), (2, 3), (4, 2), (6, 4)], ids=["grey", "RGB", "LA", "RGBA"])
+def test_an_image_of_sixteen_bits_is_refused_as_it_would_lose_all_its_light(path, colour, channels):
+    rows = b"".join(b"\0" + np.full((4, channels), 0x00FF, ">u2").tobytes() for _ in range(3))
+    path.write_bytes(png(4, 3, 16, colour, rows))
 
-    with pytest.raises(ImageError, match=r"16.*convert"):
+    with pytest.raises(ImageError, match=r"picture\.png has 16 bits a channel.*convert"):
         read_image(path)
 
 
-def test_a_colour_image_of_sixteen_bits_keeps_the_upper_eight(path):
-    rows = b"".join(b"\0" + np.full((4, 3), 0x1234 + 0x1000 * i, ">u2").tobytes() for i in range(3))
-    path.write_bytes(png(4, 3, 16, 2, rows))
+@pytest.mark.parametrize(("colour", "channels"), [(2, 3), (6, 4)], ids=["RGB", "RGBA"])
+def test_so_is_a_mask_in_colour_of_sixteen_bits(path, colour, channels):
+    rows = b"".join(b"\0" + np.full((4, channels), 1, ">u2").tobytes() for _ in range(3))
+    path.write_bytes(png(4, 3, 16, colour, rows))
 
-    assert read_image(path)[:, 0, 0].tolist() == [0x12, 0x22, 0x32]
+    with pytest.raises(ImageError, match=r"picture\.png has 16 bits a channel, but a mask in colour has 8.*: save it"):
+        read_mask(path, MaskCoding(colours=((0, 0, 0), (255, 0, 0))))
 
 
 @pytest.mark.parametrize("mode", ["P", "L"])
@@ -245,11 +240,11 @@ def test_a_written_mask_is_read_again_however_many_classes_there_are(path, class
     assert np.array_equal(read_mask(path), ids)
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
-def test_a_mask_of_another_kind_is_refused_by_name(path, mode):
+@pytest.mark.parametrize(("mode", "told"), [("RGB", "an RGB"), ("RGBA", "an RGB"), ("LA", "a LA")])
+def test_a_mask_of_another_kind_is_refused_by_name(path, mode, told):
     Image.new(mode, (2, 2)).save(path)
 
-    with pytest.raises(ImageError, match=rf"picture\.png is a {mode} image, but a mask"):
+    with pytest.raises(ImageError, match=rf"picture\.png is {told} image, but a mask"):
         read_mask(path)
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from advseg.trainers.data import shapes
 from advseg.trainers.data.dataset import DatasetSettings
-from advseg.trainers.data.images import IGNORE_INDEX, read_mask
+from advseg.trainers.data.images import IGNORE_INDEX
+from advseg.trainers.data.masks import read_mask
 from advseg.trainers.data.opening import open_dataset
 from advseg.trainers.data.shapes import CLASSES, ShapesSettings, scene, write_shapes
 from advseg.trainers.errors import UserError

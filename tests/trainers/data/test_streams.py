@@ -12,8 +12,9 @@ from PIL import Image
 
 from advseg.trainers.data.augment import AugmentationSettings, draw_view
 from advseg.trainers.data.draws import Draws, key_of
-from advseg.trainers.data.images import MaskCoding, voc_palette, write_mask
+from advseg.trainers.data.images import voc_palette, write_mask
 from advseg.trainers.data.jitter import JitterSettings
+from advseg.trainers.data.masks import MaskCoding
 from advseg.trainers.data.samples import FileSample
 from advseg.trainers.data.streams import Crops, Stream
 from advseg.trainers.distributed import World

@@ -52,9 +52,9 @@ class TestSurvey:
 
         found = survey(folder)
 
-        assert [(pair.id, pair.size, pair.values.tolist()) for pair in found.pairs] == [
-            ("a", (4, 6), [0, 1]),
-            ("field one/b", (4, 6), [0, 2]),
+        assert [(pair.id, pair.size, pair.values) for pair in found.pairs] == [
+            ("a", (4, 6), (0, 1)),
+            ("field one/b", (4, 6), (0, 2)),
         ]
         assert (found.unlabelled, found.copies) == (("c",), ())
 
@@ -138,7 +138,7 @@ class TestClasses:
         assert find_classes(survey(folder).pairs).colours == ((0, 0, 0), (1, 2, 3), (255, 255, 255))
 
     def test_cannot_be_told_by_colours_and_ids_at_once(self, add: Add) -> None:
-        add("a", [0, 1])
+        add("a", [0, 1], mode="L")
         folder = add("b", [[0, 0, 0], [1, 2, 3]], mode="RGB")
 
         masks = folder / "masks"
@@ -147,14 +147,69 @@ class TestClasses:
         )
 
     @pytest.mark.parametrize(
-        ("ids", "held"), [([0], "0"), ([0, 255], "0 and 255"), ([255], "255")], ids=["one", "binary", "ignored"]
+        ("ids", "held", "also"),
+        [
+            ([0], "0", ""),
+            (
+                [0, 255],
+                "0 and 255",
+                ", or write classes.yaml, which names the value of each: - {name: class_0, value: 0}, "
+                "- {name: class_1, value: 255}",
+            ),
+            ([255], "255", ""),
+        ],
+        ids=["one", "binary", "ignored"],
     )
-    def test_are_two_at_least(self, add: Add, ids: list[int], held: str) -> None:
+    def test_are_two_at_least(self, add: Add, ids: list[int], held: str, also: str) -> None:
         add("a", ids, mode="L")
         folder = add("b", ids, mode="L")
 
         expected = f"the masks hold {held} alone, but need two class ids or more, and 255 means ignored: "
-        assert problem(folder) == f"{expected}save the classes as 0, 1 and so on"
+        assert problem(folder) == f"{expected}save the classes as 0, 1 and so on{also}"
+
+    @pytest.mark.parametrize(
+        "greys", [[0, 127, 255], [0, 85, 170, 255], [50, 100, 150, 200], [0, 2, 3, 9, 249, 255], [0, 10]]
+    )
+    def test_are_not_a_few_greys_of_many(self, add: Add, greys: list[int]) -> None:
+        add("a", greys, mode="L")
+        folder = add("b", greys, mode="L")
+
+        lines = ", ".join(f"- {{name: class_{id}, value: {grey}}}" for id, grey in enumerate(greys))
+        assert problem(folder) == (
+            f"the masks hold {len(greys)} different greys, {', '.join(map(str, greys))}, which are no class ids from 0 "
+            f"on: write classes.yaml, which names the value of each class: {lines}"
+        )
+
+    @pytest.mark.parametrize("mode", ["L", "grey palette"])
+    def test_are_not_the_greys_of_smoothed_edges(self, add: Add, mode: str) -> None:
+        add("a", [0, 255], mode="L")
+        folder = add("b", [0, 255], mode="L")
+        for name in ("images", "masks"):
+            smooth = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16))
+            if mode != "L" and name == "masks":
+                smooth.putpalette([grey for grey in range(256) for _ in "rgb"])
+            smooth.save(folder / name / "b.png")
+
+        told = problem(folder)
+
+        assert told.startswith("the masks hold 256 different greys, 0, 1, 2, 3, 4, 5, 6, 7 … 255, which are no class")
+        assert "save the masks without smoothing or JPEG compression" in told
+
+    def test_of_palettes_that_contradict_each_other_are_their_colours(self, add: Add) -> None:
+        folder = add("a", [0, 1])
+        for id, colour in (("a", (255, 0, 0)), ("b", (0, 255, 0)), ("c", (255, 0, 0))):
+            add(id, [0, 1])
+            write_mask(folder / f"masks/{id}.png", np.resize(np.array([0, 1]), (4, 6)), [(0, 0, 0), colour])
+
+        assert find_classes(survey(folder).pairs).colours == ((0, 0, 0), (0, 255, 0), (255, 0, 0))
+
+    def test_of_palettes_and_greys_beside_colours_are_colours_too(self, add: Add) -> None:
+        folder = add("a", [[0, 0, 0], [255, 0, 0]], mode="RGB")
+        add("b", [0], mode="L")
+        add("c", [0, 1])
+        write_mask(folder / "masks/c.png", np.resize(np.array([0, 1]), (4, 6)), [(0, 0, 0), (0, 255, 0)])
+
+        assert find_classes(survey(folder).pairs).colours == ((0, 0, 0), (0, 255, 0), (255, 0, 0))
 
     def test_of_one_colour_are_too_few(self, add: Add) -> None:
         add("a", [1, 2, 3], mode="RGB")
@@ -178,7 +233,7 @@ class TestClasses:
 
 def pair_of(number: int, image: int, values: list[int]) -> Pair:
     mask = Path(f"{number}.png")
-    return Pair(id=str(number), mask=mask, size=(1, 1), digest=str(image), is_rgb=False, values=np.array(values))
+    return Pair(id=str(number), mask=mask, size=(1, 1), digest=str(image), kind="grey", values=tuple(values))
 
 
 @settings(deadline=None)
