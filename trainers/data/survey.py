@@ -4,17 +4,20 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Literal
 
 from ..errors import UserError, listed
 from .agreement import contradictions
-from .images import IGNORE_INDEX, Colour, ImageError, decode_image, read_file, voc_palette
+from .images import IGNORE_INDEX, Colour, ImageError, colour_of, decode_image, read_file, voc_palette
 from .lists import Entry, has_image_suffix, parse_entry
 from .masks import open_mask, read_palette
 
 MAX_COLOURS = 100
 """More colours than these in RGB masks are no classes: smoothing or lossy compression made them."""
+NEAR = 8
+"""Colours that differ by less in each channel are hardly chosen for two classes."""
 _SHOWN_GREYS = 8
 
 
@@ -228,7 +231,14 @@ def _classes_of_colours(numbers: Sequence[int]) -> FoundClasses:
             f"the masks hold {held}, but 2 to {MAX_COLOURS} can be classes: save them without smoothing or JPEG "
             f"compression, or write classes.yaml yourself"
         )
-    return FoundClasses(colours=tuple((n >> 16, n >> 8 & 255, n & 255) for n in numbers), absent=())
+    colours = [colour_of(number) for number in numbers]
+    for one, other in combinations(colours, 2):
+        if all(abs(a - b) < NEAR for a, b in zip(one, other, strict=True)):
+            raise UserError(
+                f"the masks hold the colours {list(one)} and {list(other)}, which smoothing or JPEG compression makes "
+                f"of one: save them without, or class ids as greyscale; or write classes.yaml yourself"
+            )
+    return FoundClasses(colours=tuple(colours), absent=())
 
 
 def _value_lines(values: Sequence[int]) -> str:

@@ -133,13 +133,13 @@ class TestClasses:
 
     def test_of_colours_are_all_that_the_masks_hold(self, add: Add) -> None:
         add("a", [[0, 0, 0], [255, 255, 255]], mode="RGB")
-        folder = add("b", [[0, 0, 0], [1, 2, 3]], mode="RGB")
+        folder = add("b", [[0, 0, 0], [1, 2, 30]], mode="RGB")
 
-        assert find_classes(survey(folder).pairs).colours == ((0, 0, 0), (1, 2, 3), (255, 255, 255))
+        assert find_classes(survey(folder).pairs).colours == ((0, 0, 0), (1, 2, 30), (255, 255, 255))
 
     def test_cannot_be_told_by_colours_and_ids_at_once(self, add: Add) -> None:
         add("a", [0, 1], mode="L")
-        folder = add("b", [[0, 0, 0], [1, 2, 3]], mode="RGB")
+        folder = add("b", [[0, 0, 0], [1, 2, 30]], mode="RGB")
 
         masks = folder / "masks"
         assert (
@@ -210,6 +210,16 @@ class TestClasses:
         write_mask(folder / "masks/c.png", np.resize(np.array([0, 1]), (4, 6)), [(0, 0, 0), (0, 255, 0)])
 
         assert find_classes(survey(folder).pairs).colours == ((0, 0, 0), (0, 255, 0), (255, 0, 0))
+
+    @pytest.mark.parametrize("near", [[1, 1, 1], [7, 0, 7]], ids=["ids in three channels", "smoothed"])
+    def test_are_not_colours_that_hardly_differ(self, add: Add, near: list[int]) -> None:
+        add("a", [[0, 0, 0], [255, 255, 255]], mode="RGB")
+        folder = add("b", [[0, 0, 0], near], mode="RGB")
+
+        assert problem(folder) == (
+            f"the masks hold the colours [0, 0, 0] and {near}, which smoothing or JPEG compression makes of one: save "
+            f"them without, or class ids as greyscale; or write classes.yaml yourself"
+        )
 
     def test_of_one_colour_are_too_few(self, add: Add) -> None:
         add("a", [1, 2, 3], mode="RGB")
