@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from statistics import median_low
 
-from ..trainers.data.survey import FoundClasses, Survey, draw_validation, find_classes, survey
+from ..trainers.data.images import is_file
+from ..trainers.data.lists import has_image_suffix, read_list
+from ..trainers.data.survey import FoundClasses, Survey, draw_validation, find_classes, given_validation, survey
 from ..trainers.errors import UserError
 
 SPEC = "advseg.yaml"
@@ -18,6 +20,7 @@ _CROP = range(16, 192 + 1, 8)
 _LARGEST_IMAGE = 1024
 """Longer side in pixels beyond which images are scaled down."""
 _STEPS = 2000
+_SHOWN = 3
 
 
 def init_data(folder: Path, seed: int) -> list[str]:
@@ -27,10 +30,15 @@ def init_data(folder: Path, seed: int) -> list[str]:
     """
     found = survey(folder)
     _refuse_half_a_draw(folder)
-    validation = draw_validation(found.pairs, seed)
+    given = given_validation(found.pairs)
+    validation = given or draw_validation(found.pairs, seed)
     said = [f"{len(found.pairs)} images with a mask, {len(found.unlabelled)} without"]
     if found.copies:
         said.append(f"left out, as they equal images with a mask: {', '.join(found.copies)}")
+    said += [f"not read in {place}: {counts}" for place, counts in found.left_out.items()]
+    if given:
+        said.append(f"validation images are those of the folders, {len(given)} of them; none were drawn")
+    said += _unlisted(folder, found)
     contents: dict[str, Callable[[], str]] = {
         "classes.yaml": lambda: _classes_text(find_classes(found.pairs)),
         "labelled.txt": lambda: _list_text(pair.id for pair in found.pairs if pair.id not in validation),
@@ -71,6 +79,24 @@ def _refuse_half_a_draw(folder: Path) -> None:
         raise UserError(
             f"{folder / kept} exists, but {lacking} does not: write it, or remove {kept} so that both are drawn"
         )
+
+
+def _unlisted(folder: Path, found: Survey) -> list[str]:
+    """What to do with images that came after the lists, if there are any."""
+    lists = [path for name in ("labelled", "val", "unlabelled", "test") if is_file(path := folder / f"{name}.txt")]
+    listed = {_id(entry.image) for path in lists for entry in read_list(path)}
+    come = {"labelled.txt": [pair.id for pair in found.pairs], "unlabelled.txt": found.unlabelled}
+    said = []
+    for path in lists:
+        if left := [id for id in come.get(path.name, ()) if id not in listed]:
+            shown = ", ".join(left[:_SHOWN]) + (", …" if len(left) > _SHOWN else "")
+            said.append(f"{len(left)} images are on no list, add them to {path}: {shown}")
+    return [*said, "or remove the lists, and they are drawn anew"] if said else []
+
+
+def _id(image: str) -> str:
+    """The id of an image as a list has it."""
+    return str(Path(image.lstrip("/").removeprefix("images/")).with_suffix("")) if has_image_suffix(image) else image
 
 
 def _classes_text(classes: FoundClasses) -> str:

@@ -125,7 +125,7 @@ def test_a_mask_over_http_is_that_of_predict_to_the_bit(
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({"image": base64.b64encode(b"text").decode()}, "image 0 is neither PNG nor JPEG: convert it"),
+        ({"image": base64.b64encode(b"text").decode()}, "image 0 is none of PNG, JPEG, TIFF, BMP and WebP: convert it"),
         ({"picture": ""}, "image"),
         ({"image": 5}, ""),
     ],

@@ -139,7 +139,7 @@ class TestOfABadDataset:
         assert len(lines) == 5
         assert sum("has no mask" in line for line in lines) == 3
         assert any("holds class id 77" in line for line in lines)
-        assert any("neither PNG nor JPEG" in line for line in lines)
+        assert any("none of PNG, JPEG, TIFF, BMP and WebP" in line for line in lines)
         assert rows(out)["masks"] == ["0", "3", "2"]
         assert list(rows(out))[2:-1] == list(CLASSES)
         assert not (tmp_path / "home").exists()

@@ -1,5 +1,7 @@
 """From a folder of images and masks to a trained model, by the commands that each step names."""
 
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -149,6 +151,47 @@ class TestWhatItWrites:
         ]
         assert {name for name in MADE if (folder / name).read_text() == "mine"} == set(kept)
 
+    def test_offers_images_that_came_later_to_the_lists(self, make: Make, advseg: Command) -> None:
+        folder = make()
+        init_data(folder, 0)
+        assert not any("on no list" in line for line in init_data(folder, 0))
+        for number in range(20, 25):
+            Image.fromarray(np.full((32, 40, 3), number, np.uint8)).save(folder / f"images/new {number}.png")
+        write_mask(folder / "masks/new 20.png", np.zeros((32, 40), np.uint8), voc_palette())
+
+        said = init_data(folder, 0)
+
+        labelled, unlabelled = folder / "labelled.txt", folder / "unlabelled.txt"
+        place = said.index(f"1 images are on no list, add them to {labelled}: new 20")
+        assert said[place + 1 : place + 3] == [
+            f"4 images are on no list, add them to {unlabelled}: new 21, new 22, new 23, …",
+            "or remove the lists, and they are drawn anew",
+        ]
+        out = advseg("data", "check", folder / "advseg.yaml")[1]
+        assert f"note: 5 images in {folder}/images are on no list of this spec: new 20, new 21, new 22, …" in out
+
+    def test_keeps_a_split_into_folders(self, make: Make) -> None:
+        folder = make()
+        for part, numbers in (("train", (0, 1, 2, 6, 7, 8)), ("val", (3, 4, 5))):
+            for kind in ("images", "masks"):
+                (folder / kind / part).mkdir()
+                for path in sorted((folder / kind).rglob("leaf*")):
+                    if int(re.findall(r"\d+", path.stem)[0]) in numbers:
+                        path.rename(folder / kind / part / path.name)
+
+        said = init_data(folder, 0)
+
+        assert "validation images are those of the folders, 3 of them; none were drawn" in said
+        assert lines(folder / "val.txt") == ["val/leaf 3", "val/leaf 5", "val/leaf_4"]
+
+    def test_leaves_nothing_out_in_silence(self, make: Make) -> None:
+        folder = make()
+        (folder / "images/x.gif").write_bytes(b"GIF89a")
+        (folder / "images/y.HEIC").write_bytes(b"heic")
+        (folder / "images/._leaf_0.png").write_bytes(b"")
+
+        assert f"not read in {folder / 'images'}: 1 .gif, 1 .heic, 1 hidden" in init_data(folder, 0)
+
     def test_is_not_half_a_draw_beside_a_list_of_the_users(self, make: Make) -> None:
         folder = make()
         (folder / "val.txt").write_text("leaf_0\n")
@@ -198,6 +241,16 @@ class TestWhatItWrites:
 
 
 class TestMistakes:
+    def test_of_names_that_are_not_utf_8_are_told_before_anything_is_written(self, make: Make, advseg: Command) -> None:
+        folder = make()
+        (folder / "images/leaf_6.png").rename(os.fsdecode(bytes(folder / "images") + b"/caf\xe9.png"))
+
+        status, out, err = advseg("data", "init", folder)
+
+        assert (status, out) == (2, "")
+        assert err == f"error: {folder}/images/caf\\udce9.png has a name that is not UTF-8: rename it and its mask\n"
+        assert {path.name for path in folder.iterdir()} == {"images", "masks"}
+
     def test_are_one_line(self, make: Make, advseg: Command) -> None:
         folder = make(masked=1)
 

@@ -92,7 +92,7 @@ class TestPredicting:
     def test_writes_nothing_if_one_image_is_bad(self, model: Path, images: list[Path], tmp_path: Path) -> None:
         bad = tmp_path / "bad.png"
         bad.write_text("no image")
-        with pytest.raises(UserError, match="neither PNG nor JPEG"):
+        with pytest.raises(UserError, match="none of PNG, JPEG, TIFF, BMP and WebP"):
             predict(model, [*images, bad], tmp_path / "to")
         assert not (tmp_path / "to").exists()
 

@@ -1,6 +1,7 @@
 """Reading images from files that nobody vouches for, and writing masks."""
 
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader, BytesIO
@@ -10,6 +11,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
+from PIL.TiffImagePlugin import TiffImageFile
 
 from ...models.files import open_regular
 from ..errors import UserError
@@ -19,8 +21,9 @@ Colour = tuple[int, int, int]
 
 IGNORE_INDEX = 255
 """Id of pixels that count nowhere, unless a dataset's settings say otherwise; in files of Cityscapes always."""
-FORMATS = ("PNG", "JPEG")
-SUFFIXES = (".jpg", ".jpeg", ".png")
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
+"""What Pillow is allowed to open."""
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
 """How the names of image files end, in lower case."""
 READERS = 8
 """Files that are read and decoded at the same time."""
@@ -38,10 +41,15 @@ _TURNS = {
 """What brings an image upright, by the orientation that its EXIF data tell."""
 _SIDEWAYS = range(5, 9)
 """Orientations that exchange height and width."""
-_PNG = b"\x89PNG\r\n\x1a\n"
+_PAGED = ("TIFF", "WEBP")
+_BITS_PER_SAMPLE = 258
 _EXIF_OF_PNG = ("exif", "Raw profile type exif")
 _SOFTWARE = "Software"
 """The key of PNG's standard for a text of that."""
+
+
+_BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, struct.error)
+"""What Pillow raises of damaged files."""
 
 
 class ImageError(UserError):
@@ -107,29 +115,34 @@ def _reading(path: Path) -> Iterator[None]:
 
 def decode_image(content: bytes, path: Path | str) -> np.ndarray:
     """`read_image` of a file that was read already; its path, or what it is called, is for messages."""
-    image = open_picture(content, path, upright=True)
-    if is_deep(content):
-        raise deep_error(path, "an image", "scale its values and convert it")
-    if image.mode == "P":
+    image = open_picture(content, path)
+    if (bits := bits_of(image, content)) > 8:
+        raise deep_error(path, bits, "an image", "scale its values and convert it")
+    with _refusing(path):
+        turn = _TURNS.get(_orientation(image))
+    return np.asarray(rgb_of(image if turn is None else image.transpose(turn), path))
+
+
+def rgb_of(image: Image.Image, path: Path | str) -> Image.Image:
+    """An image of any kind in RGB. Raises ImageError where Pillow does not know how."""
+    with _refusing(path):
         # Straight to RGB, Pillow warns of palettes with transparency.
-        image = image.convert("RGBA")
-    return np.asarray(image.convert("RGB"))
+        return (image.convert("RGBA") if image.mode == "P" else image).convert("RGB")
 
 
-def is_deep(content: bytes) -> bool:
-    """Whether the pixels of a PNG have 16 bits a channel, of which Pillow keeps the upper eight of colours."""
-    return bits_of(content) == 16
+def bits_of(image: Image.Image, content: bytes) -> int:
+    """The bits of a channel or index in the file of an image; Pillow may keep the upper eight alone."""
+    if image.format == "PNG":
+        # The header's 25th byte.
+        return content[24]
+    return max(image.tag_v2.get(_BITS_PER_SAMPLE, (1,))) if isinstance(image, TiffImageFile) else 8
 
 
-def bits_of(content: bytes) -> int:
-    """The bits of a PNG's channels, or indices."""
-    # The header's 25th byte; other formats that are read have eight.
-    return content[24] if content.startswith(_PNG) else 8
-
-
-def deep_error(path: Path | str, kind: str, remedy: str) -> ImageError:
-    """That a file has 16 bits a channel. Cameras and microscopes use the lower ten or twelve: the rest may be dark."""
-    return ImageError(f"{path} has 16 bits a channel, but {kind} has 8, as the upper ones alone may be dark: {remedy}")
+def deep_error(path: Path | str, bits: int, kind: str, remedy: str) -> ImageError:
+    """That a file has so many bits a channel. Cameras and microscopes use the lower ten or twelve of them."""
+    return ImageError(
+        f"{path} has {bits} bits a channel, but {kind} has 8, as the upper ones alone may be dark: {remedy}"
+    )
 
 
 def colour_numbers(pixels: np.ndarray) -> np.ndarray:
@@ -177,15 +190,16 @@ def voc_palette(colours: int = 256) -> list[Colour]:
     return palette
 
 
-def open_picture(content: bytes, path: Path | str, *, upright: bool = False) -> Image.Image:
+def open_picture(content: bytes, path: Path | str) -> Image.Image:
     """A file's pixels, as Pillow has them. Raises ImageError for what cannot be decoded, or is too large."""
     with _refusing(path), Image.open(BytesIO(content), formats=FORMATS) as image:
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise ImageError(f"{path} has {width} x {height} pixels, but at most {MAX_PIXELS} are read: scale it down")
+        if image.format in _PAGED and (pages := getattr(image, "n_frames", 1)) > 1:
+            raise ImageError(f"{path} holds {pages} pictures, but one is read: save each in a file of its own")
         image.load()
-        turn = _TURNS.get(_orientation(image)) if upright else None
-        return image if turn is None else image.transpose(turn)
+        return image
 
 
 def _orientation(image: Image.Image) -> int:
@@ -200,6 +214,6 @@ def _refusing(path: Path | str) -> Iterator[None]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError(f"{path} has far more than the {MAX_PIXELS} pixels that are read: scale it down") from None
     except UnidentifiedImageError:
-        raise ImageError(f"{path} is neither PNG nor JPEG: convert it") from None
-    except (OSError, SyntaxError, ValueError) as error:
+        raise ImageError(f"{path} is none of PNG, JPEG, TIFF, BMP and WebP: convert it") from None
+    except _BROKEN as error:
         raise ImageError(f"{path} cannot be decoded ({error}): replace it") from None

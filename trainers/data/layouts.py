@@ -1,16 +1,20 @@
 """Where images, masks and lists lie in a dataset's folder."""
 
-from collections.abc import Callable, Iterable, Iterator
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
 from ..errors import UserError
 from .classes import CITYSCAPES_CLASSES, CITYSCAPES_LABEL_IDS, CITYSCAPES_PALETTE, VOC_CLASSES, ClassTable, read_classes
+from .folder_tree import read_folder, same_name, twin_problem
 from .images import IGNORE_INDEX, SUFFIXES, Colour, is_file, is_there
 from .lists import Entry, has_image_suffix, read_list
-from .masks import MaskCoding
+from .masks import SUFFIXES_OF_MASKS, MaskCoding
 from .samples import FileSample
+
+_SHOWN = 3
 
 
 class Layout(Protocol):
@@ -40,6 +44,10 @@ class Layout(Protocol):
 
     def maskless(self, id: str) -> str:
         """That an image which needs a mask has none, and what to do, in one line."""
+        ...
+
+    def beside(self, ids: Collection[str]) -> list[str]:
+        """What lies there beside the images of these ids, a line for each kind."""
         ...
 
 
@@ -88,10 +96,10 @@ class VocLayout:
         if has_image_suffix(entry.image):
             named = _named(entry.image, self._base, self._root, self._images)
             id = Path(entry.image).stem
-        image = named or _first_file(self._images / f"{id}{suffix}" for suffix in SUFFIXES)
+        image = named or _file_of([self._images], id, SUFFIXES)
         mask = _named(entry.mask, self._base, self._root) if entry.mask else None
         if mask is None and (entry.mask is None or Path(entry.mask).stem == id):
-            mask = _first_file(folder / f"{id}.png" for folder in self._masks)
+            mask = _file_of(self._masks, id, SUFFIXES_OF_MASKS)
         return FileSample(
             id=id,
             image=image or self._images / f"{id}.jpg",
@@ -109,6 +117,10 @@ class VocLayout:
             )
         folders = " or ".join(f"{folder.relative_to(self._root)}/" for folder in self._masks)
         return f"{id} has no mask in {folders}: add it or list {id} as unlabelled"
+
+    def beside(self, ids: Collection[str]) -> list[str]:
+        """Nothing: the tree is made to hold more images than a list."""
+        return []
 
 
 class CityscapesLayout:
@@ -179,6 +191,10 @@ class CityscapesLayout:
         place = self._masks / self._found[id].relative_to(self._images).parent if id in self._found else self._masks
         return f"{id} has no mask: add {place / id}_gtFine_labelIds.png or list {id} as unlabelled"
 
+    def beside(self, ids: Collection[str]) -> list[str]:
+        """Nothing: a split has a list, and some have none on purpose."""
+        return []
+
 
 class FolderLayout:
     """A user's own data: `images/` with folders as deep as they like, `masks/` alike, lists, and `classes.yaml`."""
@@ -193,12 +209,9 @@ class FolderLayout:
         for folder in (self._images, self._masks):
             if not folder.is_dir():
                 raise _other_tree(root, f"{folder.name}/", self.tree)
-        self._found: dict[str, Path] = {}
-        problems = []
-        for path in sorted(path for path in self._images.rglob("*") if has_image_suffix(path.name)):
-            other = self._found.setdefault(self._id(path), path)
-            if other != path:
-                problems.append(f"{other} and {path} both have the id {self._id(path)}: rename one and its mask")
+        self._tree = read_folder(root)
+        problems = [twin_problem(*twins, self._id(twins[0])) for twins in self._tree.twins]
+        self._ids = {same_name(id): id for id in self._tree.images}
         table = ClassTable(names=classes, colours=(), ignored=())
         file = root / "classes.yaml"
         if is_there(file) or not classes:
@@ -236,17 +249,32 @@ class FolderLayout:
         if has_image_suffix(entry.image):
             image = _named(entry.image, self._images, self._root) or self._images / entry.image.lstrip("/")
         else:
-            image = self._found.get(entry.image, self._images / f"{entry.image}.jpg")
+            image = self._tree.images.get(self._ids.get(same_name(entry.image), ""))
+            image = image or _file_of([self._images], entry.image, SUFFIXES) or self._images / f"{entry.image}.jpg"
         id = self._id(image)
         if entry.mask:
             mask = _named(entry.mask, self._root, self._masks) or _missing(self._root, entry.mask)
         else:
-            mask = _first_file([self._masks / f"{id}.png"])
+            mask = self._tree.masks.get(id) or _file_of([self._masks], id, SUFFIXES_OF_MASKS)
         return FileSample(id=id, image=image, mask=mask, coding=self._coding)
 
     def maskless(self, id: str) -> str:
         """Its mask would lie in masks/."""
         return f"{id} has no mask: add {self._masks / id}.png or list {id} as unlabelled"
+
+    def beside(self, ids: Collection[str]) -> list[str]:
+        """Images that are on no list, masks of none, and files that are not read."""
+        strays = [*self._tree.strays, *(second for _, second in self._tree.seconds)]
+        left = [id for id in self._tree.images if id not in ids]
+        return [
+            *([f"{len(left)} images in {self._images} are on no list of this spec: {_some(left)}"] if left else []),
+            *(
+                [f"{len(strays)} masks belong to no image, or to one that has another: {_some(strays)}"]
+                if strays
+                else []
+            ),
+            *(f"not read in {folder}: {counts}" for folder, counts in self._tree.left_out.items()),
+        ]
 
 
 LAYOUTS: dict[str, Callable[[Path, tuple[str, ...], int], Layout]] = {
@@ -271,6 +299,18 @@ def _named(text: str, *folders: Path) -> Path | None:
 def _missing(root: Path, named: str | None) -> Path | None:
     """Where a mask should lie that is named but does not exist."""
     return root / named.lstrip("/") if named else None
+
+
+def _file_of(folders: Iterable[Path], id: str, suffixes: Iterable[str]) -> Path | None:
+    """The file of an id, whose suffix may have capitals, and whose name may be written as macOS does."""
+    names = dict.fromkeys((id, *(unicodedata.normalize(form, id) for form in ("NFC", "NFD"))))
+    cased = [*suffixes, *(suffix.upper() for suffix in suffixes)]
+    return _first_file(folder / f"{name}{suffix}" for folder in folders for name in names for suffix in cased)
+
+
+def _some(things: Sequence[object]) -> str:
+    shown = ", ".join(map(str, things[:_SHOWN]))
+    return shown + (", …" if len(things) > _SHOWN else "")
 
 
 def _cityscapes_id(name: str) -> str:

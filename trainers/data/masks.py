@@ -16,15 +16,17 @@ from .images import (
     colour_numbers,
     colour_of,
     deep_error,
-    is_deep,
     open_picture,
     read_file,
+    rgb_of,
 )
 
 _SHOWN = 3
 _GREY = 0x010101
 """The number of the grey of lightness 1."""
-_LOSSY = ("JPEG",)
+FORMATS_OF_MASKS = ("PNG", "TIFF", "BMP", "WEBP")
+SUFFIXES_OF_MASKS = (".png", ".tif", ".tiff", ".bmp", ".webp")
+"""How the names of masks end, in lower case; JPEG does not keep class ids."""
 _HIGHEST = 65535
 
 
@@ -162,12 +164,13 @@ def decode_mask(content: bytes, path: Path, coding: MaskCoding | None = None) ->
 def open_mask(content: bytes, path: Path) -> MaskFile:
     """What a mask's file holds. Raises ImageError for what can be no mask."""
     image = open_picture(content, path)
-    if image.format in _LOSSY:
+    if image.format not in FORMATS_OF_MASKS:
         raise ImageError(f"{path} is a {image.format}, which does not keep class ids: save the mask as PNG")
+    bits = bits_of(image, content)
     if image.mode in ("RGB", "RGBA"):
-        if is_deep(content):
-            raise deep_error(path, "a mask in colour", "save it with 8 bits a channel, or ids as greyscale")
-        return MaskFile(kind="colour", pixels=colour_numbers(np.asarray(image.convert("RGB"))))
+        if bits > 8:
+            raise deep_error(path, bits, "a mask in colour", "save it with 8 bits a channel, or ids as greyscale")
+        return MaskFile(kind="colour", pixels=colour_numbers(np.asarray(rgb_of(image, path))))
     if image.mode not in ("P", "L", "1") and not image.mode.startswith("I"):
         raise ImageError(
             f"{path} is a {image.mode} image, but a mask holds class ids as a palette or greyscale PNG, or colours: "
@@ -182,10 +185,15 @@ def open_mask(content: bytes, path: Path) -> MaskFile:
             raise ImageError(f"{path} holds values outside 0 to {_HIGHEST}, which are no class ids: mend the mask")
         return MaskFile(kind="grey", pixels=pixels)
     # Pillow stretches greyscale of 2 or 4 bits over 0...255.
-    step = 255 // (2 ** bits_of(content) - 1)
+    step = 255 // (2**bits - 1)
     if image.mode == "L":
         pixels = pixels // step
     return MaskFile(kind="grey", pixels=pixels.astype(np.uint8), lights=np.arange(255 // step + 1) * step * _GREY)
+
+
+def keeps_ids(name: str) -> bool:
+    """Whether a file of this name can be a mask."""
+    return name.lower().endswith(SUFFIXES_OF_MASKS)
 
 
 def mask_dtype(highest: int) -> type[np.uint8] | type[np.int32]:

@@ -113,7 +113,7 @@ def _read(settings: DatasetSettings, listing: _Listing) -> Inspection:
             part: census((reading.pixels for reading in readings[part]), rules.classes, rules.ignore_index)
             for part in parts
         },
-        notes=listing.notes,
+        notes=(*listing.notes, *layout.beside({sample.id for samples in parts.values() for sample in samples})),
     )
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Literal
 
 from ..errors import UserError, listed
 from .agreement import contradictions
+from .folder_tree import FolderTree, read_folder, twin_problem
 from .images import IGNORE_INDEX, Colour, ImageError, colour_of, decode_image, read_file, voc_palette
 from .lists import Entry, has_image_suffix, parse_entry
 from .masks import open_mask, read_palette
@@ -19,6 +20,8 @@ MAX_COLOURS = 100
 NEAR = 8
 """Colours that differ by less in each channel are hardly chosen for two classes."""
 _SHOWN_GREYS = 8
+_TRAINING = ("train", "training")
+_VALIDATION = ("val", "valid", "validation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +64,8 @@ class Survey:
     """Ids of images without a mask."""
     copies: tuple[str, ...]
     """Ids of images without a mask that equal one with a mask, and teach nothing more."""
+    left_out: Mapping[Path, str]
+    """What is not read in images/ and masks/, in words with counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,29 +79,28 @@ class FoundClasses:
 
 
 def survey(folder: Path) -> Survey:
-    """Pair FOLDER/masks/<id>.png with FOLDER/images/<id>.jpg, .jpeg or .png; images may lack masks.
+    """Pair the masks in FOLDER/masks/ with the images in FOLDER/images/, as `read_folder` does; images may lack masks.
 
     Raises UserError, with a line for each problem: no images, masks of fewer than two different images, a mask
     without image or of another size, two images of one id, pairs that cannot be read, names that no list can hold.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder: name one with images/ and masks/")
-    images, masks = _files(folder / "images", "JPEG or PNG images"), _files(folder / "masks", "PNG masks")
-    problems: list[str] = []
-    image_of: dict[str, Path] = {}
-    for id, path in images:
-        if (other := image_of.setdefault(id, path)) != path:
-            problems.append(f"{other} and {path} both have the id {id}: rename one and its mask")
-        elif not _fits_a_list(id):
-            problems.append(f"{path} has a name that a list cannot hold: rename it and its mask")
-    mask_of: dict[str, Path] = {}
-    for id, path in masks:
-        if path.suffix != ".png":
-            problems.append(f"{path} must end in .png, as no other format keeps class ids: save it as PNG or rename it")
-        elif id not in image_of:
-            problems.append(f"mask {path} has no image {folder / 'images' / id}.jpg or .png: add it or remove the mask")
-        else:
-            mask_of[id] = path
+    for place, kind in ((folder / "images", "JPEG or PNG images"), (folder / "masks", "PNG masks")):
+        if not place.is_dir():
+            raise UserError(f"{folder} has no folder {place.name}/: put {kind} there")
+    tree = read_folder(folder)
+    _refuse_empty(folder / "images", "JPEG or PNG images", tree.images, tree)
+    _refuse_empty(folder / "masks", "PNG masks", [*tree.masks, *tree.strays], tree)
+    problems = [twin_problem(*twins, _id_of(twins[0], folder)) for twins in tree.twins]
+    problems += [f"{path} {wrong}: rename it and its mask" for id, path in tree.images.items() if (wrong := _unfit(id))]
+    problems += [
+        f"mask {path} has no image {folder / 'images' / path.relative_to(folder / 'masks').with_suffix('')}.jpg or "
+        f".png: add it or remove the mask"
+        for path in tree.strays
+    ]
+    problems += [f"{one} and {other} are masks of one image: remove one" for one, other in tree.seconds]
+    image_of, mask_of = tree.images, tree.masks
     pairs: list[Pair] = []
     unlabelled: list[tuple[str, str]] = []
     for id, path in image_of.items():
@@ -121,6 +125,7 @@ def survey(folder: Path) -> Survey:
         pairs=tuple(pairs),
         unlabelled=tuple(id for id, digest in unlabelled if digest not in known),
         copies=tuple(id for id, digest in unlabelled if digest in known),
+        left_out=tree.left_out,
     )
 
 
@@ -147,6 +152,19 @@ def find_classes(pairs: Sequence[Pair]) -> FoundClasses:
     return _classes_of_ids(ids, next((pair.mask for pair in pairs if pair.kind == "palette"), pairs[0].mask))
 
 
+def given_validation(pairs: Sequence[Pair]) -> set[str] | None:
+    """Ids of the pairs in a folder for validation, where all lie in one for that or in one for training; else None."""
+    validating = {pair.id: _top(pair.id) in _VALIDATION for pair in pairs}
+    if all(_top(pair.id) in (*_TRAINING, *_VALIDATION) for pair in pairs) and len({*validating.values()}) == 2:
+        return {id for id, judges in validating.items() if judges}
+    return None
+
+
+def _top(id: str) -> str:
+    """The outermost of the folders in which an image lies."""
+    return id.partition("/")[0].lower() if "/" in id else ""
+
+
 def draw_validation(pairs: Sequence[Pair], seed: int) -> set[str]:
     """Ids of about a fifth of the pairs, at least one and never all.
 
@@ -168,18 +186,28 @@ def draw_validation(pairs: Sequence[Pair], seed: int) -> set[str]:
     return chosen or {pair.id for pair in min((groups[digest] for digest in lots), key=len)}
 
 
-def _files(place: Path, kind: str) -> list[tuple[str, Path]]:
-    """The images in a folder, at any depth, each with its id."""
-    if not place.is_dir():
-        raise UserError(f"{place.parent} has no folder {place.name}/: put {kind} there")
-    files = sorted(path for path in place.rglob("*") if has_image_suffix(path.name))
-    if not files:
-        raise UserError(f"{place} is empty: put {kind} there")
-    return [(path.relative_to(place).with_suffix("").as_posix(), path) for path in files]
+def _refuse_empty(place: Path, kind: str, found: Sized, tree: FolderTree) -> None:
+    if not found:
+        others = tree.left_out.get(place)
+        raise UserError(
+            f"{place} holds no {kind}, but {others}: convert what is an image"
+            if others
+            else f"{place} is empty: put {kind} there"
+        )
 
 
-def _fits_a_list(id: str) -> bool:
-    return id.splitlines() == [id.strip()] and parse_entry(id) == Entry(image=id) and not has_image_suffix(id)
+def _id_of(image: Path, folder: Path) -> str:
+    return image.relative_to(folder / "images").with_suffix("").as_posix()
+
+
+def _unfit(id: str) -> str | None:
+    """Why an id cannot stand in a list, if it cannot."""
+    try:
+        id.encode()
+    except UnicodeEncodeError:
+        return "has a name that is not UTF-8"
+    fits = id.splitlines() == [id.strip()] and parse_entry(id) == Entry(image=id) and not has_image_suffix(id)
+    return None if fits else "has a name that a list cannot hold"
 
 
 def _pair(id: str, mask: Path, size: tuple[int, ...], digest: str) -> Pair:

@@ -254,7 +254,10 @@ PROBLEMS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda root: shutil.copy(image_of(root, "d"), image_of(root, "e")),
         r"d\.jpg \(unlabelled\) and .*e\.jpg \(validation\) are the same image",
     ),
-    "a mask is empty": (lambda root: os.truncate(mask_of(root, "a"), 0), r"a\.png is neither PNG nor JPEG"),
+    "a mask is empty": (
+        lambda root: os.truncate(mask_of(root, "a"), 0),
+        r"a\.png is none of PNG, JPEG",
+    ),
     "a mask has lost ids to JPEG": (
         lambda root: Image.new("L", (6, 4)).save(mask_of(root, "a"), format="JPEG"),
         r"a\.png is a JPEG, which does not keep class ids: save the mask as PNG",
@@ -267,8 +270,14 @@ PROBLEMS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda root: image_of(root, "a").write_bytes(image_of(root, "a").read_bytes()[:-40]),
         r"a\.jpg cannot be decoded",
     ),
-    "an image is none": (lambda root: image_of(root, "a").write_text("text"), r"a\.jpg is neither PNG nor JPEG"),
-    "a mask is none": (lambda root: mask_of(root, "a").write_text("text"), r"a\.png is neither PNG nor JPEG"),
+    "an image is none": (
+        lambda root: image_of(root, "a").write_text("text"),
+        r"a\.jpg is none of PNG, JPEG",
+    ),
+    "a mask is none": (
+        lambda root: mask_of(root, "a").write_text("text"),
+        r"a\.png is none of PNG, JPEG",
+    ),
 }
 
 

@@ -95,7 +95,7 @@ def test_so_is_the_transparency_of_a_palette(path, transparency):
         (99, lambda image: image),
     ],
 )
-@pytest.mark.parametrize("format", ["JPEG", "PNG"])
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP"])
 def test_an_image_is_turned_upright_as_its_exif_data_say(path, format, orientation, turned):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
@@ -132,6 +132,38 @@ def test_a_jpeg_is_read_whatever_its_name(path):
     assert read_image(path).shape == RGB.shape
 
 
+@pytest.mark.parametrize("format", ["TIFF", "BMP", "WEBP"])
+def test_other_formats_without_loss_are_read_too(path, format):
+    Image.fromarray(RGB).save(path, format=format, lossless=True)
+
+    assert np.array_equal(read_image(path), RGB)
+    assert read_size(path) == (6, 9)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGBA", "CMYK", "YCbCr", "LAB"])
+def test_every_kind_of_tiff_becomes_colour_or_is_refused(path, mode):
+    Image.new(mode, (9, 6)).save(path, format="TIFF")
+
+    assert read_image(path).shape == (6, 9, 3)
+
+
+@pytest.mark.parametrize("format", ["TIFF", "WEBP"])
+def test_of_several_pictures_in_a_file_none_is_read(path, format):
+    pages = [Image.fromarray(np.full((6, 9, 3), shade, np.uint8)) for shade in (0, 255)]
+    pages[0].save(path, format=format, save_all=True, append_images=pages[1:])
+
+    with pytest.raises(ImageError, match=r"picture\.png holds 2 pictures, but one is read: save each"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("type", [np.uint16, np.int32, np.float32])
+def test_a_tiff_of_more_bits_is_refused(path, type):
+    Image.fromarray(np.ones((6, 9), type)).save(path, format="TIFF")
+
+    with pytest.raises(ImageError, match=r"picture\.png has (16|32) bits a channel"):
+        read_image(path)
+
+
 @pytest.mark.parametrize(("colour", "channels"), [(0, 1), (2, 3), (4, 2), (6, 4)], ids=["grey", "RGB", "LA", "RGBA"])
 def test_an_image_of_sixteen_bits_is_refused_as_it_would_lose_all_its_light(path, colour, channels):
     rows = b"".join(b"\0" + np.full((4, channels), 0x00FF, ">u2").tobytes() for _ in range(3))
@@ -148,6 +180,26 @@ def test_so_is_a_mask_in_colour_of_sixteen_bits(path, colour, channels):
 
     with pytest.raises(ImageError, match=r"picture\.png has 16 bits a channel, but a mask in colour has 8.*: save it"):
         read_mask(path, MaskCoding(colours=((0, 0, 0), (255, 0, 0))))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P"])
+@pytest.mark.parametrize("format", ["TIFF", "BMP"])
+def test_masks_of_other_formats_hold_ids_as_well(path, format, mode):
+    ids = np.array([[0, 1, 1] if mode == "1" else [0, 1, 20]], np.uint8)
+    image = Image.fromarray(ids)
+    if mode == "P":
+        image.putpalette([value for colour in voc_palette() for value in colour])
+    (Image.fromarray(ids.astype(bool)) if mode == "1" else image).save(path, format=format)
+
+    assert read_mask(path).tolist() == ids.tolist()
+
+
+@pytest.mark.parametrize("value", [-1, 65536])
+def test_a_mask_of_ids_that_no_class_can_have_is_refused(path, value):
+    Image.fromarray(np.full((6, 9), value, np.int32)).save(path, format="TIFF")
+
+    with pytest.raises(ImageError, match="holds values outside 0 to 65535"):
+        read_mask(path)
 
 
 @pytest.mark.parametrize("mode", ["P", "L"])
@@ -305,7 +357,7 @@ def test_what_is_neither_png_nor_jpeg_is_refused(path, content):
     path.write_bytes(content)
 
     for read in (read_image, read_size):
-        with pytest.raises(ImageError, match="neither PNG nor JPEG"):
+        with pytest.raises(ImageError, match="none of PNG, JPEG, TIFF, BMP and WebP"):
             read(path)
 
 
@@ -318,7 +370,7 @@ def encoded(format: str) -> bytes:
     return buffer.getvalue()
 
 
-ENCODED = {format: encoded(format) for format in ("PNG", "JPEG")}
+ENCODED = {format: encoded(format) for format in ("PNG", "JPEG", "TIFF", "BMP", "WEBP")}
 
 
 @pytest.mark.parametrize("format", ENCODED)

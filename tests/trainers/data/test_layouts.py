@@ -109,6 +109,20 @@ class TestVoc:
 
         assert self.open(voc_tree).labelled[0].image == path.with_suffix(".png")
 
+    def test_suffixes_may_have_capitals_and_be_those_of_other_formats(self, voc_tree):
+        images, masks = voc_tree / "JPEGImages", voc_tree / "SegmentationClass"
+        (images / "2007_000000.jpg").rename(images / "2007_000000.JPG")
+        (masks / "2007_000000.png").rename(masks / "2007_000000.PNG")
+        for folder, suffix in ((images, "jpg"), (masks, "png")):
+            with Image.open(folder / f"2007_000001.{suffix}") as image:
+                image.save(folder / "2007_000001.tif")
+            (folder / f"2007_000001.{suffix}").unlink()
+
+        first, second, *_ = self.open(voc_tree).labelled
+
+        assert (first.image.name, first.mask.name) == ("2007_000000.JPG", "2007_000000.PNG")
+        assert (second.image.name, second.mask.name) == ("2007_000001.tif", "2007_000001.tif")
+
     @pytest.mark.parametrize(
         "line",
         [

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from advseg.trainers.data.images import voc_palette, write_mask
-from advseg.trainers.data.survey import Pair, draw_validation, find_classes, survey
+from advseg.trainers.data.survey import Pair, draw_validation, find_classes, given_validation, survey
 from advseg.trainers.errors import UserError
 
 Add = Callable[..., Path]
@@ -70,7 +70,8 @@ class TestSurvey:
     def test_asks_for_a_folder_with_images_and_masks(self, tmp_path: Path) -> None:
         assert problem(tmp_path / "no") == f"{tmp_path / 'no'} is no folder: name one with images/ and masks/"
         assert problem(tmp_path) == f"{tmp_path} has no folder images/: put JPEG or PNG images there"
-        (tmp_path / "images").mkdir()
+        for name in ("images", "masks"):
+            (tmp_path / name).mkdir()
         assert problem(tmp_path) == f"{tmp_path / 'images'} is empty: put JPEG or PNG images there"
 
     def test_asks_for_masks(self, add: Add) -> None:
@@ -107,9 +108,9 @@ class TestSurvey:
             f"  {images / 'twice.jpg'} and {images / 'twice.png'} both have the id twice: rename one and its mask",
             f"  {images / 'x.jpg y.jpg.png'} has a name that a list cannot hold: rename it and its mask",
             f"  mask {masks / 'alone.png'} has no image {images / 'alone'}.jpg or .png: add it or remove the mask",
-            f"  {masks / 'good.jpg'} must end in .png, as no other format keeps class ids: save it as PNG or rename it",
+            f"  {masks / 'good.png'} and {masks / 'good.jpg'} are masks of one image: remove one",
             f"  {masks / 'size.png'} is 6 x 5, but its image is 6 x 4: mend either",
-            f"  {images / 'broken.png'} is neither PNG nor JPEG: convert it",
+            f"  {images / 'broken.png'} is none of PNG, JPEG, TIFF, BMP and WebP: convert it",
         ):
             assert line in told
 
@@ -239,6 +240,21 @@ class TestClasses:
         folder = add("b", [0, 1])
         Image.fromarray(np.full((4, 6), 1000, np.uint16)).save(folder / "masks/b.png")
         assert "the masks hold class id 1000, but ids must be 0 to 254 or 255 (ignore)" in problem(folder)
+
+
+class TestSplit:
+    def test_of_folders_for_training_and_validation_is_kept(self, add: Add) -> None:
+        for id in ("train/a", "train/b", "val/c", "val/deep/d"):
+            folder = add(id, [0, 1])
+
+        assert given_validation(survey(folder).pairs) == {"val/c", "val/deep/d"}
+
+    @pytest.mark.parametrize("ids", [("train/a", "train/b"), ("train/a", "other/b", "val/c"), ("val/a", "b"), "ab"])
+    def test_is_none_unless_all_images_lie_in_both(self, add: Add, ids: tuple[str, ...]) -> None:
+        for id in ids:
+            folder = add(id, [0, 1])
+
+        assert given_validation(survey(folder).pairs) is None
 
 
 def pair_of(number: int, image: int, values: list[int]) -> Pair:
