@@ -40,22 +40,23 @@ def stamp_of(described: object, files: Iterable[Path]) -> str | None:
     return digest.hexdigest()
 
 
-def known_digest(stamp: str) -> str | None:
-    """The digest that was kept under a stamp."""
+def known_digest(stamp: str) -> tuple[str, frozenset[str]] | None:
+    """The digest that was kept under a stamp, and the images whose masks were not used."""
     with suppress(OSError):
         folder = _folder()
         # Anybody may make a folder here: one that others can write to proves nothing.
         found = folder.stat()
         if found.st_uid == os.getuid() and not found.st_mode & 0o022:
-            return (folder / stamp).read_text()
+            digest, *unused = (folder / stamp).read_text(encoding="utf-8").split("\n")
+            return digest, frozenset(unused)
     return None
 
 
-def keep_digest(stamp: str, digest: str) -> None:
-    """Keep a digest under a stamp; where that cannot be done, the dataset is read again."""
+def keep_digest(stamp: str, digest: str, unused: Iterable[str]) -> None:
+    """Keep both under a stamp; where that cannot be done, the dataset is read again."""
     with suppress(OSError):
         _folder().mkdir(mode=0o700, exist_ok=True)
-        write_whole(_folder() / stamp, digest)
+        write_whole(_folder() / stamp, "\n".join([digest, *unused]))
 
 
 def _folder() -> Path:

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from .samples import FileSample
 log = logging.getLogger(__name__)
 
 SHOWN_PROBLEMS = 20
+_Parts = dict[str, tuple[FileSample, ...]]
 _JUDGING = ("validation", "test")
 """Parts by which others are judged."""
 
@@ -42,15 +43,16 @@ def open_dataset(settings: DatasetSettings) -> Dataset:
     except UserError as error:
         raise DatasetError(str(error)) from None
     stamp = None if listing.problems else listing.stamp(settings)
-    if stamp and (digest := known_digest(stamp)):
-        dataset = _dataset(settings, listing, digest)
+    if stamp and (known := known_digest(stamp)):
+        digest, unused = known
+        dataset = _dataset(settings, listing.layout, _without_masks(listing.parts, unused), digest)
     else:
         inspection = _read(settings, listing)
         if inspection.dataset is None:
             raise DatasetError(listed(inspection.problems, f"dataset {settings.root}", SHOWN_PROBLEMS))
         dataset = inspection.dataset
         if stamp:
-            keep_digest(stamp, dataset.digest)
+            keep_digest(stamp, dataset.digest, _unused(listing.parts, dataset))
     for note in listing.notes:
         log.info("dataset %s: %s", settings.root, note)
     return dataset
@@ -79,7 +81,7 @@ class _Listing:
     """What a dataset's lists say, before any image is opened."""
 
     layout: Layout
-    parts: dict[str, tuple[FileSample, ...]]
+    parts: _Parts
     problems: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -103,17 +105,21 @@ def _read(settings: DatasetSettings, listing: _Listing) -> Inspection:
     layout, parts = listing.layout, listing.parts
     rules = Rules(classes=len(layout.classes), ignore_index=settings.ignore_index, maskless=layout.maskless)
     readings = {part: read_samples(samples, rules, masks=part != "unlabelled") for part, samples in parts.items()}
+    parts = {part: tuple(reading.sample for reading in of_part) for part, of_part in readings.items()}
+    unused = [reading.unused for of_part in readings.values() for reading in of_part if reading.unused]
+    ids = {sample.id for samples in parts.values() for sample in samples}
+    told = f"masks of {len(unused)} unlabelled images are not used, such as that of which this is wrong: "
     problems = [*listing.problems, *(each for part in parts for reading in readings[part] for each in reading.problems)]
     problems = list(dict.fromkeys([*problems, *_copies(readings), *_disagreements(layout, readings)]))
     return Inspection(
-        dataset=None if problems else _dataset(settings, listing, _digest(settings, layout, readings)),
+        dataset=None if problems else _dataset(settings, layout, parts, _digest(settings, layout, readings)),
         problems=tuple(problems),
         classes=layout.classes,
         parts={
             part: census((reading.pixels for reading in readings[part]), rules.classes, rules.ignore_index)
             for part in parts
         },
-        notes=(*listing.notes, *layout.beside({sample.id for samples in parts.values() for sample in samples})),
+        notes=(*listing.notes, *(told + each for each in unused[:1]), *layout.beside(ids)),
     )
 
 
@@ -126,9 +132,7 @@ def _open_layout(settings: DatasetSettings) -> Layout:
     return LAYOUTS[settings.layout](settings.root, settings.classes, settings.ignore_index)
 
 
-def _parts(
-    settings: DatasetSettings, layout: Layout, problems: list[str], notes: list[str]
-) -> dict[str, tuple[FileSample, ...]]:
+def _parts(settings: DatasetSettings, layout: Layout, problems: list[str], notes: list[str]) -> _Parts:
     labelled = _listed(layout, "labelled", settings.labelled, problems)
     unlabelled = _listed(layout, "unlabelled", settings.unlabelled, problems)
     order = None
@@ -178,7 +182,18 @@ def _without_missing_mask(sample: FileSample) -> FileSample:
     return replace(sample, mask=None) if sample.mask and not is_file(sample.mask) else sample
 
 
-def _overlaps(parts: dict[str, tuple[FileSample, ...]]) -> Iterable[str]:
+def _unused(parts: _Parts, dataset: Dataset) -> list[str]:
+    """Unlabelled images whose masks are not used, though their lists or layout name them."""
+    pairs = zip(parts["unlabelled"], dataset.unlabelled, strict=True)
+    return [listed.id for listed, sample in pairs if listed.mask and not sample.has_mask]
+
+
+def _without_masks(parts: _Parts, ids: Collection[str]) -> _Parts:
+    bare = (replace(sample, mask=None) if sample.id in ids else sample for sample in parts["unlabelled"])
+    return parts | {"unlabelled": tuple(bare)}
+
+
+def _overlaps(parts: _Parts) -> Iterable[str]:
     for judging in _JUDGING:
         ids = {sample.id for sample in parts.get(judging, ())}
         for part in _before(judging):
@@ -232,8 +247,7 @@ def _digest(settings: DatasetSettings, layout: Layout, readings: dict[str, list[
     return digest.hexdigest()
 
 
-def _dataset(settings: DatasetSettings, listing: _Listing, digest: str) -> Dataset:
-    layout, parts = listing.layout, listing.parts
+def _dataset(settings: DatasetSettings, layout: Layout, parts: _Parts, digest: str) -> Dataset:
     first = parts["labelled"][0].mask
     assert first
     return Dataset(

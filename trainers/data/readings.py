@@ -30,7 +30,10 @@ class Reading:
     """What the files of a sample show."""
 
     sample: FileSample
+    """Without its mask where that cannot be used and need not be."""
     problems: tuple[str, ...]
+    unused: str
+    """What is wrong with a mask that need not be there; empty if nothing is."""
     image_sum: bytes
     """SHA-256 of the file; empty if it cannot be read."""
     mask_sum: bytes
@@ -59,11 +62,10 @@ def read_samples(samples: Sequence[FileSample], rules: Rules, *, masks: bool) ->
 
 
 def read_sample(sample: FileSample, rules: Rules, *, mask: bool) -> Reading:
-    """The reading of a sample, which has to have a mask or not."""
+    """The reading of a sample. Only what has to have a mask has a problem with it."""
     tick()
     problems: list[str] = []
-    image_sum = mask_sum = b""
-    size = pixels = decoded = None
+    image_sum, size = b"", None
     if is_there(sample.image):
         try:
             content = read_file(sample.image)
@@ -74,28 +76,49 @@ def read_sample(sample: FileSample, rules: Rules, *, mask: bool) -> Reading:
     else:
         also = f", though mask {sample.mask} does" if sample.mask and is_file(sample.mask) else ""
         problems.append(f"image {sample.image} does not exist{also}: add it or take {sample.id} off its list")
-    if sample.mask is None:
-        if mask:
-            problems.append(rules.maskless(sample.id))
-    elif not is_there(sample.mask):
-        problems.append(f"mask {sample.mask} does not exist: add it or list {sample.id} as unlabelled")
-    else:
-        try:
-            content = read_file(sample.mask)
-            mask_sum = hashlib.sha256(content).digest()
-            decoded = decode_mask(content, sample.mask, sample.coding)
-            pixels = np.bincount(decoded.ids.ravel())
-            problems += _problems_of_mask(sample.mask, decoded.ids.shape, size, np.flatnonzero(pixels), rules)
-            decoded = replace(decoded, ids=np.empty(0))
-        except ImageError as error:
-            problems.append(str(error))
+    found = _Mask() if sample.mask is None else _read_mask(sample, sample.mask, size, rules)
+    if mask and sample.mask is None:
+        problems.append(rules.maskless(sample.id))
+    unused = "" if mask else "; ".join(found.problems)
+    if unused:
+        sample, found = replace(sample, mask=None), _Mask()
     return Reading(
         sample=sample,
-        problems=tuple(problems),
+        problems=(*problems, *found.problems),
+        unused=unused,
         image_sum=image_sum,
-        mask_sum=mask_sum,
+        mask_sum=found.sum,
+        pixels=found.pixels,
+        mask=found.decoded,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Mask:
+    """What a mask's file shows; by default that there is none."""
+
+    sum: bytes = b""
+    decoded: DecodedMask | None = None
+    pixels: np.ndarray | None = None
+    problems: tuple[str, ...] = ()
+
+
+def _read_mask(sample: FileSample, path: Path, size: tuple[int, ...] | None, rules: Rules) -> _Mask:
+    if not is_there(path):
+        return _Mask(problems=(f"mask {path} does not exist: add it or list {sample.id} as unlabelled",))
+    sum = b""
+    try:
+        content = read_file(path)
+        sum = hashlib.sha256(content).digest()
+        decoded = decode_mask(content, path, sample.coding)
+    except ImageError as error:
+        return _Mask(sum=sum, problems=(str(error),))
+    pixels = np.bincount(decoded.ids.ravel())
+    return _Mask(
+        sum=sum,
+        decoded=replace(decoded, ids=np.empty(0)),
         pixels=pixels,
-        mask=decoded,
+        problems=tuple(_problems_of_mask(path, decoded.ids.shape, size, np.flatnonzero(pixels), rules)),
     )
 
 

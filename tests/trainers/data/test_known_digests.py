@@ -110,3 +110,14 @@ def test_without_a_place_to_keep_it_a_dataset_is_read(
 ) -> None:
     kept.write_text("a file")
     assert (times_read(settings), times_read(settings)) == (1, 1)
+
+
+def test_masks_that_are_not_used_are_not_the_next_time_either(
+    kept: Path, settings: DatasetSettings, times_read: Callable[[DatasetSettings], int]
+) -> None:
+    mask = open_dataset(settings).unlabelled[0].mask  # pyright: ignore[reportAttributeAccessIssue]
+    mask.write_bytes(b"no image")
+
+    assert times_read(settings) == 1
+    assert times_read(settings) == 0
+    assert [sample.has_mask for sample in open_dataset(settings).unlabelled] == [False, True, True, True]

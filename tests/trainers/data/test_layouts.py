@@ -164,6 +164,21 @@ class TestVoc:
 
         assert masks(self.open(voc_tree, unlabelled=str(voc_tree / "u.txt")).unlabelled) == [None]
 
+    @pytest.mark.parametrize("listed", ["JPEGImages/{}.jpg JPEGImages/{}.jpg", "{}"], ids=["itself", "another size"])
+    def test_no_mask_of_an_unlabelled_image_is_a_problem(self, voc_tree, listed):
+        save(voc_tree / "SegmentationClassAug" / "2007_000004.png", np.zeros((3, 3)))
+        (voc_tree / "u.txt").write_text(listed.replace("{}", "2007_000004") + "\n2007_000005")
+        settings = self.settings(voc_tree, unlabelled=str(voc_tree / "u.txt"))
+
+        inspection = inspect_dataset(settings)
+
+        assert inspection.problems == ()
+        assert masks(inspection.dataset.unlabelled) == [None, "SegmentationClassAug"]
+        assert inspection.parts["unlabelled"].masks == 1
+        (told,) = (note for note in inspection.notes if "masks of 1 unlabelled images are not used" in note)
+        assert "2007_000004" in told
+        assert open_dataset(settings) == inspection.dataset
+
     def test_the_other_protocol_trains_on_a_fraction_of_all(self, voc_tree):
         dataset = self.open(voc_tree, labelled="train_aug", unlabelled=None, fraction=1 / 8)
 
