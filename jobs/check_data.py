@@ -14,6 +14,7 @@ from ..platform.spec.spec import Spec
 from ..platform.storage.packs import inspect_dataset
 from ..trainers.data.dataset import Dataset
 from ..trainers.data.images import Colour
+from ..trainers.data.notes import notes_on_masks
 from ..trainers.data.readings import PartCensus
 from ..trainers.errors import UserError, listed
 from ..trainers.pictures.overview import draw_overview
@@ -49,7 +50,7 @@ def check(spec: Spec, picture: Path) -> Check:
     inspection = inspect_dataset(spec.dataset)
     dataset, notes = inspection.dataset, list(inspection.notes)
     if inspection.parts:
-        notes += notes_on_classes(inspection.parts["labelled"], inspection.classes)
+        notes += notes_on_masks(inspection.parts, inspection.classes)
     if dataset:
         notes += notes_on_crop(dataset, spec.trainer)
         settings = spec.trainer
@@ -127,13 +128,6 @@ def _share(pixels: int, total: int) -> str:
         return "-"
     count = f"{pixels:,}" if pixels < _EXACT else f"{pixels / 1e6:,.1f} M"
     return f"{count}  {100 * pixels / total:5.2f}" if pixels else "none"
-
-
-def notes_on_classes(labelled: PartCensus, classes: Sequence[str]) -> Iterator[str]:
-    """Classes that cannot be learnt."""
-    absent = [name for name, pixels in zip(classes, labelled.pixels.tolist(), strict=True) if not pixels]
-    if labelled.masks and absent:
-        yield f"no labelled mask holds {', '.join(absent)}: what is not seen is not learnt"
 
 
 def notes_on_crop(dataset: Dataset, trainer: TrainerSettings) -> Iterator[str]:

@@ -11,6 +11,7 @@ from statistics import median_low
 
 from ..trainers.data.images import is_file
 from ..trainers.data.lists import has_image_suffix, read_list
+from ..trainers.data.notes import FEW, few_note
 from ..trainers.data.survey import FoundClasses, Survey, draw_validation, find_classes, given_validation, survey
 from ..trainers.errors import UserError
 
@@ -38,6 +39,8 @@ def init_data(folder: Path, seed: int) -> list[str]:
     said += [f"not read in {place}: {counts}" for place, counts in found.left_out.items()]
     if given:
         said.append(f"validation images are those of the folders, {len(given)} of them; none were drawn")
+    if len(validation) < FEW and not (folder / "val.txt").exists():
+        said.append(few_note(len(validation)))
     said += _unlisted(folder, found)
     contents: dict[str, Callable[[], str]] = {
         "classes.yaml": lambda: _classes_text(find_classes(found.pairs)),

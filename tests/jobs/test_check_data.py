@@ -67,7 +67,8 @@ class TestOfAGoodDataset:
             "ignored": ["96  12.50", "96  12.50", "64  12.50"],
         }
         assert [line for line in out.splitlines() if line.startswith("note: ")] == [
-            f"note: no labelled mask holds {', '.join(CLASSES[2:])}: what is not seen is not learnt"
+            f"note: no labelled mask holds {', '.join(CLASSES[2:])}: what is not seen is not learnt",
+            "note: 2 images validate, fewer than 20: figures of so few hang on each image",
         ]
 
     def test_counts_unlabelled_images_without_masks(self, check: Command, root: Path) -> None:
@@ -105,6 +106,18 @@ class TestOfAGoodDataset:
         assert status == 0
         assert ("is larger than 6 of 6 training images, which are padded" in out) == padded
 
+    @pytest.mark.parametrize(("orientation", "noted"), [(1, False), (2, True), (3, True), (4, True)])
+    def test_notes_turns_that_no_size_shows(self, check: Command, root: Path, orientation: int, noted: bool) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        image = root / "JPEGImages" / "shapes_00000.jpg"
+        Image.new("RGB", (16, 16), "blue").save(image, exif=exif)
+
+        out = check()[1]
+
+        assert ("1 images with masks are turned by 180 degrees or mirrored" in out) == noted
+        assert (f"such as {image}" in out) == noted
+
     def test_knows_which_way_up_a_photograph_is(self, check: Command, root: Path) -> None:
         # Photographs of 24 x 16 on their side: 16 x 24 when upright, as their masks are.
         turned = Image.Exif()
@@ -120,6 +133,18 @@ class TestOfAGoodDataset:
 
 
 class TestOfABadDataset:
+    def test_names_the_part_of_exif_in_a_difference_of_sizes(self, check: Command, root: Path) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        id = (root / "ImageSets/Segmentation/val.txt").read_text().split()[0]
+        Image.new("RGB", (24, 16)).save(root / "JPEGImages" / f"{id}.jpg", exif=exif)
+        write_mask(root / "SegmentationClass" / f"{id}.png", np.zeros((16, 24), np.uint8), voc_palette())
+
+        assert check()[2] == (
+            f"error: {root}/SegmentationClass/{id}.png is 24 x 16, but its image is 16 x 24 once turned upright as its "
+            f"EXIF data say: turn the mask, or save the image without that orientation\n"
+        )
+
     def test_lists_all_that_is_wrong_and_counts_what_can_be_read(
         self, check: Command, root: Path, tmp_path: Path
     ) -> None:

@@ -68,6 +68,7 @@ class TestTheWay:
         assert (status, err) == (0, "")
         assert out.splitlines() == [
             "6 images with a mask, 3 without",
+            "1 images validate, fewer than 20: figures of so few hang on each image",
             *(f"written  My Leaves/{name}" for name in MADE),
             "next:",
             "  advseg data check 'My Leaves/advseg.yaml'",

@@ -39,7 +39,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What brings an image upright, by the orientation that its EXIF data tell."""
-_SIDEWAYS = range(5, 9)
+SIDEWAYS = range(5, 9)
 """Orientations that exchange height and width."""
 _PAGED = ("TIFF", "WEBP")
 _BITS_PER_SAMPLE = 258
@@ -74,7 +74,16 @@ def read_size(path: Path) -> tuple[int, int]:
     with _opened(path) as file, _refusing(path), Image.open(file, formats=FORMATS) as header:
         width, height = header.size
         tells = header.format == "JPEG" or not header.info.keys().isdisjoint(_EXIF_OF_PNG)
-        return (width, height) if tells and _orientation(header) in _SIDEWAYS else (height, width)
+        return (width, height) if tells and _orientation(header) in SIDEWAYS else (height, width)
+
+
+def orientation_of(content: bytes) -> int:
+    """The orientation that an image tells, 1 if none or if it cannot be read; that of a TIFF counts as none."""
+    try:
+        with _refusing("it"), Image.open(BytesIO(content), formats=FORMATS) as header:
+            return 1 if header.format == "TIFF" else _orientation(header)
+    except ImageError:
+        return 1
 
 
 def is_file(path: Path) -> bool:

@@ -119,7 +119,7 @@ def _read(settings: DatasetSettings, listing: _Listing) -> Inspection:
             part: census((reading.pixels for reading in readings[part]), rules.classes, rules.ignore_index)
             for part in parts
         },
-        notes=(*listing.notes, *(told + each for each in unused[:1]), *layout.beside(ids)),
+        notes=(*listing.notes, *(told + each for each in unused[:1]), *_turned(readings), *layout.beside(ids)),
     )
 
 
@@ -227,6 +227,16 @@ def _disagreements(layout: Layout, readings: dict[str, list[Reading]]) -> Iterab
     colours = layout.palette or (voc_palette(len(VOC_CLASSES)) if layout.classes == VOC_CLASSES else ())
     numbers = colour_numbers(np.array(colours, np.uint8).reshape(-1, 3)).tolist()
     return disagreements(masks, {number: id for id, number in enumerate(numbers)})
+
+
+def _turned(readings: dict[str, list[Reading]]) -> Iterable[str]:
+    """Images whose size does not show that they are turned, beside masks that never are."""
+    found = [each.sample for part in readings.values() for each in part if each.mask and each.orientation in (2, 3, 4)]
+    if found:
+        yield (
+            f"{len(found)} images with masks are turned by 180 degrees or mirrored as their EXIF data say, such as "
+            f"{found[0].image}, and their masks are not: see in the picture whether they fit"
+        )
 
 
 def _before(judging: str) -> tuple[str, ...]:

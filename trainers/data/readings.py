@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..progress import tick
-from .images import READERS, ImageError, decode_image, is_file, is_there, read_file
+from .images import READERS, SIDEWAYS, ImageError, decode_image, is_file, is_there, orientation_of, read_file
 from .masks import DecodedMask, decode_mask
 from .samples import FileSample
 
@@ -36,6 +36,8 @@ class Reading:
     """What is wrong with a mask that need not be there; empty if nothing is."""
     image_sum: bytes
     """SHA-256 of the file; empty if it cannot be read."""
+    orientation: int
+    """Of the image, as its EXIF or XMP data tell it; 1 where its pixels are upright."""
     mask_sum: bytes
     pixels: np.ndarray | None = field(compare=False)
     """How many pixels of the mask have each id from 0; None if there is no mask or it cannot be read."""
@@ -65,18 +67,19 @@ def read_sample(sample: FileSample, rules: Rules, *, mask: bool) -> Reading:
     """The reading of a sample. Only what has to have a mask has a problem with it."""
     tick()
     problems: list[str] = []
-    image_sum, size = b"", None
+    image_sum, size, orientation = b"", None, 1
     if is_there(sample.image):
         try:
             content = read_file(sample.image)
             image_sum = hashlib.sha256(content).digest()
             size = decode_image(content, sample.image).shape[:2]
+            orientation = orientation_of(content)
         except ImageError as error:
             problems.append(str(error))
     else:
         also = f", though mask {sample.mask} does" if sample.mask and is_file(sample.mask) else ""
         problems.append(f"image {sample.image} does not exist{also}: add it or take {sample.id} off its list")
-    found = _Mask() if sample.mask is None else _read_mask(sample, sample.mask, size, rules)
+    found = _Mask() if sample.mask is None else _read_mask(sample, sample.mask, size, orientation, rules)
     if mask and sample.mask is None:
         problems.append(rules.maskless(sample.id))
     unused = "" if mask else "; ".join(found.problems)
@@ -87,6 +90,7 @@ def read_sample(sample: FileSample, rules: Rules, *, mask: bool) -> Reading:
         problems=(*problems, *found.problems),
         unused=unused,
         image_sum=image_sum,
+        orientation=orientation,
         mask_sum=found.sum,
         pixels=found.pixels,
         mask=found.decoded,
@@ -103,7 +107,7 @@ class _Mask:
     problems: tuple[str, ...] = ()
 
 
-def _read_mask(sample: FileSample, path: Path, size: tuple[int, ...] | None, rules: Rules) -> _Mask:
+def _read_mask(sample: FileSample, path: Path, size: tuple[int, ...] | None, orientation: int, rules: Rules) -> _Mask:
     if not is_there(path):
         return _Mask(problems=(f"mask {path} does not exist: add it or list {sample.id} as unlabelled",))
     sum = b""
@@ -118,7 +122,7 @@ def _read_mask(sample: FileSample, path: Path, size: tuple[int, ...] | None, rul
         sum=sum,
         decoded=replace(decoded, ids=np.empty(0)),
         pixels=pixels,
-        problems=tuple(_problems_of_mask(path, decoded.ids.shape, size, np.flatnonzero(pixels), rules)),
+        problems=tuple(_problems_of_mask(path, decoded.ids.shape, size, orientation, np.flatnonzero(pixels), rules)),
     )
 
 
@@ -141,10 +145,18 @@ def census(masks: Iterable[np.ndarray | None], classes: int, ignore_index: int) 
 
 
 def _problems_of_mask(
-    mask: Path, size: tuple[int, ...], image_size: tuple[int, ...] | None, ids: np.ndarray, rules: Rules
+    mask: Path,
+    size: tuple[int, ...],
+    image_size: tuple[int, ...] | None,
+    orientation: int,
+    ids: np.ndarray,
+    rules: Rules,
 ) -> Iterable[str]:
     if image_size and size != image_size:
-        yield f"{mask} is {size[1]} x {size[0]}, but its image is {image_size[1]} x {image_size[0]}: mend either"
+        turned = orientation in SIDEWAYS and size == image_size[::-1]
+        why = " once turned upright as its EXIF data say" if turned else ""
+        remedy = "turn the mask, or save the image without that orientation" if turned else "mend either"
+        yield f"{mask} is {size[1]} x {size[0]}, but its image is {image_size[1]} x {image_size[0]}{why}: {remedy}"
     known = ids[ids != rules.ignore_index]
     if rules.classes and known.size and known.max() >= rules.classes:
         yield (
