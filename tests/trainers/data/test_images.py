@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
+from PIL.PngImagePlugin import PngInfo
 
 from advseg.trainers.data.images import MAX_PIXELS, ImageError, read_image, read_size, voc_palette, write_mask
 from advseg.trainers.data.masks import MaskCoding, read_mask, read_palette
@@ -318,6 +319,19 @@ def test_the_palette_of_voc_has_its_published_colours():
     assert palette[15] == (192, 128, 128)
     assert palette[20] == (0, 64, 128)
     assert palette[255] == (224, 224, 192)
+
+
+@pytest.mark.parametrize(("size", "is_read"), [(3_000_000, True), (70_000_000, False)])
+def test_metadata_of_some_mib_are_read_over_and_a_bomb_of_them_is_refused(path, size, is_read):
+    text = PngInfo()
+    text.add_text("history", "y" * size, zip=True)
+    Image.fromarray(RGB).save(path, pnginfo=text)
+
+    if is_read:
+        assert np.array_equal(read_image(path), RGB)
+    else:
+        with pytest.raises(ImageError, match="cannot be decoded"):
+            read_image(path)
 
 
 @pytest.mark.parametrize("side", [8001, 10_000, 20_000, 2**31 - 1])
