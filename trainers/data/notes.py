@@ -23,7 +23,7 @@ def notes_on_masks(parts: Mapping[str, PartCensus], classes: Sequence[str]) -> I
         yield f"no labelled mask holds {', '.join(learnt)}: what is not seen is not learnt"
     if unseen := [name for name in _absent(parts, "validation", classes) if name not in learnt]:
         yield f"no validation mask holds {', '.join(unseen)}: how well it is found is not measured"
-    if (judging := parts.get("validation")) and judging.images < FEW:
+    if (judging := parts.get("validation")) and 0 < judging.images < FEW:
         yield few_note(judging.images)
 
 

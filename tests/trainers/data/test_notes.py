@@ -40,3 +40,7 @@ def test_a_validation_of_few_images_is_told():
 
 def test_where_classes_are_not_known_nothing_is():
     assert list(notes_on_masks({"labelled": part(ignored=3)}, ())) == []
+
+
+def test_a_validation_that_could_not_be_read_is_not_called_small():
+    assert notes(labelled=part(1, 1, 1), validation=part(0, 0, 0, images=0)) == []
