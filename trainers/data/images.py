@@ -10,7 +10,6 @@ from typing import BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
-from PIL.PngImagePlugin import PngInfo
 
 from ...models.files import open_regular
 from ..errors import UserError
@@ -41,8 +40,6 @@ _TURNS = {
 _SIDEWAYS = range(5, 9)
 """Orientations that exchange height and width."""
 _EXIF_OF_PNG = ("exif", "Raw profile type exif")
-_SOFTWARE = "Software"
-"""The key of PNG's standard for a text of that."""
 
 
 class ImageError(UserError):
@@ -198,27 +195,17 @@ def read_palette(path: Path) -> list[Colour] | None:
     return [(flat[i], flat[i + 1], flat[i + 2]) for i in range(0, len(flat), 3)]
 
 
-def write_mask(file: Path | BinaryIO, mask: np.ndarray, palette: list[Colour], *, software: str | None = None) -> None:
-    """Write class ids [H, W] as a palette PNG, or as a greyscale one of 16 bits if the palette has over 256 colours.
+def write_mask(file: Path | BinaryIO, mask: np.ndarray, palette: list[Colour]) -> None:
+    """Write class ids [H, W] as a palette PNG, or as a greyscale one of 16 bits if the palette has over 256 colours."""
+    mask_image(mask, palette).save(file, format="PNG")
 
-    By which `software`, `software_of` finds in it.
-    """
+
+def mask_image(mask: np.ndarray, palette: list[Colour]) -> Image.Image:
+    """What `write_mask` writes."""
     image = Image.fromarray(mask.astype(np.uint8 if len(palette) <= 256 else np.uint16))
     if len(palette) <= 256:
         image.putpalette([value for colour in palette for value in colour])
-    text = PngInfo()
-    if software is not None:
-        text.add_text(_SOFTWARE, software)
-    image.save(file, format="PNG", pnginfo=text)
-
-
-def software_of(file: BinaryIO) -> str | None:
-    """By which software a PNG says that it was written; None if it does not, or is none."""
-    try:
-        with _refusing("it"), Image.open(file, formats=("PNG",)) as header:
-            return header.info.get(_SOFTWARE)
-    except ImageError:
-        return None
+    return image
 
 
 def voc_palette(colours: int = 256) -> list[Colour]:
