@@ -6,9 +6,10 @@ import numpy as np
 from PIL import Image
 
 from ..models.card import Card
+from ..models.model import Prediction
 from ..trainers.marked import marked_npz, marked_png
 from ..trainers.pictures.overlay import draw_overlay
-from ..trainers.prediction import Prediction, encode_mask
+from ..trainers.prediction import encode_mask
 
 
 class Kind(StrEnum):

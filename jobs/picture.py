@@ -6,10 +6,10 @@ from pathlib import Path
 from ..trainers.data.images import read_mask
 from ..trainers.errors import UserError
 from ..trainers.pictures.panels import colour, compose, heat
-from ..trainers.prediction import read_scene
+from ..trainers.prediction import read_scene, usual_device
 from .encoding import Kind
 from .outputs import refuse_other_than_file, write_picture
-from .predict import predictions_of, predictor_of
+from .predict import load_model, predictions_of
 from .scenes import find_images
 
 
@@ -20,18 +20,18 @@ def picture(out: Path, images: Sequence[Path], truth: Path, models: Mapping[str,
     """
     refuse_other_than_file(out)
     files = find_images(images)
-    loaded = {name: predictor_of(path) for name, path in models.items()}
-    judges = [name for name, predictor in loaded.items() if predictor.model.discriminator]
+    loaded = {name: load_model(path, usual_device()) for name, path in models.items()}
+    judges = [name for name, model in loaded.items() if model.discriminator]
     titles = ["image", "truth", *loaded, *(["confidence"] if judges else [])]
-    card = next(iter(loaded.values())).model.card
+    card = next(iter(loaded.values())).card
     rows = []
     for file in files:
         image = read_scene(file)
         maps = [read_mask(truth / f"{file.stem}.png")]
         confidence = None
-        for name, predictor in loaded.items():
+        for name, model in loaded.items():
             wanted = [Kind.CONFIDENCE] if name in judges[-1:] else []
-            (found,) = predictions_of(predictor, image[None], models[name], wanted)
+            (found,) = predictions_of(model, image[None], models[name], wanted)
             maps.append(found.mask)
             confidence = found.confidence if wanted else confidence
         row = [image, *(colour(m, card.palette, card.ignore_index) for m in maps)]

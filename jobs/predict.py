@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..models.bundle import Model, load
+from ..models.bundle import load
 from ..models.manifest import BrokenDirectoryError, checksum_of
-from ..platform.spec.protocol import protocol_on
+from ..models.model import Model, Prediction
+from ..models.protocol import Protocol
 from ..trainers.data.images import ImageError
 from ..trainers.errors import IncompleteError, UserError, listed
 from ..trainers.marked import made_of
-from ..trainers.prediction import Prediction, Predictor, decode_scene, usual_device
+from ..trainers.prediction import decode_scene, usual_device
 from .encoding import Kind, encoded
 from .masks import origins_there, places_of, writer
 from .scenes import Scene, find_scenes
@@ -69,8 +70,13 @@ def predict(
     names = {scene.place: [f"{scene.stem}{kind}" for kind in kinds] for scene in scenes}
     places = places_of(names, to)
     there = origins_there(places, to, overwrite=overwrite)
-    predictor = predictor_of(model_path, averaged=averaged, device=device)
-    if Kind.CONFIDENCE in beside and predictor.model.discriminator is None:
+    model = load_model(model_path, device or usual_device())
+    if averaged and not protocol_of(model).evaluation.averages:
+        raise UserError(
+            f"model {model_path} was judged by no second figure to average as: its trainer.evaluation has neither "
+            f"scales nor flip; leave out --averaged"
+        )
+    if Kind.CONFIDENCE in beside and model.discriminator is None:
         raise UserError(
             f"model {model_path} was trained without a discriminator, so it has no confidence map: leave out "
             f"--confidence"
@@ -90,10 +96,10 @@ def predict(
 
     write, new = writer(to), 0
     for some in _batches(to_predict(), batch):
-        found = predictions_of(predictor, np.stack([one.image for one in some]), model_path, beside)
+        found = predictions_of(model, np.stack([one.image for one in some]), model_path, beside, averaged=averaged)
         for one, prediction in zip(some, found, strict=True):
             for kind, name in zip(kinds, names[one.scene.place], strict=True):
-                write(name, encoded(kind, prediction, one.image, predictor.model.card, one.origin))
+                write(name, encoded(kind, prediction, one.image, model.card, one.origin))
         new += len(some)
     masks = [places[names[scene.place][0]] for scene in scenes if scene.place not in unread]
     if unread:
@@ -109,31 +115,31 @@ def _batches(read: Iterable[_Read], batch: int) -> Iterator[list[_Read]]:
             yield some
 
 
-def predictor_of(model_path: Path, *, averaged: bool = False, device: str | None = None) -> Predictor:
-    """The model in a directory, which reads images as when it was judged, by default on a GPU if there is one.
-
-    Raises UserError for what is no model or no device, and for one that is to be `averaged` and was not judged so.
-    """
-    model = load_model(model_path, device or usual_device())
-    protocol = protocol_on(model.card)
-    if averaged and not protocol.evaluation.averages:
-        raise UserError(
-            f"model {model_path} was judged by no second figure to average as: its trainer.evaluation has neither "
-            f"scales nor flip; leave out --averaged"
-        )
-    return Predictor(model, protocol.evaluation, protocol.speed, averaged=averaged)
-
-
 def predictions_of(
-    predictor: Predictor, images: np.ndarray, path: Path, beside: Sequence[Kind] = ()
+    model: Model, images: np.ndarray, path: Path, beside: Sequence[Kind] = (), *, averaged: bool = False
 ) -> list[Prediction]:
-    """What the model in a directory makes of images uint8 [N, H, W, 3]. Raises UserError if that is NaN."""
+    """What the model in a directory makes of images uint8 [N, H, W, 3].
+
+    Raises UserError if that is NaN, and if its card does not say how it reads them.
+    """
+    protocol_of(model)
     try:
-        return predictor.predict(
-            images, probabilities=Kind.PROBABILITIES in beside, confidence=Kind.CONFIDENCE in beside
+        return model.predictions(
+            images,
+            averaged=averaged,
+            probabilities=Kind.PROBABILITIES in beside,
+            confidence=Kind.CONFIDENCE in beside,
         )
     except ValueError as error:
         raise UserError(f"model {path} is of no use ({error}): pull or train the model again") from None
+
+
+def protocol_of(model: Model) -> Protocol:
+    """How a model reads images. Raises UserError if its card does not say so."""
+    try:
+        return model.protocol
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
 
 def load_model(path: Path, device: str | torch.device = "cpu") -> Model:

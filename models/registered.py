@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 import torch
 
 from . import bundle
-from .bundle import CARD, Model, model_files, read_card, weights_of
+from .bundle import CARD, model_files, read_card, weights_of
 from .files import MAX_DOCUMENT_MIB, shown
 from .manifest import MANIFEST, BrokenDirectoryError
+from .model import Model
 from .reference import HISTORY, reference_of
 from .sources import refusal
 from .tracking_server import RegistryError, TrackingServer, UnknownError, find_server

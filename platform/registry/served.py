@@ -13,8 +13,7 @@ from ...models.bundle import load
 from ...models.manifest import checksum_of
 from ...trainers.errors import UserError
 from ...trainers.marked import made_of
-from ...trainers.prediction import Predictor, decode_scene, encode_mask, usual_device
-from ..spec.protocol import protocol_on
+from ...trainers.prediction import decode_scene, encode_mask, usual_device
 from .serving_files import IMAGE, MASK
 
 
@@ -26,9 +25,7 @@ class Served(PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Raises BrokenDirectoryError as `load` does."""
-        model = load(self._folder, usual_device())
-        protocol = protocol_on(model.card)
-        self._predictor = Predictor(model, protocol.evaluation, protocol.speed)
+        self._model = load(self._folder, usual_device())
         self._checksum = str(checksum_of(self._folder))
 
     def predict(  # pyright: ignore[reportIncompatibleMethodOverride] of its own they say that it returns None
@@ -43,8 +40,8 @@ class Served(PythonModel):
 
     def _mask(self, content: bytes, name: str) -> str:
         try:
-            (found,) = self._predictor.predict(decode_scene(content, name)[None])
+            (found,) = self._model.predictions(decode_scene(content, name)[None])
         except (UserError, ValueError) as error:
             raise MlflowException(str(error), INVALID_PARAMETER_VALUE) from None
         origin = made_of(self._checksum, content, averaged=False)
-        return b64encode(encode_mask(found.mask, self._predictor.model.card.palette, origin)).decode()
+        return b64encode(encode_mask(found.mask, self._model.card.palette, origin)).decode()

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..models.architectures import LEAST_SIDE, Normalisation, Segmenter
-from ..models.settings import Interval, Settings
-from .speed import SpeedSettings
+from .architectures import LEAST_SIDE, Normalisation, Segmenter
+from .settings import Interval, Settings
 
 PIXELS_AT_ONCE = 2**20
 """Pixels that go through a network together, unless one image or window alone has more."""
@@ -46,11 +45,15 @@ class EvaluationSettings(Settings):
 
 
 def pixels_of(
-    pictures: np.ndarray, normalisation: Normalisation, device: torch.device, dtype: torch.dtype, speed: SpeedSettings
+    pictures: np.ndarray,
+    normalisation: Normalisation,
+    device: torch.device,
+    dtype: torch.dtype,
+    memory_format: torch.memory_format,
 ) -> Tensor:
     """Images uint8 [N, H, W, 3] as a network on a device reads them, [N, 3, H, W]."""
     pixels = normalisation(torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).contiguous(), dtype)
-    return pixels.contiguous(memory_format=speed.memory_format)
+    return pixels.contiguous(memory_format=memory_format)
 
 
 def predict_probabilities(
