@@ -10,6 +10,7 @@ import torch
 
 from ..models.bundle import load
 from ..models.manifest import BrokenDirectoryError, checksum_of
+from ..models.mistaken import MistakenError, is_model
 from ..models.model import Model, Prediction
 from ..models.protocol import Protocol
 from ..trainers.data.images import ImageError
@@ -66,6 +67,7 @@ def predict(
     without a mask, and IncompleteError is raised at the end, of all of them.
     """
     kinds = (Kind.MASK, *beside)
+    _refuse_swapped(model_path, images)
     scenes = find_scenes(images, below=to)
     names = {scene.place: [f"{scene.stem}{kind}" for kind in kinds] for scene in scenes}
     places = places_of(names, to)
@@ -108,6 +110,13 @@ def predict(
     return Written(masks=masks, new=new)
 
 
+def _refuse_swapped(model_path: Path, images: Sequence[str]) -> None:
+    """Raise UserError if one of the images is a model, and the model is none."""
+    model = next(filter(is_model, images), None)
+    if model is not None and not is_model(str(model_path)):
+        raise UserError(f"{model_path} is no model, but {model} is: name the model first, then the images")
+
+
 def _batches(read: Iterable[_Read], batch: int) -> Iterator[list[_Read]]:
     """Neighbours of the same size, at most so many at a time."""
     for _, same_size in groupby(read, key=lambda one: one.image.shape):
@@ -148,6 +157,8 @@ def load_model(path: Path, device: str | torch.device = "cpu") -> Model:
         raise UserError(f"model {path} does not exist: name a folder, or a registered model, as in shapes@champion")
     try:
         return load(path, device)
+    except MistakenError as error:
+        raise UserError(str(error)) from None
     except BrokenDirectoryError as error:
         raise UserError(f"{error}: pull or train the model again") from None
     except ValueError as error:

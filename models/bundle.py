@@ -14,10 +14,10 @@ from .card import Card, card_of
 from .discriminator import Discriminator, build_discriminator
 from .files import one_line, read_document, shown
 from .manifest import MANIFEST, BrokenDirectoryError, read_manifest, verify_directory, write_directory
+from .mistaken import CARD, refuse_mistaken
 from .model import Model, device_of
 from .tensors import load_network, most_bytes, save_tensors
 
-CARD = "model.json"
 SEGMENTER = "segmenter.safetensors"
 DISCRIMINATOR = "discriminator.safetensors"
 FILES = (CARD, SEGMENTER, DISCRIMINATOR)
@@ -43,6 +43,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
     ValueError for a device that is not there.
     """
     path, device = Path(path), device_of(device)
+    refuse_mistaken(path)
     card = read_card(path, alone=True)
     build, build_judge = _networks(card)
     verify_directory(path, needs=[SEGMENTER, DISCRIMINATOR] if build_judge else [SEGMENTER])

@@ -277,7 +277,8 @@ class TestPredict:
         missing = mistake(advseg("predict", "nowhere", shapes / "JPEGImages", "--to", "to"))
         assert missing.startswith("model nowhere does not exist: name a folder, or a registered model")
         (tmp_path / "file").touch()
-        assert "MANIFEST.json" in mistake(advseg("predict", "file", shapes / "JPEGImages", "--to", "to"))
+        file = mistake(advseg("predict", "file", shapes / "JPEGImages", "--to", "to"))
+        assert file == "file is a file, but a model is a folder with model.json: name that folder"
 
     def test_of_a_missing_image(self, advseg: Command, model: Path) -> None:
         assert mistake(advseg("predict", model, "no.png", "--to", "to")) == "image no.png does not exist"

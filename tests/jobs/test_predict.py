@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -512,12 +513,43 @@ class TestFinding:
 
 
 class TestModel:
-    def test_that_is_none_is_refused(self, tmp_path: Path, model: Path) -> None:
-        file = tmp_path / "file"
-        file.touch()
-        for path in (tmp_path, file, model.parent / "checkpoints" / "step-00000004"):
-            with pytest.raises(UserError, match="pull or train the model again"):
-                load_model(path)
+    @pytest.mark.parametrize(
+        ("named", "told"),
+        [
+            ("photos", "photos is a folder of images, not a model: the model comes first"),
+            ("photos/a.jpg", "a.jpg is an image, not a model: the model comes first"),
+            ("notes.txt", "notes.txt is a file, but a model is a folder with model.json: name that folder"),
+            ("run/model/model.json", "is a file, but a model is a folder with model.json: name .*run/model$"),
+            ("run", "run is a training's, not its model: name .*run/model$"),
+            ("run/checkpoints/step-00000004", "step-00000004 is a training's, not its model: name .*run/model$"),
+            ("empty", "empty is a folder without model.json, so no model: the model comes first"),
+            ("nowhere", "nowhere does not exist: name a folder, or a registered model"),
+        ],
+    )
+    def test_that_is_something_else_is_told_by_what_it_is(
+        self, tmp_path: Path, model: Path, named: str, told: str
+    ) -> None:
+        shutil.copytree(model.parent, tmp_path / "run")
+        (tmp_path / "empty").mkdir()
+        (tmp_path / "notes.txt").touch()
+        save(tmp_path / "photos" / "a.jpg", 16, 16)
+        for read in (lambda: load_model(tmp_path / named), lambda: load(str(tmp_path / named))):
+            with pytest.raises((UserError, ValueError)) as caught:
+                read()
+            assert len(str(caught.value).splitlines()) == 1
+            if named != "nowhere":
+                assert re.search(told, str(caught.value))
+        with pytest.raises(UserError, match=told):
+            load_model(tmp_path / named)
+
+    @pytest.mark.parametrize("first", ["photos", "photos/a.jpg", "photos/*.jpg"])
+    def test_in_the_place_of_the_images_is_told(self, tmp_path: Path, model: Path, first: str) -> None:
+        photo = save(tmp_path / "photos" / "a.jpg", 16, 16)
+        for images in ([str(model)], [str(photo), str(model)]):
+            with pytest.raises(UserError, match=f"is no model, but {model} is: name the model first, then the images"):
+                job.predict(tmp_path / first, images, str(tmp_path / "to"))
+        with pytest.raises(UserError, match="is no model, but shapes@champion is"):
+            job.predict(tmp_path / first, ["shapes@champion"], str(tmp_path / "to"))
 
     def test_that_was_changed_is_refused(self, model: Path, tmp_path: Path) -> None:
         shutil.copytree(model, tmp_path / "model")
