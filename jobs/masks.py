@@ -44,7 +44,7 @@ def origins_there(places: Mapping[str, str], to: str, *, overwrite: bool) -> dic
                 else "was not written by this version of predict"
             )
             raise UserError(
-                f"{places[name]} is there and {found}: name another place with --to, or let it go with --overwrite"
+                f"{places[name]} is there and {found}: name another place with --to, or replace it with --overwrite"
             )
     return origins
 

@@ -31,7 +31,7 @@ def refuse_mistaken(path: Path) -> None:
         return
     if any(file.suffix.lower() in _IMAGES for file in islice(path.rglob("*"), _LOOKED_AT)):
         raise MistakenError(f"{path} is a folder of images, not a model: {_FIRST}")
-    raise MistakenError(f"{path} is a folder without {CARD}, so no model: {_FIRST}")
+    raise MistakenError(f"{path} is a folder without {CARD}, so no model: name one that was pulled or trained")
 
 
 def is_model(name: str) -> bool:

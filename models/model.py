@@ -1,6 +1,6 @@
 """A loaded model: images in, masks out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,7 +15,7 @@ from .card import Card
 from .discriminator import Discriminator
 from .files import one_line, shown
 from .inference import Place, pixels_of, predict_averaged, predict_probabilities, sliding_bands
-from .photographs import rgb_of, split
+from .photographs import Photograph, rgb_of, split
 from .protocol import Protocol, protocol_on
 
 MAX_WHOLE = 2**22
@@ -62,7 +62,9 @@ class Model:
             self.discriminator.to(device)
         return self
 
-    def predict(self, images: Any, *, averaged: bool = False) -> Any:
+    def predict(
+        self, images: Photograph | Iterable[Photograph], *, averaged: bool = False
+    ) -> np.ndarray | list[np.ndarray]:
         """The class of each pixel of an image [H, W], as `advseg predict` writes it; a list of them for several images.
 
         An image is a path, an image of Pillow, an array uint8 or float in 0...1 of [H, W], [H, W, 3] or [H, W, 4], or
@@ -74,7 +76,7 @@ class Model:
             return self.predictions(rgb_of(images)[None], averaged=averaged)[0].mask
         return [self.predictions(image[None], averaged=averaged)[0].mask for image in _all(given)]
 
-    def probabilities(self, image: Any, *, averaged: bool = False) -> Tensor:
+    def probabilities(self, image: Photograph, *, averaged: bool = False) -> Tensor:
         """Class probabilities [K, H, W] of one image, on the model's device, as `predict` reads it."""
         return torch.cat([*self._bands(rgb_of(image)[None], averaged, False)], -2)[0]
 

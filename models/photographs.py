@@ -13,6 +13,7 @@ from .card import MAX_PIXELS
 from .files import one_line, open_regular, shown
 
 Photograph = str | Path | Image.Image | np.ndarray | Tensor
+"""One image; or several in an array or tensor with one side more."""
 _FORMATS = ("PNG", "JPEG")
 _DEEP = ("I", "F")
 """How the names of Pillow's modes begin that have more than 8 bits a channel."""

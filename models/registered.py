@@ -71,7 +71,9 @@ def _fetch(server: TrackingServer, reference: str, folder: Path) -> None:
             if name in weights:
                 server.download(f"{place.path.strip('/')}/{name}", folder / name, weights[name])
     except UnknownError as error:
-        raise RegistryError(f"{reference} is not whole, as files of it are gone: {error}") from None
+        raise RegistryError(
+            f"{reference} is not whole, as files of it are gone, or another program's: {error}"
+        ) from None
 
 
 def _source(server: TrackingServer, reference: str) -> str:

@@ -522,7 +522,7 @@ class TestModel:
             ("run/model/model.json", "is a file, but a model is a folder with model.json: name .*run/model$"),
             ("run", "run is a training's, not its model: name .*run/model$"),
             ("run/checkpoints/step-00000004", "step-00000004 is a training's, not its model: name .*run/model$"),
-            ("empty", "empty is a folder without model.json, so no model: the model comes first"),
+            ("empty", "empty is a folder without model.json, so no model: name one that was pulled"),
             ("nowhere", "nowhere does not exist: name a folder, or a registered model"),
         ],
     )
