@@ -129,7 +129,7 @@ def predictions_of(
 ) -> list[Prediction]:
     """What the model in a directory makes of images uint8 [N, H, W, 3].
 
-    Raises UserError if that is NaN, and if its card does not say how it reads them.
+    Raises UserError if that is NaN, if its card does not say how it reads them, and if they are too many for a GPU.
     """
     protocol_of(model)
     try:
@@ -141,6 +141,12 @@ def predictions_of(
         )
     except ValueError as error:
         raise UserError(f"model {path} is of no use ({error}): pull or train the model again") from None
+    except torch.OutOfMemoryError:
+        count, height, width, _ = images.shape
+        raise UserError(
+            f"{model.device} has no memory for {count} of {width} x {height} pixels at once: lower --batch, or name "
+            f"another --device"
+        ) from None
 
 
 def protocol_of(model: Model) -> Protocol:

@@ -332,6 +332,16 @@ class TestGoingOn:
         predict(model, images, tmp_path / "alone")
         assert contents(tmp_path / "to") == contents(tmp_path / "alone")
 
+    def test_a_batch_that_is_too_large_for_a_gpu_is_told(
+        self, model: Path, images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: object, **__: object) -> list[Prediction]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+        monkeypatch.setattr(Model, "predictions", full)
+        with pytest.raises(UserError, match=r"^cpu has no memory for 2 of 16 x 16 pixels at once: lower --batch, or"):
+            predict(model, images, tmp_path, batch=2)
+
     def test_a_device_that_is_not_there_is_refused(self, model: Path, images: list[Path], tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"^there is no device 'cuda:99' here: .*: name another with --device"):
             predict(model, images, tmp_path, device="cuda:99")
