@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from .lettering import INK, LONGEST_NAME, line_height, shortened
+from .lettering import INK, LONGEST_NAME, font_for, lettered, line_height
 from .panels import colour
 
 _GAP = 6
@@ -22,20 +22,20 @@ def draw_overlay(
     """
     height, width, _ = image.shape
     blended = Image.blend(Image.fromarray(image), Image.fromarray(colour(mask, palette)), 0.5)
-    font = ImageFont.load_default(13)
+    font = font_for(classes, 13)
+    names = lettered(classes, font)
     row, total = line_height(font) + _GAP, max(width, _LEAST_WIDTH)
     places, x, y = [], _GAP, height + _GAP
     for id in map(int, np.unique(mask)):
-        name = shortened(classes[id], font)
-        needed = row + round(font.getlength(name)) + 2 * _GAP
+        needed = row + round(font.getlength(names[id])) + 2 * _GAP
         if x > _GAP and x + needed > total:
             x, y = _GAP, y + row
-        places.append((id, name, x, y))
+        places.append((id, x, y))
         x += needed
     picture = Image.new("RGB", (total, y + row), "white")
     picture.paste(blended, ((total - width) // 2, 0))
     draw = ImageDraw.Draw(picture)
-    for id, name, x, y in places:
+    for id, x, y in places:
         draw.rectangle((x, y, x + row - _GAP, y + row - _GAP), fill=palette[id], outline=INK)
-        draw.text((x + row, y), name, fill=INK, font=font)
+        draw.text((x + row, y), names[id], fill=INK, font=font)
     return picture
