@@ -15,7 +15,7 @@ from timing import interleaved, machine
 from torch import Tensor, nn
 
 from advseg.models.architectures import DeepLabSettings, build_segmenter
-from advseg.trainers.inference import EvaluationSettings, predict_probabilities, window_starts
+from advseg.models.inference import EvaluationSettings, predict_probabilities, window_starts
 from advseg.trainers.losses import argmax
 from advseg.trainers.speed import SpeedSettings
 

@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from ..models.bundle import Card, Model
+from ..models.card import Card
+from ..models.inference import EvaluationSettings
+from ..models.model import Model
 from ..platform.base.visible import visible_line
 from ..platform.pages.console import VisibleConsole, words
 from ..platform.spec.spec import Spec
@@ -22,7 +24,6 @@ from ..trainers.data.dataset import Dataset
 from ..trainers.distributed import World
 from ..trainers.errors import UserError, brief
 from ..trainers.evaluate import Evaluation, evaluate
-from ..trainers.inference import EvaluationSettings
 from ..trainers.metrics import class_accuracy, class_iou
 from ..trainers.pictures.confusion import draw_confusion
 from ..trainers.whole_file import write_whole

@@ -5,11 +5,10 @@ from pathlib import Path
 
 from ..models.manifest import checksum_of
 from ..models.onnx_graph import onnx_graph
-from ..platform.spec.protocol import protocol_on
 from ..trainers.errors import UserError
 from ..trainers.whole_file import replace_whole
 from .outputs import refuse_other_than_file
-from .predict import load_model
+from .predict import load_model, protocol_of
 
 
 def export_onnx(model_path: Path, reference: str, file: Path) -> str:
@@ -28,7 +27,7 @@ def export_onnx(model_path: Path, reference: str, file: Path) -> str:
         raise UserError(f"{reference} cannot be exported ({error}): install onnxruntime in another version") from None
     file.parent.mkdir(parents=True, exist_ok=True)
     replace_whole(file, partial(Path.write_bytes, data=graph))
-    settings = protocol_on(model.card).evaluation
+    settings = protocol_of(model).evaluation
     if settings.mode == "whole":
         return ""
     height, width = settings.window

@@ -1,65 +1,97 @@
-"""Where masks go, and what they may not replace there."""
+"""Where masks go and what lies beside them, and what they may not replace there."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 
-from ..models.files import open_regular
 from ..platform.base.keys import S3
 from ..platform.storage.opening import open_store
 from ..platform.storage.s3_client import AT_ONCE
 from ..trainers.errors import UserError
-from ..trainers.prediction import is_predicted
+from ..trainers.marked import is_ours, origin_of
+from ..trainers.regular_file import read_regular
 from ..trainers.whole_file import replace_whole
 from .outputs import refuse_other_than_file
-from .scenes import Scene, same_place
+from .scenes import same_place
 
 
-def mask_places(scenes: list[Scene], to: str) -> dict[str, str]:
-    """The place of each image's mask, by the image's. Raises UserError unless all can be written and cost nothing.
+def places_of(names: Mapping[str, Sequence[str]], to: str) -> dict[str, str]:
+    """The places of files by their names, of the names that each image's have.
 
-    A mask replaces one that `predict` wrote, and nothing else: no image, no mask of another hand, no other mask of
-    these, and no file where a folder is needed.
+    Raises UserError unless all can be written: none in the place of an image or of another of these, and no file where
+    a folder is needed.
     """
-    masks = {scene.place: f"{to.rstrip('/')}/{scene.mask}" for scene in scenes}
-    _refuse_replacing_each_other(masks)
-    if to.startswith(S3):
-        _refuse_replacing_in_s3([scene.mask for scene in scenes], to)
-    else:
-        _refuse_replacing_on_disk(masks)
-    return masks
+    places = {name: f"{to.rstrip('/')}/{name}" for some in names.values() for name in some}
+    _refuse_replacing_each_other(names, places)
+    if not to.startswith(S3):
+        _refuse_files_for_folders({places[name]: image for image, some in names.items() for name in some})
+    return places
 
 
-def mask_writer(to: str) -> Callable[[str, bytes], None]:
-    """What puts a mask in its place, at once."""
+def origins_there(places: Mapping[str, str], to: str, *, overwrite: bool) -> dict[str, str]:
+    """Of what those files were made that are there, by name.
+
+    Raises UserError for a file that `predict` did not write, or not as it is now, unless it may be overwritten.
+    """
+    origins: dict[str, str] = {}
+    for name, content in _there(places, to):
+        if origin := origin_of(content):
+            origins[name] = origin
+        elif not overwrite:
+            found = (
+                "was changed since predict wrote it"
+                if is_ours(content)
+                else "was not written by this version of predict"
+            )
+            raise UserError(
+                f"{places[name]} is there and {found}: name another place with --to, or replace it with --overwrite"
+            )
+    return origins
+
+
+def writer(to: str) -> Callable[[str, bytes], None]:
+    """What puts a file in its place, by its name, at once."""
     if to.startswith(S3):
         return open_store(to).write
 
-    def write(name: str, mask: bytes) -> None:
+    def write(name: str, content: bytes) -> None:
         path = Path(to, name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_whole(path, partial(Path.write_bytes, data=mask))
+        replace_whole(path, partial(Path.write_bytes, data=content))
 
     return write
 
 
-def _refuse_replacing_each_other(masks: Mapping[str, str]) -> None:
-    images = {same_place(image): image for image in masks}
+def _there(places: Mapping[str, str], to: str) -> Iterator[tuple[str, bytes]]:
+    """The files that are there, by name. Raises UserError for what is no regular file."""
+    if to.startswith(S3):
+        store = open_store(to, AT_ONCE)
+        for name in sorted(places.keys() & set(store.keys())):
+            yield name, store.read(name)
+    else:
+        for name, place in places.items():
+            refuse_other_than_file(Path(place))
+            if Path(place).exists():
+                yield name, read_regular(Path(place))
+
+
+def _refuse_replacing_each_other(names: Mapping[str, Sequence[str]], places: Mapping[str, str]) -> None:
+    images = {same_place(image): image for image in names}
     owner: dict[str, str] = {}
-    for image, mask in masks.items():
-        if replaced := images.get(same_place(mask)):
-            raise UserError(f"mask {mask} would replace image {replaced}: name another folder with --to")
-        if mask in owner:
-            raise UserError(
-                f"{owner[mask]} and {image} would have the same mask {mask}: rename one of them, or name both by one "
-                f"pattern, below whose fixed part folders are kept"
-            )
-        owner[mask] = image
+    for image, some in names.items():
+        for name in some:
+            if replaced := images.get(same_place(places[name])):
+                raise UserError(f"{places[name]} would replace image {replaced}: name another folder with --to")
+            if name in owner:
+                raise UserError(
+                    f"{owner[name]} and {image} would have the same mask {places[name]}: rename one of them, or name "
+                    f"both by the folder or pattern that they have in common, below which folders are kept"
+                )
+            owner[name] = image
 
 
-def _refuse_replacing_on_disk(masks: Mapping[str, str]) -> None:
-    owner = {Path(mask): image for image, mask in masks.items()}
+def _refuse_files_for_folders(owners: Mapping[str, str]) -> None:
+    owner = {Path(place): image for place, image in owners.items()}
     for path, image in owner.items():
         for folder in path.parents:
             if folder in owner:
@@ -68,21 +100,3 @@ def _refuse_replacing_on_disk(masks: Mapping[str, str]) -> None:
                 )
             if folder.exists() and not folder.is_dir():
                 raise UserError(f"{folder} is no folder, as mask {path} needs: remove it, or name another with --to")
-        refuse_other_than_file(path)
-        if path.exists():
-            with open_regular(path) as file:
-                _refuse_other(path, is_predicted(file))
-
-
-def _refuse_replacing_in_s3(keys: list[str], to: str) -> None:
-    store = open_store(to, AT_ONCE)
-    for key in sorted(set(keys).intersection(store.keys())):
-        _refuse_other(f"{to.rstrip('/')}/{key}", is_predicted(BytesIO(store.read(key))))
-
-
-def _refuse_other(place: Path | str, is_ours: bool) -> None:
-    if not is_ours:
-        raise UserError(
-            f"{place} is there and no mask that this version of predict wrote: remove it, or name another place "
-            f"with --to"
-        )

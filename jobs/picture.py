@@ -6,9 +6,10 @@ from pathlib import Path
 from ..trainers.data.masks import read_mask
 from ..trainers.errors import UserError
 from ..trainers.pictures.panels import colour, compose, heat
-from ..trainers.prediction import read_scene
+from ..trainers.prediction import read_scene, usual_device
+from .encoding import Kind
 from .outputs import refuse_other_than_file, write_picture
-from .predict import predictor_of, probabilities_of
+from .predict import load_model, predictions_of
 from .scenes import find_images
 
 
@@ -19,21 +20,22 @@ def picture(out: Path, images: Sequence[Path], truth: Path, models: Mapping[str,
     """
     refuse_other_than_file(out)
     files = find_images(images)
-    loaded = {name: predictor_of(path) for name, path in models.items()}
-    judges = [(name, predictor.model) for name, predictor in loaded.items() if predictor.model.discriminator]
+    loaded = {name: load_model(path, usual_device()) for name, path in models.items()}
+    judges = [name for name, model in loaded.items() if model.discriminator]
     titles = ["image", "truth", *loaded, *(["confidence"] if judges else [])]
-    card = next(iter(loaded.values())).model.card
+    card = next(iter(loaded.values())).card
     rows = []
     for file in files:
         image = read_scene(file)
-        probabilities = {name: probabilities_of(predictor, image, models[name]) for name, predictor in loaded.items()}
         maps = [read_mask(truth / f"{file.stem}.png")]
-        maps += [p.argmax(0).numpy() for p in probabilities.values()]
+        confidence = None
+        for name, model in loaded.items():
+            wanted = [Kind.CONFIDENCE] if name in judges[-1:] else []
+            (found,) = predictions_of(model, image[None], models[name], wanted)
+            maps.append(found.mask)
+            confidence = found.confidence if wanted else confidence
         row = [image, *(colour(m, card.palette, card.ignore_index) for m in maps)]
-        if judges:
-            name, judge = judges[-1]
-            row.append(heat(judge.confidence(probabilities[name]).numpy()))
-        rows.append(row)
+        rows.append(row if confidence is None else [*row, heat(confidence)])
     out.parent.mkdir(parents=True, exist_ok=True)
     write_picture(out, compose(titles, rows))
 

@@ -2,7 +2,7 @@
 
 import glob
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
@@ -16,7 +16,7 @@ from ..platform.storage.store import MissingKeyError
 from ..trainers.data.images import ImageError, read_file
 from ..trainers.data.lists import has_image_suffix
 from ..trainers.errors import UserError
-from ..trainers.prediction import check_scene
+from ..trainers.marked import is_ours
 
 _WILD = "*?["
 """What makes a pattern of a path."""
@@ -32,28 +32,33 @@ class Scene:
     """Its path without suffix below the folder, prefix or fixed part of the pattern by which it was found."""
     read: Callable[[], bytes]
     """Its content. Raises ImageError."""
-    problem: Callable[[], str | None]
-    """What is wrong with it, as far as its header tells, where that costs little."""
-
-    @property
-    def mask(self) -> str:
-        """The name of its mask."""
-        return f"{self.stem}.png"
 
 
-def find_scenes(sources: Sequence[str]) -> list[Scene]:
+def find_scenes(sources: Sequence[str], *, below: str | None = None) -> list[Scene]:
     """Images, those in folders, those that match patterns as `'photos/**/*.jpg'`, and those below `s3://` prefixes.
 
-    A file of the very name of a pattern is that file. Raises UserError for a source of which there are none.
+    What is hidden is left out, and so is what `predict` wrote `below` a place. A file of the very name of a pattern is
+    that file. Raises UserError for a source of which there are none.
     """
     scenes: dict[str, Scene] = {}
     for source in sources:
-        found = list(_in_s3(source) if source.startswith(S3) else map(_on_disk, *_files(source)))
+        found = _in_s3(source) if source.startswith(S3) else _on_disk(source)
+        found = [scene for scene in found if not (below and _is_below(scene.place, below) and _is_ours(scene))]
         if not found:
-            remedy = _deeper(source) or "name images, a folder of them, a pattern or a prefix"
-            raise UserError(f"no PNG or JPEG images in {source}: {remedy}")
+            raise UserError(f"no PNG or JPEG images in {source}: name images, a folder of them, a pattern or a prefix")
         scenes |= {scene.place: scene for scene in found if scene.place not in scenes}
     return list(scenes.values())
+
+
+def _is_below(place: str, folder: str) -> bool:
+    return same_place(place).startswith(f"{same_place(folder).rstrip('/')}/")
+
+
+def _is_ours(scene: Scene) -> bool:
+    try:
+        return scene.place.endswith(".png") and is_ours(scene.read())
+    except ImageError:
+        return False
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
@@ -61,44 +66,37 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     return [Path(scene.place) for scene in find_scenes([str(path) for path in paths])]
 
 
-def _files(source: str) -> tuple[list[Path], list[Path]]:
-    """The files of a source on this machine, and of each the folder below which its mask keeps its path."""
+def _on_disk(source: str) -> list[Scene]:
+    """The images of a source on this machine."""
+    files, folder = _files(source)
+    return [
+        Scene(place=str(file), stem=file.relative_to(folder).with_suffix("").as_posix(), read=partial(read_file, file))
+        for file in files
+    ]
+
+
+def _files(source: str) -> tuple[list[Path], Path]:
+    """The images of a source on this machine, and the folder below which their masks keep their paths."""
     path = Path(source)
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if has_image_suffix(file.name))
-        return files, [path] * len(files)
+        # Links to folders are not followed, for they may lead in a circle.
+        files = sorted(file for file in path.rglob("*") if not _is_hidden(file.relative_to(path)))
+        return _images(files), path
     if path.is_file():
-        return [path], [path.parent]
+        return [path], path.parent
     if not set(source).intersection(_WILD):
         raise UserError(f"image {source} does not exist")
-    fixed = Path(*_fixed(path.parts))
     # As a shell would: Path.glob also finds what is hidden, as macOS puts it beside images.
     matches = (Path(match) for match in sorted(glob.glob(source, recursive=True)))  # noqa: PTH207
-    files = [match for match in matches if has_image_suffix(match.name) and not match.is_dir()]
-    return files, [fixed] * len(files)
+    return _images(matches), Path(*_fixed(path.parts))
 
 
-def _deeper(source: str) -> str | None:
-    """How the images in folders of a folder are named, if there are any."""
-    if source.startswith(S3) or not Path(source).is_dir():
-        return None
-    below = (Path(found) for found in glob.iglob(f"{glob.escape(source)}/*/**", recursive=True))  # noqa: PTH207
-    first = next((path for path in below if has_image_suffix(path.name)), None)
-    pattern = f"{source.rstrip('/')}/**/*"
-    return first and f"those of its folders are named by a pattern in quotes, as '{pattern}{first.suffix}'"
+def _images(paths: Iterable[Path]) -> list[Path]:
+    return [path for path in paths if has_image_suffix(path.name) and not path.is_dir()]
 
 
-def _on_disk(file: Path, folder: Path) -> Scene:
-    stem = file.relative_to(folder).with_suffix("").as_posix()
-    return Scene(place=str(file), stem=stem, read=lambda: read_file(file), problem=lambda: _problem(file))
-
-
-def _problem(file: Path) -> str | None:
-    try:
-        check_scene(file)
-    except ImageError as error:
-        return str(error)
-    return None
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _in_s3(source: str) -> Iterator[Scene]:
@@ -123,9 +121,9 @@ def _in_s3(source: str) -> Iterator[Scene]:
             raise ImageError(str(error)) from None
 
     for key in keys:
-        if has_image_suffix(key) and (not pattern or _matches(key.split("/"), pattern)):
+        if has_image_suffix(key) and _matches(key.split("/"), pattern or ("**",)):
             stem = PurePosixPath(key).with_suffix("").as_posix()
-            yield Scene(place=f"{place}/{key}", stem=stem, read=partial(read, key), problem=lambda: None)
+            yield Scene(place=f"{place}/{key}", stem=stem, read=partial(read, key))
 
 
 def _fixed(parts: Sequence[str]) -> tuple[str, ...]:

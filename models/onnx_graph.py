@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from .architectures import LEAST_SIDE
-from .bundle import Model
 from .card import Card
+from .model import Model
 
 PIXELS, CLASSES, LOGITS = "pixels", "classes", "logits"
 """What goes in, uint8 [N, H, W, 3], and what comes out: class ids [N, H, W], logits [N, K, h, w]."""

@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 import torch
 
 from . import bundle
-from .bundle import CARD, Model, model_files, read_card, weights_of
+from .bundle import CARD, model_files, read_card, weights_of
 from .files import MAX_DOCUMENT_MIB, shown
 from .manifest import MANIFEST, BrokenDirectoryError
+from .model import Model
 from .reference import HISTORY, reference_of
 from .sources import refusal
 from .tracking_server import RegistryError, TrackingServer, UnknownError, find_server
@@ -70,7 +71,9 @@ def _fetch(server: TrackingServer, reference: str, folder: Path) -> None:
             if name in weights:
                 server.download(f"{place.path.strip('/')}/{name}", folder / name, weights[name])
     except UnknownError as error:
-        raise RegistryError(f"{reference} is not whole, as files of it are gone: {error}") from None
+        raise RegistryError(
+            f"{reference} is not whole, as files of it are gone, or another program's: {error}"
+        ) from None
 
 
 def _source(server: TrackingServer, reference: str) -> str:

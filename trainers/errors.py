@@ -67,5 +67,9 @@ class NotReproducedError(RuntimeError):
     """What was computed again came out otherwise, or would be computed by other code; the message says why."""
 
 
+class IncompleteError(RuntimeError):
+    """Some of what was asked for could not be done, and all else was; the message names what is missing."""
+
+
 class FruitlessError(RuntimeError):
     """A job has come to its end without anything that it was to find; the message says why."""

@@ -9,10 +9,17 @@ import torch
 from torch import Tensor
 
 from ..models.architectures import Normalisation, Segmenter
+from ..models.inference import (
+    PIXELS_AT_ONCE,
+    EvaluationSettings,
+    Size,
+    pixels_of,
+    predict_averaged,
+    predict_probabilities,
+)
 from .data.dataset import Dataset
 from .data.samples import Sample
 from .distributed import World
-from .inference import PIXELS_AT_ONCE, EvaluationSettings, Size, pixels_of, predict_averaged, predict_probabilities
 from .losses import argmax
 from .metrics import class_iou, confusion, mean, metrics_of
 from .progress import tick
@@ -59,7 +66,7 @@ def evaluate(
     was_training = segmenter.training
     segmenter.eval()
     for pictures, masks in _groups([dataset.validation[i] for i in world.share(len(dataset.validation))]):
-        pixels = pixels_of(pictures, normalisation, device, dtype, speed)
+        pixels = pixels_of(pictures, normalisation, device, dtype, speed.memory_format)
         truth = torch.from_numpy(masks).to(device)
         for matrix, predict in zip(matrices, predictors, strict=True):
             with speed.precision(device):

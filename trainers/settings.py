@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 import torch
 
+from ..models.inference import EvaluationSettings, Size
 from ..models.settings import Interval, Settings
 from .data.augment import AugmentationSettings
-from .inference import EvaluationSettings, Size
 from .optimizers import OptimizerSettings, SGDSettings
 from .speed import SpeedSettings
 

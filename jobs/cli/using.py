@@ -54,7 +54,7 @@ def predict(
         typer.Argument(
             callback=check_places,
             metavar="IMAGE...",
-            help="Images, folders of images, s3://bucket/prefix, or patterns in quotes, as 'photos/**/*.jpg'.",
+            help="Images, folders with all in them, s3://bucket/prefix, or patterns in quotes, as 'photos/**/*.jpg'.",
         ),
     ],
     to: Annotated[
@@ -64,18 +64,52 @@ def predict(
         bool,
         typer.Option("--averaged", help="Average over the scales and directions of its trainer.evaluation."),
     ] = False,
+    overlay: Annotated[
+        bool,
+        typer.Option("--overlay", help="Beside each mask NAME.overlay.png: the image in its colours, a legend."),
+    ] = False,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Beside each mask NAME.npz: class probabilities, for numpy.load.")
+    ] = False,
+    confidence: Annotated[
+        bool, typer.Option("--confidence", help="Beside each mask NAME.confidence.png: the discriminator's, 0 to 255.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that predict did not write, or that were changed since.")
+    ] = False,
+    device: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Where to compute, as cpu or cuda:1; by default a GPU, if any."),
+    ] = None,
+    batch: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Images of the same size that go through the network together.")
+    ] = 1,
 ) -> None:
     """Write a palette PNG of class ids for every image, read as those were by which the model was judged.
 
-    Below a prefix, and below the fixed part of a pattern, masks keep the folders of their images.
+    Below a folder, a prefix, and the fixed part of a pattern, masks keep the folders of their images. Masks that are
+    there of the same model and image stay: killed and asked again, it goes on.
 
-    Example: `advseg predict shapes@champion 'photos/**/*.jpg' --to masks`
+    Example: `advseg predict shapes@champion photos --to masks --overlay`
     """
+    from ..encoding import Kind
     from ..predict import predict as predict_masks
 
+    wanted = {Kind.OVERLAY: overlay, Kind.PROBABILITIES: probabilities, Kind.CONFIDENCE: confidence}
     with model_folder(model) as path:
-        written = predict_masks(path, images, to, averaged=averaged)
-    typer.echo(f"{len(written)} {'mask' if len(written) == 1 else 'masks'} written to {to}")
+        done = predict_masks(
+            path,
+            images,
+            to,
+            beside=[kind for kind in wanted if wanted[kind]],
+            averaged=averaged,
+            overwrite=overwrite,
+            device=device,
+            batch=batch,
+        )
+    there = len(done.masks) - done.new
+    rest = f", and {there} of the same model and image {'was' if there == 1 else 'were'} there" if there else ""
+    typer.echo(f"{done.new} {'mask' if done.new == 1 else 'masks'} written to {to}{rest}")
 
 
 @verbs.command(rich_help_panel=PANEL)

@@ -9,6 +9,7 @@ from ...trainers.errors import (
     DivergedError,
     FencedError,
     FruitlessError,
+    IncompleteError,
     NotReproducedError,
     UserError,
 )
@@ -37,6 +38,14 @@ _REMEDIES = {
     errno.EIO: "its disk, or the way to it, fails: name a place on another",
 }
 """What to do about errors that files cause, by their numbers."""
+_FAILURES = (
+    DivergedError,
+    FencedError,
+    BrokenEnvironmentError,
+    FruitlessError,
+    IncompleteError,
+    NotReproducedError,
+)
 _LONGEST = 4000
 """Characters of a line that are printed of a message."""
 
@@ -47,7 +56,8 @@ def exit_status(work: Callable[[], object]) -> int:
     - 0: it is done.
     - 1: the job failed: a run that diverged or that another process took over, a sweep without one complete trial, one
       that stopped as its disks, drivers or servers fail; a job on the cluster, for who follows it or waits for it, that
-      failed or was stopped; a model that is not reproduced. A bug ends with 1, too, and a traceback.
+      failed or was stopped; a model that is not reproduced; images without a mask, for they cannot be read. A bug ends
+      with 1, too, and a traceback.
     - 2: a mistake of the user's, in the command line, a spec, a dataset, or what cannot be reached.
     - 130: it was interrupted.
     - 141: nobody reads what it prints any more, as behind `| head`.
@@ -75,7 +85,7 @@ def _status(work: Callable[[], object]) -> int:
         if extra is None:
             raise
         return _fail(f"error: this command needs {missing}: pip install 'advseg[{extra}]'", 2)
-    except (DivergedError, FencedError, BrokenEnvironmentError, FruitlessError, NotReproducedError) as error:
+    except _FAILURES as error:
         return _fail(f"error: {error}", 1)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)

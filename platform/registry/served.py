@@ -10,9 +10,10 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel
 
 from ...models.bundle import load
+from ...models.manifest import checksum_of
 from ...trainers.errors import UserError
-from ...trainers.prediction import Predictor, decode_scene, encode_mask
-from ..spec.protocol import protocol_on
+from ...trainers.marked import made_of
+from ...trainers.prediction import decode_scene, encode_mask, usual_device
 from .serving_files import IMAGE, MASK
 
 
@@ -24,9 +25,8 @@ class Served(PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Raises BrokenDirectoryError as `load` does."""
-        model = load(self._folder)
-        protocol = protocol_on(model.card)
-        self._predictor = Predictor(model, protocol.evaluation, protocol.speed)
+        self._model = load(self._folder, usual_device())
+        self._checksum = str(checksum_of(self._folder))
 
     def predict(  # pyright: ignore[reportIncompatibleMethodOverride] of its own they say that it returns None
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -40,7 +40,8 @@ class Served(PythonModel):
 
     def _mask(self, content: bytes, name: str) -> str:
         try:
-            probabilities = self._predictor.probabilities(decode_scene(content, name))
+            (found,) = self._model.predictions(decode_scene(content, name)[None])
         except (UserError, ValueError) as error:
             raise MlflowException(str(error), INVALID_PARAMETER_VALUE) from None
-        return b64encode(encode_mask(probabilities, self._predictor.model.card.palette)).decode()
+        origin = made_of(self._checksum, content, averaged=False)
+        return b64encode(encode_mask(found.mask, self._model.card.palette, origin)).decode()

@@ -277,14 +277,18 @@ class TestPredict:
         missing = mistake(advseg("predict", "nowhere", shapes / "JPEGImages", "--to", "to"))
         assert missing.startswith("model nowhere does not exist: name a folder, or a registered model")
         (tmp_path / "file").touch()
-        assert "MANIFEST.json" in mistake(advseg("predict", "file", shapes / "JPEGImages", "--to", "to"))
+        file = mistake(advseg("predict", "file", shapes / "JPEGImages", "--to", "to"))
+        assert file == "file is a file, but a model is a folder with model.json: name that folder"
 
     def test_of_a_missing_image(self, advseg: Command, model: Path) -> None:
         assert mistake(advseg("predict", model, "no.png", "--to", "to")) == "image no.png does not exist"
 
     def test_of_what_is_no_image(self, advseg: Command, model: Path, tmp_path: Path) -> None:
         (tmp_path / "notes.txt").write_text("hello")
-        assert mistake(advseg("predict", model, "notes.txt", "--to", "to")).startswith("notes.txt is neither PNG nor")
+        status, out, err = advseg("predict", model, "notes.txt", "--to", "to")
+        assert (status, out) == (1, "")
+        assert err.startswith("error: notes.txt is neither PNG nor JPEG")
+        assert err.endswith("0 of 1 images have masks now in to\n")
 
     def test_into_a_file(self, advseg: Command, model: Path, shapes: Path, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
@@ -292,9 +296,19 @@ class TestPredict:
             "file is no folder, as mask file/shapes_00000.png needs: remove it, or name another with --to"
         )
 
-    def test_says_how_many_masks_it_wrote(self, advseg: Command, model: Path, shapes: Path) -> None:
+    def test_says_how_many_masks_it_wrote(self, advseg: Command, model: Path, shapes: Path, tmp_path: Path) -> None:
         status, out, _ = advseg("predict", model, shapes / "JPEGImages", "--to", "to")
         assert (status, out) == (0, "10 masks written to to\n")
+        (tmp_path / "to" / "shapes_00000.png").unlink()
+        status, out, _ = advseg("predict", model, shapes / "JPEGImages", "--to", "to")
+        assert (status, out) == (0, "1 mask written to to, and 9 of the same model and image were there\n")
+
+    def test_leaves_more_beside_them(self, advseg: Command, model: Path, shapes: Path, tmp_path: Path) -> None:
+        image = shapes / "JPEGImages" / "shapes_00000.jpg"
+        options = ("--overlay", "--probabilities", "--confidence", "--device=cpu", "--batch=2")
+        assert advseg("predict", model, image, "--to", "to", *options)[0] == 0
+        suffixes = {path.name.removeprefix("shapes_00000") for path in (tmp_path / "to").iterdir()}
+        assert suffixes == {".png", ".overlay.png", ".npz", ".confidence.png"}
 
 
 class TestPicture:

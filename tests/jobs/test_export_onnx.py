@@ -64,5 +64,5 @@ class TestNothingIsWritten:
     def test_of_what_is_no_model(self, advseg: Command, tmp_path: Path, other: Path) -> None:
         status, _, err = advseg("models", "export", tmp_path, "--to", other)
         assert (status, err.count("\n")) == (2, 1)
-        assert "has no MANIFEST.json" in err
+        assert "is a folder without model.json, so no model: " in err
         assert other.read_text() == "mine"

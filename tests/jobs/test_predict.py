@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
+from advseg.jobs import masks
 from advseg.jobs import predict as job
+from advseg.jobs.encoding import Kind
 from advseg.jobs.evaluate import evaluate_model
 from advseg.jobs.picture import picture
 from advseg.jobs.predict import load_model
@@ -18,12 +21,13 @@ from advseg.jobs.scenes import find_images, find_scenes
 from advseg.jobs.train import train
 from advseg.models import load
 from advseg.models.bundle import save as save_model
+from advseg.models.model import Model, Prediction
 from advseg.platform.spec.spec_file import load_spec
 from advseg.platform.storage.opening import open_store
 from advseg.platform.storage.packs import open_dataset
 from advseg.trainers.data.images import write_mask
 from advseg.trainers.data.masks import read_mask
-from advseg.trainers.errors import UserError
+from advseg.trainers.errors import IncompleteError, UserError
 from advseg.trainers.metrics import class_iou, confusion, mean
 from advseg.trainers.reporter import Reporters
 
@@ -48,8 +52,8 @@ def sliding(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "model"
 
 
-def predict(model: Path, images: list[Path], to: Path, *, averaged: bool = False) -> list[Path]:
-    return [Path(mask) for mask in job.predict(model, [str(image) for image in images], str(to), averaged=averaged)]
+def predict(model: Path, images: list[Path], to: Path, **options: Any) -> list[Path]:
+    return [Path(mask) for mask in job.predict(model, [str(image) for image in images], str(to), **options).masks]
 
 
 def save(path: Path, width: int, height: int, mode: str = "RGB") -> Path:
@@ -85,16 +89,9 @@ class TestPredicting:
         assert len(predict(model, [save(tmp_path / "image.png", 16, 16, mode)], tmp_path / "to")) == 1
 
     def test_refuses_an_image_too_small_for_the_network(self, model: Path, tmp_path: Path) -> None:
-        with pytest.raises(UserError, match=r"dot.png is 1 x 16, but an image must be at least 8 x 8 pixels"):
+        with pytest.raises(IncompleteError, match=r"dot.png is 1 x 16, but an image must be at least 8 x 8 pixels"):
             predict(model, [save(tmp_path / "dot.png", 1, 16)], tmp_path / "to")
         assert len(predict(model, [save(tmp_path / "least.png", 8, 8)], tmp_path / "to")) == 1
-
-    def test_writes_nothing_if_one_image_is_bad(self, model: Path, images: list[Path], tmp_path: Path) -> None:
-        bad = tmp_path / "bad.png"
-        bad.write_text("no image")
-        with pytest.raises(UserError, match="none of PNG, JPEG, TIFF, BMP and WebP"):
-            predict(model, [*images, bad], tmp_path / "to")
-        assert not (tmp_path / "to").exists()
 
     def test_refuses_two_images_of_one_name(self, model: Path, tmp_path: Path) -> None:
         twins = [save(tmp_path / folder / "image.png", 16, 16) for folder in "ab"]
@@ -141,7 +138,7 @@ class TestPredicting:
             case "empty":
                 other.touch()
         before = other.read_bytes()
-        with pytest.raises(UserError, match=r"a\.png is there and no mask that this version of predict wrote: remove"):
+        with pytest.raises(UserError, match=r"a\.png is there and was not written by this version of predict: name"):
             predict(model, [images[0], image], tmp_path)
         assert other.read_bytes() == before
         assert {path.name for path in tmp_path.iterdir()} == {"a.jpg", "a.png"}
@@ -164,7 +161,7 @@ class TestPredicting:
         assert [path.name for path in tmp_path.rglob("*.png")] == []
 
     @pytest.mark.parametrize("what", ["pipe", "device", "loop"])
-    def test_refuses_what_is_called_an_image_and_no_file(self, model: Path, tmp_path: Path, what: str) -> None:
+    def test_passes_over_what_is_called_an_image_and_no_file(self, model: Path, tmp_path: Path, what: str) -> None:
         path = tmp_path / "images" / "odd.png"
         save(tmp_path / "images" / "even.png", 16, 16)
         match what:
@@ -174,9 +171,9 @@ class TestPredicting:
                 path.symlink_to("/dev/zero")
             case "loop":
                 path.symlink_to("odd.png")
-        with pytest.raises(UserError, match=r"odd\.png cannot be read \((no regular file|.*symbolic links)\)"):
+        with pytest.raises(IncompleteError, match=r"odd\.png cannot be read \((no regular file|.*symbolic links)\)"):
             predict(model, [tmp_path / "images"], tmp_path / "to")
-        assert not (tmp_path / "to").exists()
+        assert [mask.name for mask in (tmp_path / "to").iterdir()] == ["even.png"]
 
     def test_refuses_a_network_that_computes_nothing(self, model: Path, images: list[Path], tmp_path: Path) -> None:
         loaded = load(model)
@@ -186,17 +183,184 @@ class TestPredicting:
             predict(tmp_path / "model", images, tmp_path / "to")
         assert not (tmp_path / "to").exists()
 
-    def test_an_image_that_breaks_off_goes_without_and_is_told_at_the_end(
+    def test_images_that_cannot_be_read_go_without_and_are_told_at_the_end(
         self, model: Path, images: list[Path], tmp_path: Path
     ) -> None:
         whole = images[0].read_bytes()
         (tmp_path / "half.jpg").write_bytes(whole[: len(whole) * 3 // 4])
-        with pytest.raises(UserError, match=r"^\S*half\.jpg cannot be decoded.*\n2 of 3 images have masks now in"):
-            predict(model, [tmp_path / "half.jpg", *images], tmp_path / "to")
+        (tmp_path / "text.png").write_text("no image")
+        with pytest.raises(IncompleteError) as caught:
+            predict(model, [tmp_path / "half.jpg", images[0], tmp_path / "text.png", images[1]], tmp_path / "to")
+        head, half, text, last = str(caught.value).splitlines()
+        assert (head, last) == ("2 problems in 4 images:", f"2 of 4 images have masks now in {tmp_path / 'to'}")
+        assert "half.jpg cannot be decoded" in half
+        assert "text.png is neither PNG nor JPEG" in text
         assert {path.stem for path in (tmp_path / "to").iterdir()} == {image.stem for image in images}
 
     def test_takes_an_image_that_is_named_twice_once(self, model: Path, images: list[Path], tmp_path: Path) -> None:
         assert len(predict(model, [images[0], images[0]], tmp_path)) == 1
+
+
+class TestBesideMasks:
+    def test_lie_overlay_probabilities_and_confidence(self, model: Path, images: list[Path], tmp_path: Path) -> None:
+        (mask,) = predict(model, images[:1], tmp_path, beside=[Kind.OVERLAY, Kind.PROBABILITIES, Kind.CONFIDENCE])
+        stem, loaded = images[0].stem, load(model)
+        assert {path.name for path in tmp_path.iterdir()} == {f"{stem}{kind}" for kind in Kind}
+        image = np.asarray(Image.open(images[0]))
+        probabilities = loaded.probabilities(image)
+        with np.load(tmp_path / f"{stem}.npz") as arrays:
+            assert tuple(arrays["classes"]) == loaded.card.classes
+            np.testing.assert_allclose(arrays["probabilities"], probabilities, atol=1e-3)
+        confidence = np.asarray(Image.open(tmp_path / f"{stem}.confidence.png"))
+        np.testing.assert_allclose(confidence / 255, loaded.confidence(probabilities), atol=1 / 255)
+        overlay = np.asarray(Image.open(tmp_path / f"{stem}.overlay.png"))
+        colours = np.array(loaded.card.palette, np.uint8)[np.asarray(Image.open(mask))]
+        left = (overlay.shape[1] - image.shape[1]) // 2
+        seen = overlay[: image.shape[0], left : left + image.shape[1]].astype(float)
+        assert np.abs(seen - (image.astype(float) + colours) / 2).max() <= 1
+
+    def test_confidence_takes_a_discriminator(self, model: Path, images: list[Path], tmp_path: Path) -> None:
+        loaded = load(model)
+        card = replace(loaded.card, discriminator=None)
+        save_model(tmp_path / "model", card, loaded.segmenter.state_dict(), None)
+        with pytest.raises(UserError, match="without a discriminator, so it has no confidence map: leave out --conf"):
+            predict(tmp_path / "model", images, tmp_path / "to", beside=[Kind.CONFIDENCE])
+        assert not (tmp_path / "to").exists()
+
+    def test_nothing_is_replaced_either(self, model: Path, images: list[Path], tmp_path: Path) -> None:
+        (tmp_path / f"{images[0].stem}.npz").write_text("mine")
+        with pytest.raises(UserError, match=r"\.npz is there and was not written"):
+            predict(model, images, tmp_path, beside=[Kind.PROBABILITIES])
+        assert len(list(tmp_path.iterdir())) == 1
+
+    def test_what_another_image_needs_is_refused(self, model: Path, tmp_path: Path) -> None:
+        for name in ("a.jpg", "a.overlay.jpg"):
+            save(tmp_path / "s" / name, 16, 16)
+        with pytest.raises(UserError, match=r"would have the same mask \S*a\.overlay\.png"):
+            predict(model, [tmp_path / "s"], tmp_path / "to", beside=[Kind.OVERLAY])
+
+
+class TestGoingOn:
+    @pytest.fixture
+    def seen(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+        """The shapes of what networks were asked for."""
+        asked: list[tuple[int, ...]] = []
+        predictions = Model.predictions
+
+        def spy(self: Model, images: np.ndarray, **wanted: bool) -> list[Prediction]:
+            asked.append(images.shape)
+            return predictions(self, images, **wanted)
+
+        monkeypatch.setattr(Model, "predictions", spy)
+        return asked
+
+    def test_of_the_same_model_and_image_nothing_is_computed_again(
+        self, model: Path, images: list[Path], tmp_path: Path, seen: list[Any]
+    ) -> None:
+        predict(model, images[:1], tmp_path)
+        done = job.predict(model, [str(image) for image in images], str(tmp_path))
+        assert (len(done.masks), done.new, len(seen)) == (2, 1, 2)
+
+    def test_of_another_model_another_image_or_reading_it_is(
+        self, sliding: Path, model: Path, tmp_path: Path, seen: list[Any]
+    ) -> None:
+        image = save(tmp_path / "image.jpg", 16, 16)
+        predict(sliding, [image], tmp_path)
+        predict(sliding, [image], tmp_path, averaged=True)
+        predict(model, [image], tmp_path)
+        Image.new("RGB", (16, 16), "red").save(image)
+        predict(model, [image], tmp_path)
+        assert len(seen) == 4
+
+    def test_what_is_missing_beside_a_mask_is_made(
+        self, model: Path, images: list[Path], tmp_path: Path, seen: list[Any]
+    ) -> None:
+        for beside in ([], [Kind.PROBABILITIES], [Kind.PROBABILITIES]):
+            predict(model, images[:1], tmp_path, beside=beside)
+        assert len(seen) == 2
+
+    def test_killed_between_two_files_it_goes_on(
+        self, model: Path, images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        beside = [Kind.OVERLAY, Kind.CONFIDENCE, Kind.PROBABILITIES]
+        predict(model, images, tmp_path / "alone", beside=beside)
+        files = len(images) * len(Kind)
+        for after in range(files):
+            to = tmp_path / str(after)
+
+            def writer(place: str, left: int = after) -> Any:
+                write = masks.writer(place)
+
+                def write_until_killed(name: str, content: bytes) -> None:
+                    nonlocal left
+                    if not left:
+                        raise KeyboardInterrupt
+                    left -= 1
+                    write(name, content)
+
+                return write_until_killed
+
+            monkeypatch.setattr(job, "writer", writer)
+            with pytest.raises(KeyboardInterrupt):
+                predict(model, images, to, beside=beside)
+            monkeypatch.setattr(job, "writer", masks.writer)
+            predict(model, images, to, beside=beside)
+            assert contents(to) == contents(tmp_path / "alone")
+
+    def test_a_mask_that_somebody_changed_is_theirs(self, model: Path, images: list[Path], tmp_path: Path) -> None:
+        (mask,) = predict(model, images[:1], tmp_path)
+        before = mask.read_bytes()
+        edit(mask)
+        edited = mask.read_bytes()
+        with pytest.raises(UserError, match=r"\.png is there and was changed since predict wrote it: name another"):
+            predict(model, images[:1], tmp_path)
+        assert mask.read_bytes() == edited
+        predict(model, images[:1], tmp_path, overwrite=True)
+        assert mask.read_bytes() == before
+
+    def test_what_predict_wrote_among_the_images_is_none(self, model: Path, tmp_path: Path) -> None:
+        for name in ("a.jpg", "late/b.jpg"):
+            save(tmp_path / name, 16, 16)
+        for _ in range(2):
+            written = predict(model, [tmp_path], tmp_path, beside=[Kind.OVERLAY])
+            assert [mask.relative_to(tmp_path).as_posix() for mask in written] == ["a.png", "late/b.png"]
+
+    def test_images_of_one_size_go_together(self, model: Path, tmp_path: Path, seen: list[Any]) -> None:
+        sizes = [16, 16, 16, 24, 16]
+        images = [save(tmp_path / f"{place}.png", 16, side) for place, side in enumerate(sizes)]
+        predict(model, images, tmp_path / "to", batch=2)
+        assert seen == [(2, 16, 16, 3), (1, 16, 16, 3), (1, 24, 16, 3), (1, 16, 16, 3)]
+        predict(model, images, tmp_path / "alone")
+        assert contents(tmp_path / "to") == contents(tmp_path / "alone")
+
+    def test_a_batch_that_is_too_large_for_a_gpu_is_told(
+        self, model: Path, images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: object, **__: object) -> list[Prediction]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+        monkeypatch.setattr(Model, "predictions", full)
+        with pytest.raises(UserError, match=r"^cpu has no memory for 2 of 16 x 16 pixels at once: lower --batch, or"):
+            predict(model, images, tmp_path, batch=2)
+
+    def test_a_device_that_is_not_there_is_refused(self, model: Path, images: list[Path], tmp_path: Path) -> None:
+        with pytest.raises(UserError, match=r"^there is no device 'cuda:99' here: .*: name another with --device"):
+            predict(model, images, tmp_path, device="cuda:99")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def edit(mask: Path) -> None:
+    """Change a pixel as an editor does that keeps the texts of a PNG."""
+    with Image.open(mask) as image:
+        image.load()
+    image.putpixel((0, 0), 1 - min(1, int(np.asarray(image)[0, 0])))
+    texts = PngInfo()
+    for key, value in image.text.items():
+        texts.add_text(key, value)
+    image.save(mask, pnginfo=texts)
 
 
 class TestProtocol:
@@ -219,7 +383,8 @@ class TestProtocol:
         assert mean(class_iou(matrix, 255)) == judged[figure]
         if not averaged:
             assert judged[figure] == load(sliding).card.metrics["val/miou"]
-            whole = [load(sliding).probabilities(np.asarray(Image.open(image))).argmax(0)[None] for image in images]
+            plain = replace(load(sliding), card=replace(load(sliding).card, lineage={}))
+            whole = [torch.from_numpy(plain.predict(image))[None] for image in images]
             # That model has other masks where it reads images whole.
             assert any((ours != theirs).any() for ours, theirs in zip(predicted, whole, strict=True))
 
@@ -289,7 +454,7 @@ class TestS3:
     @pytest.mark.parametrize(
         ("source", "masks"),
         [
-            ("photos", [".trash/a.png", "a.png", "monday/a.png", "monday/late/b.png"]),
+            ("photos", ["a.png", "monday/a.png", "monday/late/b.png"]),
             ("photos/monday", ["a.png", "late/b.png"]),
             ("photos/a.jpg", ["a.png"]),
             ("photos/**/a.jpg", ["a.png", "monday/a.png"]),
@@ -301,7 +466,7 @@ class TestS3:
         self, model: Path, images: list[Path], bucket: str, tmp_path: Path, source: str, masks: list[str]
     ) -> None:
         (local,) = predict(model, images[:1], tmp_path)
-        written = job.predict(model, [f"{bucket}/{source}"], f"{bucket}/masks")
+        written = job.predict(model, [f"{bucket}/{source}"], f"{bucket}/masks").masks
         assert written == [f"{bucket}/masks/{mask}" for mask in masks]
         store = open_store(f"{bucket}/masks")
         assert store.keys() == masks
@@ -311,23 +476,23 @@ class TestS3:
         store = open_store(f"{bucket}/photos")
         store.write("bad.png", b"no image")
         store.write("worse.png", b"no image")
-        with pytest.raises(UserError) as caught:
+        with pytest.raises(IncompleteError) as caught:
             job.predict(model, [f"{bucket}/photos"], str(tmp_path / "to"))
         head, *lines, last = str(caught.value).splitlines()
-        assert (head, last) == ("2 problems in 6 images:", f"4 of 6 images have masks now in {tmp_path / 'to'}")
+        assert (head, last) == ("2 problems in 5 images:", f"3 of 5 images have masks now in {tmp_path / 'to'}")
         assert [line.split(" is ")[0] for line in lines] == [f"  {bucket}/photos/{n}.png" for n in ("bad", "worse")]
         assert (tmp_path / "to" / "monday" / "late" / "b.png").is_file()
 
     def test_no_image_is_replaced(self, model: Path, bucket: str) -> None:
         open_store(bucket).write("photos/c.png", b"no matter")
-        with pytest.raises(UserError, match=r"mask s3://\S+/photos/c\.png would replace image"):
+        with pytest.raises(UserError, match=r"s3://\S+/photos/c\.png would replace image"):
             job.predict(model, [f"{bucket}/photos"], f"{bucket}/photos")
 
     def test_masks_of_before_alone_are_replaced(self, model: Path, bucket: str) -> None:
         for _ in range(2):
             job.predict(model, [f"{bucket}/photos"], f"{bucket}/masks")
         open_store(f"{bucket}/masks").write("monday/a.png", b"mine")
-        with pytest.raises(UserError, match=r"s3://\S+/masks/monday/a\.png is there and no mask that this version"):
+        with pytest.raises(UserError, match=r"s3://\S+/masks/monday/a\.png is there and was not written by this"):
             job.predict(model, [f"{bucket}/photos"], f"{bucket}/masks")
         assert open_store(f"{bucket}/masks").read("monday/a.png") == b"mine"
 
@@ -343,13 +508,13 @@ class TestFinding:
         found = find_images([tmp_path, tmp_path / "notes.txt"])
         assert [path.name for path in found] == ["a.png", "b.JPG", "c.jpeg", "notes.txt"]
 
-    def test_in_folders_of_a_folder_take_a_pattern(self, tmp_path: Path) -> None:
-        (tmp_path / "photos" / "monday").mkdir(parents=True)
-        (tmp_path / "photos" / "monday" / "a.jpg").touch()
-        pattern = f"{tmp_path}/photos/**/*.jpg"
-        with pytest.raises(UserError, match=f"named by a pattern in quotes, as '{re.escape(pattern)}'$"):
-            find_images([tmp_path / "photos"])
-        assert len(find_scenes([pattern])) == 1
+    def test_takes_those_in_folders_of_a_folder_but_none_that_are_hidden(self, tmp_path: Path) -> None:
+        for name in ("b.jpg", "monday/a.jpg", "monday/late/a.png", ".trash/a.jpg", "monday/._a.jpg"):
+            (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "photos" / name).touch()
+        (tmp_path / "photos" / "circle").symlink_to(".")
+        found = [scene.stem for scene in find_scenes([f"{tmp_path}/photos"])]
+        assert found == ["b", "monday/a", "monday/late/a"]
 
     def test_of_nothing_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="no PNG or JPEG images in"):
@@ -359,12 +524,43 @@ class TestFinding:
 
 
 class TestModel:
-    def test_that_is_none_is_refused(self, tmp_path: Path, model: Path) -> None:
-        file = tmp_path / "file"
-        file.touch()
-        for path in (tmp_path, file, model.parent / "checkpoints" / "step-00000004"):
-            with pytest.raises(UserError, match="pull or train the model again"):
-                load_model(path)
+    @pytest.mark.parametrize(
+        ("named", "told"),
+        [
+            ("photos", "photos is a folder of images, not a model: the model comes first"),
+            ("photos/a.jpg", "a.jpg is an image, not a model: the model comes first"),
+            ("notes.txt", "notes.txt is a file, but a model is a folder with model.json: name that folder"),
+            ("run/model/model.json", "is a file, but a model is a folder with model.json: name .*run/model$"),
+            ("run", "run is a training's, not its model: name .*run/model$"),
+            ("run/checkpoints/step-00000004", "step-00000004 is a training's, not its model: name .*run/model$"),
+            ("empty", "empty is a folder without model.json, so no model: name one that was pulled"),
+            ("nowhere", "nowhere does not exist: name a folder, or a registered model"),
+        ],
+    )
+    def test_that_is_something_else_is_told_by_what_it_is(
+        self, tmp_path: Path, model: Path, named: str, told: str
+    ) -> None:
+        shutil.copytree(model.parent, tmp_path / "run")
+        (tmp_path / "empty").mkdir()
+        (tmp_path / "notes.txt").touch()
+        save(tmp_path / "photos" / "a.jpg", 16, 16)
+        for read in (lambda: load_model(tmp_path / named), lambda: load(str(tmp_path / named))):
+            with pytest.raises((UserError, ValueError)) as caught:
+                read()
+            assert len(str(caught.value).splitlines()) == 1
+            if named != "nowhere":
+                assert re.search(told, str(caught.value))
+        with pytest.raises(UserError, match=told):
+            load_model(tmp_path / named)
+
+    @pytest.mark.parametrize("first", ["photos", "photos/a.jpg", "photos/*.jpg"])
+    def test_in_the_place_of_the_images_is_told(self, tmp_path: Path, model: Path, first: str) -> None:
+        photo = save(tmp_path / "photos" / "a.jpg", 16, 16)
+        for images in ([str(model)], [str(photo), str(model)]):
+            with pytest.raises(UserError, match=f"is no model, but {model} is: name the model first, then the images"):
+                job.predict(tmp_path / first, images, str(tmp_path / "to"))
+        with pytest.raises(UserError, match="is no model, but shapes@champion is"):
+            job.predict(tmp_path / first, ["shapes@champion"], str(tmp_path / "to"))
 
     def test_that_was_changed_is_refused(self, model: Path, tmp_path: Path) -> None:
         shutil.copytree(model, tmp_path / "model")

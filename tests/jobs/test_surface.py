@@ -56,7 +56,7 @@ SURFACE: dict[str, Any] = {
         "export": "MODEL --to",
     },
     "evaluate": "MODEL SPEC --set --to --json",
-    "predict": "MODEL IMAGE... --to --averaged",
+    "predict": "MODEL IMAGE... --to --averaged --overlay --probabilities --confidence --overwrite --device --batch",
     "picture": "OUT --images --truth --model",
 }
 """What is in brackets may be left out."""

@@ -11,8 +11,9 @@ import torch
 
 from advseg.models import architectures
 from advseg.models.architectures import CompactSettings, DeepLabSettings, build_segmenter, normalisation_of
-from advseg.models.bundle import Model, load, save
+from advseg.models.bundle import load, save
 from advseg.models.card import Card
+from advseg.models.model import Model
 from advseg.models.onnx_graph import check_graph, onnx_graph
 
 CLASSES = ("sky", "sea", "land, too")

@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 
 from advseg.models.architectures import IMAGENET
+from advseg.models.inference import EvaluationSettings
 from advseg.trainers import evaluate as module
 from advseg.trainers.data.dataset import Dataset, DatasetSettings
 from advseg.trainers.data.images import voc_palette, write_mask
 from advseg.trainers.data.opening import open_dataset
 from advseg.trainers.distributed import World
 from advseg.trainers.evaluate import Evaluation, evaluate
-from advseg.trainers.inference import EvaluationSettings
 from advseg.trainers.speed import SpeedSettings
 
 CLASSES = ("dark", "light", "absent")

@@ -10,7 +10,6 @@ from typing import BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
-from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import TiffImageFile
 
 from ...models.files import open_regular
@@ -44,8 +43,6 @@ SIDEWAYS = range(5, 9)
 _PAGED = ("TIFF", "WEBP")
 _BITS_PER_SAMPLE = 258
 _EXIF_OF_PNG = ("exif", "Raw profile type exif")
-_SOFTWARE = "Software"
-"""The key of PNG's standard for a text of that."""
 
 
 # Of one text Pillow reads a MiB, and 64 of all; editors keep histories of several in one.
@@ -166,27 +163,17 @@ def colour_of(number: int) -> Colour:
     return number >> 16, number >> 8 & 255, number & 255
 
 
-def write_mask(file: Path | BinaryIO, mask: np.ndarray, palette: list[Colour], *, software: str | None = None) -> None:
-    """Write class ids [H, W] as a palette PNG, or as a greyscale one of 16 bits if the palette has over 256 colours.
+def write_mask(file: Path | BinaryIO, mask: np.ndarray, palette: list[Colour]) -> None:
+    """Write class ids [H, W] as a palette PNG, or as a greyscale one of 16 bits if the palette has over 256 colours."""
+    mask_image(mask, palette).save(file, format="PNG")
 
-    By which `software`, `software_of` finds in it.
-    """
+
+def mask_image(mask: np.ndarray, palette: list[Colour]) -> Image.Image:
+    """What `write_mask` writes."""
     image = Image.fromarray(mask.astype(np.uint8 if len(palette) <= 256 else np.uint16))
     if len(palette) <= 256:
         image.putpalette([value for colour in palette for value in colour])
-    text = PngInfo()
-    if software is not None:
-        text.add_text(_SOFTWARE, software)
-    image.save(file, format="PNG", pnginfo=text)
-
-
-def software_of(file: BinaryIO) -> str | None:
-    """By which software a PNG says that it was written; None if it does not, or is none."""
-    try:
-        with _refusing("it"), Image.open(file, formats=("PNG",)) as header:
-            return header.info.get(_SOFTWARE)
-    except ImageError:
-        return None
+    return image
 
 
 def voc_palette(colours: int = 256) -> list[Colour]:

@@ -32,11 +32,12 @@ def compose(titles: Sequence[str], rows: Sequence[Sequence[np.ndarray]]) -> Imag
     return picture
 
 
-def colour(mask: np.ndarray, palette: Sequence[tuple[int, int, int]], ignore_index: int) -> np.ndarray:
+def colour(mask: np.ndarray, palette: Sequence[tuple[int, int, int]], ignore_index: int | None = None) -> np.ndarray:
     """Class ids [H, W] as uint8 RGB [H, W, 3]; ignored pixels are light grey."""
     table = np.full((2**16, 3), IGNORED, np.uint8)
     table[: len(palette)] = palette
-    table[ignore_index] = IGNORED
+    if ignore_index is not None:
+        table[ignore_index] = IGNORED
     return table[mask]
 
 

@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 
 from ...models.architectures import Normalisation
+from ...models.inference import Size
 from ..data.dataset import Dataset
 from ..data.resize import resize_image, resize_mask
-from ..inference import Size
 from ..losses import argmax
 from ..methods.method import Method
 from ..speed import SpeedSettings

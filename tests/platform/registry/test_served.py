@@ -53,7 +53,7 @@ def test_masks_are_those_that_predict_writes(served: Any, model: Path, tmp_path:
     paths = [tmp_path / f"{place}.img" for place in range(len(images))]
     for path, content in zip(paths, images, strict=True):
         path.write_bytes(content)
-    written = predict(model, [str(path) for path in paths], str(tmp_path / "masks"))
+    written = predict(model, [str(path) for path in paths], str(tmp_path / "masks")).masks
 
     answer = served.predict(pd.DataFrame({"image": images}))
 
@@ -72,7 +72,7 @@ def test_a_model_that_was_judged_by_windows_is_served_by_windows(model: Path, tm
         served = Served(path)
         served.load_context(None)
         (mask,) = served.predict(None, pd.DataFrame({"image": [photograph(24, 16)]}))["mask"]
-        (written,) = predict(path, [str(tmp_path / "0.png")], str(tmp_path / "masks"))
+        (written,) = predict(path, [str(tmp_path / "0.png")], str(tmp_path / "masks")).masks
         assert base64.b64decode(mask) == Path(written).read_bytes()
         masks[path] = mask
     assert len(set(masks.values())) == 2

@@ -1,7 +1,8 @@
 """Class probabilities of whole images: at once or window by window, at one scale or averaged over several."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Literal
 
 import numpy as np
@@ -9,9 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..models.architectures import LEAST_SIDE, Normalisation, Segmenter
-from ..models.settings import Interval, Settings
-from .speed import SpeedSettings
+from .architectures import LEAST_SIDE, Normalisation, Segmenter
+from .settings import Interval, Settings
 
 PIXELS_AT_ONCE = 2**20
 """Pixels that go through a network together, unless one image or window alone has more."""
@@ -19,6 +19,8 @@ PIXELS_AT_ONCE = 2**20
 _Side = Annotated[int, Interval(LEAST_SIDE)]
 Size = tuple[_Side, _Side]
 """Height and width in pixels."""
+Place = tuple[slice, slice]
+"""The rows and columns of a window."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +45,15 @@ class EvaluationSettings(Settings):
 
 
 def pixels_of(
-    pictures: np.ndarray, normalisation: Normalisation, device: torch.device, dtype: torch.dtype, speed: SpeedSettings
+    pictures: np.ndarray,
+    normalisation: Normalisation,
+    device: torch.device,
+    dtype: torch.dtype,
+    memory_format: torch.memory_format,
 ) -> Tensor:
     """Images uint8 [N, H, W, 3] as a network on a device reads them, [N, 3, H, W]."""
     pixels = normalisation(torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).contiguous(), dtype)
-    return pixels.contiguous(memory_format=speed.memory_format)
+    return pixels.contiguous(memory_format=memory_format)
 
 
 def predict_probabilities(
@@ -92,27 +98,47 @@ def window_starts(length: int, window: int, stride: float) -> list[int]:
 
 
 def _predict(segmenter: Segmenter, pixels: Tensor, settings: EvaluationSettings) -> Tensor:
-    """Probabilities [N, K, H, W] at the size of the pixels, summed over windows and divided by their number."""
-    height, width = _size(pixels)
-    window = (height, width)
-    if settings.mode == "sliding":
-        window = min(settings.window[0], height), min(settings.window[1], width)
-    if window == (height, width):
+    """Probabilities [N, K, H, W] at the size of the pixels, averaged over windows."""
+    size = _size(pixels)
+    window = _within(settings.window, size) if settings.mode == "sliding" else size
+    if window == size:
         return torch.cat([segmenter(part).softmax(1) for part in _parts(pixels)])
-    tops, lefts = (window_starts(*sides, settings.stride) for sides in zip((height, width), window, strict=True))
-    places = [(..., slice(y, y + window[0]), slice(x, x + window[1])) for y in tops for x in lefts]
     together = max(1, PIXELS_AT_ONCE // (len(pixels) * window[0] * window[1]))
-    total, covered = None, pixels.new_zeros(height, width)
-    for first in range(0, len(places), together):
-        some = places[first : first + together]
-        found = segmenter(torch.cat([pixels[place] for place in some])).softmax(1)
-        if total is None:
-            total = found.new_zeros(len(pixels), found.shape[1], height, width)
-        for place, probabilities in zip(some, found.split(len(pixels)), strict=True):
-            total[place] += probabilities
-            covered[place] += 1
-    assert total is not None
-    return total / covered
+
+    def read(places: Sequence[Place]) -> Iterator[Tensor]:
+        for first in range(0, len(places), together):
+            some = [pixels[(..., *place)] for place in places[first : first + together]]
+            yield from segmenter(torch.cat(some)).softmax(1).split(len(pixels))
+
+    return torch.cat([*sliding_bands(read, size, settings)], -2)
+
+
+def sliding_bands(
+    read: Callable[[Sequence[Place]], Iterable[Tensor]], size: Size, settings: EvaluationSettings
+) -> Iterator[Tensor]:
+    """Maps [N, C, h, W] of images from top to bottom, averaged over the windows of the settings where these overlap.
+
+    `read` makes maps [N, C, h, w] of each of several windows side by side. No more than the rows that one window has
+    are in memory.
+    """
+    window = _within(settings.window, size)
+    tops, lefts = (window_starts(*sides, settings.stride) for sides in zip(size, window, strict=True))
+    total = covered = torch.zeros(())
+    for top, following in pairwise([*tops, size[0]]):
+        places = [(slice(top, top + window[0]), slice(left, left + window[1])) for left in lefts]
+        for (_, columns), maps in zip(places, read(places), strict=True):
+            if not total.ndim:
+                total, covered = maps.new_zeros(*maps.shape[:2], window[0], size[1]), maps.new_zeros(window[0], size[1])
+            total[..., columns] += maps
+            covered[:, columns] += 1
+        done = following - top
+        yield total[..., :done, :] / covered[:done]
+        # What the next windows add to moves to the top.
+        total, covered = (F.pad(rows[..., done:, :], (0, 0, 0, done)) for rows in (total, covered))
+
+
+def _within(window: Size, size: Size) -> Size:
+    return min(window[0], size[0]), min(window[1], size[1])
 
 
 def _parts(images: Tensor) -> Iterator[Tensor]:

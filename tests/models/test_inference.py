@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from advseg.trainers import inference
+from advseg.models import inference
+from advseg.models.inference import EvaluationSettings, predict_averaged, predict_probabilities, window_starts
 from advseg.trainers.data.resize import resize_image
-from advseg.trainers.inference import EvaluationSettings, predict_averaged, predict_probabilities, window_starts
 
 CLASSES = 3
 sides = st.integers(8, 30)

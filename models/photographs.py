@@ -1,0 +1,102 @@
+"""What people call an image, as uint8 RGB [H, W, 3]: files, Pillow's images, arrays and tensors."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from .architectures import LEAST_SIDE
+from .card import MAX_PIXELS
+from .files import one_line, open_regular, shown
+
+Photograph = str | Path | Image.Image | np.ndarray | Tensor
+"""One image; or several in an array or tensor with one side more."""
+_FORMATS = ("PNG", "JPEG")
+_DEEP = ("I", "F")
+"""How the names of Pillow's modes begin that have more than 8 bits a channel."""
+_VALUES = "an image has uint8, or floats from 0 to 1"
+_SHAPES = "an array is [H, W], [H, W, 3] or [H, W, 4], a tensor [3, H, W], and a batch of them has one side more"
+
+
+def rgb_of(given: Any) -> np.ndarray:
+    """An image as uint8 RGB [H, W, 3], turned upright, without alpha. Raises ValueError, in one line."""
+    match given:
+        case str() | Path():
+            image = _read(Path(given))
+        case Image.Image():
+            image = _converted(given, "the image")
+        case np.ndarray():
+            image = _of_array(given, given.shape)
+        case Tensor():
+            array = given.detach().cpu().numpy()
+            image = _of_array(np.moveaxis(array, 0, -1) if array.ndim == 3 else array, given.shape)
+        case _:
+            raise ValueError(
+                f"an image is a path, an image of Pillow, an array or a tensor, but {shown(given)} is none"
+            )
+    height, width, _ = image.shape
+    if min(height, width) < LEAST_SIDE:
+        raise ValueError(f"an image must be at least {LEAST_SIDE} x {LEAST_SIDE} pixels, but is {width} x {height}")
+    return image
+
+
+def split(given: Any) -> list[Any] | None:
+    """The images of a batch or of a list; None for what is one."""
+    match given:
+        case str() | Path() | Image.Image():
+            return None
+        case np.ndarray() | Tensor():
+            return list(given) if given.ndim == 4 else None
+        case Iterable():
+            return list(given)
+    return None
+
+
+def _read(path: Path) -> np.ndarray:
+    try:
+        with open_regular(path) as file, Image.open(file, formats=_FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                size = f"{image.width} x {image.height}"
+                raise ValueError(f"{path} has {size} pixels, but at most {MAX_PIXELS} are read: scale it down")
+            return _converted(image, str(path))
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist") from None
+    except UnidentifiedImageError:
+        raise ValueError(f"{path} is neither PNG nor JPEG: convert it") from None
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} cannot be read ({one_line(error)}): mend or replace it") from None
+
+
+def _converted(image: Image.Image, name: str) -> np.ndarray:
+    if image.mode.startswith(_DEEP):
+        raise ValueError(f"{name} has more than 8 bits a channel, of which the upper may be dark: scale and convert it")
+    upright = ImageOps.exif_transpose(image)
+    # Straight to RGB, Pillow warns of palettes with transparency.
+    return np.asarray((upright.convert("RGBA") if upright.mode == "P" else upright).convert("RGB"))
+
+
+def _of_array(array: np.ndarray, shape: Iterable[int]) -> np.ndarray:
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
+        raise ValueError(f"{_SHAPES}, but this is {list(shape)}")
+    array = array[..., :3]
+    if array.dtype != np.uint8:
+        array = _scaled(array)
+    return np.broadcast_to(array, (*array.shape[:2], 3))
+
+
+def _scaled(array: np.ndarray) -> np.ndarray:
+    """Floats in 0...1 as bytes. Raises ValueError for others, of which nobody knows what is black and what white."""
+    if not np.issubdtype(array.dtype, np.floating):
+        raise ValueError(f"{_VALUES}, but this has {array.dtype}: convert 0...255 by .astype('uint8')")
+    low, high = (float(found) for found in (array.min(initial=0), array.max(initial=0)))
+    if not (low >= 0 and high <= 1):
+        raise ValueError(
+            f"{_VALUES}, but these are from {low:g} to {high:g}: divide 0...255 by 255, and leave normalising to "
+            f"the model"
+        )
+    return (array * 255).round().astype(np.uint8)
