@@ -11,6 +11,7 @@ from ..platform.spec.protocol import protocol_on
 from ..trainers.data.images import ImageError
 from ..trainers.errors import UserError, listed
 from ..trainers.prediction import Predictor, decode_scene, encode_mask
+from ..trainers.progress import progress
 from .masks import mask_places, mask_writer
 from .scenes import find_scenes
 
@@ -34,7 +35,7 @@ def predict(model_path: Path, images: Sequence[str], to: str, *, averaged: bool 
     predictor = predictor_of(model_path, averaged=averaged)
     write = mask_writer(to)
     written: list[str] = []
-    for scene in scenes:
+    for scene in progress(scenes, len(scenes), "images predicted"):
         try:
             image = decode_scene(scene.read(), scene.place)
         except ImageError as error:

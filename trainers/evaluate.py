@@ -1,6 +1,6 @@
 """Validation: one confusion matrix over whole images at their own size, each image counted once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 
@@ -15,7 +15,7 @@ from .distributed import World
 from .inference import PIXELS_AT_ONCE, EvaluationSettings, Size, pixels_of, predict_averaged, predict_probabilities
 from .losses import argmax
 from .metrics import class_iou, confusion, mean, metrics_of
-from .progress import tick
+from .progress import progress
 from .speed import SpeedSettings
 
 _GROUP = 16
@@ -58,7 +58,8 @@ def evaluate(
     predictors = (predict_probabilities, predict_averaged)[: len(matrices)]
     was_training = segmenter.training
     segmenter.eval()
-    for pictures, masks in _groups([dataset.validation[i] for i in world.share(len(dataset.validation))]):
+    samples = [dataset.validation[i] for i in world.share(len(dataset.validation))]
+    for pictures, masks in _groups(progress(samples, len(samples), "images evaluated")):
         pixels = pixels_of(pictures, normalisation, device, dtype, speed)
         truth = torch.from_numpy(masks).to(device)
         for matrix, predict in zip(matrices, predictors, strict=True):
@@ -66,7 +67,6 @@ def evaluate(
                 predicted = argmax(predict(segmenter, pixels, settings, resize=resize))
             matrix += confusion(predicted, truth, classes, ignored)
         images += len(pictures)
-        tick()
     segmenter.train(was_training)
     headline, *averaged = world.total(matrices).cpu()
     metrics = metrics_of(headline, dataset.classes, ignored)
@@ -75,7 +75,7 @@ def evaluate(
     return Evaluation(matrix=headline, images=int(world.total(images)), metrics=metrics)
 
 
-def _groups(samples: Sequence[Sample]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _groups(samples: Iterable[Sample]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Images uint8 [n, H, W, 3] and masks [n, H, W] of neighbours of equal size, few at a time."""
     pairs = ((s.read_image(), mask) for s in samples if (mask := s.read_mask()) is not None)
     for (height, width, _), same_size in groupby(pairs, key=lambda pair: pair[0].shape):

@@ -31,7 +31,7 @@ from .methods.table import build_method
 from .outcome import Outcome, drop_outcome, read_outcome, write_outcome
 from .pictures.report import draw_report
 from .profiling import DRAW, MOVE, STEP, phase, tracing
-from .progress import tick
+from .progress import tick, underway
 from .recipe import Recipe
 from .reporter import Report, Reporter
 from .resuming import common_checkpoint
@@ -160,7 +160,12 @@ class Training:
         else:
             self._reopen()
         steps = range(self._step, settings.steps)
-        with closing(ahead(self._batches.draw, steps, settings.speed.prefetch)) as batches, tracing(trace) as tracer:
+        with (
+            closing(ahead(self._batches.draw, steps, settings.speed.prefetch)) as batches,
+            tracing(trace) as tracer,
+            underway("steps", settings.steps) as done,
+        ):
+            done(self._step, self._newest_miou())
             while self._step < settings.steps:
                 with phase(DRAW):
                     drawn = next(batches)
@@ -173,6 +178,7 @@ class Training:
                 tracer.step()
                 if self._step % settings.evaluate_every == 0 or self._step == settings.steps:
                     yield from self._conclude()
+                done(self._step, self._newest_miou())
                 if self._must_stop():
                     if self._saved != self._step:
                         self._save()
@@ -189,6 +195,9 @@ class Training:
         yield self._report(self._pictures(evaluation) if self.world.leads else {})
         self._watch(evaluation)
         self._save()
+
+    def _newest_miou(self) -> str:
+        return f"mIoU {self._metrics['val/miou']:.1f}" if self._metrics else ""
 
     def _must_stop(self) -> bool:
         """Whether the guard of any worker asks to stop; all of them learn of it at the same step."""

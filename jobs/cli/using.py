@@ -31,12 +31,13 @@ def evaluate(
 
     Example: `advseg evaluate shapes@champion jobs/specs/demo.yaml`
     """
+    from ...platform.pages.progress_bar import progress_shown
     from ...platform.spec.spec_file import load_spec
     from .. import evaluate as job
 
     read = load_spec(spec, overrides(set_))
     folder = to or find_home() / "evaluations" / read.name / Path(os.path.realpath(model)).name
-    with model_folder(model) as path:
+    with model_folder(model) as path, progress_shown():
         results = job.evaluate_model(path, read, folder)
     if as_json:
         from ...platform.pages.json_line import json_line
@@ -71,9 +72,10 @@ def predict(
 
     Example: `advseg predict shapes@champion 'photos/**/*.jpg' --to masks`
     """
+    from ...platform.pages.progress_bar import progress_shown
     from ..predict import predict as predict_masks
 
-    with model_folder(model) as path:
+    with model_folder(model) as path, progress_shown():
         written = predict_masks(path, images, to, averaged=averaged)
     typer.echo(f"{len(written)} {'mask' if len(written) == 1 else 'masks'} written to {to}")
 

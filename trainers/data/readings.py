@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..progress import tick
+from ..progress import progress, tick
 from .images import READERS, ImageError, decode_image, decode_mask, is_file, is_there, read_file
 from .samples import FileSample
 
@@ -52,7 +52,8 @@ class PartCensus:
 def read_samples(samples: Sequence[FileSample], rules: Rules, *, masks: bool) -> list[Reading]:
     """A reading of each sample, several at a time; `masks` says whether each has to have one."""
     with ThreadPoolExecutor(READERS) as readers:
-        return list(readers.map(lambda sample: read_sample(sample, rules, mask=masks), samples))
+        readings = readers.map(lambda sample: read_sample(sample, rules, mask=masks), samples)
+        return list(progress(readings, len(samples), "images read"))
 
 
 def read_sample(sample: FileSample, rules: Rules, *, mask: bool) -> Reading:
