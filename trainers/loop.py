@@ -22,6 +22,7 @@ from .distributed import World
 from .errors import CollapseError, ForeignCheckpointError, PreemptedError, UserError
 from .evaluate import Evaluation, evaluate
 from .guard import Guard, Unguarded
+from .header import header
 from .health import symptoms
 from .identity import identity_of, refusal
 from .keeper import InPlace, Keeper
@@ -150,6 +151,8 @@ class Training:
         if self.world.leads:
             self._guard.check()
             drop_partials(self.directory / CHECKPOINTS)
+            for line in header(self.recipe, self.dataset, self.method.segmenter, self._device):
+                log.info(line)
         self.resume()
         tick()
         if self._step == 0:

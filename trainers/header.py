@@ -1,0 +1,33 @@
+"""What a training is about to do, in a few lines for whoever waits for it."""
+
+import torch
+
+from ..models.architectures import Segmenter
+from .data.dataset import Dataset
+from .recipe import Recipe
+
+
+def header(recipe: Recipe, dataset: Dataset, segmenter: Segmenter, device: torch.device) -> list[str]:
+    """Device and network, images and their sizes, steps."""
+    settings = recipe.trainer
+    crop = "{} x {}".format(*settings.augmentation.crop)
+    sizes = "{} x {}".format(*settings.resize) if settings.resize else "their own size"
+    images = ", ".join(f"{len(samples)} {part}" for part, samples in dataset.parts.items() if samples)
+    return [
+        f"{network(segmenter, recipe.segmenter.architecture)} on {device_name(device)}",
+        f"{images} images of {sizes}, in crops of {crop}",
+        f"{settings.steps} steps of {settings.batch_size} images, evaluated every {settings.evaluate_every}",
+    ]
+
+
+def network(segmenter: Segmenter, architecture: str) -> str:
+    """A network's kind and size."""
+    return f"{architecture} of {sum(parameter.numel() for parameter in segmenter.parameters()):,} parameters"
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU, or how many threads share the work."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{device.type} with {threads} thread{'' if threads == 1 else 's'}"
