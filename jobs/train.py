@@ -20,6 +20,7 @@ from ..platform.workers import preemption
 from ..trainers.checkpoint import CHECKPOINTS, newest_sealed
 from ..trainers.distributed import World
 from ..trainers.guard import Guard, Unguarded
+from ..trainers.kept import Export
 from ..trainers.loop import Training
 from ..trainers.outcome import Outcome
 from ..trainers.profiling import PHASES, STEPS, TRACE
@@ -74,7 +75,8 @@ def _train(
         log, pictures = JsonLinesReporter(folder / "metrics.jsonl"), PictureReporter(folder)
         outcome = training.run(Reporters(log, pictures, reporter), trace=folder if spec.profile else None)
     environment = environment_here(training.device, training.world.size)
-    training.export(folder / MODEL, {"spec": spec.model_dump(mode="json"), "environment": asdict(environment)})
+    lineage = {"spec": spec.model_dump(mode="json"), "environment": asdict(environment)}
+    training.export(folder / MODEL, lineage, spec.export)
     return outcome
 
 
@@ -101,4 +103,14 @@ def train_and_tell(spec: Spec, folder: Path | None) -> None:
     outcome = train(spec, folder, ConsoleReporter())
     if spec.profile and (folder / PHASES).exists():
         print(f"{(folder / PHASES).read_text()}trace of {STEPS} steps in {folder / TRACE}")
-    print(f"mIoU {outcome.metrics['val/miou']:.1f} after {outcome.step} steps; model in {folder / MODEL}")
+    print(told(outcome, spec.export, folder / MODEL))
+
+
+def told(outcome: Outcome, export: Export, model: Path) -> str:
+    """How a training ended, and what the model is of, in a line."""
+    last = f"mIoU {outcome.metrics['val/miou']:.1f} after {outcome.step} steps"
+    if outcome.best_step in (0, outcome.step):
+        return f"{last}, the best; model in {model}"
+    best = f"the best {outcome.best_miou:.1f} after {outcome.best_step}"
+    which = "best" if export == "best" else "last (export=best takes the other)"
+    return f"{last}, {best}; model of the {which} in {model}"

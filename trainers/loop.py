@@ -13,10 +13,11 @@ from torch import nn
 
 from ..models.architectures import DeepLabSettings, build_segmenter, normalisation_of
 from ..models.bundle import Card
+from ..models.manifest import BrokenDirectoryError
 from ..models.weights import WeightsError, digest_of, load_weights
 from .ahead import ahead
 from .batches import Batches
-from .checkpoint import CHECKPOINTS, save_checkpoint
+from .checkpoint import CHECKPOINTS, checkpoint_at, load_checkpoint, save_checkpoint
 from .data.dataset import Dataset
 from .distributed import World
 from .errors import CollapseError, ForeignCheckpointError, PreemptedError, UserError
@@ -26,7 +27,7 @@ from .header import header
 from .health import symptoms
 from .identity import identity_of, refusal
 from .keeper import InPlace, Keeper
-from .kept import Kept
+from .kept import Export, Kept
 from .methods.method import Batch
 from .methods.table import build_method
 from .outcome import Outcome, drop_outcome, read_outcome, write_outcome
@@ -210,8 +211,14 @@ class Training:
         turn = self._step % _ASK_EVERY == 0 and self._step < self.recipe.trainer.steps
         return turn and self.world.any(self._guard.asked_to_stop(), self._device)
 
-    def export(self, path: Path, lineage: dict[str, Any]) -> None:
-        """Write the trained model as a directory that `advseg.models.load` reads."""
+    def export(self, path: Path, lineage: dict[str, Any], which: Export = "last") -> None:
+        """Write the trained model as a directory that `advseg.models.load` reads.
+
+        With `best` it is that of the best step, at which this training then stands. Where the checkpoint of that is
+        gone or damaged it is the last one, with a warning.
+        """
+        if which == "best":
+            self._go_back()
         images = {part: len(samples) for part, samples in self.dataset.parts.items()}
         begun = {"start_weights": self._start_weights} if self._start_weights else {}
         card = Card(
@@ -226,6 +233,21 @@ class Training:
             lineage={**lineage, **begun, "step": self._step, "dataset_digest": self.dataset.digest, "images": images},
         )
         self.method.export(path, card)
+
+    def _go_back(self) -> None:
+        """To the best step, of which a checkpoint is kept."""
+        if self._best_step in (0, self._step):
+            return
+        path = checkpoint_at(self.directory / CHECKPOINTS, self._best_step)
+        try:
+            if not path.exists():
+                self._keeper.bring(path)
+            state = load_checkpoint(path)
+        except BrokenDirectoryError as error:
+            log.warning("the model is that of step %d, the last: of the best one %s", self._step, error)
+            return
+        self._step, self._metrics = state["step"], state["metrics"]
+        self.method.load_state_dict(state["method"])
 
     def batch(self, step: int) -> list[Batch]:
         """This worker's share of a step's micro-batches, on the training device; the same whenever it is asked."""
@@ -297,7 +319,11 @@ class Training:
 
     def _outcome(self) -> Outcome:
         return Outcome(
-            step=self._step, metrics=self._metrics, best_miou=self._best_miou, dataset_digest=self.dataset.digest
+            step=self._step,
+            metrics=self._metrics,
+            best_miou=self._best_miou,
+            best_step=self._best_step,
+            dataset_digest=self.dataset.digest,
         )
 
     def _reopen(self) -> None:

@@ -28,6 +28,9 @@ class TrialUpdate:
     steps: int
     miou: float | None = None
     """Mean IoU in percent at `step`."""
+    best_miou: float | None = None
+    best_step: int = 0
+    """Of the best report so far, of equals the first."""
     reason: str = ""
 
 

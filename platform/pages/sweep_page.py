@@ -85,6 +85,7 @@ def _row_json(row: Row) -> dict[str, Any]:
         "reason": row.reason,
         "step": row.step,
         "miou": row.value,
+        "best": None if row.best is None else {"step": row.best[0], "miou": row.best[1]},
         "curve": [{"step": step, "miou": miou} for step, miou in row.curve.items()],
         "attempts": row.account.attempts,
         "device_seconds": row.account.device_seconds,

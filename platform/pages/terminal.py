@@ -33,6 +33,7 @@ def progress_table(stage: str, updates: Sequence[TrialUpdate]) -> Table:
             *(number(update.params.get(name)) for name in names),
             f"{update.step}/{update.steps}",
             percent(update.miou),
+            best_report(None if update.best_miou is None else (update.best_step, update.best_miou)),
             _state(update.state, update.reason),
         )
     return table
@@ -52,6 +53,7 @@ def trials_table(sweep: str, rows: Sequence[Row], scale: Scale) -> Table:
             *(number(row.params.get(name)) for name in names),
             str(row.step),
             percent(row.value),
+            best_report(row.best),
             sparkline(row.curve, scale),
             *([str(row.account.attempts)] if tried_again else []),
             duration(row.account.device_seconds),
@@ -83,7 +85,7 @@ def _trial_table(
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
     names = sorted({name for each in params for name in each})
     table.add_column("trial", justify=justify, no_wrap=True)
-    for heading in (*map(folded, short_names(names).values()), "step", "mIoU"):
+    for heading in (*map(folded, short_names(names).values()), "step", "mIoU", "best"):
         table.add_column(heading, justify="right", no_wrap=True)
     return table, names
 
@@ -113,11 +115,13 @@ def verdict_text(verdict: Verdict) -> str:
         if verdict.best
         else "no trial is complete"
     )
+    unregistered = verdict.best and not verdict.registered
     lines = [
         f"best      {verdict.best or 'no trial is complete'}  mIoU {percent(verdict.best_miou)}",
         f"baseline  mIoU {percent(verdict.baseline_miou)}",
         *([f"gate      {verdict.gate}"] if verdict.gate else []),
         f"model     {verdict.registered or 'none registered: ' + why_none}",
+        *([f"          `advseg models pull {verdict.best}` pulls that of the best"] if unregistered else []),
         f"MLflow    {verdict.url}",
     ]
     return "\n".join(lines)
@@ -165,6 +169,11 @@ def number(value: Value) -> str:
 def percent(value: float | None) -> str:
     """One digit after the point; a dash if there is none."""
     return "-" if value is None else f"{value:.1f}"
+
+
+def best_report(best: tuple[int, float] | None) -> str:
+    """Step and mean IoU of the best report, as 63.8@10; a dash before the first."""
+    return "-" if best is None else f"{best[1]:.1f}@{best[0]}"
 
 
 def duration(seconds: float) -> str:

@@ -628,6 +628,7 @@ class TestDigest:
             "resources.node_labels={zone: a}",
             "runtime_env.uv=[albumentations]",
             "keep={best: 3, newest: 1}",
+            "export=best",
             # The same points, whatever the order of the keys.
             "sweep.space={method.threshold: {low: 0, high: 0.9}, method.lambda_adv: {low: 1e-3, high: 1, log: true}}",
         ],
