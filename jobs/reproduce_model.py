@@ -51,6 +51,11 @@ def reproduce_model(
     model's, other data or other start weights, and for a folder of something else.
     """
     record, then = made.record, made.environment
+    if record.card.lineage.get("grown"):
+        raise UserError(
+            f"{record.description} was trained further after its trainer.steps had been raised: what has learning "
+            f"rates of two schedules is not reproduced"
+        )
     if not record.card.metrics:
         raise UserError(f"{record.description} has no figures on its card: there is nothing to compare with")
     spec = spec_of(made, overrides)

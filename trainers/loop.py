@@ -104,6 +104,8 @@ class Training:
         self._collapsed = 0
         """Reports in a row that told of a collapse."""
         self._metrics: dict[str, float] = {}
+        self._grown: list[tuple[int, int]] = []
+        """Where its steps grew: the step at which it stood, and how many there were to be until then."""
         self._start_weights: str | None = None
         """Digest of those that it began with."""
         with torch.random.fork_rng(devices=[]):
@@ -220,7 +222,8 @@ class Training:
         if which == "best":
             self._go_back()
         images = {part: len(samples) for part, samples in self.dataset.parts.items()}
-        begun = {"start_weights": self._start_weights} if self._start_weights else {}
+        begun: dict[str, Any] = {"start_weights": self._start_weights} if self._start_weights else {}
+        begun |= {"grown": self._grown} if self._grown else {}
         card = Card(
             segmenter=replace(self.recipe.segmenter, weights=None),
             discriminator=None,
@@ -304,6 +307,7 @@ class Training:
                 "meter": meter,
                 "statistics": statistics,
                 "start_weights": self._start_weights,
+                "grown": self._grown,
                 "method": self.method.state_dict(),
             }
             kept = Kept(newest=self._newest_kept, best=self._best_step)
@@ -373,6 +377,14 @@ class Training:
             self.world.take_statistics(self.method.segmenter, statistics.to(self._device))
         self.method.meter.load_state_dict(state["meter"], self._device)
         log.info("resumed from %s at step %d", path, self._step)
+        self._grown = state.get("grown", [])
+        if (planned := state["identity"]["trainer"]["steps"]) < (steps := self.recipe.trainer.steps):
+            self._grown = [*self._grown, (self._step, planned)]
+            log.warning(
+                "goes on to step %d, though it was begun for %d: from here on its learning rates are those of %d "
+                "steps, so it ends otherwise than a training of as many from its start",
+                *(steps, planned, steps),
+            )
 
     def _accept(self, path: Path, state: dict[str, Any]) -> None:
         ours, theirs = identity_of(self.recipe, self.dataset), state["identity"]

@@ -105,7 +105,7 @@ class TestTraining:
 
     def test_of_other_settings_into_the_same_folder_is_refused(self, spec: Path, model: Path) -> None:
         with pytest.raises(CheckpointError, match="belongs to other settings or data"):
-            train(spec, model.parent, "trainer.steps=6")
+            train(spec, model.parent, "trainer.steps=3")
 
     def test_without_the_method_exports_no_discriminator(self, spec: Path, tmp_path: Path) -> None:
         lambdas = [f"method.{name}=0" for name in ("lambda_adv", "lambda_semi", "lambda_semi_adv")]
