@@ -39,11 +39,12 @@ def progress_table(stage: str, updates: Sequence[TrialUpdate]) -> Table:
     return table
 
 
-def trials_table(sweep: str, rows: Sequence[Row], scale: Scale) -> Table:
-    """Trials of a sweep in the order given, each on one line, their curves on the sweep's scale."""
+def trials_table(sweep: str, rows: Sequence[Row], scale: Scale | None) -> Table:
+    """Trials of a sweep in the order given, each on one line, with their curves if there is a scale of the sweep's."""
     table, names = _trial_table(f"sweep {sweep}", [row.params for row in rows], justify="right")
     tried_again = any(row.account.attempts > 1 for row in rows)
-    table.add_column("curve", no_wrap=True)
+    if scale:
+        table.add_column("curve", no_wrap=True)
     for heading in (*(["attempts"] if tried_again else []), "device\ntime"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("state")
@@ -54,7 +55,7 @@ def trials_table(sweep: str, rows: Sequence[Row], scale: Scale) -> Table:
             str(row.step),
             percent(row.value),
             best_report(row.best),
-            sparkline(row.curve, scale),
+            *([sparkline(row.curve, scale)] if scale else []),
             *([str(row.account.attempts)] if tried_again else []),
             duration(row.account.device_seconds),
             _state(row.state.name, row.reason),
