@@ -6,7 +6,7 @@ folder's own.
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ def judge(model: Model, dataset: Dataset, spec: Spec) -> Evaluation:
         speed.arrange(model.segmenter.to(device)),
         dataset,
         model.card.normalisation,
-        settings=spec.trainer.evaluation,
+        settings=replace(spec.trainer.evaluation, images=None),
         resize=model.card.resize,
         world=World(),
         device=device,

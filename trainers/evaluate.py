@@ -1,6 +1,6 @@
 """Validation: one confusion matrix over whole images at their own size, each image counted once."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 
@@ -58,7 +58,8 @@ def evaluate(
     predictors = (predict_probabilities, predict_averaged)[: len(matrices)]
     was_training = segmenter.training
     segmenter.eval()
-    samples = [dataset.validation[i] for i in world.share(len(dataset.validation))]
+    judged = evenly(len(dataset.validation), settings.images)
+    samples = [dataset.validation[judged[i]] for i in world.share(len(judged))]
     for pictures, masks in _groups(progress(samples, len(samples), "images evaluated")):
         pixels = pixels_of(pictures, normalisation, device, dtype, speed)
         truth = torch.from_numpy(masks).to(device)
@@ -73,6 +74,13 @@ def evaluate(
     for matrix in averaged:
         metrics["val/miou_multiscale"] = mean(class_iou(matrix, ignored))
     return Evaluation(matrix=headline, images=int(world.total(images)), metrics=metrics)
+
+
+def evenly(count: int, wanted: int | None) -> Sequence[int]:
+    """Which of a list are taken if some are wanted: the first of each of so many equal stretches; None wants all."""
+    if wanted is None or wanted >= count:
+        return range(count)
+    return [place * count // wanted for place in range(wanted)]
 
 
 def _groups(samples: Iterable[Sample]) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -21,7 +21,14 @@ def identity_of(recipe: Settings, dataset: Dataset) -> dict[str, Any]:
     # A run that it stopped is one that may go on with more of it.
     del identity["trainer"]["collapse_patience"]
     del identity["trainer"]["speed"]["prefetch"]
+    drop_unset(identity["trainer"]["evaluation"])
     return identity
+
+
+def drop_unset(evaluation: dict[str, Any]) -> None:
+    """Take away what came later than others and is not used, so that identities of before stay what they are."""
+    if evaluation.get("images") is None:
+        evaluation.pop("images", None)
 
 
 def refusal(ours: dict[str, Any], theirs: dict[str, Any], *, any_accumulation: bool) -> str | None:

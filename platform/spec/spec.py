@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from ...models.architectures import SegmenterSettings
 from ...trainers.data.dataset import DatasetSettings
 from ...trainers.errors import UserError
+from ...trainers.identity import drop_unset
 from ...trainers.kept import Export
 from ...trainers.methods.adversarial import AdversarialSettings
 from ...trainers.methods.supervised import SupervisedSettings
@@ -105,6 +106,7 @@ class Spec(Section):
         """All that determines a sweep's results, apart from how long it goes on and where, as JSON."""
         beside = ("storage", "ledger", "resources", "runtime_env", "keep", "export", "published", "profile")
         document = self.model_dump(mode="json", exclude={**dict.fromkeys(beside, True), "dataset": {"pack", "test"}})
+        drop_unset(document["trainer"]["evaluation"])
         for key in ("trials", "concurrency", "register_as", "confirm", "retry", "fork"):
             (document["sweep"] or {}).pop(key, None)
         return document
