@@ -33,6 +33,7 @@ from ..platform.pages.gate_line import gate_line
 from ..platform.registry.champion import crown, keep_model
 from ..platform.registry.verdicts import hold_verdicts
 from ..platform.registry.versions import registered_keys
+from ..platform.spec.sweep import Sweep
 from ..platform.storage.packs import open_dataset
 from ..platform.sweep.attempts import update_of
 from ..platform.sweep.baseline import train_baseline
@@ -140,10 +141,18 @@ def search(job: Job, ledger: Ledger, tasks: SweepTasks, concurrency: int) -> Non
     """Run trials until the budget is spent. Raises what `run_book` raises."""
     spec = job.spec
     assert spec.sweep
-    emit(Stage(text=f"{spec.sweep.trials} trials, {concurrency} at a time"))
     for row in ledger.rows():
         emit(update_of(row, spec.name, spec.trainer.steps))
+    emit(Stage(text=trials_told(spec.sweep, concurrency), trials=spec.sweep.trials))
     run_book(job.client, ledger, spec, job.store, concurrency, tasks)
+
+
+def trials_told(sweep: Sweep, concurrency: int) -> str:
+    """How many trials there are to be, and how many of them run at a time, in a line."""
+    told = f"{sweep.trials} trials, {concurrency} at a time"
+    if concurrency == sweep.concurrency:
+        return told
+    return f"{told}: the cluster has no room for {sweep.concurrency}, as sweep.concurrency says"
 
 
 def crown_best(job: Job, ledger: Ledger, verdict: Verdict, gate: Gate | None) -> str | None:
