@@ -1,6 +1,5 @@
 """One training in this process, without Ray. Running it again resumes."""
 
-import logging
 import os
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -95,8 +94,6 @@ def train_beside_others(spec: Spec, folder: Path) -> None:
 
 def train_and_tell(spec: Spec, folder: Path | None) -> None:
     """`train` with its progress in the terminal; by default into the storage, as `<name>/local`."""
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("advseg").setLevel(logging.INFO)
     folder = folder or (open_store(spec.storage or find_home() / "runs").folder or find_home() / "runs") / key_of(
         spec.name, "local"
     )

@@ -4,6 +4,7 @@ import torch
 
 from ..models.architectures import Segmenter
 from .data.dataset import Dataset
+from .described import device_name, network
 from .recipe import Recipe
 
 
@@ -18,16 +19,3 @@ def header(recipe: Recipe, dataset: Dataset, segmenter: Segmenter, device: torch
         f"{images} images of {sizes}, in crops of {crop}",
         f"{settings.steps} steps of {settings.batch_size} images, evaluated every {settings.evaluate_every}",
     ]
-
-
-def network(segmenter: Segmenter, architecture: str) -> str:
-    """A network's kind and size."""
-    return f"{architecture} of {sum(parameter.numel() for parameter in segmenter.parameters()):,} parameters"
-
-
-def device_name(device: torch.device) -> str:
-    """The GPU, or how many threads share the work."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    threads = torch.get_num_threads()
-    return f"{device.type} with {threads} thread{'' if threads == 1 else 's'}"

@@ -1,5 +1,6 @@
 """Between a model and its users: images as they come, masks as they leave."""
 
+import logging
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -20,8 +21,11 @@ from .data.images import (
     software_of,
     write_mask,
 )
+from .described import device_name, network
 from .inference import EvaluationSettings, pixels_of, predict_averaged, predict_probabilities
 from .speed import SpeedSettings
+
+log = logging.getLogger(__name__)
 
 _SOFTWARE = "advseg predict"
 
@@ -38,6 +42,7 @@ class Predictor:
         self._segmenter = speed.arrange(model.segmenter.to(self._device))
         self._settings, self._speed = settings, speed
         self._predict = predict_averaged if averaged else predict_probabilities
+        log.info("%s on %s", network(model.segmenter, model.card.segmenter.architecture), device_name(self._device))
 
     @torch.inference_mode()
     def probabilities(self, image: np.ndarray) -> Tensor:

@@ -1,5 +1,6 @@
 """Works under way on standard error: bars in a terminal, elsewhere a line from time to time."""
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,18 +22,31 @@ _FIRST_S, _LONGEST_S = 10.0, 300.0
 
 @contextmanager
 def progress_shown() -> Iterator[None]:
-    """While this lasts whoever waits sees how far this process is, and standard output stays for results."""
+    """While this lasts whoever waits sees what this process does and how far it is; standard output is for results."""
     console = VisibleConsole(stderr=True)
     if not console.is_terminal:
-        with watched(Lines(lambda line: print(line, file=sys.stderr, flush=True))):
+        with _told(), watched(Lines(lambda line: print(line, file=sys.stderr, flush=True))):
             yield
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeLeft(), _Note())
     # What is printed meanwhile goes above the bars, but never from a pipe into the terminal.
     with Progress(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as bars:
         guard_output()
-        with watched(Bars(bars)):
+        with _told(), watched(Bars(bars)):
             yield
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """While this lasts the project's log is shown, and not only its warnings."""
+    logging.basicConfig(format="%(message)s")
+    logger = logging.getLogger("advseg")
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 class Bars:

@@ -44,6 +44,7 @@ def test_a_signal_saves_and_the_command_that_goes_on_is_named(spec: Path, tmp_pa
     command = f"--to '{tmp_path / 'a run'}'"
     assert last.startswith(f"interrupted: asked to stop, and saved at step {saved[0]}; `advseg train {spec} --set ")
     assert last.endswith(f"{command}` goes on")
+    assert errors.splitlines()[0].startswith("compact of 17,912 parameters on ")
     assert "stopping: it is saved after this step" in errors
 
 
