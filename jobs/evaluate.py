@@ -5,8 +5,9 @@ folder's own.
 """
 
 import json
+import logging
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ..platform.pages.console import VisibleConsole, words
 from ..platform.spec.spec import Spec
 from ..platform.storage.packs import open_dataset
 from ..trainers.data.dataset import Dataset
+from ..trainers.described import device_name, network
 from ..trainers.distributed import World
 from ..trainers.errors import UserError, brief
 from ..trainers.evaluate import Evaluation, evaluate
@@ -29,6 +31,8 @@ from ..trainers.pictures.confusion import draw_confusion
 from ..trainers.whole_file import write_whole
 from .outputs import refuse_other_than_file, write_picture
 from .predict import load_model
+
+log = logging.getLogger(__name__)
 
 RESULTS, PICTURE = "results.json", "confusion.png"
 NOTE = "null: absent from truth and prediction, or the ignore index; such a class does not count in a mean"
@@ -57,11 +61,13 @@ def judge(model: Model, dataset: Dataset, spec: Spec) -> Evaluation:
     """What a model makes of the validation images of a dataset, read as a spec says."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     speed = spec.trainer.speed
+    what = network(model.segmenter, model.card.segmenter.architecture)
+    log.info("%s on %s; validation images: %d", what, device_name(device), len(dataset.validation))
     return evaluate(
         speed.arrange(model.segmenter.to(device)),
         dataset,
         model.card.normalisation,
-        settings=spec.trainer.evaluation,
+        settings=replace(spec.trainer.evaluation, images=None),
         resize=model.card.resize,
         world=World(),
         device=device,

@@ -1,5 +1,6 @@
 """What a model makes of images: palette PNGs of class ids, and what else is wanted beside them."""
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
@@ -14,12 +15,16 @@ from ..models.mistaken import MistakenError, is_model
 from ..models.model import Model, Prediction
 from ..models.protocol import Protocol
 from ..trainers.data.images import ImageError
+from ..trainers.described import device_name, network
 from ..trainers.errors import IncompleteError, UserError, listed
 from ..trainers.marked import made_of
 from ..trainers.prediction import decode_scene, usual_device
+from ..trainers.progress import progress
 from .encoding import Kind, encoded
 from .masks import origins_there, places_of, writer
 from .scenes import Scene, find_scenes
+
+log = logging.getLogger(__name__)
 
 _SHOWN = 20
 """Images that are named of those without a mask."""
@@ -83,11 +88,12 @@ def predict(
             f"model {model_path} was trained without a discriminator, so it has no confidence map: leave out "
             f"--confidence"
         )
+    log.info("%s on %s", network(model.segmenter, model.card.segmenter.architecture), device_name(model.device))
     checksum = str(checksum_of(model_path))
     unread: dict[str, str] = {}
 
     def to_predict() -> Iterator[_Read]:
-        for scene in scenes:
+        for scene in progress(scenes, len(scenes), "images predicted"):
             try:
                 content = scene.read()
                 origin = made_of(checksum, content, averaged=averaged)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from ..models.bundle import CARD
+from ..models.bundle import CARD, read_card
 from ..models.manifest import read_manifest
 from ..models.weights import digest_of
 from ..platform.base.code_digest import TRAINING, code_digest
@@ -25,7 +25,6 @@ from ..platform.storage.weights import local_weights
 from ..platform.tracking.identity import SECTIONS
 from ..trainers.data.dataset import DatasetError
 from ..trainers.errors import NotReproducedError, UserError
-from ..trainers.outcome import read_outcome
 from ..trainers.reporter import Reporter
 from ..trainers.whole_file import write_whole
 from .reproduced import Compared
@@ -52,6 +51,11 @@ def reproduce_model(
     model's, other data or other start weights, and for a folder of something else.
     """
     record, then = made.record, made.environment
+    if record.card.lineage.get("grown"):
+        raise UserError(
+            f"{record.description} was trained further after its trainer.steps had been raised: what has learning "
+            f"rates of two schedules is not reproduced"
+        )
     if not record.card.metrics:
         raise UserError(f"{record.description} has no figures on its card: there is nothing to compare with")
     spec = spec_of(made, overrides)
@@ -66,12 +70,11 @@ def reproduce_model(
     folder = _begun(folder, made, here)
     console.print(f"training in {folder}; the same command goes on if it is interrupted", soft_wrap=True)
     train_as(spec, folder, reporter, here)
-    outcome, sums = read_outcome(folder), read_manifest(folder / MODEL)
-    assert outcome
+    metrics, sums = read_card(folder / MODEL).metrics, read_manifest(folder / MODEL)
     return Compared(
         model=record.description,
         folder=folder,
-        metrics={name: (value, outcome.metrics.get(name)) for name, value in record.card.metrics.items()},
+        metrics={name: (value, metrics.get(name)) for name, value in record.card.metrics.items()},
         weights={name: (sum, sums.get(name)) for name, sum in record.sums.items() if name != CARD},
         then=then,
         here=here,
@@ -94,6 +97,7 @@ def spec_of(made: Made, overrides: Sequence[str]) -> Spec:
     # On the test images no training depends, and they need not be here.
     dataset = {**given["dataset"], "test": None}
     document = {"job": "train", **{key: given.get(key) for key in ("name", *SECTIONS)}, "dataset": dataset}
+    document["export"] = given.get("export", "last")
     if any(override.startswith("dataset.root") for override in overrides):
         dataset["pack"] = None
     override_keys(document, overrides)

@@ -33,6 +33,7 @@ from ..platform.pages.gate_line import gate_line
 from ..platform.registry.champion import crown, keep_model
 from ..platform.registry.verdicts import hold_verdicts
 from ..platform.registry.versions import registered_keys
+from ..platform.spec.sweep import Sweep
 from ..platform.storage.packs import open_dataset
 from ..platform.sweep.attempts import update_of
 from ..platform.sweep.baseline import train_baseline
@@ -140,28 +141,40 @@ def search(job: Job, ledger: Ledger, tasks: SweepTasks, concurrency: int) -> Non
     """Run trials until the budget is spent. Raises what `run_book` raises."""
     spec = job.spec
     assert spec.sweep
-    emit(Stage(text=f"{spec.sweep.trials} trials, {concurrency} at a time"))
     for row in ledger.rows():
         emit(update_of(row, spec.name, spec.trainer.steps))
+    emit(Stage(text=trials_told(spec.sweep, concurrency), trials=spec.sweep.trials))
     run_book(job.client, ledger, spec, job.store, concurrency, tasks)
+
+
+def trials_told(sweep: Sweep, concurrency: int) -> str:
+    """How many trials there are to be, and how many of them run at a time, in a line."""
+    told = f"{sweep.trials} trials, {concurrency} at a time"
+    if concurrency == sweep.concurrency:
+        return told
+    return f"{told}: the cluster has no room for {sweep.concurrency}, as sweep.concurrency says"
 
 
 def crown_best(job: Job, ledger: Ledger, verdict: Verdict, gate: Gate | None) -> str | None:
     """Register the best trial, if the spec asks for it, it beats the baseline and no gate shut it out; what it is
-    called then, and why. Of trials that are registered already the gate's verdict is kept, whatever it is."""
+    called then, and why. Of trials that are registered already the gate's verdict is kept, whatever it is, and the
+    model of the best trial is kept with its run, whatever becomes of it."""
     assert job.spec.sweep
     name, best = job.spec.sweep.register_as, verdict.best
-    if name is None:
-        return None
     check = ledger.ownership.check
     check()
-    if gate:
+    if name is not None and gate:
         runs = [ledger.row(each.trial).account.run_id for each in gate.candidates]
         patiently(lambda: hold_verdicts(job.client, name, runs, gate))
-    if best is None or not verdict.is_won or (gate and gate.ahead is None):
+    winner = None
+    if name is not None and best and verdict.is_won:
+        winner = best if gate is None else None if gate.ahead is None else ledger.row(gate.ahead)
+    if best and (winner is None or winner.number != best.number):
+        kept = (job.store, job.spec.name, key_of(job.spec.name, best.number), best.account.checksum)
+        unless_refused(lambda: keep_model(job.client, *kept), "the model of the best trial", refusal=UserError)
+    if name is None or winner is None:
         return None
-    best = best if gate is None or gate.ahead is None else ledger.row(gate.ahead)
-    return str(patiently(lambda: crown(job.client, job.store, job.spec.name, best, name, gate, check)))
+    return str(patiently(lambda: crown(job.client, job.store, job.spec.name, winner, name, gate, check)))
 
 
 def keep_report(job: Job, ledger: Ledger, run_id: str, ending: Ending) -> None:

@@ -1,11 +1,13 @@
 """One training in this process, without Ray. Running it again resumes."""
 
-import logging
+import os
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
+from ..platform.base.alone import alone_in
 from ..platform.base.environment import environment_here
 from ..platform.base.home import find_home
 from ..platform.base.keys import MODEL, key_of
@@ -13,13 +15,23 @@ from ..platform.spec.spec import Spec
 from ..platform.storage.opening import open_store
 from ..platform.storage.packs import open_dataset
 from ..platform.storage.weights import start_weights
+from ..platform.workers import preemption
 from ..trainers.checkpoint import CHECKPOINTS, newest_sealed
 from ..trainers.distributed import World
-from ..trainers.guard import Guard
+from ..trainers.guard import Guard, Unguarded
+from ..trainers.kept import Export
 from ..trainers.loop import Training
 from ..trainers.outcome import Outcome
 from ..trainers.profiling import PHASES, STEPS, TRACE
 from ..trainers.reporter import ConsoleReporter, JsonLinesReporter, PictureReporter, Reporter, Reporters
+
+
+class Interruptible(Unguarded):
+    """For a training that nobody else touches, and that SIGTERM and Ctrl-C end once it is saved."""
+
+    def asked_to_stop(self) -> bool:
+        """Whether it heard one."""
+        return preemption.asked_to_stop()
 
 
 def train(
@@ -31,7 +43,20 @@ def train(
     device: torch.device | None = None,
     guard: Guard | None = None,
 ) -> Outcome:
-    """Train to the end in this process, and leave metrics, pictures and model in a folder; of several, one does."""
+    """Train to the end in this process, and leave metrics, pictures and model in a folder; of several, one does.
+
+    Raises PreemptedError once it is saved, if SIGTERM or Ctrl-C ended it, and UserError for a folder in which another
+    process trains.
+    """
+    with ExitStack() as stack:
+        if world is None or world.leads:
+            stack.enter_context(alone_in(folder))
+        return _train(spec, folder, reporter, world, device, guard or Interruptible())
+
+
+def _train(
+    spec: Spec, folder: Path, reporter: Reporter, world: World | None, device: torch.device | None, guard: Guard
+) -> Outcome:
     weights = start_weights(spec.model.weights, resumes=newest_sealed(folder / CHECKPOINTS) is not None)
     training = Training(
         spec.recipe(),
@@ -43,14 +68,20 @@ def train(
         guard=guard,
         kept=spec.keep.newest,
     )
-    if not training.world.leads:
-        return training.run(Reporters())
-    folder.mkdir(parents=True, exist_ok=True)
-    log, pictures = JsonLinesReporter(folder / "metrics.jsonl"), PictureReporter(folder)
-    outcome = training.run(Reporters(log, pictures, reporter), trace=folder if spec.profile else None)
+    with preemption.listening(_tell_of_stopping), preemption.training():
+        if not training.world.leads:
+            return training.run(Reporters())
+        log, pictures = JsonLinesReporter(folder / "metrics.jsonl"), PictureReporter(folder)
+        outcome = training.run(Reporters(log, pictures, reporter), trace=folder if spec.profile else None)
     environment = environment_here(training.device, training.world.size)
-    training.export(folder / MODEL, {"spec": spec.model_dump(mode="json"), "environment": asdict(environment)})
+    lineage = {"spec": spec.model_dump(mode="json"), "environment": asdict(environment)}
+    training.export(folder / MODEL, lineage, spec.export)
     return outcome
+
+
+def _tell_of_stopping() -> None:
+    # What was being printed when the signal came cannot be printed into.
+    os.write(2, b"stopping: it is saved after this step; Ctrl-C once more does not wait\n")
 
 
 def train_beside_others(spec: Spec, folder: Path) -> None:
@@ -63,12 +94,20 @@ def train_beside_others(spec: Spec, folder: Path) -> None:
 
 def train_and_tell(spec: Spec, folder: Path | None) -> None:
     """`train` with its progress in the terminal; by default into the storage, as `<name>/local`."""
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("advseg").setLevel(logging.INFO)
     folder = folder or (open_store(spec.storage or find_home() / "runs").folder or find_home() / "runs") / key_of(
         spec.name, "local"
     )
     outcome = train(spec, folder, ConsoleReporter())
     if spec.profile and (folder / PHASES).exists():
         print(f"{(folder / PHASES).read_text()}trace of {STEPS} steps in {folder / TRACE}")
-    print(f"mIoU {outcome.metrics['val/miou']:.1f} after {outcome.step} steps; model in {folder / MODEL}")
+    print(told(outcome, spec.export, folder / MODEL))
+
+
+def told(outcome: Outcome, export: Export, model: Path) -> str:
+    """How a training ended, and what the model is of, in a line."""
+    last = f"mIoU {outcome.metrics['val/miou']:.1f} after {outcome.step} steps"
+    if outcome.best_step in (0, outcome.step):
+        return f"{last}, the best; model in {model}"
+    best = f"the best {outcome.best_miou:.1f} after {outcome.best_step}"
+    which = "best" if export == "best" else "last (export=best takes the other)"
+    return f"{last}, {best}; model of the {which} in {model}"

@@ -31,7 +31,7 @@ def train(job: Job) -> None:
     digest = preflight.check()
     key = key_of(job.document["name"], SINGLE)
     identity = single_identity(job.document, ensure_training_id(job.store.at(key)))
-    refuse_namesake(job, identity)
+    settle_run(job, identity)
     task = Task(spec=job.document, store=job.store, tracking_uri=job.tracking_uri, identity=identity, dataset=digest)
     emit(Stage(text=f"training on {resources.workers} Ray Train worker{'s' if resources.workers > 1 else ''}"))
     with preflight.watching():
@@ -47,16 +47,19 @@ def train(job: Job) -> None:
     emit(Stage(text=f"the model is in MLflow: `advseg models pull {key} --to DIR` downloads it"))
 
 
-def refuse_namesake(job: Job, identity: RunIdentity) -> None:
-    """Raise UserError if MLflow has another's training of this name; if it does not answer, it is not waited for."""
+def settle_run(job: Job, identity: RunIdentity) -> None:
+    """Raise UserError if MLflow has another's training of this name, and leave the run of fewer steps as it is, if it
+    has one; if it does not answer, it is not waited for."""
     from mlflow.exceptions import MlflowException
     from requests import RequestException
 
     from ..platform.tracking.patience import reason_of
-    from ..platform.tracking.runs import refuse_another
+    from ..platform.tracking.runs import leave_to_shorter, refuse_another
 
     try:
         refuse_another(job.client, identity)
+        if left := leave_to_shorter(job.client, identity):
+            emit(Stage(text=f"goes on from {left} to step {identity.params['trainer.steps']}, as a run of its own"))
     except (MlflowException, RequestException) as error:
         log.warning("MLflow does not say whether %s is another's: %s", identity.key, reason_of(error))
 

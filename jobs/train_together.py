@@ -13,6 +13,7 @@ from torch import distributed as dist
 
 from ..platform.base.environment import Environment
 from ..platform.spec.spec import Spec
+from ..platform.workers import preemption
 from ..trainers.distributed import World
 from ..trainers.errors import BrokenEnvironmentError, DivergedError, UserError
 from ..trainers.reporter import Reporter
@@ -81,7 +82,7 @@ class WithItsParent:
     def asked_to_stop(self) -> bool:
         """Asked after every few steps."""
         self.check()
-        return False
+        return preemption.asked_to_stop()
 
 
 def _device(on_gpus: bool, rank: int) -> torch.device:

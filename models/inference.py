@@ -37,6 +37,9 @@ class EvaluationSettings(Settings):
     """Factors of height and width over which a second figure averages probabilities. Never the headline."""
     flip: bool = False
     """Whether the second figure also averages over mirrored images."""
+    images: Annotated[int, Interval(1)] | None = None
+    """Validation images by which a training is judged on its way and at its end, the same ones each time: of so many
+    equal stretches of the list the first of each; by default all. `advseg evaluate` takes all in any case."""
 
     @property
     def averages(self) -> bool:

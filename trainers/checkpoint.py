@@ -44,12 +44,17 @@ def save_checkpoint(root: Path, step: int, state: dict[str, Any], kept: Kept = _
         save_tensors(tensors, directory / TENSORS)
         (directory / SCALARS).write_text(json.dumps(scalars))
 
-    path = root / f"step-{step:08d}"
+    path = checkpoint_at(root, step)
     write_directory(path, write)
     paths = dict(_newest_first(root))
     for old in kept.superseded(paths, step):
         drop(paths[old])
     return path
+
+
+def checkpoint_at(root: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies, if there is one."""
+    return root / f"step-{step:08d}"
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

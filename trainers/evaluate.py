@@ -1,6 +1,6 @@
 """Validation: one confusion matrix over whole images at their own size, each image counted once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 
@@ -22,7 +22,7 @@ from .data.samples import Sample
 from .distributed import World
 from .losses import argmax
 from .metrics import class_iou, confusion, mean, metrics_of
-from .progress import tick
+from .progress import progress
 from .speed import SpeedSettings
 
 _GROUP = 16
@@ -65,7 +65,9 @@ def evaluate(
     predictors = (predict_probabilities, predict_averaged)[: len(matrices)]
     was_training = segmenter.training
     segmenter.eval()
-    for pictures, masks in _groups([dataset.validation[i] for i in world.share(len(dataset.validation))]):
+    judged = evenly(len(dataset.validation), settings.images)
+    samples = [dataset.validation[judged[i]] for i in world.share(len(judged))]
+    for pictures, masks in _groups(progress(samples, len(samples), "images evaluated")):
         pixels = pixels_of(pictures, normalisation, device, dtype, speed.memory_format)
         truth = torch.from_numpy(masks).to(device)
         for matrix, predict in zip(matrices, predictors, strict=True):
@@ -73,7 +75,6 @@ def evaluate(
                 predicted = argmax(predict(segmenter, pixels, settings, resize=resize))
             matrix += confusion(predicted, truth, classes, ignored)
         images += len(pictures)
-        tick()
     segmenter.train(was_training)
     headline, *averaged = world.total(matrices).cpu()
     metrics = metrics_of(headline, dataset.classes, ignored)
@@ -82,7 +83,14 @@ def evaluate(
     return Evaluation(matrix=headline, images=int(world.total(images)), metrics=metrics)
 
 
-def _groups(samples: Sequence[Sample]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def evenly(count: int, wanted: int | None) -> Sequence[int]:
+    """Which of a list are taken if some are wanted: the first of each of so many equal stretches; None wants all."""
+    if wanted is None or wanted >= count:
+        return range(count)
+    return [place * count // wanted for place in range(wanted)]
+
+
+def _groups(samples: Iterable[Sample]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Images uint8 [n, H, W, 3] and masks [n, H, W] of neighbours of equal size, few at a time."""
     pairs = ((s.read_image(), mask) for s in samples if (mask := s.read_mask()) is not None)
     for (height, width, _), same_size in groupby(pairs, key=lambda pair: pair[0].shape):

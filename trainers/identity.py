@@ -21,18 +21,27 @@ def identity_of(recipe: Settings, dataset: Dataset) -> dict[str, Any]:
     # A run that it stopped is one that may go on with more of it.
     del identity["trainer"]["collapse_patience"]
     del identity["trainer"]["speed"]["prefetch"]
+    drop_unset(identity["trainer"]["evaluation"])
     return identity
+
+
+def drop_unset(evaluation: dict[str, Any]) -> None:
+    """Take away what came later than others and is not used, so that identities of before stay what they are."""
+    if evaluation.get("images") is None:
+        evaluation.pop("images", None)
 
 
 def refusal(ours: dict[str, Any], theirs: dict[str, Any], *, any_accumulation: bool) -> str | None:
     """Why a run of an identity cannot take up a checkpoint of another, and a remedy, in one line; None if it can.
 
-    With `any_accumulation` it may divide its batches otherwise.
+    Its steps may have grown; with `any_accumulation` it may divide its batches otherwise.
     """
     if moved := moves(theirs):
         return f"is of an older version of advseg: {', '.join(moved)}: go on with the version that wrote it"
     method = theirs["method"]
     theirs = {**theirs, "method": {**_CAME_LATER.get(method["name"], {}), **method}}
+    if theirs["trainer"]["steps"] < ours["trainer"]["steps"]:
+        theirs = {**theirs, "trainer": {**theirs["trainer"], "steps": ours["trainer"]["steps"]}}
     if any_accumulation:
         theirs = {**theirs, "trainer": {**theirs["trainer"], "accumulation": ours["trainer"]["accumulation"]}}
     if differing := differences(ours, theirs):

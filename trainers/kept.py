@@ -1,7 +1,10 @@
-"""Which checkpoints of a run stay."""
+"""Which checkpoints of a run stay, and of which the model is."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
+
+Export = Literal["last", "best"]
 
 
 @dataclass(frozen=True, kw_only=True)

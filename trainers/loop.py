@@ -13,25 +13,27 @@ from torch import nn
 
 from ..models.architectures import DeepLabSettings, build_segmenter, normalisation_of
 from ..models.bundle import Card
+from ..models.manifest import BrokenDirectoryError
 from ..models.weights import WeightsError, digest_of, load_weights
 from .ahead import ahead
 from .batches import Batches
-from .checkpoint import CHECKPOINTS, save_checkpoint
+from .checkpoint import CHECKPOINTS, checkpoint_at, load_checkpoint, save_checkpoint
 from .data.dataset import Dataset
 from .distributed import World
 from .errors import CollapseError, ForeignCheckpointError, PreemptedError, UserError
 from .evaluate import Evaluation, evaluate
 from .guard import Guard, Unguarded
+from .header import header
 from .health import symptoms
 from .identity import identity_of, refusal
 from .keeper import InPlace, Keeper
-from .kept import Kept
+from .kept import Export, Kept
 from .methods.method import Batch
 from .methods.table import build_method
 from .outcome import Outcome, drop_outcome, read_outcome, write_outcome
 from .pictures.report import draw_report
 from .profiling import DRAW, MOVE, STEP, phase, tracing
-from .progress import tick
+from .progress import tick, underway
 from .recipe import Recipe
 from .reporter import Report, Reporter
 from .resuming import common_checkpoint
@@ -102,6 +104,8 @@ class Training:
         self._collapsed = 0
         """Reports in a row that told of a collapse."""
         self._metrics: dict[str, float] = {}
+        self._grown: list[tuple[int, int]] = []
+        """Where its steps grew: the step at which it stood, and how many there were to be until then."""
         self._start_weights: str | None = None
         """Digest of those that it began with."""
         with torch.random.fork_rng(devices=[]):
@@ -150,6 +154,8 @@ class Training:
         if self.world.leads:
             self._guard.check()
             drop_partials(self.directory / CHECKPOINTS)
+            for line in header(self.recipe, self.dataset, self.method.segmenter, self._device):
+                log.info(line)
         self.resume()
         tick()
         if self._step == 0:
@@ -160,7 +166,12 @@ class Training:
         else:
             self._reopen()
         steps = range(self._step, settings.steps)
-        with closing(ahead(self._batches.draw, steps, settings.speed.prefetch)) as batches, tracing(trace) as tracer:
+        with (
+            closing(ahead(self._batches.draw, steps, settings.speed.prefetch)) as batches,
+            tracing(trace) as tracer,
+            underway("steps", settings.steps) as done,
+        ):
+            done(self._step, self._newest_miou())
             while self._step < settings.steps:
                 with phase(DRAW):
                     drawn = next(batches)
@@ -173,6 +184,7 @@ class Training:
                 tracer.step()
                 if self._step % settings.evaluate_every == 0 or self._step == settings.steps:
                     yield from self._conclude()
+                done(self._step, self._newest_miou())
                 if self._must_stop():
                     if self._saved != self._step:
                         self._save()
@@ -190,6 +202,9 @@ class Training:
         self._watch(evaluation)
         self._save()
 
+    def _newest_miou(self) -> str:
+        return f"mIoU {self._metrics['val/miou']:.1f}" if self._metrics else ""
+
     def _must_stop(self) -> bool:
         """Whether the guard of any worker asks to stop; all of them learn of it at the same step."""
         if self.world.size == 1:
@@ -198,10 +213,17 @@ class Training:
         turn = self._step % _ASK_EVERY == 0 and self._step < self.recipe.trainer.steps
         return turn and self.world.any(self._guard.asked_to_stop(), self._device)
 
-    def export(self, path: Path, lineage: dict[str, Any]) -> None:
-        """Write the trained model as a directory that `advseg.models.load` reads."""
+    def export(self, path: Path, lineage: dict[str, Any], which: Export = "last") -> None:
+        """Write the trained model as a directory that `advseg.models.load` reads.
+
+        With `best` it is that of the best step, at which this training then stands. Where the checkpoint of that is
+        gone or damaged it is the last one, with a warning.
+        """
+        if which == "best":
+            self._go_back()
         images = {part: len(samples) for part, samples in self.dataset.parts.items()}
-        begun = {"start_weights": self._start_weights} if self._start_weights else {}
+        begun: dict[str, Any] = {"start_weights": self._start_weights} if self._start_weights else {}
+        begun |= {"grown": self._grown} if self._grown else {}
         card = Card(
             segmenter=replace(self.recipe.segmenter, weights=None),
             discriminator=None,
@@ -214,6 +236,21 @@ class Training:
             lineage={**lineage, **begun, "step": self._step, "dataset_digest": self.dataset.digest, "images": images},
         )
         self.method.export(path, card)
+
+    def _go_back(self) -> None:
+        """To the best step, of which a checkpoint is kept."""
+        if self._best_step in (0, self._step):
+            return
+        path = checkpoint_at(self.directory / CHECKPOINTS, self._best_step)
+        try:
+            if not path.exists():
+                self._keeper.bring(path)
+            state = load_checkpoint(path)
+        except BrokenDirectoryError as error:
+            log.warning("the model is that of step %d, the last: of the best one %s", self._step, error)
+            return
+        self._step, self._metrics = state["step"], state["metrics"]
+        self.method.load_state_dict(state["method"])
 
     def batch(self, step: int) -> list[Batch]:
         """This worker's share of a step's micro-batches, on the training device; the same whenever it is asked."""
@@ -270,6 +307,7 @@ class Training:
                 "meter": meter,
                 "statistics": statistics,
                 "start_weights": self._start_weights,
+                "grown": self._grown,
                 "method": self.method.state_dict(),
             }
             kept = Kept(newest=self._newest_kept, best=self._best_step)
@@ -285,7 +323,11 @@ class Training:
 
     def _outcome(self) -> Outcome:
         return Outcome(
-            step=self._step, metrics=self._metrics, best_miou=self._best_miou, dataset_digest=self.dataset.digest
+            step=self._step,
+            metrics=self._metrics,
+            best_miou=self._best_miou,
+            best_step=self._best_step,
+            dataset_digest=self.dataset.digest,
         )
 
     def _reopen(self) -> None:
@@ -335,6 +377,14 @@ class Training:
             self.world.take_statistics(self.method.segmenter, statistics.to(self._device))
         self.method.meter.load_state_dict(state["meter"], self._device)
         log.info("resumed from %s at step %d", path, self._step)
+        self._grown = state.get("grown", [])
+        if (planned := state["identity"]["trainer"]["steps"]) < (steps := self.recipe.trainer.steps):
+            self._grown = [*self._grown, (self._step, planned)]
+            log.warning(
+                "goes on to step %d, though it was begun for %d: from here on its learning rates are those of %d "
+                "steps, so it ends otherwise than a training of as many from its start",
+                *(steps, planned, steps),
+            )
 
     def _accept(self, path: Path, state: dict[str, Any]) -> None:
         ours, theirs = identity_of(self.recipe, self.dataset), state["identity"]

@@ -20,6 +20,8 @@ class Outcome:
     metrics: dict[str, float]
     best_miou: float
     """In percent, of all evaluations."""
+    best_step: int = 0
+    """Where that was reached first; 0 if it is not known, as of a training of before."""
     dataset_digest: str
 
 

@@ -44,12 +44,14 @@ def check(
 
     Example: `advseg data check leaves/advseg.yaml`
     """
+    from ...platform.pages.progress_bar import progress_shown
     from ...platform.spec.spec_file import load_spec
     from .. import check_data
 
     # They may lie where it trains alone.
     read = load_spec(spec, [*overrides(set_), "model.weights=null"])
-    checked = check_data.check(read, picture or find_home() / "checks" / f"{read.name}.png")
+    with progress_shown():
+        checked = check_data.check(read, picture or find_home() / "checks" / f"{read.name}.png")
     if as_json:
         from ...platform.pages.json_line import json_line
 
@@ -69,9 +71,12 @@ def pack(
 
     Example: `advseg data pack voc.yaml packs/voc`
     """
+    from ...platform.pages.progress_bar import progress_shown
     from ..pack_data import pack_data
 
-    typer.echo("\n".join(pack_data(spec, overrides(set_), place)))
+    with progress_shown():
+        told = pack_data(spec, overrides(set_), place)
+    typer.echo("\n".join(told))
 
 
 @data.command()

@@ -37,14 +37,17 @@ def train(
     ] = None,
     profile: Profile = False,
 ) -> None:
-    """Train once in this process, without Ray. The same command again resumes.
+    """Train once in this process, without Ray. The same command again resumes; Ctrl-C and SIGTERM save first.
 
     Example: `advseg train leaves/advseg.yaml --set trainer.steps=10000`
     """
+    from ...platform.pages.progress_bar import progress_shown
     from ...platform.spec.spec_file import load_spec
     from ..train import train_and_tell
 
-    train_and_tell(load_spec(spec, overrides(set_, profile)), to)
+    read = load_spec(spec, overrides(set_, profile))
+    with progress_shown():
+        train_and_tell(read, to)
 
 
 @verbs.command(rich_help_panel=PANEL)
@@ -145,12 +148,14 @@ def _reproduce_model(reference: str, set_: list[str], to: Path | None, any_code:
 
         made = how_made(client, reference)
     from ...platform.pages.console import VisibleConsole
+    from ...platform.pages.progress_bar import progress_shown
     from ...trainers.reporter import ConsoleReporter
     from ..reproduced import compared_json, page, refuse_differing
 
     said = VisibleConsole(stderr=as_json, highlight=False)
     reporter = ConsoleReporter(stderr=as_json)
-    compared = job.reproduce_model(made, set_, to, any_code=any_code, console=said, reporter=reporter)
+    with progress_shown():
+        compared = job.reproduce_model(made, set_, to, any_code=any_code, console=said, reporter=reporter)
     if as_json:
         from ...platform.pages.json_line import json_line
 

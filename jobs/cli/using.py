@@ -31,12 +31,13 @@ def evaluate(
 
     Example: `advseg evaluate shapes@champion jobs/specs/demo.yaml`
     """
+    from ...platform.pages.progress_bar import progress_shown
     from ...platform.spec.spec_file import load_spec
     from .. import evaluate as job
 
     read = load_spec(spec, overrides(set_))
     folder = to or find_home() / "evaluations" / read.name / Path(os.path.realpath(model)).name
-    with model_folder(model) as path:
+    with model_folder(model) as path, progress_shown():
         results = job.evaluate_model(path, read, folder)
     if as_json:
         from ...platform.pages.json_line import json_line
@@ -92,11 +93,12 @@ def predict(
 
     Example: `advseg predict shapes@champion photos --to masks --overlay`
     """
+    from ...platform.pages.progress_bar import progress_shown
     from ..encoding import Kind
     from ..predict import predict as predict_masks
 
     wanted = {Kind.OVERLAY: overlay, Kind.PROBABILITIES: probabilities, Kind.CONFIDENCE: confidence}
-    with model_folder(model) as path:
+    with model_folder(model) as path, progress_shown():
         done = predict_masks(
             path,
             images,

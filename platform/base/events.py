@@ -1,6 +1,7 @@
 """What a job on the cluster tells those who follow it: one JSON object a line among its log lines."""
 
 import json
+import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -14,6 +15,10 @@ class Stage:
     text: str
     waits: bool = False
     """Whether the job does nothing but wait for nodes, CPUs or GPUs."""
+    trials: int | None = None
+    """How many trials there are to be, where they begin, or go on, after those that were told of before."""
+    at: float = field(default_factory=time.time, compare=False)
+    """When it was told, in seconds since 1970."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +33,12 @@ class TrialUpdate:
     steps: int
     miou: float | None = None
     """Mean IoU in percent at `step`."""
+    best_miou: float | None = None
+    best_step: int = 0
+    """Of the best report so far, of equals the first."""
     reason: str = ""
+    at: float = field(default_factory=time.time, compare=False)
+    """When it was told, in seconds since 1970."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """How a command ends."""
 
 import errno
+import shlex
 import sys
 from collections.abc import Callable
 
@@ -11,6 +12,7 @@ from ...trainers.errors import (
     FruitlessError,
     IncompleteError,
     NotReproducedError,
+    PreemptedError,
     UserError,
 )
 
@@ -59,7 +61,8 @@ def exit_status(work: Callable[[], object]) -> int:
       failed or was stopped; a model that is not reproduced; images without a mask, for they cannot be read. A bug ends
       with 1, too, and a traceback.
     - 2: a mistake of the user's, in the command line, a spec, a dataset, or what cannot be reached.
-    - 130: it was interrupted.
+    - 130: it was interrupted. A training on this machine is saved first, on SIGTERM, too; a second Ctrl-C does not
+      wait.
     - 141: nobody reads what it prints any more, as behind `| head`.
 
     What went wrong is one line on stderr. A file that cannot be read or written is the user's to mend.
@@ -87,6 +90,8 @@ def _status(work: Callable[[], object]) -> int:
         return _fail(f"error: this command needs {missing}: pip install 'advseg[{extra}]'", 2)
     except _FAILURES as error:
         return _fail(f"error: {error}", 1)
+    except PreemptedError as error:
+        return _fail(f"interrupted: {error}; `{shlex.join(['advseg', *sys.argv[1:]])}` goes on", 130)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     return 0

@@ -40,6 +40,12 @@ class Row:
         return self.curve[max(self.curve)] if self.curve else None
 
     @property
+    def best(self) -> tuple[int, float] | None:
+        """Step and mean IoU of the best report, of equals the first; None before the first finite one."""
+        finite = [(step, value) for step, value in self.curve.items() if math.isfinite(value)]
+        return max(finite, key=lambda report: (report[1], -report[0]), default=None)
+
+    @property
     def step(self) -> int:
         """The step of the newest report, 0 before the first."""
         return max(self.curve, default=0)

@@ -4,15 +4,19 @@ import re
 from collections.abc import Callable, Iterator
 
 from ray.job_submission import JobStatus, JobSubmissionClient
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 
 from ..base.events import Event, Stage, TrialUpdate, Verdict, parse
+from .console import words
+from .followed_trials import Search, done_trials, fitting, summary
 from .log_tail import tail_log
 from .terminal import progress_table, update_line, verdict_text
 
 _LOG_TAIL = 20
 """Lines of the log that are shown when a job failed."""
+_FEWEST, _AROUND = 3, 9
+"""Trainings that are shown in any case, and lines of a terminal beside them: for stage, headings and summary."""
 _COLOUR = re.compile("\x1b\\[[0-9;]*m")
 """What Ray colours the lines of workers by."""
 
@@ -24,6 +28,7 @@ class Progress:
         self.stage = ""
         self._stages: set[str] = set()
         self.updates: dict[str, TrialUpdate] = {}
+        self.search: Search | None = None
         self.verdict: Verdict | None = None
         self.log: list[str] = []
         self._rest = ""
@@ -45,6 +50,9 @@ class Progress:
                 if news:
                     self.stage = event.text
                     self._stages.add(event.text)
+                if event.trials is not None:
+                    done = done_trials(list(self.updates.values()))
+                    self.search = Search(trials=event.trials, began=event.at, done=done)
             case TrialUpdate():
                 known = self.updates.get(event.key)
                 news = known is None or (event.step, event.state != "RUNNING") > (
@@ -94,6 +102,14 @@ def follow_log(client: JobSubmissionClient, id: str, write: Callable[[str], None
     return status
 
 
+def live_table(progress: Progress, height: int) -> Group:
+    """As many trainings as a terminal of some lines has room for, with a line about all."""
+    updates = list(progress.updates.values())
+    shown = fitting(updates, max(_FEWEST, height - _AROUND))
+    said = [words(summary(updates, len(shown), progress.search))] if updates else []
+    return Group(progress_table(progress.stage, shown), *said)
+
+
 def follow(client: JobSubmissionClient, id: str, console: Console) -> JobStatus:
     """Show a job until it ends, and return how. KeyboardInterrupt leaves the job running.
 
@@ -113,7 +129,7 @@ def follow(client: JobSubmissionClient, id: str, console: Console) -> JobStatus:
         with Live(console=console, refresh_per_second=4, redirect_stdout=False, redirect_stderr=False) as live:
 
             def show(event: Event) -> None:
-                live.update(progress_table(progress.stage, list(progress.updates.values())))
+                live.update(live_table(progress, console.size.height))
 
             status = listen(show)
     else:

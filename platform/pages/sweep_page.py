@@ -17,8 +17,8 @@ from .terminal import console_for, duration, importance_table, percent, state_co
 NO_IMPORTANCE = f"parameter importance: known from {ENOUGH} complete trials on, if mIoU and parameters vary"
 SHOWN = 50
 """Trials that are printed unless all are asked for."""
-_WIDE, _NARROW, _AMPLE = 16, 8, 100
-"""Columns of a learning curve in an ample terminal and in another, and the columns of the narrowest ample one."""
+_WIDE, _AMPLE = 16, 100
+"""Columns of a learning curve, and of the narrowest terminal that has room for curves."""
 
 
 def print_sweep(storage: Path | None, sweep: str, ledger: str | None = None, *, whole: bool = False) -> None:
@@ -30,7 +30,7 @@ def print_sweep(storage: Path | None, sweep: str, ledger: str | None = None, *, 
     record = read_sweep(storage, sweep, ledger)
     rows = best_first(record.rows)
     shown = rows if whole else rows[:SHOWN]
-    scale = scale_of((row.curve for row in rows), _WIDE if console.width >= _AMPLE else _NARROW)
+    scale = scale_of((row.curve for row in rows), _WIDE) if console.width >= _AMPLE else None
     table = trials_table(sweep, shown, scale)
     console_for(table).print(table)
     if len(shown) < len(rows):
@@ -85,6 +85,7 @@ def _row_json(row: Row) -> dict[str, Any]:
         "reason": row.reason,
         "step": row.step,
         "miou": row.value,
+        "best": None if row.best is None else {"step": row.best[0], "miou": row.best[1]},
         "curve": [{"step": step, "miou": miou} for step, miou in row.curve.items()],
         "attempts": row.account.attempts,
         "device_seconds": row.account.device_seconds,

@@ -20,7 +20,7 @@ from .html_page import heading, note, page, paragraph, pictures, plot, table
 from .paired_plot import paired_plot
 from .sweep_page import totals_line, verdict_line
 from .sweep_plots import MIOU, Plot, plots_of
-from .terminal import duration, number, percent, short_names
+from .terminal import best_report, duration, number, percent, short_names
 
 REPORT = "report.html"
 """The report in a sweep's folder, and as an artifact of its run."""
@@ -64,12 +64,23 @@ def _trials(sweep: str, rows: Sequence[Row], spec: Spec | None) -> Iterator[str]
         return
     names = sorted({name for row in rows for name in row.params})
     steps = f"/{spec.trainer.steps}" if spec else ""
-    headings = ("trial", *short_names(names).values(), MIOU, "step", "state", "attempts", "device time", "reason")
+    headings = (
+        "trial",
+        *short_names(names).values(),
+        MIOU,
+        "best",
+        "step",
+        "state",
+        "attempts",
+        "device time",
+        "reason",
+    )
     cells = (
         (
             str(row.number),
             *(number(row.params.get(name)) for name in names),
             percent(row.value),
+            best_report(row.best),
             f"{row.step}{steps}",
             row.state.name,
             str(row.account.attempts),

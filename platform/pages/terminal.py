@@ -33,16 +33,18 @@ def progress_table(stage: str, updates: Sequence[TrialUpdate]) -> Table:
             *(number(update.params.get(name)) for name in names),
             f"{update.step}/{update.steps}",
             percent(update.miou),
+            best_report(None if update.best_miou is None else (update.best_step, update.best_miou)),
             _state(update.state, update.reason),
         )
     return table
 
 
-def trials_table(sweep: str, rows: Sequence[Row], scale: Scale) -> Table:
-    """Trials of a sweep in the order given, each on one line, their curves on the sweep's scale."""
+def trials_table(sweep: str, rows: Sequence[Row], scale: Scale | None) -> Table:
+    """Trials of a sweep in the order given, each on one line, with their curves if there is a scale of the sweep's."""
     table, names = _trial_table(f"sweep {sweep}", [row.params for row in rows], justify="right")
     tried_again = any(row.account.attempts > 1 for row in rows)
-    table.add_column("curve", no_wrap=True)
+    if scale:
+        table.add_column("curve", no_wrap=True)
     for heading in (*(["attempts"] if tried_again else []), "device\ntime"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("state")
@@ -52,7 +54,8 @@ def trials_table(sweep: str, rows: Sequence[Row], scale: Scale) -> Table:
             *(number(row.params.get(name)) for name in names),
             str(row.step),
             percent(row.value),
-            sparkline(row.curve, scale),
+            best_report(row.best),
+            *([sparkline(row.curve, scale)] if scale else []),
             *([str(row.account.attempts)] if tried_again else []),
             duration(row.account.device_seconds),
             _state(row.state.name, row.reason),
@@ -83,7 +86,7 @@ def _trial_table(
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
     names = sorted({name for each in params for name in each})
     table.add_column("trial", justify=justify, no_wrap=True)
-    for heading in (*map(folded, short_names(names).values()), "step", "mIoU"):
+    for heading in (*map(folded, short_names(names).values()), "step", "mIoU", "best"):
         table.add_column(heading, justify="right", no_wrap=True)
     return table, names
 
@@ -113,11 +116,13 @@ def verdict_text(verdict: Verdict) -> str:
         if verdict.best
         else "no trial is complete"
     )
+    unregistered = verdict.best and not verdict.registered
     lines = [
         f"best      {verdict.best or 'no trial is complete'}  mIoU {percent(verdict.best_miou)}",
         f"baseline  mIoU {percent(verdict.baseline_miou)}",
         *([f"gate      {verdict.gate}"] if verdict.gate else []),
         f"model     {verdict.registered or 'none registered: ' + why_none}",
+        *([f"          `advseg models pull {verdict.best}` pulls that of the best"] if unregistered else []),
         f"MLflow    {verdict.url}",
     ]
     return "\n".join(lines)
@@ -165,6 +170,11 @@ def number(value: Value) -> str:
 def percent(value: float | None) -> str:
     """One digit after the point; a dash if there is none."""
     return "-" if value is None else f"{value:.1f}"
+
+
+def best_report(best: tuple[int, float] | None) -> str:
+    """Step and mean IoU of the best report, as 63.8@10; a dash before the first."""
+    return "-" if best is None else f"{best[1]:.1f}@{best[0]}"
 
 
 def duration(seconds: float) -> str:

@@ -79,5 +79,5 @@ def protocol_of(spec: Any) -> Any:
     evaluation = trainer.get("evaluation") if isinstance(trainer, dict) else None
     if not isinstance(evaluation, dict):
         return evaluation
-    # Of these is a second figure, beside the one that counts.
-    return {key: value for key, value in evaluation.items() if key not in ("scales", "flip")}
+    # Of scales and flip is a second figure, beside the one that counts; specs of before do not have all keys.
+    return {key: value for key, value in evaluation.items() if key not in ("scales", "flip") and value is not None}

@@ -21,12 +21,12 @@ from ...models.manifest import MANIFEST, read_manifest
 from ...models.reference import HISTORY
 from ...models.sources import refusal
 from ...trainers.errors import UserError
-from ..base.keys import MODEL
+from ..base.keys import BASELINE, MODEL
 from ..base.s3_reason import s3_reason
 from ..tracking.patience import is_away, reason_of
 from ..tracking.runs import KEY_TAG
-from .history import registered_models
-from .moves import CHAMPION
+from .history import read_past, registered_models
+from .moves import CANDIDATE, CHAMPION
 from .pulling import place_model
 
 _SHOWN = 200
@@ -173,7 +173,10 @@ def find_source(client: MlflowClient, reference: str) -> Found:
     if run:
         with telling(f"{reference} cannot be found"):
             if not client.list_artifacts(run.info.run_id, MODEL):
-                raise UserError(f"run {reference} has no model: only a sweep's baseline and best trial keep theirs")
+                raise UserError(
+                    f"run {reference} has no model: of a sweep the baseline keeps its own, and the best trial once the "
+                    f"sweep has ended"
+                )
     return found
 
 
@@ -202,7 +205,18 @@ def find_model(client: MlflowClient, name: str) -> RegisteredModel:
 
 
 def _unknown(client: MlflowClient, model: str) -> UserError:
-    known = ", ".join(f"{model.name} ({', '.join(model.aliases)})" for model in registered_models(client))
+    name, _, seat = model.partition("@")
+    registered = {model.name: model for model in registered_models(client)}
+    if name in registered and seat in (CHAMPION, CANDIDATE):
+        records = read_past(client, name).records
+        why = f": {records[-1].move}" if records else ""
+        return UserError(f"{name} has no {seat}{why}; `advseg models list` lists its versions")
+    if name not in registered and _NAME.fullmatch(name) and client.get_experiment_by_name(name):
+        return UserError(
+            f"there is no model {model}: no trial of {name} became one, and `advseg sweep show {name}` says why; "
+            f"{name}/NUMBER is the model of its best trial, {name}/{BASELINE} that of the baseline"
+        )
+    known = ", ".join(f"{name} ({', '.join(model.aliases)})" for name, model in registered.items())
     return UserError(f"there is no model {model}; registered models: {known or 'none yet'}")
 
 

@@ -11,6 +11,8 @@ from pydantic import Field, ValidationError, model_validator
 from ...models.architectures import SegmenterSettings
 from ...trainers.data.dataset import DatasetSettings
 from ...trainers.errors import UserError
+from ...trainers.identity import drop_unset
+from ...trainers.kept import Export
 from ...trainers.methods.adversarial import AdversarialSettings
 from ...trainers.methods.supervised import SupervisedSettings
 from ...trainers.methods.table import ABLATIONS, MethodSettings
@@ -46,6 +48,9 @@ class Spec(Section):
     runtime_env: RuntimeEnv | None = None
     sweep: Sweep | None = None
     keep: Keep = Keep()
+    export: Export = "last"
+    """Which weights become the model: those of the last step, or of the one with the best mIoU on the validation
+    images, of equals the first. What a sweep and its gate compare is the last value in either case."""
     preset: Preset | None = None
     """Sets every field of which the paper and its released code differ, where this spec does not set it itself."""
     profile: bool = False
@@ -99,8 +104,9 @@ class Spec(Section):
 
     def identity(self) -> dict[str, Any]:
         """All that determines a sweep's results, apart from how long it goes on and where, as JSON."""
-        beside = ("storage", "ledger", "resources", "runtime_env", "keep", "published", "profile")
+        beside = ("storage", "ledger", "resources", "runtime_env", "keep", "export", "published", "profile")
         document = self.model_dump(mode="json", exclude={**dict.fromkeys(beside, True), "dataset": {"pack", "test"}})
+        drop_unset(document["trainer"]["evaluation"])
         for key in ("trials", "concurrency", "register_as", "confirm", "retry", "fork"):
             (document["sweep"] or {}).pop(key, None)
         return document

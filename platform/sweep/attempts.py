@@ -206,6 +206,7 @@ class Attempts:
 
 def update_of(row: Row, sweep: str, steps: int) -> TrialUpdate:
     """A ledger row as followers see it."""
+    best_step, best_miou = row.best or (0, None)
     return TrialUpdate(
         key=key_of(sweep, row.trial),
         state=row.state.name,
@@ -213,5 +214,7 @@ def update_of(row: Row, sweep: str, steps: int) -> TrialUpdate:
         step=row.step,
         steps=steps,
         miou=row.value,
+        best_miou=best_miou,
+        best_step=best_step,
         reason=row.reason,
     )

@@ -12,6 +12,7 @@ from .sending import log_params
 
 KEY_TAG = "advseg.key"
 ID_TAG = "advseg.id"
+STEPS = "trainer.steps"
 STATE_TAG = "advseg.state"
 REASON_TAG = "advseg.reason"
 
@@ -113,6 +114,19 @@ def refuse_another(client: MlflowClient, identity: RunIdentity) -> None:
     """Raise UserError if a run of an identity's key is that of another sweep or training."""
     if not all(is_own(run, identity) for run in _runs_of(client, identity.experiment, identity.key)):
         raise UserError(_refusal(client, identity))
+
+
+def leave_to_shorter(client: MlflowClient, identity: RunIdentity) -> str | None:
+    """Where an identity's training had fewer steps when its run began, give that run a key of its own and return it:
+    what goes on from there is another run, with a key and parameters that say what it is."""
+    run = read_run(client, identity.experiment, identity.key)
+    steps = run.data.params.get(STEPS, "") if run and is_own(run, identity) else ""
+    if run is None or not steps.isdecimal() or int(steps) >= identity.params[STEPS]:
+        return None
+    key = f"{identity.key}-{steps}"
+    client.update_run(run.info.run_id, name=key)
+    client.set_tag(run.info.run_id, KEY_TAG, key)
+    return key
 
 
 def is_own(run: Run, identity: RunIdentity) -> bool:

@@ -151,7 +151,8 @@ def _leave_model(task: Task, training: Training, lease: Lease, place: Workplace)
     lease.check()
     environment = environment_here(training.device, training.world.size, task.halvings)
     lineage = {"key": task.key, "spec": task.spec, "checkpoint": checksum_of(sealed[1])}
-    training.export(place.directory / MODEL, {**lineage, "environment": asdict(environment)})
+    export = spec_from(task.spec).export
+    training.export(place.directory / MODEL, {**lineage, "environment": asdict(environment)}, export)
     place.keep_model()
 
 

@@ -1,8 +1,8 @@
-"""Pre-emption: a process that is told to end (SIGTERM, or its node drains) while it trains saves first."""
+"""Pre-emption: a process that is told to end (by a signal, or as its node drains) while it trains saves first."""
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -10,22 +10,37 @@ _training = threading.Event()
 _asked = threading.Event()
 
 
-def listen() -> None:
-    """From now on SIGTERM asks a training to save and end; while none runs it does what it did before.
+def listen(signal_: signal.Signals = signal.SIGTERM, tell: Callable[[], object] = lambda: None) -> None:
+    """From now on a signal asks a training to save and end, and `tell` says so; while none runs it does as before.
 
-    To be called from the process's main thread, for Python handles signals in no other.
+    A second Ctrl-C does as before, too. To be called from the process's main thread, for Python handles signals in no
+    other.
     """
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(signal_)
 
     def hear(signum: int, frame: FrameType | None) -> None:
-        if _training.is_set():
+        if _training.is_set() and not (signum == signal.SIGINT and _asked.is_set()):
             ask()
+            tell()
         elif callable(before):
             before(signum, frame)
         elif before is not signal.SIG_IGN:
             raise SystemExit(1)
 
-    signal.signal(signal.SIGTERM, hear)
+    signal.signal(signal_, hear)
+
+
+@contextmanager
+def listening(tell: Callable[[], object]) -> Iterator[None]:
+    """While this lasts SIGTERM and Ctrl-C are heard so."""
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT)}
+    for signum in before:
+        listen(signum, tell)
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
 @contextmanager

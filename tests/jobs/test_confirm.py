@@ -22,6 +22,9 @@ from advseg.jobs.confirm import (
     with_figures,
 )
 from advseg.jobs.sweep import crown_best
+from advseg.models.architectures import IMAGENET, CompactSettings, build_segmenter
+from advseg.models.bundle import save
+from advseg.models.card import Card
 from advseg.platform.cluster.driver import Job
 from advseg.platform.gate.plan import SUPERVISED, champion_arm, trial_arm
 from advseg.platform.gate.verdict import Gate, Incumbent, Outcome, judge
@@ -29,15 +32,17 @@ from advseg.platform.ledger.confirmations import Planned
 from advseg.platform.ledger.ledger import Ledger
 from advseg.platform.ledger.opening import open_ledger
 from advseg.platform.ledger.origin import Origin
-from advseg.platform.ledger.rows import BASELINE_NUMBER, Row, verdict_of
+from advseg.platform.ledger.rows import BASELINE_NUMBER, Row, Verdict, verdict_of
 from advseg.platform.registry.champion import Champion
 from advseg.platform.registry.promotion import Standing, protocol_of
+from advseg.platform.registry.registry import pull
 from advseg.platform.registry.verdicts import read_verdict
 from advseg.platform.spec.confirm import Confirm
 from advseg.platform.spec.spec import Spec, confirmed, spec_from
 from advseg.platform.spec.spec_file import load_spec
 from advseg.platform.sweep.tasks import SweepTasks
-from advseg.platform.tracking.runs import KEY_TAG
+from advseg.platform.tracking.identity import RunIdentity
+from advseg.platform.tracking.runs import KEY_TAG, ensure_run
 from advseg.platform.workers.account import Account
 from advseg.trainers.errors import UserError
 
@@ -282,6 +287,34 @@ def test_of_a_champion_that_is_no_rival_it_is_told_why(
     assert gate.outcome is Outcome.CANDIDATE
     assert gate.passes
     assert gate.reason.endswith(f"p = 0.0156; {told}")
+
+
+@pytest.mark.parametrize("override", ["sweep.register_as=things", "sweep.register_as=null"])
+def test_the_model_of_the_best_trial_is_kept_though_it_does_not_beat_the_baseline(
+    job: Job, ledger: Ledger, client: MlflowClient, tmp_path: Path, override: str
+) -> None:
+    here = replace(job, tracking_uri=client.tracking_uri, path=write(demo(override, f"storage={tmp_path}"), job.path))
+    best = verdict_of(ledger.rows(), ledger.baseline()).best
+    assert best
+    key = f"shapes-demo/{best.number}"
+    ensure_run(client, RunIdentity(experiment="shapes-demo", key=key))
+    settings = CompactSettings(width=8)
+    card = Card(
+        segmenter=settings,
+        discriminator=None,
+        classes=("a", "b"),
+        palette=((0, 0, 0), (1, 1, 1)),
+        ignore_index=255,
+        normalisation=IMAGENET,
+    )
+    save(tmp_path / "model", card, build_segmenter(settings, 2).state_dict(), None)
+    job.store.at(key).put(tmp_path / "model", "model")
+
+    assert crown_best(here, ledger, Verdict(best=best, baseline=99.0), None) is None
+
+    assert pull(client, key, tmp_path / "pulled")[0] == f"the model of {key}"
+    with pytest.raises(UserError, match="there is no model shapes-demo@champion: no trial of shapes-demo became one"):
+        pull(client, "shapes-demo@champion")
 
 
 def test_of_registered_trials_the_verdict_is_kept_though_none_is_promoted(

@@ -44,13 +44,16 @@ KEYS = {
     "sweep list": "name planned_trials finished_trials states states.* best_trial best_miou",
     "sweep show": (
         "name best_trial best_miou baseline_miou gain states states.* device_seconds lost_steps importance "
-        "running baseline baseline.key baseline.state baseline.reason baseline.step baseline.miou baseline.curve "
-        "baseline.attempts baseline.device_seconds baseline.lost_steps baseline.mlflow_run baseline.checkpoint "
+        "running baseline baseline.key baseline.state baseline.reason baseline.step baseline.miou baseline.best "
+        "baseline.curve baseline.attempts baseline.device_seconds baseline.lost_steps baseline.mlflow_run "
+        "baseline.checkpoint "
         "gate gate.outcome gate.reason gate.trial gate.test gate.test.* confirmations confirmations.key "
-        "confirmations.state confirmations.reason confirmations.step confirmations.miou confirmations.curve "
+        "confirmations.state confirmations.reason confirmations.step confirmations.miou confirmations.best "
+        "confirmations.best.step confirmations.best.miou confirmations.curve "
         "confirmations.curve.step confirmations.curve.miou confirmations.attempts confirmations.device_seconds "
         "confirmations.lost_steps confirmations.mlflow_run confirmations.checkpoint trials "
         "trials.number trials.key trials.params trials.params.* trials.state trials.reason trials.step trials.miou "
+        "trials.best trials.best.step trials.best.miou "
         "trials.curve trials.curve.step trials.curve.miou trials.attempts trials.device_seconds trials.lost_steps "
         "trials.mlflow_run trials.checkpoint"
     ),

@@ -16,7 +16,7 @@ from advseg.jobs import train_on_ray
 from advseg.platform.cluster.driver import Job
 from advseg.platform.ledger.reading import sweep_names
 from advseg.platform.tracking.identity import RunIdentity
-from advseg.platform.tracking.runs import ensure_run, refuse_another
+from advseg.platform.tracking.runs import KEY_TAG, ensure_run, refuse_another
 from advseg.trainers.errors import UserError
 
 ANOTHERS = "a" * 32
@@ -99,6 +99,26 @@ def test_a_training_does_not_wait_for_mlflow(
         ids.append(str(trained.value))
     assert ids[0] == ids[1] != ""
     assert "MLflow does not say whether probe/single is another's: no answer" in caplog.text
+
+
+def test_a_training_of_more_steps_than_before_is_a_run_of_its_own(
+    job: Callable[..., Job], client: MlflowClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained: list[str] = []
+
+    def train(task: Any, *_: Any) -> None:
+        trained.append(ensure_run(client, task.identity))
+        raise RuntimeError("trained")
+
+    monkeypatch.setattr(train_on_ray, "follow_on_workers", train)
+    document = {"batch_size": 4, "augmentation": {"crop": [32, 32]}}
+    for steps in (8, 8, 12, 12):
+        with pytest.raises(RuntimeError, match="trained"):
+            train_on_ray.train(job(job="train", trainer={**document, "steps": steps}))
+    assert trained[0] == trained[1] != trained[2] == trained[3]
+    assert client.get_run(trained[0]).data.tags[KEY_TAG] == client.get_run(trained[0]).info.run_name == "probe/single-8"
+    assert client.get_run(trained[2]).data.params["trainer.steps"] == "12"
+    assert capsys.readouterr().out.count("goes on from probe/single-8 to step 12, as a run of its own") == 1
 
 
 def test_a_training_goes_on_beside_a_sweep_of_its_name(job: Callable[..., Job], client: MlflowClient) -> None:

@@ -1,16 +1,18 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
-from advseg.jobs.train import train_and_tell
+from advseg.jobs.train import told, train_and_tell
 from advseg.models import load
 from advseg.platform.spec.spec_file import load_spec
 from advseg.trainers.data.opening import open_dataset
 from advseg.trainers.data.shapes import CLASSES
 from advseg.trainers.errors import CheckpointError
+from advseg.trainers.outcome import Outcome, read_outcome
 from advseg.trainers.profiling import PHASES, STEPS, TRACE, WAIT
 
 Command = Callable[..., tuple[int, str, str]]
@@ -64,7 +66,36 @@ class TestTraining:
         train(spec, run)
         lines = capsys.readouterr().out.splitlines()
         assert [line.split()[:2] for line in lines[:-1]] == [["step", "4/4"]]
-        assert lines[-1].endswith(f"after 4 steps; model in {run / 'model'}")
+        assert lines[-1].startswith("mIoU ")
+        assert " after 4 steps, " in lines[-1]
+        assert lines[-1].endswith(f" in {run / 'model'}")
+
+    @pytest.mark.parametrize(
+        ("outcome", "export", "line"),
+        [
+            ((9, 20.1, 9, 20.1), "last", "mIoU 20.1 after 9 steps, the best; model in m"),
+            ((9, 20.1, 0, 20.1), "best", "mIoU 20.1 after 9 steps, the best; model in m"),
+            (
+                (9, 20.1, 3, 63.8),
+                "last",
+                "mIoU 20.1 after 9 steps, the best 63.8 after 3; model of the last (export=best takes the other) in m",
+            ),
+            ((9, 20.1, 3, 63.8), "best", "mIoU 20.1 after 9 steps, the best 63.8 after 3; model of the best in m"),
+        ],
+    )
+    def test_tells_last_and_best_and_of_which_the_model_is(
+        self, outcome: tuple[int, float, int, float], export: Any, line: str
+    ) -> None:
+        step, miou, best_step, best = outcome
+        ended = Outcome(step=step, metrics={"val/miou": miou}, best_miou=best, best_step=best_step, dataset_digest="d")
+        assert told(ended, export, Path("m")) == line
+
+    def test_leaves_the_model_of_the_best_step_where_that_is_asked_for(self, spec: Path, tmp_path: Path) -> None:
+        run = tmp_path / "run"
+        train(spec, run, "export=best")
+        outcome, card = read_outcome(run), load(run / "model").card
+        assert outcome
+        assert (card.lineage["step"], card.metrics["val/miou"]) == (outcome.best_step, outcome.best_miou)
 
     def test_takes_overrides(self, spec: Path, tmp_path: Path) -> None:
         train(spec, tmp_path / "run", "trainer.steps=1", "method.lambda_adv=0.5")
@@ -74,7 +105,7 @@ class TestTraining:
 
     def test_of_other_settings_into_the_same_folder_is_refused(self, spec: Path, model: Path) -> None:
         with pytest.raises(CheckpointError, match="belongs to other settings or data"):
-            train(spec, model.parent, "trainer.steps=6")
+            train(spec, model.parent, "trainer.steps=3")
 
     def test_without_the_method_exports_no_discriminator(self, spec: Path, tmp_path: Path) -> None:
         lambdas = [f"method.{name}=0" for name in ("lambda_adv", "lambda_semi", "lambda_semi_adv")]

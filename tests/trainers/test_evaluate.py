@@ -16,7 +16,7 @@ from advseg.trainers.data.dataset import Dataset, DatasetSettings
 from advseg.trainers.data.images import voc_palette, write_mask
 from advseg.trainers.data.opening import open_dataset
 from advseg.trainers.distributed import World
-from advseg.trainers.evaluate import Evaluation, evaluate
+from advseg.trainers.evaluate import Evaluation, evaluate, evenly
 from advseg.trainers.speed import SpeedSettings
 
 CLASSES = ("dark", "light", "absent")
@@ -271,3 +271,38 @@ def test_masks_of_many_classes_and_every_integer_type_are_judged(dataset, dtype,
     expected = np.zeros((400, 400), int)
     np.add.at(expected, (truth[known], predicted[known]), 1)
     assert (found.matrix.numpy() == expected).all()
+
+
+@pytest.mark.parametrize(
+    ("count", "wanted", "taken"),
+    [(10, None, range(10)), (10, 10, range(10)), (10, 99, range(10)), (10, 1, [0]), (10, 4, [0, 2, 5, 7])],
+)
+def test_some_images_are_those_at_equal_distances_in_the_list(count, wanted, taken):
+    assert list(evenly(count, wanted)) == list(taken)
+
+
+def test_some_images_are_judged_as_a_dataset_of_them_alone(dataset):
+    some = run(Threshold(), dataset, settings=EvaluationSettings(images=3))
+    alone = run(Threshold(), replace(dataset, validation=[dataset.validation[place] for place in (0, 6, 13)]))
+    assert some.images == 3
+    assert torch.equal(some.matrix, alone.matrix)
+
+
+def test_identities_do_not_change_while_all_images_are_judged(dataset):
+    from advseg.models.architectures import CompactSettings
+    from advseg.trainers.data.augment import AugmentationSettings
+    from advseg.trainers.identity import identity_of
+    from advseg.trainers.methods.supervised import SupervisedSettings
+    from advseg.trainers.recipe import Recipe
+    from advseg.trainers.settings import TrainerSettings
+
+    def recipe(images: int | None) -> Recipe:
+        trainer = TrainerSettings(
+            steps=1,
+            augmentation=AugmentationSettings(crop=(32, 32)),
+            evaluation=EvaluationSettings(images=images),
+        )
+        return Recipe(segmenter=CompactSettings(), method=SupervisedSettings(), trainer=trainer)
+
+    assert "images" not in identity_of(recipe(None), dataset)["trainer"]["evaluation"]
+    assert identity_of(recipe(3), dataset)["trainer"]["evaluation"]["images"] == 3

@@ -201,7 +201,7 @@ def test_a_damaged_newest_checkpoint_costs_only_the_steps_since_the_one_before(
     ("change", "told"),
     [
         ({"seed": 1}, "trainer.seed is 1, but the checkpoint has 0"),
-        ({"steps": 24}, "trainer.steps is 24, but the checkpoint has 12"),
+        ({"steps": 9}, "trainer.steps is 9, but the checkpoint has 12"),
         ({"lambda_adv": 0.5}, "method.lambda_adv is 0.5, but the checkpoint has 0.01"),
         ({"method": "supervised"}, "method.name is supervised, but the checkpoint has adversarial"),
         ({"augmentation": AugmentationSettings(crop=(24, 32))}, "trainer.augmentation.crop is [24, 32], but"),

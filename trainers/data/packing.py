@@ -3,9 +3,10 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pyarrow as pa
 
 from ...models.manifest import write_directory
 from ..errors import UserError
+from ..progress import underway
 from .dataset import Dataset, DatasetSettings
 from .images import READERS
 from .masks import mask_dtype
@@ -36,13 +38,15 @@ def write_pack(folder: Path, dataset: Dataset, settings: DatasetSettings) -> Pac
 
     def write(place: Path) -> None:
         nonlocal card
-        shards = {
-            part: tuple(
-                _write_shard(place / file_of(part, number), shard)
-                for number, shard in enumerate(_sharded(samples, sizes[part]))
-            )
-            for part, samples in dataset.parts.items()
-        }
+        packed = count(1)
+        with underway("images packed", sum(map(len, dataset.parts.values()))) as done:
+            shards = {
+                part: tuple(
+                    _write_shard(place / file_of(part, number), shard, lambda: done(next(packed)))
+                    for number, shard in enumerate(_sharded(samples, sizes[part]))
+                )
+                for part, samples in dataset.parts.items()
+            }
         card = PackCard(
             digest=dataset.digest,
             classes=dataset.classes,
@@ -102,9 +106,13 @@ def _sharded(samples: Sequence[Sample], sizes: Sequence[int]) -> Iterator[list[S
         yield shard
 
 
-def _write_shard(path: Path, samples: Sequence[Sample]) -> ShardCard:
+def _write_shard(path: Path, samples: Sequence[Sample], tell: Callable[[], None]) -> ShardCard:
+    rows = []
     with ThreadPoolExecutor(READERS) as readers, pa.ipc.new_file(str(path), SCHEMA) as file:
-        file.write_batch(pa.RecordBatch.from_pylist(list(readers.map(_row, samples)), schema=SCHEMA))
+        for row in readers.map(_row, samples):
+            rows.append(row)
+            tell()
+        file.write_batch(pa.RecordBatch.from_pylist(rows, schema=SCHEMA))
     return ShardCard(images=len(samples), bytes=path.stat().st_size)
 
 

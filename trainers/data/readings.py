@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..progress import tick
+from ..progress import progress, tick
 from .images import READERS, SIDEWAYS, ImageError, decode_image, is_file, is_there, orientation_of, read_file
 from .masks import DecodedMask, decode_mask
 from .samples import FileSample
@@ -60,7 +60,8 @@ class PartCensus:
 def read_samples(samples: Sequence[FileSample], rules: Rules, *, masks: bool) -> list[Reading]:
     """A reading of each sample, several at a time; `masks` says whether each has to have one."""
     with ThreadPoolExecutor(READERS) as readers:
-        return list(readers.map(lambda sample: read_sample(sample, rules, mask=masks), samples))
+        readings = readers.map(lambda sample: read_sample(sample, rules, mask=masks), samples)
+        return list(progress(readings, len(samples), "images read"))
 
 
 def read_sample(sample: FileSample, rules: Rules, *, mask: bool) -> Reading:

@@ -10,7 +10,7 @@ from advseg.platform.pages.follow import Progress
 
 text = st.text(st.characters(codec="utf-8"))
 numbers = st.floats(allow_nan=False, allow_infinity=False)
-stages = st.builds(Stage, text=text)
+stages = st.builds(Stage, text=text, at=numbers)
 updates = st.builds(
     TrialUpdate,
     key=st.sampled_from(["probe/0", "probe/1", "probe/baseline"]),
@@ -20,6 +20,7 @@ updates = st.builds(
     steps=st.integers(1, 9),
     miou=st.none() | numbers,
     reason=text,
+    at=numbers,
 )
 verdicts = st.builds(
     Verdict,

@@ -5,6 +5,7 @@ import math
 import os
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -140,13 +141,17 @@ class TestVerdict:
 
     def test_says_that_no_trial_beat_the_baseline(self) -> None:
         told = self.told(best="a/0", best_miou=49, baseline_miou=50)
-        assert "model     none registered: no trial beat the baseline" in told
+        assert told[2:4] == [
+            "model     none registered: no trial beat the baseline",
+            "          `advseg models pull a/0` pulls that of the best",
+        ]
 
     def test_says_what_the_gate_said(self) -> None:
         told = self.told(best="a/0", best_miou=51, baseline_miou=50, won=True, gate="kept: no trial is ahead")
-        assert told[2:4] == [
+        assert told[2:5] == [
             "gate      kept: no trial is ahead",
             "model     none registered: no trial is ahead on fresh seeds",
+            "          `advseg models pull a/0` pulls that of the best",
         ]
 
 
@@ -157,16 +162,16 @@ class TestTables:
             row(8, "F", 51.25, "diverged"),
         ]
         assert trials(rows) == [
-            "7 0.0123 8 51.2 ▁ 0:01:15 PRUNED not among the best at step 8",
-            "8 0.0123 8 51.2 ▁ 0 s FAIL diverged",
+            "7 0.0123 8 51.2 51.2@8 ▁ 0:01:15 PRUNED not among the best at step 8",
+            "8 0.0123 8 51.2 51.2@8 ▁ 0 s FAIL diverged",
         ]
 
     def test_show_attempts_if_a_trial_had_more_than_one(self) -> None:
         once, twice = Account(attempts=1), Account(attempts=2)
-        assert trials([row(0, value=50.0, account=once)]) == ["0 0.0123 8 50.0 ▁ 0 s COMPLETE"]
+        assert trials([row(0, value=50.0, account=once)]) == ["0 0.0123 8 50.0 50.0@8 ▁ 0 s COMPLETE"]
         assert trials([row(0, value=50.0, account=once), row(1, value=50.0, account=twice)]) == [
-            "0 0.0123 8 50.0 ▁ 1 0 s COMPLETE",
-            "1 0.0123 8 50.0 ▁ 2 0 s COMPLETE",
+            "0 0.0123 8 50.0 50.0@8 ▁ 1 0 s COMPLETE",
+            "1 0.0123 8 50.0 50.0@8 ▁ 2 0 s COMPLETE",
         ]
 
     def test_cut_no_word_off_in_a_narrow_terminal(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +184,9 @@ class TestTables:
         assert {"lambda_", "adv", "0.0123", "50.0", "FAIL…"} <= set(capture.get().split())
 
     def test_leave_out_what_is_not_known_yet(self) -> None:
-        assert printed(progress_table("a", [TrialUpdate(key="a/0", state="RUNNING", steps=8)]))[2] == "0 0/8 - RUNNING"
+        assert (
+            printed(progress_table("a", [TrialUpdate(key="a/0", state="RUNNING", steps=8)]))[2] == "0 0/8 - - RUNNING"
+        )
 
     @pytest.mark.parametrize("reason", ["[/] closes nothing", "[bold] is lost", "list[/tmp/x] has [red]"])
     def test_show_a_reasons_brackets_as_they_are(self, reason: str) -> None:
@@ -187,6 +194,14 @@ class TestTables:
         assert f"FAIL {reason}" in printed(progress_table("stage", [update]))[2]
         assert f"FAIL {reason}" in trials([row(0, "F", reason=reason)])[0]
         assert update_line(update).endswith(reason)
+
+    def test_show_the_best_report_beside_the_last(self) -> None:
+        fell = replace(row(0, value=20.0), curve={4: 63.75, 6: 63.75, 8: 20.0, 9: math.nan})
+        assert trials([replace(fell, curve={4: 63.75, 6: 63.75, 8: 20.0})])[0].startswith("0 0.0123 8 20.0 63.8@4 ")
+        assert fell.best == (4, 63.75)
+        assert replace(fell, curve={9: math.nan}).best is None
+        update = TrialUpdate(key="a/0", state="RUNNING", step=8, steps=9, miou=20.0, best_step=4, best_miou=63.75)
+        assert printed(progress_table("a", [update]))[2] == "0 8/9 20.0 63.8@4 RUNNING"
 
     def test_show_a_state_that_has_no_colour(self) -> None:
         stopped = TrialUpdate(key="a/0", state="STOPPED", steps=8, reason="stopped from outside")

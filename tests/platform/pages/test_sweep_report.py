@@ -147,9 +147,9 @@ class TestPage:
         assert (
             f"dataset data, digest {'d' * 64} best trial 3: mIoU 45.0; no complete baseline. Best trials" in page.text
         )
-        assert "trial lambda_adv threshold mIoU, % step state attempts device time reason 3 " in page.text
-        assert "45.0 8/8 COMPLETE 1 0:01:00 2 " in page.text
-        assert "41.0 8/8 PRUNED 2 0 s not among the best at step 8" in page.text
+        assert "trial lambda_adv threshold mIoU, % best step state attempts device time reason 3 " in page.text
+        assert "45.0 45.0@8 8/8 COMPLETE 1 0:01:00 2 " in page.text
+        assert "41.0 41.0@8 8/8 PRUNED 2 0 s not among the best at step 8" in page.text
 
     def test_has_every_plot_and_one_copy_of_plotly(self, report: Callable[..., Page]) -> None:
         page = report(five)

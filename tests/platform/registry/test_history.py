@@ -95,6 +95,7 @@ class TestByHand:
             ("things", r"^'things' must be <name>@<version> or <name>@<alias>, as in shapes@3$"),
             ("probe/0", r"^'probe/0' must be <name>@<version> or <name>@<alias>, as in shapes@3$"),
             ("things@9", r"^there is no model things@9; registered models: things \(\)$"),
+            ("things@champion", r"^things has no champion; `advseg models list` lists its versions$"),
             ("others@1", r"^there is no model others@1; registered models: things \(\)$"),
             ("things.history@1", r"^there is no model things\.history@1; registered models: things \(champion\)$"),
         ],

@@ -99,6 +99,14 @@ class TestPulling:
         with pytest.raises(UserError, match="cannot be pulled"):
             pull(client, "things@champion", tmp_path / "file" / "to")
 
+    def test_of_a_champion_that_there_is_not_says_why(
+        self, client: MlflowClient, model: Path, tmp_path: Path, registered: Register
+    ) -> None:
+        registered(model, "probe/0", None)
+        why = "candidate is version 1: it is the best of its sweep, and was not confirmed on fresh seeds"
+        with pytest.raises(UserError, match=f"^things has no champion: {why}; `advseg models list` lists"):
+            pull(client, "things@champion", tmp_path / "to")
+
     @pytest.mark.parametrize("damage", ["changed", "lost", "all lost"])
     def test_of_a_damaged_artifact_is_refused(
         self, client: MlflowClient, model: Path, tmp_path: Path, damage: str, registered: Register

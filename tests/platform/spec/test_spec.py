@@ -628,6 +628,7 @@ class TestDigest:
             "resources.node_labels={zone: a}",
             "runtime_env.uv=[albumentations]",
             "keep={best: 3, newest: 1}",
+            "export=best",
             # The same points, whatever the order of the keys.
             "sweep.space={method.threshold: {low: 0, high: 0.9}, method.lambda_adv: {low: 1e-3, high: 1, log: true}}",
         ],
@@ -646,6 +647,7 @@ class TestDigest:
             "trainer.seed=1",
             "trainer.steps=9",
             "trainer.precision=float64",
+            "trainer.evaluation.images=3",
             "trainer.augmentation.mirror=false",
             "trainer.segmenter_optimizer.lr=0.5",
             "sweep.space.method.threshold.high=0.8",
@@ -658,6 +660,11 @@ class TestDigest:
     )
     def test_changes_with_all_that_determines_its_results(self, make_spec: MakeSpec, override: str) -> None:
         assert make_spec(override).digest() != make_spec().digest()
+
+    def test_has_nothing_of_keys_that_came_later_while_they_are_at_their_defaults(self, make_spec: MakeSpec) -> None:
+        identity = make_spec().identity()
+        assert "export" not in identity
+        assert "images" not in identity["trainer"]["evaluation"]
 
     def test_exists_for_a_training_too(self, make_spec: MakeSpec) -> None:
         assert make_spec("job=train", "sweep=").digest() != make_spec().digest()

@@ -1,0 +1,96 @@
+"""Trainings on this machine that a signal ends, and two in one folder."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from advseg.jobs import train as job
+from advseg.platform.base.alone import alone_in
+from advseg.platform.spec.spec_file import load_spec
+from advseg.trainers.checkpoint import newest_sealed
+from advseg.trainers.errors import UserError
+from advseg.trainers.reporter import Report, Reporters
+
+LONG = ("trainer.steps=1000000", "trainer.evaluate_every=3")
+
+
+def program(spec: Path, folder: Path, *overrides: str) -> list[str]:
+    sets = [word for override in overrides for word in ("--set", override)]
+    return ["train", str(spec), *sets, "--to", str(folder)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_the_command_that_goes_on_is_named(spec: Path, tmp_path: Path, number: int) -> None:
+    arguments = program(spec, tmp_path / "a run", *LONG)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "advseg.jobs.cli", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    assert process.stdout.readline().startswith("step 3/")
+    process.send_signal(number)
+    _, errors = process.communicate()
+
+    assert process.returncode == 130, errors
+    saved = newest_sealed(tmp_path / "a run" / "checkpoints")
+    assert saved
+    last = errors.splitlines()[-1]
+    command = f"--to '{tmp_path / 'a run'}'"
+    assert last.startswith(f"interrupted: asked to stop, and saved at step {saved[0]}; `advseg train {spec} --set ")
+    assert last.endswith(f"{command}` goes on")
+    assert errors.splitlines()[0].startswith("compact of 17,912 parameters on ")
+    assert "stopping: it is saved after this step" in errors
+
+
+class Sending:
+    """Sends this process a signal, so many times."""
+
+    def __init__(self, number: int, times: int = 1) -> None:
+        self._number, self._times = number, times
+
+    def report(self, report: Report) -> None:
+        for _ in range(self._times):
+            os.kill(os.getpid(), self._number)
+
+
+def test_what_was_ended_goes_on_to_the_same_weights(spec: Path, model: Path, tmp_path: Path) -> None:
+    from advseg.trainers.errors import PreemptedError
+
+    with pytest.raises(PreemptedError, match="saved at step 2"):
+        job.train(load_spec(spec), tmp_path / "run", Sending(signal.SIGTERM))
+    job.train(load_spec(spec), tmp_path / "run", Reporters())
+    weights = [path / "segmenter.safetensors" for path in (model, tmp_path / "run" / "model")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_a_second_interrupt_does_not_wait_and_handlers_are_put_back(spec: Path, tmp_path: Path) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    with pytest.raises(KeyboardInterrupt):
+        job.train(load_spec(spec), tmp_path / "run", Sending(signal.SIGINT, 2))
+    assert newest_sealed(tmp_path / "run" / "checkpoints") is None
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def test_two_in_one_folder_are_refused(spec: Path, tmp_path: Path) -> None:
+    with alone_in(tmp_path / "run"), pytest.raises(UserError, match="another process trains in "):
+        job.train(load_spec(spec), tmp_path / "run", Reporters())
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_one_that_was_killed_is_in_no_folder_any_more(tmp_path: Path) -> None:
+    program = f"""
+import os, signal
+from pathlib import Path
+from advseg.platform.base.alone import alone_in
+with alone_in(Path({str(tmp_path / "run")!r})):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -signal.SIGKILL
+    with alone_in(tmp_path / "run"):
+        pass
