@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from PIL import ImageFont
 
@@ -69,5 +70,9 @@ def _of_matplotlib() -> Iterator[str]:
 
 def _has(font: Font, name: str) -> bool:
     """Whether a font has all letters of a name: it draws the same box for each that it lacks."""
-    box = bytes(font.getmask(_NO_LETTER))
-    return all(bytes(font.getmask(letter)) != box for letter in set(name))
+    return all(_drawn(font, letter) != _drawn(font, _NO_LETTER) for letter in set(name))
+
+
+def _drawn(font: Font, letter: str) -> bytes:
+    pixels: Any = font.getmask(letter)
+    return bytes(pixels)
