@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from ..models.regular_file import read_regular
 from ..platform.base.keys import S3
 from ..platform.storage.opening import open_store
 from ..platform.storage.s3_client import AT_ONCE
 from ..trainers.errors import UserError
 from ..trainers.marked import is_ours, origin_of
-from ..trainers.regular_file import read_regular
 from ..trainers.whole_file import replace_whole
 from .outputs import refuse_other_than_file
 from .scenes import same_place

@@ -45,7 +45,7 @@ def find_scenes(sources: Sequence[str], *, below: str | None = None) -> list[Sce
         found = _in_s3(source) if source.startswith(S3) else _on_disk(source)
         found = [scene for scene in found if not (below and _is_below(scene.place, below) and _is_ours(scene))]
         if not found:
-            raise UserError(f"no PNG or JPEG images in {source}: name images, a folder of them, a pattern or a prefix")
+            raise UserError(f"no images in {source}: name images, a folder of them, a pattern or a prefix")
         scenes |= {scene.place: scene for scene in found if scene.place not in scenes}
     return list(scenes.values())
 

@@ -5,16 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from .architectures import LEAST_SIDE
-from .card import MAX_PIXELS
-from .files import one_line, open_regular, shown
+from .files import one_line, shown
+from .picture_files import decode_picture, in_rgb
+from .regular_file import read_regular
 
 Photograph = str | Path | Image.Image | np.ndarray | Tensor
 """One image; or several in an array or tensor with one side more."""
-_FORMATS = ("PNG", "JPEG")
 _DEEP = ("I", "F")
 """How the names of Pillow's modes begin that have more than 8 bits a channel."""
 _VALUES = "an image has uint8, or floats from 0 to 1"
@@ -27,7 +27,7 @@ def rgb_of(given: Any) -> np.ndarray:
         case str() | Path():
             image = _read(Path(given))
         case Image.Image():
-            image = _converted(given, "the image")
+            image = _converted(given)
         case np.ndarray():
             image = _of_array(given, given.shape)
         case Tensor():
@@ -57,25 +57,17 @@ def split(given: Any) -> list[Any] | None:
 
 def _read(path: Path) -> np.ndarray:
     try:
-        with open_regular(path) as file, Image.open(file, formats=_FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                size = f"{image.width} x {image.height}"
-                raise ValueError(f"{path} has {size} pixels, but at most {MAX_PIXELS} are read: scale it down")
-            return _converted(image, str(path))
+        return decode_picture(read_regular(path), path)
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist") from None
-    except UnidentifiedImageError:
-        raise ValueError(f"{path} is neither PNG nor JPEG: convert it") from None
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except OSError as error:
         raise ValueError(f"{path} cannot be read ({one_line(error)}): mend or replace it") from None
 
 
-def _converted(image: Image.Image, name: str) -> np.ndarray:
+def _converted(image: Image.Image) -> np.ndarray:
     if image.mode.startswith(_DEEP):
-        raise ValueError(f"{name} has more than 8 bits a channel, of which the upper may be dark: scale and convert it")
-    upright = ImageOps.exif_transpose(image)
-    # Straight to RGB, Pillow warns of palettes with transparency.
-    return np.asarray((upright.convert("RGBA") if upright.mode == "P" else upright).convert("RGB"))
+        raise ValueError("the image has over 8 bits a channel, of which the upper may be dark: scale and convert it")
+    return np.asarray(in_rgb(ImageOps.exif_transpose(image), "the image"))
 
 
 def _of_array(array: np.ndarray, shape: Iterable[int]) -> np.ndarray:

@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from ...models.regular_file import read_regular
 from ...trainers.bounded_yaml import YamlError, read_yaml
 from ...trainers.errors import UserError, brief
-from ...trainers.regular_file import read_regular
 from .errors import MOST_TOLD, Problem, problems_of
 from .paths import anchor, missing_files, section_of, unfit_paths
 from .presets import apply_preset

@@ -109,7 +109,7 @@ class TestImages:
             (np.zeros((0, 9, 3)), "at least 8 x 8 pixels, but is 9 x 0"),
             ("nowhere.png", r"^nowhere\.png does not exist$"),
             (Path("/dev/zero"), r"^/dev/zero cannot be read .*no regular file"),
-            (Image.new("I;16", (9, 9)), "more than 8 bits a channel"),
+            (Image.new("I;16", (9, 9)), "over 8 bits a channel"),
             (7, "an image is a path, .* but 7 is none"),
             ([IMAGE, None], "^image 1: an image is a path, .* but None is none"),
             ([IMAGE, [0, 1]], "^image 1: an image is a path"),
@@ -126,6 +126,7 @@ class TestImages:
         turned[ExifTags.Base.Orientation] = 6
         image = Image.fromarray(IMAGE)
         image.save(tmp_path / "turned.jpg", exif=turned)
+        image.save(tmp_path / "sharp.tiff")
         for mode in ("P", "L", "1", "CMYK"):
             image.convert(mode).save(tmp_path / f"{mode}.{'jpg' if mode == 'CMYK' else 'png'}")
         for path in tmp_path.glob("*.*"):
@@ -133,7 +134,7 @@ class TestImages:
         assert rgb_of(tmp_path / "turned.jpg").shape == (70, 45, 3)
 
     @pytest.mark.parametrize(
-        ("content", "reason"), [(b"no image", "is neither PNG nor JPEG"), (b"", "is neither PNG"), (None, "cannot be")]
+        ("content", "reason"), [(b"no image", "is none of PNG, JPEG"), (b"", "is none of PNG"), (None, "cannot be")]
     )
     def test_files_that_are_broken_are_told(
         self, model: Model, tmp_path: Path, content: bytes | None, reason: str

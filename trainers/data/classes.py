@@ -7,8 +7,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ...models.regular_file import read_regular
 from ..errors import brief
-from ..regular_file import read_regular
 from .dataset import has_control_characters
 from .images import Colour, voc_palette
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ...models.regular_file import read_regular
 from ..errors import UserError
-from ..regular_file import read_regular
 from .images import SUFFIXES
 
 _IMAGE = "(?:" + "|".join(map(re.escape, SUFFIXES)) + ")"

@@ -9,18 +9,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from .images import (
-    IGNORE_INDEX,
-    Colour,
-    ImageError,
-    bits_of,
-    colour_numbers,
-    colour_of,
-    deep_error,
-    open_picture,
-    read_file,
-    rgb_of,
-)
+from ...models.picture_files import bits_of, deep_error, in_rgb, open_picture
+from .images import IGNORE_INDEX, Colour, ImageError, colour_numbers, colour_of, read_file, told
 
 _SHOWN = 3
 _GREY = 0x010101
@@ -165,6 +155,7 @@ def decode_mask(content: bytes, path: Path, coding: MaskCoding | None = None) ->
     return DecodedMask(ids=_narrow(file.pixels, coding), palette=palette, is_named=known, grey=grey)
 
 
+@told()
 def open_mask(content: bytes, path: Path) -> MaskFile:
     """What a mask's file holds. Raises ImageError for what can be no mask."""
     image = open_picture(content, path)
@@ -174,7 +165,7 @@ def open_mask(content: bytes, path: Path) -> MaskFile:
     if image.mode in ("RGB", "RGBA"):
         if bits > 8:
             raise deep_error(path, bits, "a mask in colour", "save it with 8 bits a channel, or ids as greyscale")
-        return MaskFile(kind="colour", pixels=colour_numbers(np.asarray(rgb_of(image, path))))
+        return MaskFile(kind="colour", pixels=colour_numbers(np.asarray(in_rgb(image, path))))
     if image.mode not in ("P", "L", "1") and not image.mode.startswith("I"):
         raise ImageError(
             f"{path} is a {image.mode} image, but a mask holds class ids as a palette or greyscale PNG, or colours: "
@@ -205,6 +196,7 @@ def mask_dtype(highest: int) -> type[np.uint8] | type[np.int32]:
     return np.uint8 if highest <= 255 else np.int32
 
 
+@told()
 def read_palette(path: Path) -> list[Colour] | None:
     """The RGB palette of a palette file, None for another mask."""
     flat = open_picture(read_file(path), path).getpalette("RGB")

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ...models.manifest import BrokenDirectoryError, verify_directory
+from ...models.regular_file import read_regular
 from ..differences import differences
 from ..errors import brief
-from ..regular_file import read_regular
 from .dataset import DatasetError, DatasetSettings
 from .images import Colour, is_file
 from .lists import is_list_file

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
-from advseg.trainers.data.images import MAX_PIXELS, ImageError, read_image, read_size, voc_palette, write_mask
+from advseg.models.card import MAX_PIXELS
+from advseg.trainers.data.images import ImageError, read_image, read_size, voc_palette, write_mask
 from advseg.trainers.data.masks import MaskCoding, read_mask, read_palette
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)

@@ -4,7 +4,7 @@ import errno
 import os
 from pathlib import Path
 
-from ..models.files import open_regular
+from .files import open_regular
 
 MOST_BYTES = 2**30
 """Of a file that is read; the largest image that is decoded has half as many."""

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from advseg.trainers import regular_file
-from advseg.trainers.regular_file import read_regular
+from advseg.models import regular_file
+from advseg.models.regular_file import read_regular
 
 
 def test_a_file_is_read_whole_also_through_links(tmp_path: Path) -> None:
