@@ -106,7 +106,7 @@ def train_and_tell(spec: Spec, folder: Path | None) -> None:
 def told(outcome: Outcome, export: Export, model: Path) -> str:
     """How a training ended, and what the model is of, in a line."""
     last = f"mIoU {outcome.metrics['val/miou']:.1f} after {outcome.step} steps"
-    if outcome.best_step in (0, outcome.step):
+    if outcome.best_step in (0, outcome.step) or outcome.best_miou == outcome.metrics["val/miou"]:
         return f"{last}, the best; model in {model}"
     best = f"the best {outcome.best_miou:.1f} after {outcome.best_step}"
     which = "best" if export == "best" else "last (export=best takes the other)"

@@ -74,6 +74,7 @@ class TestTraining:
         ("outcome", "export", "line"),
         [
             ((9, 20.1, 9, 20.1), "last", "mIoU 20.1 after 9 steps, the best; model in m"),
+            ((9, 20.1, 3, 20.1), "last", "mIoU 20.1 after 9 steps, the best; model in m"),
             ((9, 20.1, 0, 20.1), "best", "mIoU 20.1 after 9 steps, the best; model in m"),
             (
                 (9, 20.1, 3, 63.8),
