@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import optuna
@@ -125,15 +125,17 @@ def _record(study: optuna.Study, database: RDBStorage) -> SweepRecord:
         spec = spec_of(study)
     except UserError:
         spec = None
+    is_owned = owner is not None and not owner.may_be_gone()
+    baseline = baseline_from(baselines[0] if baselines else None, accounts)
     return SweepRecord(
         name=study.study_name,
-        rows=rows_of(study, accounts),
-        baseline=baseline_from(baselines[0] if baselines else None, accounts),
-        confirmations=confirmations_from(confirmations, accounts),
+        rows=[replace(row, stopped=not is_owned) for row in rows_of(study, accounts)],
+        baseline=replace(baseline, stopped=not is_owned),
+        confirmations=[replace(row, stopped=not is_owned) for row in confirmations_from(confirmations, accounts)],
         gate=attrs.get(GATE),
         spec=spec,
         dataset=attrs.get(ORIGIN, {}).get("dataset"),
-        is_owned=owner is not None and not owner.may_be_gone(),
+        is_owned=is_owned,
     )
 
 

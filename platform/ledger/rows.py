@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from optuna.trial import TrialState
 
@@ -12,6 +12,7 @@ from ..workers.account import Account
 
 BASELINE_NUMBER = -1
 """What stands for the number of the supervised baseline, which is no trial."""
+STOPPED = "STOPPED"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,13 @@ class Row:
     account: Account = Account()
     beside: str | None = None
     """What stands in its key for the number, if it is no trial of the study."""
+    stopped: bool = field(default=False, compare=False)
+    """Whether nobody works on it, though it has not ended."""
+
+    @property
+    def told_state(self) -> str:
+        """Its state for people: of what nobody works on it is not RUNNING, but STOPPED until its sweep is resumed."""
+        return STOPPED if self.stopped and self.state is TrialState.RUNNING else self.state.name
 
     @property
     def trial(self) -> int | str:

@@ -81,7 +81,7 @@ def sweep_json(record: SweepRecord) -> dict[str, Any]:
 
 def _row_json(row: Row) -> dict[str, Any]:
     return {
-        "state": row.state.name,
+        "state": row.told_state,
         "reason": row.reason,
         "step": row.step,
         "miou": row.value,
@@ -112,12 +112,12 @@ def verdict_line(verdict: Verdict) -> str:
 def baseline_line(baseline: Row) -> str:
     """How far a baseline is that is not complete, in a line."""
     reason = f", {' '.join(baseline.reason.split())}" if baseline.reason else ""
-    return f"supervised baseline: {baseline.state.name} at step {baseline.step}, mIoU {percent(baseline.value)}{reason}"
+    return f"supervised baseline: {baseline.told_state} at step {baseline.step}, mIoU {percent(baseline.value)}{reason}"
 
 
 def reason_line(row: Row) -> str:
     """Why a trial ended, in a line."""
-    return f"trial {row.number}: {row.state.name}, {' '.join(row.reason.split())}"
+    return f"trial {row.number}: {row.told_state}, {' '.join(row.reason.split())}"
 
 
 def totals_line(rows: Sequence[Row], baseline: Row, confirmations: Sequence[Row]) -> str:

@@ -20,7 +20,7 @@ from .html_page import heading, note, page, paragraph, pictures, plot, table
 from .paired_plot import paired_plot
 from .sweep_page import totals_line, verdict_line
 from .sweep_plots import MIOU, Plot, plots_of
-from .terminal import best_report, duration, number, percent, short_names
+from .terminal import best_report, duration, number, percent, short_names, state_counts
 
 REPORT = "report.html"
 """The report in a sweep's folder, and as an artifact of its run."""
@@ -82,7 +82,7 @@ def _trials(sweep: str, rows: Sequence[Row], spec: Spec | None) -> Iterator[str]
             percent(row.value),
             best_report(row.best),
             f"{row.step}{steps}",
-            row.state.name,
+            row.told_state,
             str(row.account.attempts),
             duration(row.account.device_seconds),
             row.reason,
@@ -158,9 +158,9 @@ def _newest_pictures(own: Store) -> Iterator[tuple[str, bytes]]:
 def _costs(rows: Sequence[Row], baseline: Row, confirmations: Sequence[Row]) -> Iterator[str]:
     yield heading("Time spent")
     yield paragraph(f"{totals_line(rows, baseline, confirmations)}.")
-    groups = {state.name: [row for row in rows if row.state is state] for state in TrialState}
+    groups = {state: [row for row in rows if row.told_state == state] for state in state_counts(rows)}
     headings = ("state", "trials", "attempts", "lost attempts", "lost steps", "device time", "device-seconds")
-    cells = [_cost(name, group) for name, group in groups.items() if group]
+    cells = [_cost(name, group) for name, group in groups.items()]
     beside = [_cost("baseline", [baseline])] if baseline.account.attempts else []
     if begun := [row for row in confirmations if row.account.attempts]:
         beside.append(_cost("on fresh seeds", begun))

@@ -18,7 +18,7 @@ from .console import VisibleConsole, words
 from .shortened import Shortened
 from .sparkline import Scale, sparkline
 
-_STYLES = {"RUNNING": "cyan", "COMPLETE": "green", "PRUNED": "yellow", "FAIL": "red"}
+_STYLES = {"RUNNING": "cyan", "COMPLETE": "green", "PRUNED": "yellow", "FAIL": "red", "STOPPED": "magenta"}
 _HEADING = 8
 """Characters of a line of a parameter's heading, where its name can be parted."""
 
@@ -58,7 +58,7 @@ def trials_table(sweep: str, rows: Sequence[Row], scale: Scale | None) -> Table:
             *([sparkline(row.curve, scale)] if scale else []),
             *([str(row.account.attempts)] if tried_again else []),
             duration(row.account.device_seconds),
-            _state(row.state.name, row.reason),
+            _state(row.told_state, row.reason),
         )
     return table
 
@@ -185,7 +185,8 @@ def duration(seconds: float) -> str:
 
 def state_counts(rows: Sequence[Row]) -> dict[str, int]:
     """How many trials are in which state."""
-    return {state.name: count for state, count in sorted(Counter(row.state for row in rows).items())}
+    counts = Counter((row.state, row.told_state) for row in rows)
+    return {told: count for (_, told), count in sorted(counts.items())}
 
 
 def states(rows: Sequence[Row]) -> str:

@@ -148,10 +148,13 @@ def postgres(postgres_server: PostgresServer, postgres_folder: Path) -> Iterator
 
 @pytest.fixture
 def ledger_address(request: pytest.FixtureRequest) -> str | None:
-    """Of a test's ledgers: SQLite, unless the test is parametrized with `postgresql`."""
-    if getattr(request, "param", "sqlite") == "sqlite":
-        return None
-    return request.getfixturevalue("postgres")(like=request.getfixturevalue("made_database"))
+    """Of a test's ledgers: SQLite, unless the test has the parameter `postgresql`, or `new postgresql` without tables."""
+    match getattr(request, "param", "sqlite"):
+        case "postgresql":
+            return request.getfixturevalue("postgres")(like=request.getfixturevalue("made_database"))
+        case "new postgresql":
+            return request.getfixturevalue("postgres")()
+    return None
 
 
 @contextmanager

@@ -32,7 +32,7 @@ from ..conftest import GONE, writing
 MakeSpec = Callable[..., Spec]
 Opened = Callable[..., Ledger]
 
-on_both = pytest.mark.parametrize("ledger_address", ["sqlite", "postgresql"], indirect=True)
+on_both = pytest.mark.parametrize("ledger_address", ["sqlite", "new postgresql"], indirect=True)
 OPTIONS = (
     "sweep.trials=8",
     "sweep.sampler={name: tpe, startup_trials: 3}",

@@ -25,7 +25,7 @@ from advseg.trainers.errors import UserError
 MakeSpec = Callable[..., Spec]
 Opened = Callable[..., Ledger]
 
-on_both = pytest.mark.parametrize("ledger_address", ["sqlite", "postgresql"], indirect=True)
+on_both = pytest.mark.parametrize("ledger_address", ["sqlite", "new postgresql"], indirect=True)
 
 
 @on_both

@@ -393,7 +393,7 @@ class TestSweepsPage:
     ) -> None:
         run_sweep(tmp_path, make_spec("name=second", "sweep.trials=3"), 41.0, 42.5, None)
         run_sweep(tmp_path, make_spec("name=first"))
-        assert self.lines(tmp_path, capsys)[1:] == ["second 2/3 42.5 1 1 RUNNING, 2 COMPLETE", "first 0/5 - - none"]
+        assert self.lines(tmp_path, capsys)[1:] == ["second 2/3 42.5 1 1 STOPPED, 2 COMPLETE", "first 0/5 - - none"]
 
     def test_does_not_know_what_an_older_version_had_planned(
         self, make_spec: Callable[..., Spec], tmp_path: Path, capsys: pytest.CaptureFixture[str]

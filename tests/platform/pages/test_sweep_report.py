@@ -237,7 +237,7 @@ class TestFewOrStrangeTrials:
         page = report(fill)
         assert "Failed trials trial step reason 0 8 bad value: nan 2 8 diverged at step 5" in page.text
         assert "2 failed trials are not drawn." in page.text
-        assert page.text.count("Complete trials only; not drawn: 1 RUNNING, 2 FAIL.") == 3
+        assert page.text.count("Complete trials only; not drawn: 1 STOPPED, 2 FAIL.") == 3
 
     def test_a_single_parameter_has_no_parallel_coordinates(self, page_of: Callable[..., Page]) -> None:
         rows = [row(i, 40.0 + i, params={"method.threshold": i / 10}) for i in range(5)]
