@@ -148,7 +148,7 @@ def postgres(postgres_server: PostgresServer, postgres_folder: Path) -> Iterator
 
 @pytest.fixture
 def ledger_address(request: pytest.FixtureRequest) -> str | None:
-    """Of a test's ledgers: SQLite, unless the test has the parameter `postgresql`, or `new postgresql` without tables."""
+    """Of a test's ledgers: SQLite, unless its parameter is `postgresql`, or `new postgresql`, which has no tables."""
     match getattr(request, "param", "sqlite"):
         case "postgresql":
             return request.getfixturevalue("postgres")(like=request.getfixturevalue("made_database"))
