@@ -287,7 +287,7 @@ class TestPredict:
         (tmp_path / "notes.txt").write_text("hello")
         status, out, err = advseg("predict", model, "notes.txt", "--to", "to")
         assert (status, out) == (1, "")
-        assert err.startswith("error: notes.txt is neither PNG nor JPEG")
+        assert err.startswith("error: notes.txt is none of PNG, JPEG, TIFF, BMP and WebP")
         assert err.endswith("0 of 1 images have masks now in to\n")
 
     def test_into_a_file(self, advseg: Command, model: Path, shapes: Path, tmp_path: Path) -> None:

@@ -210,7 +210,7 @@ def test_job_list(printed: Printed, jobs: Any) -> None:
 def test_sweep_list(printed: Printed, storage: Path) -> None:
     (found,) = printed("sweep list", "--storage", storage)
     assert (found["finished_trials"], found["planned_trials"], found["best_miou"]) == (2, 5, 50.0)
-    assert found["states"] == {"RUNNING": 1, "COMPLETE": 1, "FAIL": 1}
+    assert found["states"] == {"STOPPED": 1, "COMPLETE": 1, "FAIL": 1}
 
 
 def test_sweep_show(printed: Printed, storage: Path) -> None:

@@ -194,7 +194,7 @@ class TestPredicting:
         head, half, text, last = str(caught.value).splitlines()
         assert (head, last) == ("2 problems in 4 images:", f"2 of 4 images have masks now in {tmp_path / 'to'}")
         assert "half.jpg cannot be decoded" in half
-        assert "text.png is neither PNG nor JPEG" in text
+        assert "text.png is none of PNG, JPEG, TIFF, BMP and WebP" in text
         assert {path.stem for path in (tmp_path / "to").iterdir()} == {image.stem for image in images}
 
     def test_takes_an_image_that_is_named_twice_once(self, model: Path, images: list[Path], tmp_path: Path) -> None:
