@@ -148,7 +148,9 @@ def test_a_second_up_finds_the_first(home: Path) -> None:
     assert up(home, say=said.append) == connect(home)
     assert read_records(home) == before
     assert dict(os.environ) == environment
-    assert [line.split(":")[0] for line in said] == [
+    # Another home of this user may be on its way up or down at the same time.
+    told = [line.split(":")[0] for line in said if not line.startswith("waiting for another")]
+    assert told == [
         "the MLflow server runs already",
         "the Ray head runs already",
         "open MLflow in a browser by file",
