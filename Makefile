@@ -31,8 +31,7 @@ demo: setup
 # Three processes keep two cores busy: one has the tests that share a cluster, which mostly wait, and one at first those that
 # start servers of their own. On more threads than one each would only be in the others' way.
 test: setup
-	@# Hundreds of processes would compile all modules, each for itself, where the environment keeps Python from writing them.
-	@env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder
 
 chaos: setup
 	@$(BIN)/python -m pytest -m chaos

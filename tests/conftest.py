@@ -116,6 +116,9 @@ def client(migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "
     from mlflow.tracking import MlflowClient
 
     monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # Those of the cluster, where its tests ran in this process before.
+    for name in ("USERNAME", "PASSWORD"):
+        monkeypatch.delenv(f"MLFLOW_TRACKING_{name}", raising=False)
     # Without a server, new experiments put their artifacts in the working folder.
     monkeypatch.chdir(tmp_path)
     shutil.copy(migrated, tmp_path / "mlflow.db")
