@@ -10,6 +10,8 @@ from .home import find_home
 RECORDS, MLFLOW, PASSWORD = "services.json", "mlflow", "password"
 """In the home folder: what is noted of the services; the server's folder, and in it the file with the password."""
 USER = "advseg"
+HOSTS = ("127.0.0.1", "localhost", "::1")
+"""Names of this machine to itself, which no proxy can reach."""
 _TOLERANCE_S = 0.5
 """Between two ways to tell when a process began."""
 

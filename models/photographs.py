@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from .architectures import LEAST_SIDE
 from .files import one_line, shown
-from .picture_files import decode_picture, in_rgb
+from .picture_files import decode_picture, upright
 from .regular_file import read_regular
 
 Photograph = str | Path | Image.Image | np.ndarray | Tensor
@@ -67,7 +67,7 @@ def _read(path: Path) -> np.ndarray:
 def _converted(image: Image.Image) -> np.ndarray:
     if image.mode.startswith(_DEEP):
         raise ValueError("the image has over 8 bits a channel, of which the upper may be dark: scale and convert it")
-    return np.asarray(in_rgb(ImageOps.exif_transpose(image), "the image"))
+    return upright(image, "the image")
 
 
 def _of_array(array: np.ndarray, shape: Iterable[int]) -> np.ndarray:

@@ -48,6 +48,11 @@ def decode_picture(content: bytes, name: Path | str) -> np.ndarray:
     image = open_picture(content, name)
     if (bits := bits_of(image, content)) > 8:
         raise deep_error(name, bits, "an image", "scale its values and convert it")
+    return upright(image, name)
+
+
+def upright(image: Image.Image, name: Path | str) -> np.ndarray:
+    """An image as uint8 RGB [H, W, 3], turned as its EXIF orientation says. Raises PictureError."""
     with refusing(name):
         turn = _TURNS.get(orientation_of(image))
     return np.asarray(in_rgb(image if turn is None else image.transpose(turn), name))

@@ -12,7 +12,7 @@ from urllib.error import HTTPError
 from urllib.parse import quote, urlencode, urlsplit
 
 from .files import MAX_DOCUMENT_MIB, document_of, one_line
-from .local_server import USER, find_local_server
+from .local_server import HOSTS, USER, find_local_server
 
 _TIMEOUT_S = 60.0
 """How long a server may be silent."""
@@ -39,8 +39,6 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 _OPENER = urllib.request.build_opener(_NoRedirect)
 _PAST_PROXIES = urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler({}))
-_LOCAL = ("127.0.0.1", "localhost", "::1")
-"""What no proxy that the environment names can reach."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +75,7 @@ class TrackingServer:
         login = {"Authorization": self.authorization} if self.authorization else {}
         try:
             request = urllib.request.Request(f"{self.url}/api/2.0/{place}", headers=login)
-            opener = _PAST_PROXIES if urlsplit(self.url).hostname in _LOCAL else _OPENER
+            opener = _PAST_PROXIES if urlsplit(self.url).hostname in HOSTS else _OPENER
             with opener.open(request, timeout=_TIMEOUT_S) as response:
                 while chunk := response.read(_CHUNK):
                     yield chunk

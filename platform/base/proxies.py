@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-_LOCAL = ("127.0.0.1", "localhost", "::1")
+from ...models.local_server import HOSTS
+
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 _NAMES = ("no_proxy", "NO_PROXY")
 
@@ -15,5 +16,5 @@ def past_proxies(environment: Mapping[str, str]) -> dict[str, str]:
     if named == "*":
         return {}
     hosts = [host.strip() for host in named.split(",") if host.strip()]
-    all_hosts = ",".join(dict.fromkeys([*hosts, *_LOCAL]))
+    all_hosts = ",".join(dict.fromkeys([*hosts, *HOSTS]))
     return dict.fromkeys(_NAMES, all_hosts)

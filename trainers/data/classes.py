@@ -11,6 +11,7 @@ from ...models.regular_file import read_regular
 from ..errors import brief
 from .dataset import has_control_characters
 from .images import Colour, voc_palette
+from .masks import HIGHEST_VALUE
 
 VOC_CLASSES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -34,7 +35,6 @@ _MOST_VALUES = 50_000
 _SHOWN = 50
 """Problems with entries that are told."""
 _KEYS = ("name", "colour", "value", "ignore")
-_HIGHEST = 65535
 REMEDY = "write a list of {name: …, colour: [red, green, blue]}"
 
 
@@ -119,7 +119,7 @@ def _problems_of_entry(entry: Any) -> Iterator[str]:
         yield f"must have a colour of three whole numbers from 0 to 255, but it is {brief(repr(entry['colour']))}"
     if "value" in entry and not _is_value(entry["value"]):
         yield (
-            f"must have a value that is a whole number from 0 to {_HIGHEST}, or a list of them, but it is "
+            f"must have a value that is a whole number from 0 to {HIGHEST_VALUE}, or a list of them, but it is "
             f"{brief(repr(entry['value']))}"
         )
 
@@ -149,7 +149,7 @@ def _is_colour(value: Any) -> bool:
 
 def _is_value(value: Any) -> bool:
     values = value if isinstance(value, list) else [value]
-    return bool(values) and all(type(v) is int and 0 <= v <= _HIGHEST for v in values)
+    return bool(values) and all(type(v) is int and 0 <= v <= HIGHEST_VALUE for v in values)
 
 
 def _values(entry: dict[str, Any]) -> tuple[int, ...]:

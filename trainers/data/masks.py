@@ -18,7 +18,8 @@ _GREY = 0x010101
 FORMATS_OF_MASKS = ("PNG", "TIFF", "BMP", "WEBP")
 SUFFIXES_OF_MASKS = (".png", ".tif", ".tiff", ".bmp", ".webp")
 """How the names of masks end, in lower case; JPEG does not keep class ids."""
-_HIGHEST = 65535
+HIGHEST_VALUE = 65535
+"""Of 16 bits, the most that a mask has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,8 +177,8 @@ def open_mask(content: bytes, path: Path) -> MaskFile:
         flat = np.array(image.getpalette("RGB"), np.uint8)
         return MaskFile(kind="palette", pixels=pixels, lights=colour_numbers(flat.reshape(-1, 3)))
     if image.mode.startswith("I"):
-        if pixels.size and not 0 <= pixels.min() <= pixels.max() <= _HIGHEST:
-            raise ImageError(f"{path} holds values outside 0 to {_HIGHEST}, which are no class ids: mend the mask")
+        if pixels.size and not 0 <= pixels.min() <= pixels.max() <= HIGHEST_VALUE:
+            raise ImageError(f"{path} holds values outside 0 to {HIGHEST_VALUE}, which are no class ids: mend the mask")
         return MaskFile(kind="grey", pixels=pixels)
     # Pillow stretches greyscale of 2 or 4 bits over 0...255.
     step = 255 // (2**bits - 1)
