@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from command import Command
+from finished_sweep import Followed, follow, varied_sweep
 from mlflow.tracking import MlflowClient
 from orders import Orders
 from small_sweep import small_sweep, write_tiny_shapes
@@ -112,3 +113,23 @@ def undisturbed(tmp_path: Path) -> Callable[[Spec, dict[str, float]], dict[int, 
         return {report.step: report.metrics[METRIC] for report in recorded.reports}
 
     return train
+
+
+@pytest.fixture(scope="session")
+def finished_spec(sweep_document: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """A sweep of every kind of parameter."""
+    return varied_sweep(sweep_document, "finished")
+
+
+@pytest.fixture(scope="session")
+def followed(advseg: Command, finished_spec: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Followed:
+    """What was seen of it while it ran to its end."""
+    return follow(advseg, finished_spec, tmp_path_factory.mktemp("finished"))
+
+
+@pytest.fixture(scope="session")
+def finished(followed: Followed) -> str:
+    """Its name."""
+    assert "supervised baseline on 2 Ray Train workers" in followed.output
+    assert "job finished-1 ended: SUCCEEDED" in followed.output
+    return "finished"

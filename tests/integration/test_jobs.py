@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from finished_sweep import EVERY, STEPS, short_sweep
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
@@ -30,27 +32,11 @@ from advseg.trainers.checkpoint import CHECKPOINTS, load_scalars, step_of
 
 pytestmark = pytest.mark.cluster
 
-STEPS, EVERY = 12, 4
 
-
-@pytest.fixture(scope="session")
+@pytest.fixture
 def spec(sweep_document) -> Callable[..., dict[str, Any]]:
     """A sweep of three short trials."""
-
-    def write(name: str, **sections: Any) -> dict[str, Any]:
-        return sweep_document(
-            name,
-            trainer={"steps": STEPS, "evaluate_every": EVERY},
-            sweep={
-                "trials": 3,
-                "first": [{"method.lambda_adv": 0.01}],
-                "baseline_workers": 2,
-                "register_as": name,
-            },
-            **sections,
-        )
-
-    return write
+    return partial(short_sweep, sweep_document)
 
 
 @pytest.fixture
@@ -78,43 +64,6 @@ def runs_of(client: MlflowClient, name: str) -> dict[str, Run]:
 
 def artifacts_of(client: MlflowClient, run: Run) -> set[str]:
     return {file.path for file in client.list_artifacts(run.info.run_id)}
-
-
-@pytest.fixture(scope="module")
-def finished_spec(spec) -> dict[str, Any]:
-    """A sweep of a weight, a rate, whole numbers and a choice, with successive halving, and a trial that diverges."""
-    document = spec("finished")
-    others = {
-        "trainer.segmenter_optimizer.lr": 0.003,
-        "trainer.batch_size": 4,
-        "trainer.augmentation.mirror": True,
-    }
-    document["sweep"] |= {
-        "space": {
-            "method.lambda_adv": {"low": 1e-3, "high": 1e38, "log": True},
-            "trainer.segmenter_optimizer.lr": {"low": 1e-3, "high": 1e-2, "log": True},
-            "trainer.batch_size": {"low": 2, "high": 6, "step": 2},
-            "trainer.augmentation.mirror": {"choices": [False, True]},
-        },
-        "first": [{"method.lambda_adv": value, **others} for value in (0.01, 1e38)],
-        "pruner": {"name": "successive_halving", "min_resource": EVERY},
-        "confirm": {"candidates": 1, "seeds": 2, "alpha": 0.4},
-    }
-    document["keep"] = {"newest": 1}
-    # The baseline, whose rate is the spec's own, learns nothing.
-    document["trainer"]["segmenter_optimizer"]["lr"] = 1e-6
-    return document
-
-
-@pytest.fixture(scope="module")
-def finished(advseg, finished_spec, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The name of that sweep, which ran to its end."""
-    path = tmp_path_factory.mktemp("finished") / "spec.yaml"
-    path.write_text(yaml.safe_dump(finished_spec))
-    output = advseg("submit", path, "--follow").stdout
-    assert "supervised baseline on 2 Ray Train workers" in output
-    assert "job finished-1 ended: SUCCEEDED" in output
-    return "finished"
 
 
 def test_a_sweep_has_one_run_a_trial_whose_state_is_the_ledgers(finished, cluster, mlflow_client):
@@ -317,14 +266,17 @@ def follow_until(cluster: Path, document: dict[str, Any], path: Path, line: str)
         process.stdout.close()
 
 
-def test_a_sweep_detached_from_and_stopped_is_resumed(cluster, spec, submit, advseg, orders, mlflow_client, tmp_path):
-    document = spec("stopped")
+def test_a_sweep_of_two_workers_a_trial_that_was_detached_from_and_stopped_is_resumed(
+    cluster, spec, submit, advseg, orders, mlflow_client, tmp_path
+):
+    document = spec("stopped", resources={"workers": 2})
     document["sweep"] |= {"trials": 2, "baseline_workers": 1}
 
     line = f"{'stopped/0':<20}  step     {EVERY}/{STEPS}"
-    with orders.held("stopped/0", "stopped/1", step=EVERY + 1):
+    with orders.held("stopped/0", step=EVERY + 1):
         status, output = follow_until(cluster, document, tmp_path / "stopped.yaml", line)
         assert status == 0
+        assert "2 trials, 1 at a time" in output
         assert (
             "detached; job stopped-1 goes on: `advseg job follow stopped-1` shows it, `advseg job stop stopped-1`"
             in output
@@ -345,21 +297,6 @@ def test_a_sweep_detached_from_and_stopped_is_resumed(cluster, spec, submit, adv
     assert len(runs) == 4
     history = mlflow_client.get_metric_history(runs["stopped/0"].info.run_id, METRIC)
     assert [point.step for point in history] == list(range(EVERY, STEPS + 1, EVERY))
-
-
-def test_trials_of_two_workers_run_on_ray_train_one_at_a_time(cluster, spec, submit, mlflow_client):
-    document = spec("wide", resources={"workers": 2})
-    document["sweep"] |= {
-        "trials": 2,
-        "baseline_workers": 1,
-        "pruner": {"name": "successive_halving", "min_resource": EVERY},
-    }
-    assert "2 trials, 1 at a time" in submit(document, "--follow")
-    rows, runs = read_sweep(cluster / "runs", "wide").rows, runs_of(mlflow_client, "wide")
-    assert rows[0].state is TrialState.COMPLETE
-    for row in rows:
-        assert row.state.is_finished()
-        assert runs[f"wide/{row.number}"].info.status == Ending(State(row.state.name)).status
 
 
 def test_a_single_training_on_ray_train_is_stopped_and_goes_on_and_keeps_its_model(
@@ -386,6 +323,7 @@ def test_a_single_training_on_ray_train_is_stopped_and_goes_on_and_keeps_its_mod
 
 def test_a_failing_job_says_why_and_leaves_no_run_running(spec, submit, mlflow_client):
     document = spec("failing")
+    document["sweep"]["baseline_workers"] = 1
     document["trainer"]["segmenter_optimizer"]["lr"] = 1e30
     output = submit(document, "--follow", status=1)
     assert "became NaN or infinite at step" in output

@@ -1,15 +1,13 @@
 """Secrets in the environments of a submitter and of a node, through a whole sweep: where they must not be seen."""
 
-import contextlib
 import json
-import subprocess
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
-import yaml
+from finished_sweep import SECRETS, Followed
 
 from advseg.platform.services.belonging import members
 from advseg.platform.services.connection import Services, connect
@@ -19,13 +17,6 @@ from advseg.platform.services.servers import MLFLOW, RAY, folder, token_path
 
 pytestmark = pytest.mark.cluster
 
-SUBMITTERS = {
-    "AWS_ACCESS_KEY_ID": "canary-of-submitter-aws-id",
-    "AWS_SECRET_ACCESS_KEY": "canary-of-submitter-aws-key",
-    "HF_TOKEN": "canary-of-submitter-hugging-face",
-    "MLFLOW_TRACKING_PASSWORD": "canary-of-submitter-mlflow",
-    "PGPASSWORD": "canary-of-submitter-postgresql",
-}
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -36,14 +27,6 @@ def services(cluster: Path) -> Services:
 
 def processes(cluster: Path) -> list[psutil.Process]:
     return [process for name, record in read_records(cluster).items() for process in members(cluster, name, record)]
-
-
-def command_lines() -> str:
-    found: list[str] = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            found += process.cmdline()
-    return "\n".join(found)
 
 
 def told_by_ray(services: Services) -> dict[str, str]:
@@ -68,47 +51,18 @@ def files(cluster: Path) -> Iterator[Path]:
 
 
 def test_no_secret_is_seen_beside_the_environments_that_have_it(
-    cluster: Path,
-    services: Services,
-    sweep_document,
-    node_secrets: dict[str, str],
-    mlflow_client,
-    advseg,
-    tmp_path: Path,
+    cluster: Path, services: Services, finished: str, followed: Followed, node_secrets: dict[str, str], mlflow_client
 ) -> None:
-    document = sweep_document(
-        "canaries",
-        trainer={"steps": 8, "evaluate_every": 4},
-        sweep={"trials": 1, "first": [{"method.lambda_adv": 0.01}], "baseline_workers": 1},
-    )
-    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(document))
-    lines: list[str] = []
-    with subprocess.Popen(
-        advseg.line("submit", tmp_path / "spec.yaml", "--follow"),
-        env={**advseg.environment(), **SUBMITTERS},
-        cwd=cluster,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as following:
-        while following.poll() is None:
-            lines.append(command_lines())
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                following.wait(0.2)
-        assert following.stdout
-        output = following.stdout.read()
-    assert following.returncode == 0, output
-
     told = told_by_ray(services)
-    run = mlflow_client.search_runs([mlflow_client.get_experiment_by_name("canaries").experiment_id])[0]
+    runs = mlflow_client.search_runs([mlflow_client.get_experiment_by_name(finished).experiment_id])
     places = {
-        "output": output,
-        "command lines": "\n".join(lines),
-        "MLflow": json.dumps(run.to_dictionary()),
+        "output": followed.output,
+        "command lines": followed.command_lines,
+        "MLflow": json.dumps([run.to_dictionary() for run in runs]),
         **told,
     }
     local = [password_path(folder(cluster, MLFLOW)).read_text(), token_path(cluster).read_text()]
-    secrets = [*SUBMITTERS.values(), *node_secrets.values(), *local]
+    secrets = [*SECRETS.values(), *node_secrets.values(), *local]
     assert {where: secret for where, text in places.items() for secret in secrets if secret in text} == {}
     found = {path: secret for path in files(cluster) for secret in secrets if secret.encode() in path.read_bytes()}
     assert found == {}
@@ -117,7 +71,7 @@ def test_no_secret_is_seen_beside_the_environments_that_have_it(
     assert "advseg.jobs.sweep" in places["command lines"]
     raylet = next(process for process in processes(cluster) if process.name() == "raylet")
     assert node_secrets.items() <= raylet.environ().items()
-    assert "canaries" in "".join(str(path) for path in files(cluster))
+    assert finished in "".join(str(path) for path in files(cluster))
 
 
 def test_what_services_and_jobs_wrote_is_for_its_owners_eyes_alone(cluster: Path) -> None:

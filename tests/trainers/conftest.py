@@ -3,7 +3,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 
@@ -44,17 +43,14 @@ def train(program, shapes_root, tmp_path_factory) -> Callable[..., dict[int, Pat
 
     def run(recipe: str, *sizes: int) -> dict[int, Path]:
         directories = {size: tmp_path_factory.mktemp(f"{recipe}-{size}") for size in sizes}
+        command = [sys.executable, program.__file__, shapes_root, *directories.values(), f"--recipe={recipe}"]
+        command += ["--workers", *map(str, sizes)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-        with ExitStack() as stack:
-            programs = []
-            for size, directory in directories.items():
-                options = (f"--recipe={recipe}", f"--workers={size}")
-                command = [sys.executable, program.__file__, shapes_root, directory, *options]
-                running = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
-                stack.callback(running.wait)
-                stack.callback(running.terminate)
-                programs.append(running)
-            assert [running.wait(timeout=1200) for running in programs] == [0] * len(programs)
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment) as running:
+            try:
+                assert running.wait(timeout=1200) == 0
+            finally:
+                running.terminate()
         return directories
 
     return run

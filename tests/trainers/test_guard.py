@@ -201,7 +201,7 @@ def run(program, shapes_root) -> Run:
                 running.terminate()
         assert running.returncode == 0
         # The file by which they found each other.
-        (directory / "store").unlink()
+        (directory / "store").unlink(missing_ok=True)
         return printed.splitlines()
 
     return run

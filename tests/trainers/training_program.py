@@ -1,12 +1,14 @@
 """Short trainings on the shapes dataset, as functions and as a program: what tests kill and start several times.
 
-    python training_program.py DATASET DIRECTORY [--recipe NAME] [--workers N] [--die-at N] [--ask-at N]
+    python training_program.py DATASET DIRECTORY… [--recipe NAME] [--workers N…] [--die-at N] [--ask-at N]
 
-With `--ask-at` the last worker asks to stop from that step on. It prints `ready` before the first step, the step at
-each report, and how many changes to the disk its checkpoints and its outcome took.
+There are as many directories as numbers of workers, which all train at the same time. With `--ask-at` the last worker
+asks to stop from that step on. It prints `ready` before the first step, the step at each report, and how many changes
+to the disk its checkpoints and its outcome took.
 """
 
 import argparse
+import importlib
 import multiprocessing.connection
 import os
 import signal
@@ -80,12 +82,12 @@ def compact_for_many_workers() -> Recipe:
 
 
 def deeplab_for_many_workers() -> Recipe:
-    """As for `compact`, of DeepLab with frozen batch norm. Fresh and unscaled, it bears small rates only."""
+    """Twenty such steps of DeepLab with frozen batch norm. Fresh and unscaled, it bears small rates only."""
     recipe = compact_for_many_workers()
     return replace(
         recipe,
         segmenter=DeepLabSettings(architecture="deeplab_v2_resnet50", batch_norm="frozen"),
-        trainer=replace(recipe.trainer, segmenter_optimizer=SGDSettings(lr=1e-6)),
+        trainer=replace(recipe.trainer, steps=20, segmenter_optimizer=SGDSettings(lr=1e-6)),
     )
 
 
@@ -191,16 +193,16 @@ def counted(die_at: int | None) -> Iterator[list[str]]:
         yield changes
 
 
-def train(asked: argparse.Namespace, world: World) -> None:
+def train(asked: argparse.Namespace, directory: Path, world: World) -> None:
     if world.size > 1:
-        store = dist.FileStore(str(asked.directory / "store"), world.size)
+        store = dist.FileStore(str(directory / "store"), world.size)
         dist.init_process_group("gloo", store=store, rank=world.rank, world_size=world.size)
     torch.set_num_threads(1)
     dataset = open_shapes(asked.root)
-    reporters = Reporters(Line(), JsonLinesReporter(asked.directory / f"reports-{world.rank}.jsonl"))
+    reporters = Reporters(Line(), JsonLinesReporter(directory / f"reports-{world.rank}.jsonl"))
     with small_deeplab():
         guard = Asking(asked.ask_at) if world.rank == world.size - 1 else None
-        training = Training(RECIPES[asked.recipe](), dataset, asked.directory, world=world, guard=guard)
+        training = Training(RECIPES[asked.recipe](), dataset, directory, world=world, guard=guard)
     if guard:
         guard.training = training
     with counted(asked.die_at) as changes:
@@ -217,20 +219,26 @@ def train(asked: argparse.Namespace, world: World) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("root", type=Path)
-    parser.add_argument("directory", type=Path)
+    parser.add_argument("directories", type=Path, nargs="+")
     parser.add_argument("--recipe", choices=RECIPES, default="short")
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1])
     parser.add_argument("--die-at", type=int)
     parser.add_argument("--ask-at", type=int)
     asked = parser.parse_args()
-    if asked.workers == 1:
-        train(asked, World())
+    trainings = [
+        (directory, World(rank=rank, size=size))
+        for directory, size in zip(asked.directories, asked.workers, strict=True)
+        for rank in range(size)
+    ]
+    if len(trainings) == 1:
+        train(asked, *trainings[0])
         return
-    # Daemons end with the program; forked ones need not import torch again, each.
+    # What every optimizer imports is imported once: forked ones have it.
+    importlib.import_module("torch._dynamo")
+    # Daemons end with the program.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     fork = multiprocessing.get_context("fork")
-    worlds = [World(rank=rank, size=asked.workers) for rank in range(asked.workers)]
-    workers = [fork.Process(target=train, args=(asked, world), daemon=True) for world in worlds]
+    workers = [fork.Process(target=train, args=(asked, *training), daemon=True) for training in trainings]
     for worker in workers:
         worker.start()
     # One that fails leaves the others waiting for it.
