@@ -89,7 +89,7 @@ def _sweepable() -> set[str]:
     found: set[str] = set()
     for model, method, optimizer in itertools.product(kinds["model"], kinds["method"], optimizers):
         document = {"method": {**method, "discriminator_optimizer": optimizer}, "model": model}
-        found |= searchable({**document, "trainer": {"segmenter_optimizer": optimizer}}).keys()
+        found |= searchable({**document, "trainer": {"segmenter_optimizer": optimizer, "resize": {}}}).keys()
     return found
 
 
@@ -109,6 +109,11 @@ class _Field:
             members = members_of(get_args(members[0])[1])
         return [member for member in members if _is_settings(member)]
 
+    @property
+    def beside(self) -> list[Any]:
+        """What else it may hold than settings."""
+        return [member for member in members_of(self.hint) if get_origin(member) is tuple]
+
 
 class _Page:
     def __init__(self, sweepable: set[str]) -> None:
@@ -125,7 +130,8 @@ class _Page:
         yield f"| Key | Holds | Default | {'Sweep | ' * swept}Meaning |\n|---|---|---|---|{'---|' * swept}"
         for field in fields:
             path = paths[field.name]
-            holds = f"[keys of its own](#{anchor(path)})" if field.settings else in_words(field.hint)
+            own = [*map(in_words, field.beside), f"[keys of its own](#{anchor(path)})"]
+            holds = ", or ".join(own) if field.settings else in_words(field.hint)
             mark = "✓" if path in self._sweepable and not _is_tag(field) else ""
             meaning = escaped(field.text or _summary(field))
             yield f"| `{field.name}` | {holds} | {_default(field)} | {f'{mark} | ' * swept}{meaning} |"

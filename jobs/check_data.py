@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from ..models.resize import size_of
 from ..platform.pages.console import VisibleConsole, words
 from ..platform.pages.shortened import Shortened
 from ..platform.spec.spec import Spec
@@ -134,7 +135,7 @@ def notes_on_crop(dataset: Dataset, trainer: TrainerSettings) -> Iterator[str]:
     """A crop that is mostly padding."""
     crop, factor = trainer.augmentation.crop, sum(trainer.augmentation.scale) / 2
     samples = [*dataset.labelled, *dataset.unlabelled]
-    sizes = [trainer.resize or sample.read_size() for sample in samples]
+    sizes = [size_of(trainer.resize, sample.read_size()) for sample in samples]
     smaller = sum(any(factor * side < wanted for side, wanted in zip(size, crop, strict=True)) for size in sizes)
     if 2 * smaller > len(sizes):
         yield (

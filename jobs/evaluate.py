@@ -111,7 +111,7 @@ def results_of(evaluation: Evaluation, card: Card, dataset: Dataset, settings: E
             "mode": settings.mode,
             "window": settings.window if slides else None,
             "stride": settings.stride if slides else None,
-            "resize": card.resize,
+            "resize": asdict(card)["resize"],
             "scales": settings.scales,
             "flip": settings.flip,
         },

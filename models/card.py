@@ -6,13 +6,12 @@ from typing import Any, TypeVar
 from .architectures import ARCHITECTURES, LEAST_SIDE, Normalisation, SegmenterSettings
 from .discriminator import DiscriminatorSettings
 from .files import shown
+from .resize import MAX_PIXELS, MAX_SIDE, LongerSide, Resize, refuse_huge
 
 MAX_CLASSES = 2**16
 """As many ids as a mask of 16 bits tells apart."""
 MAX_STAGES = 16
 """Of a discriminator: it would halve 65,536 pixels to one."""
-MAX_PIXELS = 64_000_000
-"""Of a size at which a network reads images."""
 _MAX_WHOLE = 2**31 - 1
 _MAX_WORD = 1000
 """Characters of a setting that is text."""
@@ -33,8 +32,8 @@ class Card:
     """RGB in 0...255, one a class."""
     ignore_index: int
     normalisation: Normalisation
-    resize: tuple[int, int] | None = None
-    """Height and width at which the network reads whole images; None is their own."""
+    resize: Resize | None = None
+    """At what size the network reads whole images; None is their own."""
     metrics: dict[str, float] = field(default_factory=dict)
     lineage: dict[str, Any] = field(default_factory=dict)
     """Where it comes from: trial key, spec, dataset digest, images of each of its parts, code version."""
@@ -114,15 +113,26 @@ def _channels(given: dict[str, Any], key: str, low: float, high: float) -> tuple
     return red, green, blue
 
 
-def _resize(given: Any) -> tuple[int, int] | None:
+def _resize(given: Any) -> Resize | None:
     if given is None:
         return None
+    if isinstance(given, dict):
+        return _longer_side(given)
     if len(sides := _the(list, given, "resize")) != 2:
         raise ValueError(f"resize must be a height and a width, but is {shown(given)}")
     height, width = (_whole(side, "resize", LEAST_SIDE, MAX_PIXELS) for side in sides)
-    if height * width > MAX_PIXELS:
-        raise ValueError(f"resize must be of at most {MAX_PIXELS:,} pixels, but is {height} x {width}")
+    refuse_huge((height, width))
     return height, width
+
+
+def _longer_side(given: dict[str, Any]) -> LongerSide:
+    names = [field.name for field in fields(LongerSide)]
+    if given.keys() != {*names}:
+        raise ValueError(f"resize must be an object of {' and '.join(names)}, but is {shown(given)}")
+    try:
+        return LongerSide(**{name: _whole(given[name], name, 1, MAX_SIDE) for name in names})
+    except ValueError as error:
+        raise ValueError(f"resize.{error}") from None
 
 
 def _lineage(given: dict[str, Any]) -> dict[str, Any]:

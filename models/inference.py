@@ -11,14 +11,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .architectures import LEAST_SIDE, Normalisation, Segmenter
+from .resize import Resize, Size, size_of
 from .settings import Interval, Settings
 
 PIXELS_AT_ONCE = 2**20
 """Pixels that go through a network together, unless one image or window alone has more."""
 
-_Side = Annotated[int, Interval(LEAST_SIDE)]
-Size = tuple[_Side, _Side]
-"""Height and width in pixels."""
 Place = tuple[slice, slice]
 """The rows and columns of a window."""
 
@@ -60,7 +58,7 @@ def pixels_of(
 
 
 def predict_probabilities(
-    segmenter: Segmenter, pixels: Tensor, settings: EvaluationSettings, *, resize: Size | None = None
+    segmenter: Segmenter, pixels: Tensor, settings: EvaluationSettings, *, resize: Resize | None = None
 ) -> Tensor:
     """Class probabilities [N, K, H, W] of normalised images [N, 3, H, W], at one scale and not mirrored.
 
@@ -68,18 +66,18 @@ def predict_probabilities(
     brought to it, and probabilities back, bilinearly with a pixel's centre in its middle, as training scales
     images. The segmenter must be in evaluation mode.
     """
-    read = _scaled(pixels, resize or _size(pixels))
+    read = _scaled(pixels, size_of(resize, _size(pixels)))
     return _scaled(_predict(segmenter, read, settings), _size(pixels))
 
 
 def predict_averaged(
-    segmenter: Segmenter, pixels: Tensor, settings: EvaluationSettings, *, resize: Size | None = None
+    segmenter: Segmenter, pixels: Tensor, settings: EvaluationSettings, *, resize: Resize | None = None
 ) -> Tensor:
     """The mean of `predict_probabilities` over the settings' scales, with `flip` over both directions of each.
 
     Scales are of the size at which the network reads the images; without any there is the scale 1.
     """
-    height, width = resize or _size(pixels)
+    height, width = size_of(resize, _size(pixels))
     total, views = pixels.new_zeros(()), 0
     for scale in settings.scales or (1.0,):
         size = _times(scale, height), _times(scale, width)

@@ -17,6 +17,7 @@ from .files import one_line, shown
 from .inference import Place, pixels_of, predict_averaged, predict_probabilities, sliding_bands
 from .photographs import Photograph, rgb_of, split
 from .protocol import Protocol, protocol_on
+from .resize import size_of
 
 MAX_WHOLE = 2**22
 """Pixels of the largest image that goes through a network at once."""
@@ -105,8 +106,8 @@ class Model:
         They are of the images' size, or where the card has a `resize` of that one, to which images are brought
         bilinearly with a pixel's centre in its middle.
         """
-        pixels, resize = self.card.normalisation(images), self.card.resize
-        return self.segmenter(pixels if resize is None else _scaled(pixels, resize))
+        pixels, resize, (height, width) = self.card.normalisation(images), self.card.resize, images.shape[-2:]
+        return self.segmenter(pixels if resize is None else _scaled(pixels, size_of(resize, (height, width))))
 
     def softmax(self, logits: Tensor, size: Sequence[int]) -> Tensor:
         """Class probabilities [N, K, H, W] of `logits`, at the height and width of the images."""

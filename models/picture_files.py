@@ -10,8 +10,8 @@ import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
-from .card import MAX_PIXELS
 from .files import one_line
+from .resize import MAX_PIXELS
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 """What Pillow is allowed to open."""

@@ -77,8 +77,8 @@ def _check(hint: Any, value: Any) -> None:
     elif kind is Literal and value not in parts:
         raise ValueError(f"must be one of {', '.join(map(str, parts))}, but is {value}")
     elif kind in (Union, UnionType):
-        # Of one alternative beside None; settings of other settings have checked themselves.
-        if value is not None:
+        # Of one alternative beside None and settings, which have checked themselves.
+        if value is not None and not isinstance(value, Settings):
             _check(parts[0], value)
     elif kind is tuple:
         elements = repeat(parts[0]) if parts[-1] is Ellipsis else parts

@@ -12,11 +12,11 @@ from ..models.architectures import Normalisation, Segmenter
 from ..models.inference import (
     PIXELS_AT_ONCE,
     EvaluationSettings,
-    Size,
     pixels_of,
     predict_averaged,
     predict_probabilities,
 )
+from ..models.resize import Resize
 from .data.dataset import Dataset
 from .data.samples import Sample
 from .distributed import World
@@ -48,7 +48,7 @@ def evaluate(
     normalisation: Normalisation,
     *,
     settings: EvaluationSettings,
-    resize: Size | None,
+    resize: Resize | None,
     world: World,
     device: torch.device,
     dtype: torch.dtype,

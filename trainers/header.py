@@ -3,6 +3,7 @@
 import torch
 
 from ..models.architectures import Segmenter
+from ..models.resize import LongerSide, Resize
 from .data.dataset import Dataset
 from .described import device_name, network
 from .recipe import Recipe
@@ -12,10 +13,19 @@ def header(recipe: Recipe, dataset: Dataset, segmenter: Segmenter, device: torch
     """Device and network, images and their sizes, steps."""
     settings = recipe.trainer
     crop = "{} x {}".format(*settings.augmentation.crop)
-    sizes = "{} x {}".format(*settings.resize) if settings.resize else "their own size"
     images = ", ".join(f"{len(samples)} {part}" for part, samples in dataset.parts.items() if samples)
     return [
         f"{network(segmenter, recipe.segmenter.architecture)} on {device_name(device)}",
-        f"{images} images of {sizes}, in crops of {crop}",
+        f"{images} images of {_sizes(settings.resize)}, in crops of {crop}",
         f"{settings.steps} steps of {settings.batch_size} images, evaluated every {settings.evaluate_every}",
     ]
+
+
+def _sizes(resize: Resize | None) -> str:
+    match resize:
+        case None:
+            return "their own size"
+        case LongerSide():
+            return f"{resize.longer} pixels on the longer side"
+        case height, width:
+            return f"{height} x {width}"

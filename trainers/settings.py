@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 import torch
 
-from ..models.inference import EvaluationSettings, Size
+from ..models.inference import EvaluationSettings
+from ..models.resize import Resize, refuse_huge
 from ..models.settings import Interval, Settings
 from .data.augment import AugmentationSettings
 from .optimizers import OptimizerSettings, SGDSettings
@@ -40,8 +41,9 @@ class TrainerSettings(Settings):
     evaluate_every: Annotated[int, Interval(1)] = 1000
     """Steps between two evaluations, each with a report and a checkpoint."""
     evaluation: EvaluationSettings = EvaluationSettings()
-    resize: Size | None = None
-    """Height and width at which the network reads whole images, in training before augmentation; None is their own."""
+    resize: Resize | None = None
+    """At what size the network reads whole images, in training before augmentation: a height and width for all, or
+    `{longer: 640}`, by which each keeps its proportions; None is their own."""
     precision: Literal["float32", "float64"] = "float32"
     """Of weights, images and all arithmetic; float64 is for comparisons."""
     speed: SpeedSettings = SpeedSettings()
@@ -54,6 +56,7 @@ class TrainerSettings(Settings):
             raise ValueError(
                 f"accumulation must divide batch_size, but is {self.accumulation} and batch_size {self.batch_size}"
             )
+        refuse_huge(self.resize)
         if self.speed.autocast and self.precision != "float32":
             raise ValueError(f"speed.autocast needs precision float32, but precision is {self.precision}")
 

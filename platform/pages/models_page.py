@@ -87,7 +87,7 @@ def card_json(description: str, card: Card, gate: Gate | None, moves: Sequence[E
         "classes": card.classes,
         "palette": card.palette,
         "ignore_index": card.ignore_index,
-        "resize": card.resize,
+        "resize": asdict(card)["resize"],
         "metrics": card.metrics,
         "lineage": {**card.lineage, "spec": card.lineage.get("spec", {}).get("name")},
         "gate": gate_json(gate) if gate else None,

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from ...models.card import Card
+from ...models.resize import LongerSide
 from ..gate.verdict import Gate
 from .confirmed import CONFIRMED, confirmed
 from .markdown import listing, table, text
@@ -70,10 +71,13 @@ def _use(card: Card) -> str:
 
 
 def _reading(card: Card) -> str:
-    size = "at its own size"
-    if card.resize is not None:
-        height, width = card.resize
-        size = f"brought to a height of {height} and a width of {width} pixels"
+    match card.resize:
+        case None:
+            size = "at its own size"
+        case LongerSide():
+            size = f"brought to {card.resize.longer} pixels on its longer side, in its own proportions"
+        case height, width:
+            size = f"brought to a height of {height} and a width of {width} pixels"
     how = "window by window" if _of(card, "spec", "trainer", "evaluation", "mode") == "sliding" else "whole"
     return f"the network reads each {how}, {size}, as those by which it was judged"
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -40,6 +40,8 @@ _RULES = {
     "literal_error": "must be {expected}",
 }
 
+_ANOTHER_KIND = ("tuple_type", "dataclass_type")
+"""What a member of a union says of a value that is for another one."""
 _MISSING = ("missing", "missing_argument", "missing_keyword_only_argument")
 _QUOTES = "'"
 MOST_TOLD = 50
@@ -81,15 +83,23 @@ def problems_of(error: ValidationError, model: type[BaseModel], document: Any) -
     within = {detail["loc"][:-2] for detail in details}
     # Values that are wrong in themselves leave too few of them.
     told = [detail for detail in details if detail["type"] != "too_short" or detail["loc"] not in within]
-    located = ((_key_of(detail, document), detail) for detail in told)
+    located = [(_key_of(detail, document), detail) for detail in told]
     problems: list[Problem] = []
-    for key, found in groupby(located, key=itemgetter(0)):
+    for key, found in groupby(_of_the_kind_given(located), key=itemgetter(0)):
         details = [detail for _, detail in found]
         if all(detail["type"] in _RULES for detail in details):
             problems.append(_broken_rule(key, details))
         else:
             problems += [_problem_of(key, detail, model) for detail in details]
     return problems
+
+
+def _of_the_kind_given(located: Sequence[tuple[str, ErrorDetails]]) -> Iterator[tuple[str, ErrorDetails]]:
+    """Without what is said of a value's kind where another member of its union takes that kind, and says more."""
+    known = [key for key, detail in located if detail["type"] not in _ANOTHER_KIND]
+    for key, detail in located:
+        if detail["type"] not in _ANOTHER_KIND or not any(f"{each}.".startswith(f"{key}.") for each in known):
+            yield key, detail
 
 
 def _key_of(detail: ErrorDetails, document: Any) -> str:
@@ -163,8 +173,10 @@ def _fields_at(kind: Any, location: tuple[int | str, ...]) -> list[str]:
 
 
 def _child(kind: Any, part: int | str) -> Any:
-    """The type one step further: a field's, an item's, or the member of a union that a tag chooses."""
+    """The type one step further: a field's, an item's, or the member of a union that a tag or its name chooses."""
     members = [member for member in members_of(kind) if member is not type(None)]
+    if called := [member for member in members if getattr(member, "__name__", None) == part]:
+        return called[0]
     if named := [member for member in _tagged(kind) if part in member.__metadata__]:
         return members_of(named[0])[0]
     for member in members:

@@ -88,12 +88,10 @@ class _Base:
 
 
 def _problems_of_key(base: _Base, key: str, dimension: Dimension, known: Mapping[str, Any]) -> Iterator[Problem]:
-    if not _has_sections(base.document, key.split(".")[:-1]):
-        return  # What stands in the place of one is told already.
-    if key in known:
-        yield from _refused(base, key, dimension, known[key])
-    else:
+    if key not in known:
         yield _unknown(key, base.document, known)
+    elif _has_sections(base.document, key.split(".")[:-1]):  # What stands in the place of one is told already.
+        yield from _refused(base, key, dimension, known[key])
 
 
 def _has_sections(document: Any, path: Sequence[str]) -> bool:
@@ -115,9 +113,13 @@ def _leaves(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _below(key: str, hint: Any, written: Any, default: Any) -> Iterator[tuple[str, Any]]:
-    """The keys of the settings that a key holds: of the kind that is written, or else of the default; or the key."""
-    kinds = [kind for kind in members_of(hint) if dataclasses.is_dataclass(kind)]
-    if not kinds:
+    """The keys of the settings that a key holds: of the kind that is written, or else of the default; or the key.
+
+    Of a key that may hold something else, too, they are where they are written.
+    """
+    members = members_of(hint)
+    kinds = [kind for kind in members if dataclasses.is_dataclass(kind)]
+    if not kinds or (len(kinds) < len(members) and not isinstance(written, Mapping)):
         yield key, hint
         return
     chosen = type(default) if type(default) in kinds else kinds[0]
@@ -158,6 +160,8 @@ def _unknown(key: str, document: Mapping[str, Any], known: Iterable[str]) -> Pro
         return Problem(where, "cannot be varied: it is neither a number nor a choice")
     if own := [leaf for leaf in leaves if leaf.startswith(f"{key}.")]:
         return Problem(where, f"cannot be varied: it holds keys of its own, such as {own[0]}")
+    if (outer := key.rpartition(".")[0]) in leaves and any(map(dataclasses.is_dataclass, members_of(leaves[outer]))):
+        return Problem(where, f"cannot be varied: {outer} is no mapping here: write its keys there first")
     return Problem.unknown(where, known)
 
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from advseg.models.architectures import CompactSettings, DeepLabSettings, normalisation_of
-from advseg.models.card import MAX_CLASSES, MAX_PIXELS, MAX_STAGES, Card, card_of
+from advseg.models.card import MAX_CLASSES, MAX_STAGES, Card, card_of
 from advseg.models.discriminator import DiscriminatorSettings
+from advseg.models.resize import MAX_PIXELS, LongerSide
 
 CARD = Card(
     segmenter=CompactSettings(width=8),
@@ -33,8 +34,8 @@ CARD = Card(
 )
 
 
-def document() -> dict[str, Any]:
-    return json.loads(json.dumps(asdict(CARD)))
+def document(card: Card = CARD) -> dict[str, Any]:
+    return json.loads(json.dumps(asdict(card)))
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -66,6 +67,12 @@ ANY = st.recursive(
 def test_a_card_comes_back_from_its_json() -> None:
     assert card_of(document()) == CARD
     assert card_of({**document(), "discriminator": None, "resize": None}).discriminator is None
+
+
+def test_a_card_with_a_longer_side_comes_back_from_its_json() -> None:
+    card = replace(CARD, resize=LongerSide(longer=64, multiple=16))
+    assert document(card)["resize"] == {"longer": 64, "multiple": 16}
+    assert card_of(document(card)) == card
 
 
 def test_figures_may_be_of_nothing() -> None:
@@ -121,6 +128,21 @@ def test_whatever_is_missing_it_is_a_card_or_told_in_words(place: tuple[Any, ...
         (("normalisation", "mean", 0), float("inf"), "normalisation.mean must be in .* but is inf"),
         (("resize",), [7, 16], r"resize must be a whole number in \[8, "),
         (("resize",), [MAX_PIXELS, 8], "resize must be of at most 64,000,000 pixels, but is 64000000 x 8"),
+        (("resize",), {"longer": 64}, "resize must be an object of longer and multiple, but is {'longer': 64}"),
+        (("resize",), {"longer": 64, "multiple": 1, "size": 8}, "resize must be an object of longer and multiple, but"),
+        (("resize",), {"longer": 64.0, "multiple": 1}, r"^resize\.longer must be a whole number .* but is 64.0"),
+        (("resize",), {"longer": 10**400, "multiple": 1}, r"^resize\.longer must be a whole number in \[1, 8000\]"),
+        (("resize",), {"longer": 7, "multiple": 1}, r"^resize\.longer must be in \[8, 8000\], but is 7$"),
+        (
+            ("resize",),
+            {"longer": 64, "multiple": 0},
+            r"resize\.multiple must be a whole number .*, but is 0",
+        ),
+        (
+            ("resize",),
+            {"longer": 64, "multiple": 7},
+            r"^resize\.longer must be a multiple of multiple, but",
+        ),
         (("metrics", "val/miou"), 10**400, "must be a number, but is 1000"),
         (("lineage", "spec"), None, "lineage.spec must be an object, but is None"),
         (("lineage", "spec", "name"), 3, "lineage.spec.name must be text, but is 3"),

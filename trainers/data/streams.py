@@ -4,7 +4,7 @@ Nothing is drawn from a global or advancing random state, so a run that resumes 
 and any division of the slots among workers shows the same pixels.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...models.resize import Resize, size_of
 from .augment import AugmentationSettings, View, draw_view, show_image, show_mask, show_validity
 from .device import show_image_there, show_mask_there, show_validity_there
 from .draws import Draws, key_of
-from .resize import Size, resize_image, resize_mask
+from .resize import resize_image, resize_mask
 from .samples import Sample
 
 DRAWS = 2
@@ -47,11 +48,11 @@ class Stream:
         batch_size: int,
         augmentation: AugmentationSettings,
         ignore_index: int,
-        resize: Size | None,
+        resize: Resize | None,
         device: torch.device | None = None,
         pinned: bool = False,
     ) -> None:
-        """`resize` is the height and width that images and masks are brought to before augmentation.
+        """`resize` is the size that images and masks are brought to before augmentation.
 
         `device` is where crops are augmented and stay; None is the host, where every bit is the same everywhere.
         `pinned` is whether they then lie in memory that a GPU copies from while others work.
@@ -98,7 +99,7 @@ class Stream:
             sample, rng = self._draw(step, slot)
             mask = sample.read_mask()
             assert mask is not None
-            mask = self._sized(mask, resize_mask)
+            mask = resize_mask(mask, size_of(self._resize, mask.shape))
             show_mask(mask, draw_view(mask.shape, self._augmentation, rng), labels[place].numpy())
         return labels
 
@@ -106,9 +107,10 @@ class Stream:
         """Image, mask if there is one, and what to show of them."""
         for slot in slots:
             sample, rng = self._draw(step, slot)
-            image, mask = self._sized(sample.read_image(), resize_image), sample.read_mask()
-            view = draw_view(image.shape[:2], self._augmentation, rng)
-            yield image, None if mask is None else self._sized(mask, resize_mask), view
+            image, mask = sample.read_image(), sample.read_mask()
+            size = size_of(self._resize, image.shape[:2])
+            view = draw_view(size, self._augmentation, rng)
+            yield resize_image(image, size), None if mask is None else resize_mask(mask, size), view
 
     def _no_labels(self, count: int) -> Tensor:
         return self._blank((count, *self._augmentation.crop), torch.int32, self._ignore_index)
@@ -123,9 +125,6 @@ class Stream:
         epoch, place = divmod(step * self._batch_size + slot, len(self._samples))
         rng = Draws(self._draws, [0, 0, slot, step])
         return self._samples[self._order(epoch)[place]], rng
-
-    def _sized(self, pixels: np.ndarray, resize: Callable[[np.ndarray, Size], np.ndarray]) -> np.ndarray:
-        return resize(pixels, self._resize) if self._resize else pixels
 
     def _order_of(self, epoch: int) -> np.ndarray:
         return Draws(self._orders, [0, 0, 0, epoch]).permutation(len(self._samples))

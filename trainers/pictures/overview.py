@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
+from ...models.resize import Resize
 from ..data.augment import AugmentationSettings
 from ..data.dataset import Dataset
 from ..data.samples import Sample
@@ -19,7 +20,7 @@ _MARGIN, _LINE = 4, 18
 
 
 def draw_overview(
-    dataset: Dataset, augmentation: AugmentationSettings, *, seed: int, resize: tuple[int, int] | None
+    dataset: Dataset, augmentation: AugmentationSettings, *, seed: int, resize: Resize | None
 ) -> Image.Image:
     """A few samples of each part, spread evenly over it, above a legend of the classes.
 

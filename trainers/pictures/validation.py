@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from ...models.architectures import Normalisation
-from ...models.inference import Size
+from ...models.resize import Resize, size_of
 from ..data.dataset import Dataset
 from ..data.resize import resize_image, resize_mask
 from ..losses import argmax
@@ -24,7 +24,7 @@ def draw_validation(
     method: Method,
     normalisation: Normalisation,
     *,
-    resize: Size | None,
+    resize: Resize | None,
     device: torch.device,
     dtype: torch.dtype,
     speed: SpeedSettings,
@@ -40,8 +40,8 @@ def draw_validation(
     for sample in dataset.validation[:ROWS]:
         image, truth = sample.read_image(), sample.read_mask()
         assert truth is not None
-        if resize:
-            image, truth = resize_image(image, resize), resize_mask(truth, resize)
+        size = size_of(resize, truth.shape)
+        image, truth = resize_image(image, size), resize_mask(truth, size)
         pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(device)
         pixels = normalisation(pixels, dtype).contiguous(memory_format=speed.memory_format)
         with speed.precision(device):

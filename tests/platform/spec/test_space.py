@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from advseg.models.resize import LongerSide
 from advseg.platform.spec.space import searchable
 from advseg.platform.spec.spec import Spec
 from advseg.platform.spec.spec_file import SpecError, load_spec
@@ -66,6 +67,16 @@ class TestKeys:
         spec = load_spec(write_spec(document), [rate])
         assert isinstance(dimension_of(spec, "trainer.segmenter_optimizer.lr"), Range)
 
+    def test_may_be_of_a_section_in_the_place_of_which_there_may_be_something_else(self, make_spec: MakeSpec) -> None:
+        longer = space("trainer.resize.longer", "{low: 64, high: 96, step: 32}")
+        spec = make_spec("trainer.resize={longer: 64, multiple: 32}", longer)
+        assert dimension_of(spec, "trainer.resize.longer") == Range(low=64, high=96, step=32)
+        assert spec.with_values({"trainer.resize.longer": 96}).trainer.resize == LongerSide(longer=96, multiple=32)
+        with pytest.raises(SpecError, match=r"longer.high: with 80, trainer.resize: longer must be a multiple of mult"):
+            make_spec(
+                "trainer.resize={longer: 64, multiple: 32}", space("trainer.resize.longer", "{low: 64, high: 80}")
+            )
+
 
 class TestValues:
     @pytest.mark.parametrize(
@@ -114,6 +125,12 @@ class TestValues:
         (space("trainer.speed.prefetch", "{low: 1, high: 2}"), "cannot be varied: it does not determine a training's"),
         (space("trainer.steps", "{low: 1, high: 2}"), "cannot be varied: the trials of a sweep are compared step by"),
         (space("trainer.augmentation.crop", "{choices: [1]}"), "cannot be varied: it is neither a number nor a choice"),
+        (space("trainer.seed.low", "{choices: [1]}"), "trainer.seed.low: unknown key"),
+        (space("trainer.resize", "{choices: [64]}"), "trainer.resize: cannot be varied: it is neither a number nor"),
+        (
+            space("trainer.resize.longer", "{choices: [64]}"),
+            "longer: cannot be varied: trainer.resize is no mapping here",
+        ),
         (space("method.discriminator", "{choices: [1]}"), "holds keys of its own, such as method.discriminator.widths"),
         (
             space("trainer.augmentation.mirror", "{low: 0, high: 1}"),

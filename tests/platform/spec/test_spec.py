@@ -200,6 +200,20 @@ class TestProblems:
             ("trainer.augmentation.crop=[16]", "trainer.augmentation.crop.1: is missing: add it"),
             ("trainer.augmentation.crop=[1, 2, 3]", "trainer.augmentation.crop: must have at most 2 values"),
             ("trainer.augmentation={crop: [8, 9], rotate: true}", "trainer.augmentation: rotate needs a square crop"),
+            ("trainer.resize=640", "trainer.resize: must be a list or a mapping of keys to values, but is 640"),
+            ("trainer.resize=[64]", "trainer.resize.1: is missing: add it"),
+            ("trainer.resize=[64, 7]", "trainer.resize.1: must be at least 8, but is 7"),
+            ("trainer.resize=[1, 2, 3]", "trainer.resize: must have at most 2 values, but is [1, 2, 3]"),
+            ("trainer.resize=[{longer: 64}, 64]", "trainer.resize.0: must be a whole number"),
+            ("trainer.resize=[9000, 9000]", "trainer: resize must be of at most 64,000,000 pixels, but is 9000 x 9000"),
+            ("trainer.resize={}", "trainer.resize.longer: is missing: add it"),
+            ("trainer.resize={longer: 0}", "trainer.resize.longer: must be in [8, 8000], but is 0"),
+            ("trainer.resize={longer: 1e9}", "trainer.resize.longer: must be in [8, 8000], but is 1000000000"),
+            (
+                "trainer.resize={longer: 64, multiple: 7}",
+                "trainer.resize: longer must be a multiple of multiple, but l",
+            ),
+            ("trainer.resize={longer: 64, size: [8, 8]}", "trainer.resize.size: unknown key; known here: longer, mult"),
             ("method.lambda_adv=.nan", "method.lambda_adv: must be at least 0, but is nan"),
             ("method.lambda_adv=.inf", "method.lambda_adv: must be at least 0, but is inf"),
             ("trainer.steps=1.5", "trainer.steps: must be a whole number, but is 1.5"),
@@ -652,6 +666,7 @@ class TestDigest:
             "trainer.segmenter_optimizer.lr=0.5",
             "sweep.space.method.threshold.high=0.8",
             "sweep.first=[{method.lambda_adv: 0.1, method.threshold: 0.1}]",
+            "trainer.resize={longer: 64}",
             "sweep.sampler={name: tpe, startup_trials: 3}",
             "sweep.sampler={name: quasi_random}",
             "sweep.pruner={name: median}",
@@ -665,6 +680,11 @@ class TestDigest:
         identity = make_spec().identity()
         assert "export" not in identity
         assert "images" not in identity["trainer"]["evaluation"]
+
+    def test_holds_one_size_for_all_images_as_ever(self, make_spec: MakeSpec) -> None:
+        resized = make_spec("trainer.resize=[40, 56]").identity()
+        assert make_spec().identity()["trainer"]["resize"] is None
+        assert resized["trainer"]["resize"] == [40, 56]
 
     def test_exists_for_a_training_too(self, make_spec: MakeSpec) -> None:
         assert make_spec("job=train", "sweep=").digest() != make_spec().digest()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
-from advseg.models.card import MAX_PIXELS
+from advseg.models.resize import MAX_PIXELS
 from advseg.trainers.data.images import ImageError, read_image, read_size, voc_palette, write_mask
 from advseg.trainers.data.masks import MaskCoding, read_mask, read_palette
 
