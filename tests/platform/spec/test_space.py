@@ -68,14 +68,12 @@ class TestKeys:
         assert isinstance(dimension_of(spec, "trainer.segmenter_optimizer.lr"), Range)
 
     def test_may_be_of_a_section_in_the_place_of_which_there_may_be_something_else(self, make_spec: MakeSpec) -> None:
-        longer = space("trainer.resize.longer", "{low: 64, high: 96, step: 32}")
-        spec = make_spec("trainer.resize={longer: 64, multiple: 32}", longer)
-        assert dimension_of(spec, "trainer.resize.longer") == Range(low=64, high=96, step=32)
-        assert spec.with_values({"trainer.resize.longer": 96}).trainer.resize == LongerSide(longer=96, multiple=32)
-        with pytest.raises(SpecError, match=r"longer.high: with 80, trainer.resize: longer must be a multiple of mult"):
-            make_spec(
-                "trainer.resize={longer: 64, multiple: 32}", space("trainer.resize.longer", "{low: 64, high: 80}")
-            )
+        resize, longer = "trainer.resize={longer: 64, multiple: 32}", "trainer.resize.longer"
+        spec = make_spec(resize, space(longer, "{low: 64, high: 96, step: 32}"))
+        assert dimension_of(spec, longer) == Range(low=64, high=96, step=32)
+        assert spec.with_values({longer: 96}).trainer.resize == LongerSide(longer=96, multiple=32)
+        with pytest.raises(SpecError, match="longer.high: with 80, trainer.resize: longer must be a multiple of"):
+            make_spec(resize, space(longer, "{low: 64, high: 80}"))
 
 
 class TestValues:
@@ -129,7 +127,7 @@ class TestValues:
         (space("trainer.resize", "{choices: [64]}"), "trainer.resize: cannot be varied: it is neither a number nor"),
         (
             space("trainer.resize.longer", "{choices: [64]}"),
-            "longer: cannot be varied: trainer.resize is no mapping here",
+            "cannot be varied: trainer.resize is no mapping here",
         ),
         (space("method.discriminator", "{choices: [1]}"), "holds keys of its own, such as method.discriminator.widths"),
         (
