@@ -98,6 +98,7 @@ class TestOfAGoodDataset:
             (["--set=trainer.augmentation.crop=[16, 24]", "--set=trainer.augmentation.scale=[1, 2]"], False),
             (["--set=trainer.augmentation.scale=[0.5, 1]"], True),
             (["--set=trainer.augmentation.crop=[16, 17]", "--set=trainer.resize=[16, 32]"], False),
+            (["--set=trainer.augmentation.crop=[16, 17]", "--set=trainer.resize={longer: 32}"], False),
         ],
     )
     def test_notes_a_crop_larger_than_most_images(self, check: Command, options: list[str], padded: bool) -> None:

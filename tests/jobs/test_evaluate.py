@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from advseg.jobs.evaluate import refuse_other_classes
 from advseg.models import load
 from advseg.models.bundle import save
+from advseg.models.resize import LongerSide, Resize
 from advseg.platform.spec.spec_file import load_spec
 from advseg.trainers.data.opening import open_dataset
 from advseg.trainers.errors import UserError
@@ -112,17 +113,26 @@ class TestResults:
         assert found["confusion"]["matrix"] != plain["confusion"]["matrix"]
         assert 0 < found["miou_multiscale"] < 100
 
+    @pytest.mark.parametrize(
+        ("resize", "told"), [((8, 24), [8, 24]), (LongerSide(longer=12), {"longer": 12, "multiple": 1})]
+    )
     def test_are_of_the_size_at_which_the_model_reads(
-        self, results: Callable[..., dict[str, Any]], model: Path, spec: Path, tmp_path: Path
+        self,
+        results: Callable[..., dict[str, Any]],
+        model: Path,
+        spec: Path,
+        tmp_path: Path,
+        resize: Resize,
+        told: Any,
     ) -> None:
         resized = tmp_path / "resized"
-        card = replace(load(model).card, resize=(8, 24))
+        card = replace(load(model).card, resize=resize)
         weights = [load_file(model / f"{network}.safetensors") for network in ("segmenter", "discriminator")]
         save(resized, card, *weights)
 
         found = results(judged=resized)
 
-        assert found["protocol"]["resize"] == [8, 24]
+        assert found["protocol"]["resize"] == told
         assert found["confusion"]["matrix"] == by_hand(resized, spec).tolist() != by_hand(model, spec).tolist()
 
     def test_have_no_iou_for_a_class_that_nobody_saw(

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from advseg.models import inference
 from advseg.models.inference import EvaluationSettings, predict_averaged, predict_probabilities, window_starts
+from advseg.models.resize import LongerSide
 from advseg.trainers.data.resize import resize_image
 
 CLASSES = 3
@@ -171,13 +172,25 @@ class TestResizing:
 
         assert_close(turned.flip(-1, -2), there)
 
+    def test_by_a_longer_side_each_image_keeps_its_proportions(self):
+        network, resize = Pointwise(), LongerSide(longer=16)
+
+        for size in ((24, 12), (12, 24), (6, 8)):
+            assert predict_averaged(network, noise(1, 3, *size), EvaluationSettings(), resize=resize).shape[2:] == size
+
+        assert network.seen == [(1, 3, 16, 8), (1, 3, 8, 16), (1, 3, 12, 16)]
+
 
 class TestAveraging:
-    @pytest.mark.parametrize("resize", [None, (12, 18)], ids=["own size", "resized"])
-    def test_is_the_mean_over_scales_and_directions(self, resize):
+    @pytest.mark.parametrize(
+        ("resize", "size"),
+        [(None, (16, 24)), ((12, 18), (12, 18)), (LongerSide(longer=36), (24, 36))],
+        ids=["own size", "resized", "longer side"],
+    )
+    def test_is_the_mean_over_scales_and_directions(self, resize, size):
         settings = EvaluationSettings(scales=(0.75, 1.0, 1.5), flip=True)
         pixels = noise(2, 3, 16, 24)
-        height, width = resize or (16, 24)
+        height, width = size
         views = []
         for factor in (0.75, 1, 1.5):
             size = (round(factor * height), round(factor * width))

@@ -18,6 +18,7 @@ from advseg.models.inference import EvaluationSettings, predict_probabilities
 from advseg.models.model import Model
 from advseg.models.photographs import rgb_of
 from advseg.models.protocol import Protocol
+from advseg.models.resize import LongerSide, Resize
 from advseg.trainers.data.images import read_image
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (45, 70, 3), np.uint8)
@@ -215,12 +216,15 @@ def test_no_more_of_it_than_a_window_goes_through_the_network(model: Model, larg
     assert set(seen) == {(1, 3, 16, 24)}
 
 
-def test_an_image_that_all_are_brought_to_one_size_of_is_not_cut(model: Model, large: None) -> None:
+@pytest.mark.parametrize(("resize", "size"), [((24, 32), (24, 32)), (LongerSide(longer=35), (23, 35))])
+def test_a_large_image_that_is_brought_to_another_size_is_not_cut(
+    model: Model, large: None, resize: Resize, size: tuple[int, int]
+) -> None:
     seen = []
     model.segmenter.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape)))
-    resized = replace(model, card=replace(model.card, resize=(24, 32)))
+    resized = replace(model, card=replace(model.card, resize=resize))
     judged(resized, replace(SLIDING, mode="whole")).predict(IMAGE)
-    assert seen == [(1, 3, 24, 32)]
+    assert seen == [(1, 3, *size)]
 
 
 @pytest.mark.parametrize("size", [(45, 70), (16, 24)], ids=["large", "one window"])

@@ -15,11 +15,12 @@ from advseg.models.bundle import load, save
 from advseg.models.card import Card
 from advseg.models.model import Model
 from advseg.models.onnx_graph import check_graph, onnx_graph
+from advseg.models.resize import LongerSide, Resize
 
 CLASSES = ("sky", "sea", "land, too")
-CASES: dict[str, tuple[CompactSettings | DeepLabSettings, tuple[int, int] | None]] = {
+CASES: dict[str, tuple[CompactSettings | DeepLabSettings, Resize | None]] = {
     "compact": (CompactSettings(width=8), None),
-    "caffe": (DeepLabSettings(architecture="deeplab_v2_resnet101"), None),
+    "caffe, longer side": (DeepLabSettings(architecture="deeplab_v2_resnet101"), LongerSide(longer=40, multiple=8)),
     "torchvision, resized": (
         DeepLabSettings(architecture="deeplab_v2_resnet50", backbone="torchvision", branches=2, batch_norm="frozen"),
         (40, 24),
@@ -31,7 +32,7 @@ CASES: dict[str, tuple[CompactSettings | DeepLabSettings, tuple[int, int] | None
 def new_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Model]:
     """Makes a model; a ResNet has a block a stage, for more of the same make no difference but to time."""
 
-    def make(segmenter: CompactSettings | DeepLabSettings, resize: tuple[int, int] | None, seed: int = 0) -> Model:
+    def make(segmenter: CompactSettings | DeepLabSettings, resize: Resize | None, seed: int = 0) -> Model:
         card = Card(
             segmenter=segmenter,
             discriminator=None,

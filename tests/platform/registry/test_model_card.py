@@ -12,6 +12,7 @@ from markdown_it import MarkdownIt
 
 from advseg.models.architectures import IMAGENET, CompactSettings
 from advseg.models.card import Card
+from advseg.models.resize import LongerSide
 from advseg.platform.gate.verdict import Gate, Looked, judge
 from advseg.platform.registry.confirmed import UNCONFIRMED
 from advseg.platform.registry.model_card import model_card
@@ -107,6 +108,8 @@ def test_windows_and_sizes_are_told() -> None:
         with_spec(CARD, trainer={"evaluation": {"mode": "sliding"}}), None
     )
     assert "a height of 24 and a width of 16 pixels" in model_card(replace(CARD, resize=(24, 16)), None)
+    longer = model_card(replace(CARD, resize=LongerSide(longer=640)), None)
+    assert "brought to 640 pixels on its longer side, in its own proportions, as those" in longer
 
 
 def test_of_a_card_that_says_little_it_says_so() -> None:

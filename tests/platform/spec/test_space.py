@@ -72,7 +72,7 @@ class TestKeys:
         spec = make_spec(resize, space(longer, "{low: 64, high: 96, step: 32}"))
         assert dimension_of(spec, longer) == Range(low=64, high=96, step=32)
         assert spec.with_values({longer: 96}).trainer.resize == LongerSide(longer=96, multiple=32)
-        with pytest.raises(SpecError, match="longer.high: with 80, trainer.resize: longer must be a multiple of"):
+        with pytest.raises(SpecError, match=r"longer\.high: with 80, trainer\.resize: longer must be a multiple of"):
             make_spec(resize, space(longer, "{low: 64, high: 80}"))
 
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from advseg.models.resize import LongerSide
 from advseg.trainers.data.augment import AugmentationSettings, draw_view
 from advseg.trainers.data.draws import Draws, key_of
 from advseg.trainers.data.images import voc_palette, write_mask
@@ -127,7 +128,7 @@ def test_shapes_and_types_are_those_of_a_batch(samples):
 def test_labels_can_be_had_without_their_images(samples):
     masked = [sample for sample in samples if sample.has_mask]
     augmentation = AugmentationSettings(crop=(5, 5), scale=(0.5, 1.5), rotate=True)
-    for resize in (None, (12, 9)):
+    for resize in (None, (12, 9), LongerSide(longer=12, multiple=4)):
         stream = stream_of(masked, augmentation=augmentation, resize=resize)
 
         for step in range(4):

@@ -8,6 +8,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from advseg.models.architectures import IMAGENET
+from advseg.models.resize import LongerSide
 from advseg.trainers.data.dataset import Dataset
 from advseg.trainers.data.resize import resize_image, resize_mask
 from advseg.trainers.data.shapes import ShapesSettings, write_shapes
@@ -59,14 +60,14 @@ def draw(shapes: Dataset) -> Callable[..., Image.Image]:
     return drawn
 
 
-def rows_of(dataset: Dataset, threshold: float, resize: tuple[int, int] | None = None) -> list[list[np.ndarray]]:
+def rows_of(dataset: Dataset, threshold: float, size: tuple[int, int] | None = None) -> list[list[np.ndarray]]:
     """What the panel is to show, every column, worked out without torch."""
     rows = []
     for sample in dataset.validation[:4]:
         image, truth = sample.read_image(), sample.read_mask()
         assert truth is not None
-        if resize:
-            image, truth = resize_image(image, resize), resize_mask(truth, resize)
+        if size:
+            image, truth = resize_image(image, size), resize_mask(truth, size)
         predicted = np.where(image[..., 0] > IMAGENET.mean[0], 2, 1)
         confidence = np.broadcast_to(1 / (1 + np.exp(-np.linspace(-2, 2, truth.shape[1]))), truth.shape)
         painted = [colour(ids, dataset.palette, dataset.ignore_index) for ids in (truth, predicted)]
@@ -97,8 +98,9 @@ def test_a_map_of_some_of_the_images_only_is_not_shown(tmp_path, program, shapes
     assert draw(dataset=mixed, method=Sloped(least_side=33)) == compose(COLUMNS[:3], rows)
 
 
-def test_all_is_shown_at_the_size_at_which_the_network_reads(shapes, draw):
-    assert draw(resize=(24, 48)) == compose(COLUMNS, rows_of(shapes, 0.3, resize=(24, 48)))
+@pytest.mark.parametrize(("resize", "size"), [((24, 48), (24, 48)), (LongerSide(longer=48), (48, 48))])
+def test_all_is_shown_at_the_size_at_which_the_network_reads(shapes, draw, resize, size):
+    assert draw(resize=resize) == compose(COLUMNS, rows_of(shapes, 0.3, size))
 
 
 def test_the_images_are_always_the_first_of_the_validation_list(shapes, draw):
