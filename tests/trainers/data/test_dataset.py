@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from advseg.trainers.data import opening
 from advseg.trainers.data.dataset import Dataset, DatasetError, DatasetSettings
 from advseg.trainers.data.images import voc_palette, write_mask
 from advseg.trainers.data.masks import read_mask
 from advseg.trainers.data.opening import SHOWN_PROBLEMS, inspect_dataset, open_dataset
+from advseg.trainers.progress import ticks
 
 LISTS = {"labelled": ["a", "b"], "unlabelled": ["c", "d"], "val": ["e"]}
 CLASSES = ("sky", "sea", "land")
@@ -369,3 +371,10 @@ def test_the_digest_changes_with_the_ignore_index(root):
         write_ids(root, id, np.zeros((4, 6)))
 
     assert read(root, ignore_index=254).digest != read(root).digest
+
+
+def test_each_sample_that_is_read_counts_once_as_progress(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "stamp_of", lambda *_: None)
+    before = ticks()
+    read(root)
+    assert ticks() == before + sum(map(len, LISTS.values()))
