@@ -9,7 +9,7 @@ from .recipe import Recipe
 
 
 def header(recipe: Recipe, dataset: Dataset, segmenter: Segmenter, device: torch.device) -> list[str]:
-    """Device and network, images and their sizes, steps."""
+    """Device and network, images and their sizes, steps, and what is to be known of the images and masks."""
     settings = recipe.trainer
     crop = "{} x {}".format(*settings.augmentation.crop)
     sizes = "{} x {}".format(*settings.resize) if settings.resize else "their own size"
@@ -18,4 +18,5 @@ def header(recipe: Recipe, dataset: Dataset, segmenter: Segmenter, device: torch
         f"{network(segmenter, recipe.segmenter.architecture)} on {device_name(device)}",
         f"{images} images of {sizes}, in crops of {crop}",
         f"{settings.steps} steps of {settings.batch_size} images, evaluated every {settings.evaluate_every}",
+        *(f"note: {note}" for note in dataset.notes),
     ]

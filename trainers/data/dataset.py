@@ -78,6 +78,8 @@ class Dataset:
     palette: tuple[Colour, ...]
     ignore_index: int
     digest: str
+    notes: tuple[str, ...] = ()
+    """What whoever trains on it should know: parts left out, masks that hold too little."""
 
     @property
     def parts(self) -> dict[str, tuple[Sample, ...]]:

@@ -1,26 +1,24 @@
 """Opening a dataset: every file is read once, and all that is wrong is told at once."""
 
 import hashlib
-import logging
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import UserError, listed
+from ..errors import UserError, listed, on_one_line
 from .agreement import disagreements
 from .classes import VOC_CLASSES, complete_palette
 from .dataset import Dataset, DatasetError, DatasetSettings, Inspection
 from .images import colour_numbers, is_file, voc_palette
-from .known_digests import keep_digest, known_digest, stamp_of
+from .known_digests import Known, keep, known, stamp_of
 from .layouts import LAYOUTS, TREES, Layout
 from .lists import is_list_file, read_list, read_order
 from .masks import read_palette
+from .notes import notes_on_masks
 from .readings import Reading, Rules, census, read_samples
 from .samples import FileSample
-
-log = logging.getLogger(__name__)
 
 SHOWN_PROBLEMS = 20
 _Parts = dict[str, tuple[FileSample, ...]]
@@ -43,18 +41,15 @@ def open_dataset(settings: DatasetSettings) -> Dataset:
     except UserError as error:
         raise DatasetError(str(error)) from None
     stamp = None if listing.problems else listing.stamp(settings)
-    if stamp and (known := known_digest(stamp)):
-        digest, unused = known
-        dataset = _dataset(settings, listing.layout, _without_masks(listing.parts, unused), digest)
-    else:
-        inspection = _read(settings, listing)
-        if inspection.dataset is None:
-            raise DatasetError(listed(inspection.problems, f"dataset {settings.root}", SHOWN_PROBLEMS))
-        dataset = inspection.dataset
-        if stamp:
-            keep_digest(stamp, dataset.digest, _unused(listing.parts, dataset))
-    for note in listing.notes:
-        log.info("dataset %s: %s", settings.root, note)
+    if stamp and (found := known(stamp)):
+        parts = _without_masks(listing.parts, found.unused)
+        return _dataset(settings, listing.layout, parts, found.digest, found.notes)
+    inspection = _read(settings, listing)
+    if (dataset := inspection.dataset) is None:
+        raise DatasetError(listed(inspection.problems, f"dataset {settings.root}", SHOWN_PROBLEMS))
+    if stamp:
+        unused = frozenset(_unused(listing.parts, dataset))
+        keep(stamp, Known(digest=dataset.digest, unused=unused, notes=dataset.notes))
     return dataset
 
 
@@ -89,7 +84,7 @@ class _Listing:
         """What is the same as long as reading the files would show the same."""
         samples = [(part, sample) for part, samples in self.parts.items() for sample in samples]
         files = (file for _, sample in samples for file in (sample.image, sample.mask) if file)
-        return stamp_of((settings.layout, self.layout.classes, settings.ignore_index, samples), files)
+        return stamp_of((settings.layout, self.layout.classes, settings.ignore_index, samples, self.notes), files)
 
 
 def _list(settings: DatasetSettings) -> _Listing:
@@ -111,15 +106,18 @@ def _read(settings: DatasetSettings, listing: _Listing) -> Inspection:
     told = f"masks of {len(unused)} unlabelled images are not used, such as that of which this is wrong: "
     problems = [*listing.problems, *(each for part in parts for reading in readings[part] for each in reading.problems)]
     problems = list(dict.fromkeys([*problems, *_copies(readings), *_disagreements(layout, readings)]))
+    censuses = {
+        part: census((reading.pixels for reading in readings[part]), rules.classes, rules.ignore_index)
+        for part in parts
+    }
+    notes = [*(told + each for each in unused[:1]), *_turned(readings), *notes_on_masks(censuses, layout.classes)]
+    notes = tuple(map(on_one_line, [*listing.notes, *notes]))
     return Inspection(
-        dataset=None if problems else _dataset(settings, layout, parts, _digest(settings, layout, readings)),
+        dataset=None if problems else _dataset(settings, layout, parts, _digest(settings, layout, readings), notes),
         problems=tuple(problems),
         classes=layout.classes,
-        parts={
-            part: census((reading.pixels for reading in readings[part]), rules.classes, rules.ignore_index)
-            for part in parts
-        },
-        notes=(*listing.notes, *(told + each for each in unused[:1]), *_turned(readings), *layout.beside(ids)),
+        parts=censuses,
+        notes=(*notes, *map(on_one_line, layout.beside(ids))),
     )
 
 
@@ -257,7 +255,7 @@ def _digest(settings: DatasetSettings, layout: Layout, readings: dict[str, list[
     return digest.hexdigest()
 
 
-def _dataset(settings: DatasetSettings, layout: Layout, parts: _Parts, digest: str) -> Dataset:
+def _dataset(settings: DatasetSettings, layout: Layout, parts: _Parts, digest: str, notes: tuple[str, ...]) -> Dataset:
     first = parts["labelled"][0].mask
     assert first
     return Dataset(
@@ -269,6 +267,7 @@ def _dataset(settings: DatasetSettings, layout: Layout, parts: _Parts, digest: s
         palette=complete_palette(layout.palette or tuple(read_palette(first) or ()), len(layout.classes)),
         ignore_index=settings.ignore_index,
         digest=digest,
+        notes=notes,
     )
 
 
