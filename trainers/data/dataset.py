@@ -66,7 +66,7 @@ class DatasetSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """The samples of every part, checked. `digest` names the contents of all but test."""
+    """The samples of every part, checked. `digest` names the contents of all but test; empty if one was read alone."""
 
     labelled: tuple[Sample, ...]
     unlabelled: tuple[Sample, ...]

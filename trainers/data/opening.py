@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -21,15 +22,19 @@ from .readings import Reading, Rules, census, read_samples
 from .samples import FileSample
 
 SHOWN_PROBLEMS = 20
+_Part = Literal["validation"]
+"""What may be opened without the rest."""
 _Parts = dict[str, tuple[FileSample, ...]]
 _JUDGING = ("validation", "test")
 """Parts by which others are judged."""
 
 
-def open_dataset(settings: DatasetSettings) -> Dataset:
+def open_dataset(settings: DatasetSettings, only: _Part | None = None) -> Dataset:
     """Read every file of a dataset, check it and take its digest; or open its pack, without reading a pixel.
 
-    Files that this machine has read before are not read again. Raises DatasetError that lists the problems.
+    Files that this machine has read before are not read again. With `only`, unless it has read all of them, no list or
+    file of another part need be there: the dataset has that part alone, and no digest. Raises DatasetError that lists
+    the problems.
     """
     if settings.pack is not None:
         # PyArrow takes a sixth of a second to import.
@@ -38,12 +43,14 @@ def open_dataset(settings: DatasetSettings) -> Dataset:
         return open_pack(Path(settings.pack), settings)
     try:
         listing = _list(settings)
+        stamp, dataset = _recalled(settings, listing)
+        if dataset is None and only:
+            listing = _list(settings, only)
+            stamp, dataset = _recalled(settings, listing)
     except UserError as error:
         raise DatasetError(str(error)) from None
-    stamp = None if listing.problems else listing.stamp(settings)
-    if stamp and (found := known(stamp)):
-        parts = _without_masks(listing.parts, found.unused)
-        return _dataset(settings, listing.layout, parts, found.digest, found.notes)
+    if dataset:
+        return dataset
     inspection = _read(settings, listing)
     if (dataset := inspection.dataset) is None:
         raise DatasetError(listed(inspection.problems, f"dataset {settings.root}", SHOWN_PROBLEMS))
@@ -79,6 +86,8 @@ class _Listing:
     parts: _Parts
     problems: tuple[str, ...]
     notes: tuple[str, ...]
+    is_whole: bool
+    """Whether all parts were listed, and not one alone."""
 
     def stamp(self, settings: DatasetSettings) -> str | None:
         """What is the same as long as reading the files would show the same."""
@@ -87,13 +96,26 @@ class _Listing:
         return stamp_of((settings.layout, self.layout.classes, settings.ignore_index, samples, self.notes), files)
 
 
-def _list(settings: DatasetSettings) -> _Listing:
+def _list(settings: DatasetSettings, only: _Part | None = None) -> _Listing:
     """Raises UserError if the folder is none of the layout."""
     layout = _open_layout(settings)
     problems, notes = list(layout.problems), []
-    parts = _parts(settings, layout, problems, notes)
-    problems += _overlaps(parts)
-    return _Listing(layout=layout, parts=parts, problems=tuple(problems), notes=tuple(notes))
+    if only:
+        parts: _Parts = {"labelled": (), "unlabelled": (), "validation": ()}
+        parts |= {only: tuple(_listed(layout, only, getattr(settings, only), problems))}
+    else:
+        parts = _parts(settings, layout, problems, notes)
+        problems += _overlaps(parts)
+    return _Listing(layout=layout, parts=parts, problems=tuple(problems), notes=tuple(notes), is_whole=only is None)
+
+
+def _recalled(settings: DatasetSettings, listing: _Listing) -> tuple[str | None, Dataset | None]:
+    """The stamp of a listing, None if there can be none, and the dataset, if this machine has read it before."""
+    stamp = None if listing.problems else listing.stamp(settings)
+    if stamp and (found := known(stamp)):
+        parts = _without_masks(listing.parts, found.unused)
+        return stamp, _dataset(settings, listing.layout, parts, found.digest, found.notes)
+    return stamp, None
 
 
 def _read(settings: DatasetSettings, listing: _Listing) -> Inspection:
@@ -112,8 +134,9 @@ def _read(settings: DatasetSettings, listing: _Listing) -> Inspection:
     }
     notes = [*(told + each for each in unused[:1]), *_turned(readings), *notes_on_masks(censuses, layout.classes)]
     notes = tuple(map(on_one_line, [*listing.notes, *notes]))
+    digest = _digest(settings, layout, readings) if listing.is_whole else ""
     return Inspection(
-        dataset=None if problems else _dataset(settings, layout, parts, _digest(settings, layout, readings), notes),
+        dataset=None if problems else _dataset(settings, layout, parts, digest, notes),
         problems=tuple(problems),
         classes=layout.classes,
         parts=censuses,
@@ -256,8 +279,7 @@ def _digest(settings: DatasetSettings, layout: Layout, readings: dict[str, list[
 
 
 def _dataset(settings: DatasetSettings, layout: Layout, parts: _Parts, digest: str, notes: tuple[str, ...]) -> Dataset:
-    first = parts["labelled"][0].mask
-    assert first
+    first = next(sample.mask for samples in parts.values() for sample in samples if sample.mask)
     return Dataset(
         labelled=parts["labelled"],
         unlabelled=parts["unlabelled"],
