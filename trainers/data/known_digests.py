@@ -1,6 +1,7 @@
 """What this machine has learnt from reading datasets, by what shows that no file has changed since.
 
-Every attempt and every worker of a training opens its dataset; only the first one on a machine reads all of it.
+Every attempt and every worker of a training opens its dataset; only the first one on a machine reads all of it. No
+machine believes what another has read: a copy whose files have the same sizes and times may hold other bytes.
 """
 
 import hashlib
