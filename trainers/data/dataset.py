@@ -52,7 +52,7 @@ class DatasetSettings(Settings):
     order: str | None = None
     """A file that ranks the indices of the labelled list, from 0, instead of a draw; the fraction takes the first."""
     classes: tuple[str, ...] = ()
-    """Names in the order of the class ids from 0; by default the layout's: VOC's, Cityscapes' or of classes.yaml."""
+    """Names in the order of the class ids from 0; by default those of a classes.yaml, VOC's or Cityscapes'."""
     ignore_index: Annotated[int, Interval(0, 65535)] = IGNORE_INDEX
     """Id of pixels that count nowhere."""
 
