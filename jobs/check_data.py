@@ -15,7 +15,6 @@ from ..platform.spec.spec import Spec
 from ..platform.storage.packs import inspect_dataset
 from ..trainers.data.dataset import Dataset
 from ..trainers.data.images import Colour
-from ..trainers.data.notes import notes_on_masks
 from ..trainers.data.readings import PartCensus
 from ..trainers.errors import UserError, listed
 from ..trainers.pictures.overview import draw_overview
@@ -50,8 +49,6 @@ def check(spec: Spec, picture: Path) -> Check:
     """Read every file of a spec's dataset; if nothing is wrong with it, write a picture of samples."""
     inspection = inspect_dataset(spec.dataset)
     dataset, notes = inspection.dataset, list(inspection.notes)
-    if inspection.parts:
-        notes += notes_on_masks(inspection.parts, inspection.classes)
     if dataset:
         notes += notes_on_crop(dataset, spec.trainer)
         settings = spec.trainer

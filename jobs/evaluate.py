@@ -47,7 +47,7 @@ def evaluate_model(model_path: Path, spec: Spec, folder: Path) -> dict[str, Any]
     for name in (RESULTS, PICTURE):
         refuse_other_than_file(folder / name)
     model = load_model(model_path)
-    dataset = open_dataset(spec.dataset)
+    dataset = open_dataset(spec.dataset, only="validation")
     refuse_other_classes(model.card.classes, dataset.classes)
     folder.mkdir(parents=True, exist_ok=True)
     evaluation = judge(model, dataset, spec)
@@ -115,7 +115,7 @@ def results_of(evaluation: Evaluation, card: Card, dataset: Dataset, settings: E
             "scales": settings.scales,
             "flip": settings.flip,
         },
-        "dataset": {"digest": dataset.digest, "ignore_index": dataset.ignore_index},
+        "dataset": {"digest": dataset.digest or None, "ignore_index": dataset.ignore_index},
         "model": {"segmenter": asdict(card.segmenter), "lineage": lineage},
         "confusion": {"unit": "pixels", "rows": "truth", "columns": "prediction", "classes": classes}
         | {"matrix": matrix.tolist()},

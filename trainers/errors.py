@@ -13,11 +13,16 @@ class UserError(Exception):
 def listed(problems: Sequence[str], place: str, shown: int | None = None) -> str:
     """Problems as the message of one error: a single one as it is, several below a head, at most `shown` of them."""
     if len(problems) == 1:
-        return problems[0]
-    lines = [f"{len(problems)} problems in {place}:", *(f"  {problem}" for problem in problems[:shown])]
+        return on_one_line(problems[0])
+    lines = [f"{len(problems)} problems in {place}:", *(f"  {on_one_line(problem)}" for problem in problems[:shown])]
     if shown is not None and len(problems) > shown:
         lines.append(f"  and {len(problems) - shown} more")
     return "\n".join(lines)
+
+
+def on_one_line(text: str) -> str:
+    """A text that may name files, with the ends of lines that such a name may hold written out."""
+    return text.replace("\n", "\\n")
 
 
 def brief(text: str, most: int = 100) -> str:

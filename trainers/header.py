@@ -10,7 +10,7 @@ from .recipe import Recipe
 
 
 def header(recipe: Recipe, dataset: Dataset, segmenter: Segmenter, device: torch.device) -> list[str]:
-    """Device and network, images and their sizes, steps."""
+    """Device and network, images and their sizes, steps, and what is to be known of the images and masks."""
     settings = recipe.trainer
     crop = "{} x {}".format(*settings.augmentation.crop)
     images = ", ".join(f"{len(samples)} {part}" for part, samples in dataset.parts.items() if samples)
@@ -18,6 +18,7 @@ def header(recipe: Recipe, dataset: Dataset, segmenter: Segmenter, device: torch
         f"{network(segmenter, recipe.segmenter.architecture)} on {device_name(device)}",
         f"{images} images of {_sizes(settings.resize)}, in crops of {crop}",
         f"{settings.steps} steps of {settings.batch_size} images, evaluated every {settings.evaluate_every}",
+        *(f"note: {note}" for note in dataset.notes),
     ]
 
 

@@ -38,6 +38,7 @@ from .recipe import Recipe
 from .reporter import Report, Reporter
 from .resuming import common_checkpoint
 from .settings import DTYPES
+from .waiting import watching
 from .whole_file import drop_partials
 
 log = logging.getLogger(__name__)
@@ -165,18 +166,18 @@ class Training:
             yield self._report({})
         else:
             self._reopen()
-        steps = range(self._step, settings.steps)
+        drawn = ahead(self._batches.draw, range(self._step, settings.steps), settings.speed.prefetch)
         with (
-            closing(ahead(self._batches.draw, steps, settings.speed.prefetch)) as batches,
+            closing(watching(drawn, self.dataset) if self.world.leads else drawn) as batches,
             tracing(trace) as tracer,
             underway("steps", settings.steps) as done,
         ):
             done(self._step, self._newest_miou())
             while self._step < settings.steps:
                 with phase(DRAW):
-                    drawn = next(batches)
+                    parts = next(batches)
                 with phase(MOVE):
-                    batch = self._batches.on_device(drawn)
+                    batch = self._batches.on_device(parts)
                 with phase(STEP):
                     self.method.step(self._step, batch)
                 self._step += 1

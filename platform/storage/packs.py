@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import BinaryIO, TypeGuard
+from typing import BinaryIO, Literal, TypeGuard
 
 from ...models.manifest import MANIFEST, checksum_of, read_manifest
 from ...trainers.data import opening
@@ -21,14 +21,16 @@ from .s3_client import AT_ONCE
 from .store import MissingKeyError, Store
 
 
-def open_dataset(settings: DatasetSettings, cache: Cache | None = None) -> Dataset:
+def open_dataset(
+    settings: DatasetSettings, cache: Cache | None = None, only: Literal["validation"] | None = None
+) -> Dataset:
     """As that of `trainers`, also of a pack at `s3://bucket/prefix`, of which the card alone is fetched for it.
 
     Its shards are fetched into a cache, by default this machine's, and verified, when something of them is read.
     Raises StoreError and BrokenEnvironmentError, too, as reading such a sample does, and that also DatasetError.
     """
     if not _is_elsewhere(settings.pack):
-        return opening.open_dataset(settings)
+        return opening.open_dataset(settings, only)
     from ...trainers.data.pack import open_pack
 
     copy = _copy_of(settings.pack, cache or machine_cache())

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from advseg.trainers.data.dataset import Dataset
+from advseg.trainers.data.notes import few_note
 from advseg.trainers.loop import Training
 from advseg.trainers.reporter import Reporters
 
@@ -23,3 +24,11 @@ def test_device_network_images_and_steps_are_told_first(
     assert network.startswith(f"compact of {parameters:,} parameters on cpu with ")
     assert images.endswith(" images of their own size, in crops of 24 x 24")
     assert steps == "3 steps of 2 images, evaluated every 3"
+
+
+def test_what_the_masks_hold_too_little_of_is_noted_once(
+    program: ModuleType, shapes: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "advseg")
+    Training(program.recipe_of("supervised", steps=3), shapes, tmp_path).run(Reporters())
+    assert caplog.messages[3:].count(f"note: {few_note(len(shapes.validation))}") == 1

@@ -6,7 +6,7 @@ from pathlib import Path
 from .images import colour_of
 from .masks import DecodedMask
 
-REMEDY = "save them with one palette; or in layout folder name in classes.yaml each class's colour, or its value"
+REMEDY = "save them with one palette; or name in a classes.yaml in dataset.root each class's colour, or its value"
 
 
 def disagreements(masks: Sequence[tuple[Path, DecodedMask]], named: Mapping[int, int]) -> Iterator[str]:

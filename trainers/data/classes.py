@@ -10,8 +10,8 @@ from typing import Any
 from ...models.regular_file import read_regular
 from ..errors import brief
 from .dataset import has_control_characters
-from .images import Colour, voc_palette
-from .masks import HIGHEST_VALUE
+from .images import Colour, is_there, voc_palette
+from .masks import HIGHEST_VALUE, MaskCoding
 
 VOC_CLASSES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -50,6 +50,33 @@ class ClassTable:
     values: tuple[tuple[int, ...], ...] = ()
     """What stands for each class in masks of one channel; none where class ids do."""
     ignored_values: tuple[int, ...] = ()
+
+    def coding(self, ignore_index: int) -> MaskCoding:
+        """What it makes of masks."""
+        values = [*enumerate(self.values), *([(ignore_index, self.ignored_values)] if self.values else [])]
+        return MaskCoding(
+            ignore_index=ignore_index,
+            colours=self.colours,
+            ignored=self.ignored,
+            values=tuple((value, id) for id, of_class in values for value in of_class),
+        )
+
+
+def classes_of(root: Path, names: tuple[str, ...], default: tuple[str, ...] = ()) -> tuple[ClassTable, tuple[str, ...]]:
+    """The table in the classes.yaml of a dataset's folder, and all that is wrong with it.
+
+    Where there is none, one of the given names or else of the default ones; that is a problem if there are neither.
+    """
+    file = root / "classes.yaml"
+    if not is_there(file) and (names or default):
+        return ClassTable(names=names or default, colours=(), ignored=()), ()
+    read, problems = read_classes(file)
+    if read and names and read.names != names:
+        problems.append(
+            f"{file} names {', '.join(read.names)}, but dataset.classes is {', '.join(names)}: "
+            f"remove dataset.classes or mend the file"
+        )
+    return read or ClassTable(names=names, colours=(), ignored=()), tuple(problems)
 
 
 def complete_palette(colours: tuple[Colour, ...], classes: int) -> tuple[Colour, ...]:

@@ -52,7 +52,7 @@ class DatasetSettings(Settings):
     order: str | None = None
     """A file that ranks the indices of the labelled list, from 0, instead of a draw; the fraction takes the first."""
     classes: tuple[str, ...] = ()
-    """Names in the order of the class ids from 0; by default the layout's: VOC's, Cityscapes' or of classes.yaml."""
+    """Names in the order of the class ids from 0; by default those of a classes.yaml, VOC's or Cityscapes'."""
     ignore_index: Annotated[int, Interval(0, 65535)] = IGNORE_INDEX
     """Id of pixels that count nowhere."""
 
@@ -66,7 +66,7 @@ class DatasetSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """The samples of every part, checked. `digest` names the contents of all but test."""
+    """The samples of every part, checked. `digest` names the contents of all but test; empty if one was read alone."""
 
     labelled: tuple[Sample, ...]
     unlabelled: tuple[Sample, ...]
@@ -78,6 +78,8 @@ class Dataset:
     palette: tuple[Colour, ...]
     ignore_index: int
     digest: str
+    notes: tuple[str, ...] = ()
+    """What whoever trains on it should know: parts left out, masks that hold too little."""
 
     @property
     def parts(self) -> dict[str, tuple[Sample, ...]]:

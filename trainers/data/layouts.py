@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..errors import UserError
-from .classes import CITYSCAPES_CLASSES, CITYSCAPES_LABEL_IDS, CITYSCAPES_PALETTE, VOC_CLASSES, ClassTable, read_classes
+from .classes import CITYSCAPES_CLASSES, CITYSCAPES_LABEL_IDS, CITYSCAPES_PALETTE, VOC_CLASSES, classes_of
 from .folder_tree import read_folder, same_name, twin_problem
 from .images import IGNORE_INDEX, SUFFIXES, Colour, is_file, is_there
 from .lists import Entry, has_image_suffix, read_list
@@ -55,19 +55,18 @@ class VocLayout:
     """PASCAL VOC: `JPEGImages/` with `SegmentationClassAug/`, `SegmentationClass/` or both, looked at in this order.
 
     They lie in the root or in `VOC2012/`, the latter in the root or in `VOCdevkit/`; beside it `VOCaug/` may hold
-    the masks of SBD.
+    the masks of SBD. The root may have a classes.yaml.
     """
 
     tree = (
         "JPEGImages/<id>.jpg, SegmentationClassAug/<id>.png or SegmentationClass/<id>.png, and "
         "ImageSets/Segmentation/<list>.txt (or VOCdevkit/ with VOC2012/ and VOCaug/)"
     )
-    palette: tuple[Colour, ...] = ()
-    problems: tuple[str, ...] = ()
 
     def __init__(self, root: Path, classes: tuple[str, ...], ignore_index: int) -> None:
-        self.classes = classes or VOC_CLASSES
-        self._coding = MaskCoding(ignore_index=ignore_index)
+        table, self.problems = classes_of(root, classes, VOC_CLASSES)
+        self.classes, self.palette = table.names, table.colours
+        self._coding = table.coding(ignore_index)
         base = _first_folder(place / "JPEGImages" for place in (root, root / "VOC2012", root / "VOCdevkit" / "VOC2012"))
         if base is None:
             raise _other_tree(root, "JPEGImages/", self.tree)
@@ -212,25 +211,9 @@ class FolderLayout:
         self._tree = read_folder(root)
         problems = [twin_problem(*twins, self._id(twins[0])) for twins in self._tree.twins]
         self._ids = {same_name(id): id for id in self._tree.images}
-        table = ClassTable(names=classes, colours=(), ignored=())
-        file = root / "classes.yaml"
-        if is_there(file) or not classes:
-            read, wrong = read_classes(file)
-            problems += wrong
-            if read and classes and read.names != classes:
-                problems.append(
-                    f"{file} names {', '.join(read.names)}, but dataset.classes is {', '.join(classes)}: "
-                    f"remove dataset.classes or mend the file"
-                )
-            table = read or table
-        self.classes, self.palette, self.problems = table.names, table.colours, tuple(problems)
-        values = [*enumerate(table.values), *([(ignore_index, table.ignored_values)] if table.values else [])]
-        self._coding = MaskCoding(
-            ignore_index=ignore_index,
-            colours=table.colours,
-            ignored=table.ignored,
-            values=tuple((value, id) for id, of_class in values for value in of_class),
-        )
+        table, wrong = classes_of(root, classes)
+        self.classes, self.palette, self.problems = table.names, table.colours, (*problems, *wrong)
+        self._coding = table.coding(ignore_index)
 
     def _id(self, path: Path) -> str:
         inside = path.relative_to(self._images) if path.is_relative_to(self._images) else path

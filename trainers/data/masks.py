@@ -248,7 +248,7 @@ def _ids_of_colours(numbers: np.ndarray, path: Path, coding: MaskCoding) -> np.n
     if not coding.named:
         raise ImageError(
             f"{path} is an RGB image, but a mask holds class ids as a palette or greyscale PNG: convert it, "
-            f"or name every class's colour in the classes.yaml of layout folder"
+            f"or, in layouts folder and voc, name every class's colour in a classes.yaml in dataset.root"
         )
     known, ids = (np.array(list(each), np.int32) for each in (coding.named.keys(), coding.named.values()))
     order = np.argsort(known)

@@ -1,37 +1,40 @@
 """Opening a dataset: every file is read once, and all that is wrong is told at once."""
 
 import hashlib
-import logging
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from ..errors import UserError, listed
+from ..errors import UserError, listed, on_one_line
 from .agreement import disagreements
 from .classes import VOC_CLASSES, complete_palette
 from .dataset import Dataset, DatasetError, DatasetSettings, Inspection
 from .images import colour_numbers, is_file, voc_palette
-from .known_digests import keep_digest, known_digest, stamp_of
+from .known_digests import Known, keep, known, stamp_of
 from .layouts import LAYOUTS, TREES, Layout
 from .lists import is_list_file, read_list, read_order
 from .masks import read_palette
+from .notes import notes_on_masks
 from .readings import Reading, Rules, census, read_samples
 from .samples import FileSample
 
-log = logging.getLogger(__name__)
-
 SHOWN_PROBLEMS = 20
+_Part = Literal["validation"]
+"""What may be opened without the rest."""
 _Parts = dict[str, tuple[FileSample, ...]]
 _JUDGING = ("validation", "test")
 """Parts by which others are judged."""
 
 
-def open_dataset(settings: DatasetSettings) -> Dataset:
+def open_dataset(settings: DatasetSettings, only: _Part | None = None) -> Dataset:
     """Read every file of a dataset, check it and take its digest; or open its pack, without reading a pixel.
 
-    Files that this machine has read before are not read again. Raises DatasetError that lists the problems.
+    Files that this machine has read before are not read again. With `only`, unless it has read all of them, no list or
+    file of another part need be there: the dataset has that part alone, and no digest. Raises DatasetError that lists
+    the problems.
     """
     if settings.pack is not None:
         # PyArrow takes a sixth of a second to import.
@@ -40,21 +43,20 @@ def open_dataset(settings: DatasetSettings) -> Dataset:
         return open_pack(Path(settings.pack), settings)
     try:
         listing = _list(settings)
+        stamp, dataset = _recalled(settings, listing)
+        if dataset is None and only:
+            listing = _list(settings, only)
+            stamp, dataset = _recalled(settings, listing)
     except UserError as error:
         raise DatasetError(str(error)) from None
-    stamp = None if listing.problems else listing.stamp(settings)
-    if stamp and (known := known_digest(stamp)):
-        digest, unused = known
-        dataset = _dataset(settings, listing.layout, _without_masks(listing.parts, unused), digest)
-    else:
-        inspection = _read(settings, listing)
-        if inspection.dataset is None:
-            raise DatasetError(listed(inspection.problems, f"dataset {settings.root}", SHOWN_PROBLEMS))
-        dataset = inspection.dataset
-        if stamp:
-            keep_digest(stamp, dataset.digest, _unused(listing.parts, dataset))
-    for note in listing.notes:
-        log.info("dataset %s: %s", settings.root, note)
+    if dataset:
+        return dataset
+    inspection = _read(settings, listing)
+    if (dataset := inspection.dataset) is None:
+        raise DatasetError(listed(inspection.problems, f"dataset {settings.root}", SHOWN_PROBLEMS))
+    if stamp:
+        unused = frozenset(_unused(listing.parts, dataset))
+        keep(stamp, Known(digest=dataset.digest, unused=unused, notes=dataset.notes))
     return dataset
 
 
@@ -84,21 +86,36 @@ class _Listing:
     parts: _Parts
     problems: tuple[str, ...]
     notes: tuple[str, ...]
+    is_whole: bool
+    """Whether all parts were listed, and not one alone."""
 
     def stamp(self, settings: DatasetSettings) -> str | None:
         """What is the same as long as reading the files would show the same."""
         samples = [(part, sample) for part, samples in self.parts.items() for sample in samples]
         files = (file for _, sample in samples for file in (sample.image, sample.mask) if file)
-        return stamp_of((settings.layout, self.layout.classes, settings.ignore_index, samples), files)
+        return stamp_of((settings.layout, self.layout.classes, settings.ignore_index, samples, self.notes), files)
 
 
-def _list(settings: DatasetSettings) -> _Listing:
+def _list(settings: DatasetSettings, only: _Part | None = None) -> _Listing:
     """Raises UserError if the folder is none of the layout."""
     layout = _open_layout(settings)
     problems, notes = list(layout.problems), []
-    parts = _parts(settings, layout, problems, notes)
-    problems += _overlaps(parts)
-    return _Listing(layout=layout, parts=parts, problems=tuple(problems), notes=tuple(notes))
+    if only:
+        parts: _Parts = {"labelled": (), "unlabelled": (), "validation": ()}
+        parts |= {only: tuple(_listed(layout, only, getattr(settings, only), problems))}
+    else:
+        parts = _parts(settings, layout, problems, notes)
+        problems += _overlaps(parts)
+    return _Listing(layout=layout, parts=parts, problems=tuple(problems), notes=tuple(notes), is_whole=only is None)
+
+
+def _recalled(settings: DatasetSettings, listing: _Listing) -> tuple[str | None, Dataset | None]:
+    """The stamp of a listing, None if there can be none, and the dataset, if this machine has read it before."""
+    stamp = None if listing.problems else listing.stamp(settings)
+    if stamp and (found := known(stamp)):
+        parts = _without_masks(listing.parts, found.unused)
+        return stamp, _dataset(settings, listing.layout, parts, found.digest, found.notes)
+    return stamp, None
 
 
 def _read(settings: DatasetSettings, listing: _Listing) -> Inspection:
@@ -111,15 +128,19 @@ def _read(settings: DatasetSettings, listing: _Listing) -> Inspection:
     told = f"masks of {len(unused)} unlabelled images are not used, such as that of which this is wrong: "
     problems = [*listing.problems, *(each for part in parts for reading in readings[part] for each in reading.problems)]
     problems = list(dict.fromkeys([*problems, *_copies(readings), *_disagreements(layout, readings)]))
+    censuses = {
+        part: census((reading.pixels for reading in readings[part]), rules.classes, rules.ignore_index)
+        for part in parts
+    }
+    notes = [*(told + each for each in unused[:1]), *_turned(readings), *notes_on_masks(censuses, layout.classes)]
+    notes = tuple(map(on_one_line, [*listing.notes, *notes]))
+    digest = _digest(settings, layout, readings) if listing.is_whole else ""
     return Inspection(
-        dataset=None if problems else _dataset(settings, layout, parts, _digest(settings, layout, readings)),
+        dataset=None if problems else _dataset(settings, layout, parts, digest, notes),
         problems=tuple(problems),
         classes=layout.classes,
-        parts={
-            part: census((reading.pixels for reading in readings[part]), rules.classes, rules.ignore_index)
-            for part in parts
-        },
-        notes=(*listing.notes, *(told + each for each in unused[:1]), *_turned(readings), *layout.beside(ids)),
+        parts=censuses,
+        notes=(*notes, *map(on_one_line, layout.beside(ids))),
     )
 
 
@@ -257,9 +278,8 @@ def _digest(settings: DatasetSettings, layout: Layout, readings: dict[str, list[
     return digest.hexdigest()
 
 
-def _dataset(settings: DatasetSettings, layout: Layout, parts: _Parts, digest: str) -> Dataset:
-    first = parts["labelled"][0].mask
-    assert first
+def _dataset(settings: DatasetSettings, layout: Layout, parts: _Parts, digest: str, notes: tuple[str, ...]) -> Dataset:
+    first = next(sample.mask for samples in parts.values() for sample in samples if sample.mask)
     return Dataset(
         labelled=parts["labelled"],
         unlabelled=parts["unlabelled"],
@@ -269,6 +289,7 @@ def _dataset(settings: DatasetSettings, layout: Layout, parts: _Parts, digest: s
         palette=complete_palette(layout.palette or tuple(read_palette(first) or ()), len(layout.classes)),
         ignore_index=settings.ignore_index,
         digest=digest,
+        notes=notes,
     )
 
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from .dataset import Dataset, DatasetError, DatasetSettings, Inspection
 from .images import is_file
+from .notes import notes_on_masks
 from .pack_card import PARTS, REMEDY, ShardCard, other_settings, read_card, verify_pack
 from .readings import census
 from .samples import Sample
@@ -142,6 +143,7 @@ def open_pack(folder: Path, settings: DatasetSettings, bring: Bring | None = Non
         palette=card.palette,
         ignore_index=card.ignore_index,
         digest=card.digest,
+        notes=card.notes,
     )
 
 
@@ -152,15 +154,19 @@ def inspect_pack(folder: Path, settings: DatasetSettings) -> Inspection:
         verify_pack(folder)
     except DatasetError as error:
         return Inspection(dataset=None, problems=(str(error),), classes=(), parts={}, notes=())
+    parts = {
+        part: census(map(_counts, samples), len(dataset.classes), dataset.ignore_index)
+        for part, samples in dataset.parts.items()
+    }
     return Inspection(
         dataset=dataset,
         problems=(),
         classes=dataset.classes,
-        parts={
-            part: census(map(_counts, samples), len(dataset.classes), dataset.ignore_index)
-            for part, samples in dataset.parts.items()
-        },
-        notes=(f"images and masks are those in the pack {folder}, whatever has become of the files since",),
+        parts=parts,
+        notes=(
+            f"images and masks are those in the pack {folder}, whatever has become of the files since",
+            *(dataset.notes or notes_on_masks(parts, dataset.classes)),
+        ),
     )
 
 

@@ -43,6 +43,8 @@ class PackCard:
     """`packed_settings` of the dataset."""
     shards: dict[str, tuple[ShardCard, ...]]
     """Of each part."""
+    notes: tuple[str, ...] = ()
+    """Of the dataset; older packs have none."""
     format_version: int = FORMAT_VERSION
 
     @property
@@ -93,7 +95,8 @@ def _card_of(said: dict[str, Any]) -> PackCard:
     if not all(type(count) is int for each in shards.values() for shard in each for count in vars(shard).values()):
         raise ValueError("it must count the images and bytes of each shard")
     palette = tuple((int(r), int(g), int(b)) for r, g, b in said["palette"])
-    return PackCard(**said | {"classes": tuple(map(str, said["classes"])), "palette": palette, "shards": shards})
+    classes, notes = (tuple(map(str, texts)) for texts in (said["classes"], said.get("notes", ())))
+    return PackCard(**said | {"classes": classes, "palette": palette, "shards": shards, "notes": notes})
 
 
 def packed_settings(settings: DatasetSettings) -> dict[str, Any]:

@@ -54,6 +54,7 @@ def write_pack(folder: Path, dataset: Dataset, settings: DatasetSettings) -> Pac
             ignore_index=dataset.ignore_index,
             settings=packed_settings(settings),
             shards=shards,
+            notes=dataset.notes,
         )
         (place / CARD).write_text(json.dumps(asdict(card), indent=1), encoding="utf-8")
 

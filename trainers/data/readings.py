@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..progress import progress, tick
+from ..progress import progress
+from .damage import damage_in
 from .images import READERS, SIDEWAYS, ImageError, decode_image, is_file, is_there, orientation_of, read_file
 from .masks import DecodedMask, decode_mask
 from .samples import FileSample
@@ -66,7 +67,6 @@ def read_samples(samples: Sequence[FileSample], rules: Rules, *, masks: bool) ->
 
 def read_sample(sample: FileSample, rules: Rules, *, mask: bool) -> Reading:
     """The reading of a sample. Only what has to have a mask has a problem with it."""
-    tick()
     problems: list[str] = []
     image_sum, size, orientation = b"", None, 1
     if is_there(sample.image):
@@ -75,6 +75,8 @@ def read_sample(sample: FileSample, rules: Rules, *, mask: bool) -> Reading:
             image_sum = hashlib.sha256(content).digest()
             size = decode_image(content, sample.image).shape[:2]
             orientation = orientation_of(content)
+            if damage := damage_in(content):
+                problems.append(f"{sample.image} is damaged ({damage}): replace it, or save it anew if it looks whole")
         except ImageError as error:
             problems.append(str(error))
     else:

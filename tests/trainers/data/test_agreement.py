@@ -8,7 +8,7 @@ from PIL import Image
 
 from advseg.trainers.data.dataset import Dataset, DatasetSettings
 from advseg.trainers.data.images import voc_palette, write_mask
-from advseg.trainers.data.masks import MaskCoding
+from advseg.trainers.data.masks import MaskCoding, read_mask
 from advseg.trainers.data.opening import inspect_dataset, open_dataset
 
 BLACK, RED, GREEN, WHITE = (0, 0, 0), (255, 0, 0), (0, 255, 0), (255, 255, 255)
@@ -85,7 +85,7 @@ def test_without_names_for_the_colours_they_are_refused_by_name(root):
     assert problems(root) == (
         f"the palette of {root}/masks/b.png gives index 1 the colour [0, 255, 0], but the palette of "
         f"{root}/masks/a.png gives index 1 the colour [255, 0, 0] (and 1 more masks contradict others): save them with "
-        f"one palette; or in layout folder name in classes.yaml each class's colour, or its value",
+        f"one palette; or name in a classes.yaml in dataset.root each class's colour, or its value",
     )
 
 
@@ -155,6 +155,20 @@ def test_of_the_classes_of_voc_the_published_palette_is_known(voc_tree):
     told = inspect_dataset(DatasetSettings(root=voc_tree, labelled="train", unlabelled=None)).problems
 
     assert any("gives index 1 the colour [192, 128, 128], but the classes give index 15 the colour" in t for t in told)
+
+
+def test_indices_count_in_layout_voc_too_where_classes_yaml_names_values(voc_tree: Path) -> None:
+    for folder in ("SegmentationClass", "SegmentationClassAug"):
+        for number, path in enumerate(sorted((voc_tree / folder).iterdir())):
+            write_mask(path, np.resize(np.array([0, 1]), read_mask(path).shape), [BLACK, (number, 9, 9)])
+    settings = DatasetSettings(root=voc_tree, labelled="train", unlabelled=None)
+    assert "name in a classes.yaml in dataset.root" in inspect_dataset(settings).problems[-1]
+
+    (voc_tree / "classes.yaml").write_text("[{name: sky, value: 1}, {name: sea, value: 0}]")
+
+    dataset = open_dataset(settings)
+    assert dataset.classes == ("sky", "sea")
+    assert first_row(dataset, dataset.labelled[0].id)[:2] == [1, 0]
 
 
 class TestGreys:

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from advseg.trainers.data import opening
 from advseg.trainers.data.dataset import Dataset, DatasetError, DatasetSettings
 from advseg.trainers.data.images import voc_palette, write_mask
 from advseg.trainers.data.masks import read_mask
 from advseg.trainers.data.opening import SHOWN_PROBLEMS, inspect_dataset, open_dataset
+from advseg.trainers.progress import ticks
 
 LISTS = {"labelled": ["a", "b"], "unlabelled": ["c", "d"], "val": ["e"]}
 CLASSES = ("sky", "sea", "land")
@@ -101,8 +103,8 @@ def test_images_of_the_labelled_list_are_left_out_of_the_unlabelled_one_and_told
     inspection = inspect_dataset(DatasetSettings(root=root, classes=CLASSES))
 
     assert parts(root) == [["a", "b"], ["c", "d"], ["e"]]
-    assert inspection.notes == (
-        "2 images of the unlabelled list are left out of it, as they are on the labelled list too",
+    assert inspection.notes[0] == (
+        "2 images of the unlabelled list are left out of it, as they are on the labelled list too"
     )
 
 
@@ -112,7 +114,7 @@ def test_the_rest_of_a_fraction_joins_the_unlabelled_images_and_is_told(root):
     labelled, unlabelled, _ = parts(root, fraction=0.5)
     assert len(labelled) == 1
     assert sorted([*labelled, *unlabelled]) == ["a", "b", "c", "d"]
-    assert inspection.notes == ("masks of 1 of 2 labelled images are trained on, 1 go without",)
+    assert inspection.notes[0] == "masks of 1 of 2 labelled images are trained on, 1 go without"
 
 
 def test_labelled_and_unlabelled_never_overlap_though_one_list_plays_both_parts(root):
@@ -369,3 +371,24 @@ def test_the_digest_changes_with_the_ignore_index(root):
         write_ids(root, id, np.zeros((4, 6)))
 
     assert read(root, ignore_index=254).digest != read(root).digest
+
+
+def test_a_problem_and_a_note_of_a_name_of_two_lines_take_one(tmp_path: Path) -> None:
+    for path in ("images/a\nb.png", "images/a\nb.jpg", "masks/un\nread.png"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_bytes(b"no image")
+    settings = DatasetSettings(root=tmp_path, layout="folder", classes=CLASSES)
+    inspection = inspect_dataset(settings)
+    assert r"un\nread.png" in inspection.notes[-1]
+    with pytest.raises(DatasetError) as caught:
+        open_dataset(settings)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 1 + len(inspection.problems)
+    assert r"a\nb.png" in lines[1]
+
+
+def test_each_sample_that_is_read_counts_once_as_progress(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "stamp_of", lambda *_: None)
+    before = ticks()
+    read(root)
+    assert ticks() == before + sum(map(len, LISTS.values()))

@@ -9,6 +9,7 @@ import pytest
 
 from advseg.trainers.data import known_digests, opening
 from advseg.trainers.data.dataset import DatasetError, DatasetSettings
+from advseg.trainers.data.notes import few_note
 from advseg.trainers.data.opening import open_dataset
 
 
@@ -50,6 +51,7 @@ def test_is_read_once(kept: Path, settings: DatasetSettings, times_read: Callabl
     whole = open_dataset(settings)
     assert times_read(settings) == 0
     assert open_dataset(settings) == whole
+    assert few_note(len(whole.validation)) in whole.notes
 
 
 def test_with_other_lists_is_another(
@@ -103,6 +105,16 @@ def test_a_folder_that_others_can_write_to_proves_nothing(
     times_read(settings)
     kept.chmod(0o777)
     assert times_read(settings) == 1
+
+
+@pytest.mark.parametrize("content", ["", "digest\nid", "[]", '{"digest": "x"}'])
+def test_what_is_no_record_is_written_anew(
+    kept: Path, settings: DatasetSettings, times_read: Callable[[DatasetSettings], int], content: str
+) -> None:
+    times_read(settings)
+    (record,) = kept.iterdir()
+    record.write_text(content)
+    assert (times_read(settings), times_read(settings)) == (1, 0)
 
 
 def test_without_a_place_to_keep_it_a_dataset_is_read(

@@ -406,7 +406,7 @@ class TestFolder:
         save(root / "masks" / "a.png", [[self.SEA] * 6] * 4)
 
         assert "a.png is an RGB image, but a mask holds class ids" in (told := problem(self.settings(root)))
-        assert "or name every class's colour in the classes.yaml" in told
+        assert "name every class's colour in a classes.yaml" in told
 
     def test_classes_of_the_settings_stand_in_for_classes_yaml(self, root):
         (root / "classes.yaml").unlink()

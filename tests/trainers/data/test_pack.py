@@ -25,6 +25,7 @@ from advseg.trainers.data import pack, packing
 from advseg.trainers.data.augment import AugmentationSettings
 from advseg.trainers.data.dataset import Dataset, DatasetError, DatasetSettings
 from advseg.trainers.data.images import voc_palette, write_mask
+from advseg.trainers.data.notes import few_note
 from advseg.trainers.data.opening import inspect_dataset, open_dataset
 from advseg.trainers.data.pack import PackedSample
 from advseg.trainers.data.packing import write_pack
@@ -108,7 +109,7 @@ def packed(plain: DatasetSettings, tmp_path: Path) -> DatasetSettings:
 
 
 def assert_same(one: Dataset, other: Dataset) -> None:
-    for name in ("classes", "palette", "ignore_index", "digest"):
+    for name in ("classes", "palette", "ignore_index", "digest", "notes"):
         assert getattr(one, name) == getattr(other, name)
     for ours, theirs in zip(one.parts.values(), other.parts.values(), strict=True):
         assert [sample.id for sample in ours] == [sample.id for sample in theirs]
@@ -326,9 +327,10 @@ def flip(path: Path, place: int) -> None:
 
 
 def reseal(folder: Path, **changes: object) -> None:
-    """Write a whole pack whose card says something else."""
+    """Write a whole pack whose card says something else; of None nothing."""
     kept = {name: content for name, content in files(folder).items() if name != MANIFEST}
-    kept["pack.json"] = json.dumps({**json.loads(kept["pack.json"]), **changes}).encode()
+    said = {**json.loads(kept["pack.json"]), **changes}
+    kept["pack.json"] = json.dumps({key: value for key, value in said.items() if value is not None}).encode()
     write_directory(folder, lambda place: [(place / name).write_bytes(content) for name, content in kept.items()])
 
 
@@ -455,6 +457,11 @@ def test_whatever_is_wrong_with_its_bytes_a_pack_is_read_or_refused(packed, data
 
 
 class TestInspection:
+    def test_of_a_pack_of_before_there_were_notes_finds_those_of_its_masks(self, packed):
+        reseal(Path(packed.pack), notes=None)
+        assert open_dataset(packed).notes == ()
+        assert few_note(3) in inspect_dataset(packed).notes
+
     def test_of_a_pack_shows_what_that_of_the_files_shows(self, plain, packed):
         ours, theirs = inspect_dataset(packed), inspect_dataset(plain)
 
@@ -463,7 +470,8 @@ class TestInspection:
         for part in PARTS:
             assert ours.parts[part] == theirs.parts[part]
             assert np.array_equal(ours.parts[part].pixels, theirs.parts[part].pixels)
-        assert any(packed.pack in note for note in ours.notes)
+        assert packed.pack in ours.notes[0]
+        assert ours.notes[1:] == theirs.notes != ()
 
     @pytest.mark.parametrize("part", PARTS)
     def test_finds_a_pixel_that_has_changed_which_opening_does_not(self, packed, part):
