@@ -68,10 +68,15 @@ def submit(
     from ...platform.services.connection import connect
     from ...platform.spec.spec_file import load_spec
 
-    changed = [*overrides(set_, profile), *([] if fork is None else [f"sweep.fork={fork}"])]
+    changed = overrides(set_, profile)
     # A cluster of somebody else's has disks of its own; where none is known yet, that is told next.
     files_elsewhere = bool(os.environ.get("RAY_ADDRESS")) or not connect(find_home(), ()).dashboard_url
-    submit_job(load_spec(spec, changed, files_elsewhere=files_elsewhere), follow)
+    job = load_spec(spec, changed, files_elsewhere=files_elsewhere)
+    if fork is not None:
+        if job.sweep is None:
+            raise UserError(f"--fork begins a sweep, but {spec} is a single training (job: train): leave it out")
+        job = load_spec(spec, [*changed, f"sweep.fork={fork}"], files_elsewhere=files_elsewhere)
+    submit_job(job, follow)
 
 
 @verbs.command(rich_help_panel=PANEL)
