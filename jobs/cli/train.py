@@ -117,7 +117,8 @@ def reproduce(
     """Train a registered model again from what the registry knows, and compare to the bit; or a table of the paper.
 
     Of a model, --set says where data and start weights lie, if that is not where they lay: they must be the same by
-    their digests. The same command again goes on. Of a table our figures are printed beside the published ones.
+    their digests. Of a table our figures are printed beside the published ones. The same command again goes on; Ctrl-C
+    and SIGTERM save first.
 
     Example: `advseg reproduce models:/shapes@champion`
     """
@@ -130,12 +131,14 @@ def reproduce(
     if to is not None or any_code:
         raise UserError("--to and --any-code are of registered models: leave them out for a table")
     from ...platform.pages.console import VisibleConsole
+    from ...platform.pages.progress_bar import progress_shown
     from .. import reproduce as job
 
     said = VisibleConsole(stderr=as_json, highlight=False)
-    reproduced = job.reproduce(
-        what, rows or [], on=on.value, seeds=seeds, processes=processes, overrides=overrides(set_), console=said
-    )
+    with progress_shown():
+        reproduced = job.reproduce(
+            what, rows or [], on=on.value, seeds=seeds, processes=processes, overrides=overrides(set_), console=said
+        )
     if as_json:
         from ...platform.pages.json_line import json_line
 
