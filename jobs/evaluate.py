@@ -140,16 +140,16 @@ def headline(results: dict[str, Any]) -> str:
     """The one figure, and what it was taken over."""
     counted = [iou for iou in results["iou"].values() if iou is not None]
     line = (
-        f"mIoU {results['miou']:.1f} over {len(counted)} of {len(results['iou'])} classes and "
+        f"mIoU {results['miou']:.2f} over {len(counted)} of {len(results['iou'])} classes and "
         f"{results['images']} images, {results['protocol']['mode']}"
     )
     if results["miou_multiscale"] is not None:
-        line += f" ({results['miou_multiscale']:.1f} averaged over scales and directions)"
+        line += f" ({results['miou_multiscale']:.2f} averaged over scales and directions)"
     return line
 
 
 def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
+    return "-" if value is None else f"{value:.2f}"
 
 
 def print_results(results: dict[str, Any], folder: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ..trainers.data.masks import read_mask
 from ..trainers.errors import UserError
+from ..trainers.pictures.legend import with_legend
 from ..trainers.pictures.panels import colour, compose, heat
 from ..trainers.prediction import read_scene, usual_device
 from .encoding import Kind
@@ -37,7 +38,7 @@ def picture(out: Path, images: Sequence[Path], truth: Path, models: Mapping[str,
         row = [image, *(colour(m, card.palette, card.ignore_index) for m in maps)]
         rows.append(row if confidence is None else [*row, heat(confidence)])
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_picture(out, compose(titles, rows))
+    write_picture(out, with_legend(compose(titles, rows), card.classes, card.palette))
 
 
 def named_models(models: Sequence[str]) -> dict[str, Path]:

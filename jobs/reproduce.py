@@ -5,9 +5,8 @@ Asked again it goes on where it stopped.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,8 +20,9 @@ from ..platform.spec.spec_file import SpecError, load_spec
 from ..trainers.data.shapes import ShapesSettings, write_shapes
 from ..trainers.errors import UserError
 from ..trainers.outcome import read_outcome
+from ..trainers.progress import underway
 from .paper_tables import PAPER, SPECS, Row, Table, fraction_of, tables
-from .train import train_beside_others
+from .side_by_side import train_side_by_side
 
 POOL = ShapesSettings(labelled=800, unlabelled=1, val=200)
 """The images that `--on shapes` draws labels from."""
@@ -96,12 +96,17 @@ def train_missing(runs: Sequence[Run], processes: int, console: Console) -> None
     """Train what is not trained yet, several at a time."""
     missing = [run for run in runs if _miou(run) is None]
     console.print(f"{len(runs)} trainings, of which {len(runs) - len(missing)} are done")
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        waiting = {pool.submit(train_beside_others, run.spec, run.folder): run for run in missing}
-        for done in as_completed(waiting):
-            done.result()
-            run = waiting[done]
+    by_folder = {run.folder: run for run in missing}
+    trained = count(len(runs) - len(missing) + 1)
+    with underway("trainings", len(runs)) as done:
+        done(len(runs) - len(missing))
+
+        def tell(folder: Path) -> None:
+            run = by_folder[folder]
             console.print(f"{run.labels}  {run.row.name}  seed {run.seed}: mIoU {_miou(run):.1f}", soft_wrap=True)
+            done(next(trained))
+
+        train_side_by_side({folder: run.spec for folder, run in by_folder.items()}, processes, tell)
 
 
 def _miou(run: Run) -> float | None:

@@ -19,7 +19,7 @@ from ..platform.base.events import Stage, emit
 from ..platform.base.keys import BASELINE, key_of
 from ..platform.cluster.driver import Job, run_job
 from ..platform.cluster.nodes import live_nodes
-from ..platform.cluster.placement import check_ledger, concurrency_of
+from ..platform.cluster.placement import check_ledger, concurrency_of, trainings_of
 from ..platform.cluster.preflight import Preflight
 from ..platform.cluster.waiting import wait_for_room
 from ..platform.gate.verdict import Gate
@@ -70,8 +70,7 @@ def sweep(job: Job) -> None:
     assert settings
     baseline_resources = spec.resources.model_copy(update={"workers": settings.baseline_workers})
     check_ledger(spec.ledger, live_nodes())
-    wanted = [baseline_resources, *[spec.resources] * settings.concurrency]
-    nodes = wait_for_room(wanted, settings.retry.start_timeout)
+    nodes = wait_for_room(trainings_of(spec), settings.retry.start_timeout)
     concurrency = concurrency_of(settings.concurrency, spec.resources, nodes)
     preflight = Preflight(job, spec.resources, nodes, settings.retry.start_timeout)
     dataset = preflight.check() or open_dataset(spec.dataset).digest

@@ -1,8 +1,10 @@
 """One training in this process, without Ray. Running it again resumes."""
 
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
+from multiprocessing import parent_process
 from pathlib import Path
 
 import torch
@@ -42,20 +44,28 @@ def train(
     world: World | None = None,
     device: torch.device | None = None,
     guard: Guard | None = None,
+    told_to_stop: Callable[[], object] | None = None,
 ) -> Outcome:
     """Train to the end in this process, and leave metrics, pictures and model in a folder; of several, one does.
 
+    `told_to_stop` is called, or that said, as SIGTERM or Ctrl-C is heard.
     Raises PreemptedError once it is saved, if SIGTERM or Ctrl-C ended it, and UserError for a folder in which another
     process trains.
     """
     with ExitStack() as stack:
         if world is None or world.leads:
             stack.enter_context(alone_in(folder))
-        return _train(spec, folder, reporter, world, device, guard or Interruptible())
+        return _train(spec, folder, reporter, world, device, guard or Interruptible(), told_to_stop or tell_of_stopping)
 
 
 def _train(
-    spec: Spec, folder: Path, reporter: Reporter, world: World | None, device: torch.device | None, guard: Guard
+    spec: Spec,
+    folder: Path,
+    reporter: Reporter,
+    world: World | None,
+    device: torch.device | None,
+    guard: Guard,
+    told_to_stop: Callable[[], object],
 ) -> Outcome:
     weights = start_weights(spec.model.weights, resumes=newest_sealed(folder / CHECKPOINTS) is not None)
     training = Training(
@@ -68,7 +78,7 @@ def _train(
         guard=guard,
         kept=spec.keep.newest,
     )
-    with preemption.listening(_tell_of_stopping), preemption.training():
+    with preemption.listening(told_to_stop), preemption.training():
         if not training.world.leads:
             return training.run(Reporters())
         log, pictures = JsonLinesReporter(folder / "metrics.jsonl"), PictureReporter(folder)
@@ -79,17 +89,18 @@ def _train(
     return outcome
 
 
-def _tell_of_stopping() -> None:
+def tell_of_stopping() -> None:
+    """Say what a signal does, as soon as it is heard."""
     # What was being printed when the signal came cannot be printed into.
     os.write(2, b"stopping: it is saved after this step; Ctrl-C once more does not wait\n")
 
 
 def train_beside_others(spec: Spec, folder: Path) -> None:
-    """`train` without a word, in one of several processes at a time."""
+    """`train` without a word, in this process alone or in one of several at a time, which another tells to stop."""
     if not torch.cuda.is_available():
         # More threads would only wait for those of the other processes.
         torch.set_num_threads(1)
-    train(spec, folder, Reporters())
+    train(spec, folder, Reporters(), told_to_stop=(lambda: None) if parent_process() else None)
 
 
 def train_and_tell(spec: Spec, folder: Path | None) -> None:

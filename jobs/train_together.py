@@ -2,9 +2,8 @@
 
 import os
 import sys
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,8 +11,8 @@ import torch
 from torch import distributed as dist
 
 from ..platform.base.environment import Environment
+from ..platform.base.pool import pool_of
 from ..platform.spec.spec import Spec
-from ..platform.workers import preemption
 from ..trainers.distributed import World
 from ..trainers.errors import BrokenEnvironmentError, DivergedError, UserError
 from ..trainers.reporter import Reporter
@@ -38,7 +37,7 @@ def train_as(spec: Spec, folder: Path, reporter: Reporter, environment: Environm
         return
     with (
         TemporaryDirectory(prefix="advseg-") as meeting,
-        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
+        pool_of(workers) as pool,
     ):
         worlds = (World(rank=rank, size=workers) for rank in range(workers))
         asked = [pool.submit(_work, spec, folder, reporter, environment, world, on_gpus, meeting) for world in worlds]
@@ -58,31 +57,11 @@ def _work(
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     backend, place = "nccl" if on_gpus else "gloo", f"file://{meeting}/store"
     dist.init_process_group(backend, init_method=place, rank=world.rank, world_size=world.size)
-    guard = WithItsParent()
     try:
-        train(spec, folder, reporter, world=world, device=device, guard=guard)
+        train(spec, folder, reporter, world=world, device=device)
     finally:
-        guard.check()
         # The others, which wait for this one, learn that it has gone.
         dist.destroy_process_group()
-
-
-class WithItsParent:
-    """Ends this process soon after the one that began it: asked again, the command begins others in the same folder."""
-
-    def __init__(self) -> None:
-        self._parent = os.getppid()
-
-    def check(self) -> None:
-        """Asked before each write, and when the training has ended in whatever way."""
-        if os.getppid() != self._parent:
-            # To return would be to wait for more work of the pool, for ever.
-            os._exit(1)
-
-    def asked_to_stop(self) -> bool:
-        """Asked after every few steps."""
-        self.check()
-        return preemption.asked_to_stop()
 
 
 def _device(on_gpus: bool, rank: int) -> torch.device:

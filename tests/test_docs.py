@@ -108,6 +108,17 @@ def test_the_code_says_the_messages_that_the_guide_explains():
     assert unknown == []
 
 
+def test_each_report_of_the_guide_is_another_and_what_is_quoted_of_the_code_is_said_there():
+    text = (ROOT / "docs" / "troubleshooting.md").read_text()
+    section = text.partition("\n## Reported elsewhere\n")[2].partition("\n## ")[0]
+    rows = [line.split(" | ") for line in section.splitlines() if "](https://" in line]
+    said = re.sub(r'"\s*\n\s*f?"', "", "\n".join(path.read_text() for path in CODE))
+    quoted = [code for row in rows for code in re.findall(r"`([^`]+)`", row[2]) if "…" in code]
+    assert len({row[1] for row in rows}) == len(rows) >= 40
+    assert all(len(row) == 4 for row in rows)
+    assert [piece for code in quoted for piece in map(str.strip, code.split("…")) if piece not in said] == []
+
+
 @pytest.mark.parametrize("text", [(ROOT / "README.md").read_text(), spec_page.SPACE], ids=["README", "spec"])
 def test_the_sweep_that_is_shown_is_valid(tmp_path, text):
     (block,) = re.findall(r"^```yaml\n(.*?)^```", text, re.M | re.S)

@@ -68,10 +68,15 @@ def submit(
     from ...platform.services.connection import connect
     from ...platform.spec.spec_file import load_spec
 
-    changed = [*overrides(set_, profile), *([] if fork is None else [f"sweep.fork={fork}"])]
+    changed = overrides(set_, profile)
     # A cluster of somebody else's has disks of its own; where none is known yet, that is told next.
     files_elsewhere = bool(os.environ.get("RAY_ADDRESS")) or not connect(find_home(), ()).dashboard_url
-    submit_job(load_spec(spec, changed, files_elsewhere=files_elsewhere), follow)
+    job = load_spec(spec, changed, files_elsewhere=files_elsewhere)
+    if fork is not None:
+        if job.sweep is None:
+            raise UserError(f"--fork begins a sweep, but {spec} is a single training (job: train): leave it out")
+        job = load_spec(spec, [*changed, f"sweep.fork={fork}"], files_elsewhere=files_elsewhere)
+    submit_job(job, follow)
 
 
 @verbs.command(rich_help_panel=PANEL)
@@ -112,7 +117,8 @@ def reproduce(
     """Train a registered model again from what the registry knows, and compare to the bit; or a table of the paper.
 
     Of a model, --set says where data and start weights lie, if that is not where they lay: they must be the same by
-    their digests. The same command again goes on. Of a table our figures are printed beside the published ones.
+    their digests. Of a table our figures are printed beside the published ones. The same command again goes on; Ctrl-C
+    and SIGTERM save first.
 
     Example: `advseg reproduce models:/shapes@champion`
     """
@@ -125,12 +131,14 @@ def reproduce(
     if to is not None or any_code:
         raise UserError("--to and --any-code are of registered models: leave them out for a table")
     from ...platform.pages.console import VisibleConsole
+    from ...platform.pages.progress_bar import progress_shown
     from .. import reproduce as job
 
     said = VisibleConsole(stderr=as_json, highlight=False)
-    reproduced = job.reproduce(
-        what, rows or [], on=on.value, seeds=seeds, processes=processes, overrides=overrides(set_), console=said
-    )
+    with progress_shown():
+        reproduced = job.reproduce(
+            what, rows or [], on=on.value, seeds=seeds, processes=processes, overrides=overrides(set_), console=said
+        )
     if as_json:
         from ...platform.pages.json_line import json_line
 

@@ -1,6 +1,6 @@
 """The machines of a cluster, as Ray knows them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
@@ -23,6 +23,8 @@ class Node:
     has: Mapping[str, float]
     """What it has of each of Ray's resources, be it taken or not."""
     labels: Mapping[str, str] = field(default_factory=dict)
+    is_head: bool = field(default=False, compare=False)
+    """False if it is not known, as to a driver."""
 
     @property
     def is_hidden(self) -> bool:
@@ -50,17 +52,27 @@ def nodes_of(rows: Iterable[Mapping[str, Any]]) -> list[Node]:
     ]
 
 
-def driver_selector(dashboard_url: str) -> dict[str, str]:
-    """The label selector of a job's driver on the cluster of a dashboard."""
+def nodes_at(dashboard_url: str) -> list[Node]:
+    """Those of the cluster of a dashboard."""
     # Their class is built when it is first imported, and says nothing of its fields before.
-    nodes: list[Any] = list_nodes(dashboard_url, [("state", "=", "ALIVE")], limit=_MOST, raise_on_missing_output=False)
-    return off_the_head({node.node_id: node.is_head_node for node in nodes})
+    rows: list[Any] = list_nodes(dashboard_url, [("state", "=", "ALIVE")], limit=_MOST, raise_on_missing_output=False)
+    return [
+        Node(
+            id=row.node_id,
+            name=row.node_name,
+            address=row.node_ip,
+            has=row.resources_total,
+            labels=row.labels or {},
+            is_head=row.is_head_node,
+        )
+        for row in rows
+    ]
 
 
-def off_the_head(nodes: Mapping[str, bool]) -> dict[str, str]:
-    """A label selector for any node but the head, by ids and which of them is that.
+def off_the_head(nodes: Sequence[Node]) -> dict[str, str]:
+    """A label selector for any node but the head.
 
     None where the head is alone: Ray puts drivers there by itself.
     """
-    heads = [id for id, is_head in nodes.items() if is_head]
+    heads = [node.id for node in nodes if node.is_head]
     return {_ID: f"!{heads[0]}"} if heads and len(nodes) > 1 else {}

@@ -4,10 +4,14 @@ All is counted node by node: a worker has to come onto one.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ...trainers.errors import UserError
 from ..spec.resources import ACCELERATOR, Resources
 from .nodes import Node
+
+if TYPE_CHECKING:
+    from ..spec.spec import Spec
 
 _KEYS = {"CPU": "resources.cpus_per_worker", "GPU": "resources.gpus_per_worker"}
 _SHOWN = 8
@@ -38,6 +42,19 @@ def room_on(node: Node, resources: Resources) -> int:
     if not _has_labels(node, resources):
         return 0
     return min(int(node.has.get(name, 0) / needed + 1e-9) for name, needed in resources.per_worker.items())
+
+
+def trainings_of(spec: "Spec") -> list[Resources]:
+    """What the trainings of a job ask for that may run at a time."""
+    if spec.sweep is None:
+        return [spec.resources]
+    baseline = spec.resources.model_copy(update={"workers": spec.sweep.baseline_workers})
+    return [baseline, *[spec.resources] * spec.sweep.concurrency]
+
+
+def first_lack(trainings: Iterable[Resources], nodes: Sequence[Node]) -> str | None:
+    """Why one of some trainings does not fit by itself; None if each does."""
+    return next(filter(None, (lack_of(resources, nodes) for resources in trainings)), None)
 
 
 def lack_of(resources: Resources, nodes: Sequence[Node]) -> str | None:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,8 +25,9 @@ from ..spec.spec import Spec
 from ..storage.opening import open_store
 from ..tracking.git_state import git_state, write_git_state
 from .jobs import choose_number
-from .nodes import driver_selector
+from .nodes import Node, nodes_at, off_the_head
 from .package import copy_package
+from .placement import first_lack, trainings_of
 
 SPEC_FILE = "spec.yaml"
 MODULES = {"train": "advseg.jobs.train_on_ray", "sweep": "advseg.jobs.sweep"}
@@ -59,25 +60,29 @@ class Submitted:
 def submit(client: JobSubmissionClient, spec: Spec, services: Services, home: Path, say: Say) -> Submitted:
     """Submit a job, or find it at work. A sweep that has begun goes on where its ledger has it, which is said.
 
-    Raises UserError if another job of its name is at work, or the sweep is elsewhere than its spec says.
+    Raises UserError if another job of its name is at work, the sweep is elsewhere than its spec says, or this machine,
+    where it is the whole cluster, has too few CPUs or GPUs.
     """
     spec = spec.model_copy(update={"ledger": ledger_of(spec.ledger)})
     location = _location(spec, services, home, say)
     spec = spec.with_values({"storage": location.storage})
     # Storage that is no folder has no file of a ledger.
     folder = open_store(location.storage).folder or home / "runs"
+    nodes = nodes_at(services.dashboard_url)
     with closing(JobTable(folder, spec.ledger)) as table:
         asked = JobRecord.of_now(spec.name, job_digest(spec), services.dashboard_url)
         for _ in range(_TRIES):
             records, jobs = table.jobs(spec.name), client.list_jobs()
             at_work = {job.submission_id: not job.status.is_terminal() for job in jobs if job.submission_id}
             number, is_new = choose_number(asked, records, at_work)
+            if is_new:
+                _check_room(spec, nodes, say)
             job = replace(asked, number=number)
             if is_new and not table.enter(job):
                 continue  # Another submitter was faster, perhaps with the very job.
             if job.id not in at_work:
                 try:
-                    _send(client, spec, job, location.tracking_uri, services)
+                    _send(client, spec, job, location.tracking_uri, services, off_the_head(nodes))
                 except UserError as error:
                     table.note(job.name, number, JobState.FAILED, str(error))
                     if isinstance(error, _TakenError):
@@ -115,7 +120,23 @@ class _TakenError(UserError):
     """The cluster has another job of this id."""
 
 
-def _send(client: JobSubmissionClient, spec: Spec, job: JobRecord, tracking_uri: str, services: Services) -> None:
+def _check_room(spec: Spec, nodes: Sequence[Node], say: Say) -> None:
+    """Raise UserError if a job can never begin: this machine alone gets no more nodes. Of others it is said."""
+    if (lack := first_lack(trainings_of(spec), nodes)) is None:
+        return
+    if all(node.is_hidden for node in nodes):
+        raise UserError(lack)
+    say(f"it will wait for nodes that an autoscaler, or you, may add: {lack}")
+
+
+def _send(
+    client: JobSubmissionClient,
+    spec: Spec,
+    job: JobRecord,
+    tracking_uri: str,
+    services: Services,
+    selector: dict[str, str],
+) -> None:
     """Have the cluster run a job, unless it does already. Raises _TakenError, and UserError if it refuses it."""
     # The account is that of the local server alone.
     password_path = services.mlflow_password_path if tracking_uri == services.tracking_uri else None
@@ -130,7 +151,7 @@ def _send(client: JobSubmissionClient, spec: Spec, job: JobRecord, tracking_uri:
                 entrypoint=f"python -m {MODULES[spec.job]} {SPEC_FILE}",
                 submission_id=job.id,
                 metadata={_SPEC_KEY: job.digest, "name": spec.name},
-                entrypoint_label_selector=driver_selector(services.dashboard_url),
+                entrypoint_label_selector=selector,
                 runtime_env={
                     **(spec.runtime_env.for_ray() if spec.runtime_env else {}),
                     "working_dir": str(work),

@@ -10,7 +10,7 @@ from ...trainers.errors import BrokenEnvironmentError, UserError
 from ..base.events import Stage, emit
 from ..spec.resources import Resources
 from .nodes import Node, live_nodes
-from .placement import lack_of
+from .placement import first_lack
 
 _POLL_S = 2.0
 _SETTLE_S = 30.0
@@ -25,7 +25,7 @@ def wait_for_room(trainings: Sequence[Resources], limit_s: float) -> list[Node]:
     after `limit_s` seconds.
     """
     nodes = live_nodes()
-    lack = _first_lack(trainings, nodes)
+    lack = first_lack(trainings, nodes)
     if lack is None:
         return nodes
     if all(node.is_hidden for node in nodes):
@@ -47,16 +47,12 @@ def _wait(trainings: Sequence[Resources], limit_s: float) -> list[Node]:
         # Ray lists them in any order.
         if (there := {node.id for node in nodes}) != before:
             before, changed = there, now
-        lack = _first_lack(trainings, nodes)
+        lack = first_lack(trainings, nodes)
         if lack is None and now - changed >= _SETTLE_S:
             return nodes
         if lack and now - began >= limit_s:
             raise BrokenEnvironmentError(f"no such nodes have come in {limit_s:g} s: {lack}")
         time.sleep(_POLL_S)
-
-
-def _first_lack(trainings: Sequence[Resources], nodes: Sequence[Node]) -> str | None:
-    return next(filter(None, (lack_of(resources, nodes) for resources in trainings)), None)
 
 
 @contextmanager

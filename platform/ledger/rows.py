@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from optuna.trial import TrialState
@@ -50,13 +50,18 @@ class Row:
     @property
     def best(self) -> tuple[int, float] | None:
         """Step and mean IoU of the best report, of equals the first; None before the first finite one."""
-        finite = [(step, value) for step, value in self.curve.items() if math.isfinite(value)]
-        return max(finite, key=lambda report: (report[1], -report[0]), default=None)
+        return best_of(self.curve)
 
     @property
     def step(self) -> int:
         """The step of the newest report, 0 before the first."""
         return max(self.curve, default=0)
+
+
+def best_of(curve: Mapping[int, float]) -> tuple[int, float] | None:
+    """Step and value of the greatest of some values by step, of equals the first; None without a finite one."""
+    finite = [(step, value) for step, value in curve.items() if math.isfinite(value)]
+    return max(finite, key=lambda report: (report[1], -report[0]), default=None)
 
 
 def ended(row: Row, state: TrialState, reason: str = "") -> tuple[TrialState, str]:

@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from ray.job_submission import JobStatus, JobSubmissionClient
+from requests.exceptions import RequestException
 from rich.console import Console, Group
 from rich.live import Live
 
@@ -102,12 +104,20 @@ def follow_log(client: JobSubmissionClient, id: str, write: Callable[[str], None
     return status
 
 
+def pending_line(client: JobSubmissionClient, id: str) -> str | None:
+    """What a job that has not begun waits for, as Ray has it; None of another."""
+    with suppress(RuntimeError, RequestException):  # What is wrong with it `tail_log` says.
+        job = client.get_job_info(id)
+        return f"PENDING: {job.message}" if job.status == JobStatus.PENDING else None
+
+
 def live_table(progress: Progress, height: int) -> Group:
     """As many trainings as a terminal of some lines has room for, with a line about all."""
     updates = list(progress.updates.values())
+    if not updates:
+        return Group(words(progress.stage))
     shown = fitting(updates, max(_FEWEST, height - _AROUND))
-    said = [words(summary(updates, len(shown), progress.search))] if updates else []
-    return Group(progress_table(progress.stage, shown), *said)
+    return Group(progress_table(progress.stage, shown), words(summary(updates, len(shown), progress.search)))
 
 
 def follow(client: JobSubmissionClient, id: str, console: Console) -> JobStatus:
@@ -118,6 +128,10 @@ def follow(client: JobSubmissionClient, id: str, console: Console) -> JobStatus:
     progress = Progress()
 
     def listen(show: Callable[[Event], None]) -> JobStatus:
+        if pending := pending_line(client, id):
+            progress.stage = pending
+            show(Stage(text=pending))
+
         def hear(text: str) -> None:
             for event in progress.hear(text):
                 show(event)

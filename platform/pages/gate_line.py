@@ -7,7 +7,7 @@ from ..gate.verdict import Gate
 
 def gate_line(gate: Gate) -> str:
     """The verdict, in a sentence."""
-    figures = ", ".join(f"{name} {miou:.1f}" for name, miou in gate.test.items())
+    figures = ", ".join(f"{name} {miou:.2f}" for name, miou in gate.test.items())
     told = f"{gate.outcome}: {gate.reason}"
     return f"{told}; mIoU on test images: {figures}" if figures else told
 

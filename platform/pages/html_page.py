@@ -13,12 +13,16 @@ from ..base.visible import visible
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+FOUR_DIGITS = ".4~g"
+"""How plots tell a value to whom points at it."""
+_COLUMN = 150
+"""Width in pixels of one of several axes side by side."""
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1c1c1c; background: #fff; max-width: 1200px; margin: 0 auto;
-       padding: 24px; }
+       padding: 24px; overflow-wrap: anywhere; }
 h1 { font-size: 26px; margin: 0; } h2 { font-size: 19px; margin: 36px 0 6px; }
 p { margin: 6px 0; } p.note { color: #666; font-size: 13px; }
-.wide { overflow-x: auto; }
+.wide { overflow-x: auto; overflow-wrap: normal; }
 table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
 th, td { padding: 4px 10px; border-bottom: 1px solid #e4e4e4; text-align: right; vertical-align: top; }
 th { border-bottom-color: #999; } .text { text-align: left; overflow-wrap: anywhere; } td.text { min-width: 90px; }
@@ -81,17 +85,29 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], words: Collect
 
 
 def plot(figure: "Figure", name: str) -> str:
-    """A figure as wide as the page in an element of that id; its height in pixels is its layout's."""
+    """A figure as wide as the page in an element of that id; its height in pixels is its layout's.
+
+    It scrolls in itself where axes side by side have no room.
+    """
     figure.update_layout(
         template="plotly_white",
         title=None,
         width=None,
         autosize=True,
         margin={"l": 60, "r": 30, "t": 40, "b": 50},
+        # Beside the plot it would take half of a phone's width.
+        legend={"orientation": "h", "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom"},
         font={"family": "system-ui, sans-serif", "size": 12},
     )
+    figure.update_yaxes(hoverformat=FOUR_DIGITS)
     config = {"responsive": True, "displaylogo": False}
-    return figure.to_html(full_html=False, include_plotlyjs=False, div_id=name, config=config, validate=False)
+    drawn = figure.to_html(full_html=False, include_plotlyjs=False, div_id=name, config=config, validate=False)
+    return f'<div class="wide"><div style="min-width: {_COLUMN * _columns(figure)}px">{drawn}</div></div>'
+
+
+def _columns(figure: "Figure") -> int:
+    """How many axes are side by side: of plots, or of parallel coordinates, which are ticks of one axis."""
+    return max(len(list(figure.select_xaxes())), len(figure.layout.xaxis.ticktext or ()))
 
 
 def pictures(found: Iterable[tuple[str, bytes]]) -> str:

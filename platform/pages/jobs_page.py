@@ -36,39 +36,40 @@ class ListedJob:
 
 def jobs_of(client: "JobSubmissionClient", records: Sequence[JobRecord] = ()) -> list[ListedJob]:
     """The jobs that a cluster knows, and those of a ledger, newest first."""
-    return listed_jobs(client.list_jobs(), records, lambda id: _waits(client, id))
+    return listed_jobs(client.list_jobs(), records, lambda id: _waits_for(client, id))
 
 
 def listed_jobs(
     details: "Sequence[JobDetails]",
     records: Sequence[JobRecord] = (),
-    waits: Callable[[str], bool] = lambda id: False,
+    waits_for: Callable[[str], str | None] = lambda id: None,
 ) -> list[ListedJob]:
-    """Jobs of a cluster, which tells whether one waits, and of a ledger, newest first."""
+    """Jobs of a cluster, which tells what one waits for, if it does, and of a ledger, newest first."""
     by_id = {record.id: record for record in records}
-    on_cluster = [_of_cluster(job, by_id.get(job.submission_id), waits) for job in details if job.submission_id]
+    on_cluster = [_of_cluster(job, by_id.get(job.submission_id), waits_for) for job in details if job.submission_id]
     known = {job.id for job in on_cluster}
     gone = [_of_ledger(record) for record in records if record.id not in known]
     return sorted(on_cluster + gone, key=lambda job: job.start_time or 0, reverse=True)
 
 
-def _waits(client: "JobSubmissionClient", id: str) -> bool:
-    """Whether a job that runs does nothing but wait, as it told last."""
+def _waits_for(client: "JobSubmissionClient", id: str) -> str | None:
+    """What a job that runs waits for, as it told last; None if it does anything else."""
     try:
         lines = client.get_job_logs(id).splitlines()
     except RuntimeError:
-        return False  # The node that has the log does not answer.
+        return None  # The node that has the log does not answer.
     last = next((event for line in reversed(lines) if (event := parse(line))), None)
-    return isinstance(last, Stage) and last.waits
+    return last.text if isinstance(last, Stage) and last.waits else None
 
 
-def _of_cluster(job: "JobDetails", record: JobRecord | None, waits: Callable[[str], bool]) -> ListedJob:
+def _of_cluster(job: "JobDetails", record: JobRecord | None, waits_for: Callable[[str], str | None]) -> ListedJob:
     id, state = job.submission_id or "", job.status.value
+    waits = waits_for(id) if state == "RUNNING" else None
     return ListedJob(
         id=id,
         name=(job.metadata or {}).get("name"),
-        state=WAITING if state == "RUNNING" and waits(id) else state,
-        message=job.message,
+        state=WAITING if waits else state,
+        message=waits or job.message,
         submitted_by=record.submitted_by if record else None,
         cluster=record.cluster if record else None,
         start_time=None if job.start_time is None else job.start_time / 1000,

@@ -85,7 +85,7 @@ def _row_json(row: Row) -> dict[str, Any]:
         "reason": row.reason,
         "step": row.step,
         "miou": row.value,
-        "best": None if row.best is None else {"step": row.best[0], "miou": row.best[1]},
+        "best": best_json(row.best),
         "curve": [{"step": step, "miou": miou} for step, miou in row.curve.items()],
         "attempts": row.account.attempts,
         "device_seconds": row.account.device_seconds,
@@ -93,6 +93,11 @@ def _row_json(row: Row) -> dict[str, Any]:
         "mlflow_run": row.account.run_id,
         "checkpoint": row.account.checkpoint,
     }
+
+
+def best_json(best: tuple[int, float] | None) -> dict[str, Any] | None:
+    """Step and mean IoU of a best report."""
+    return None if best is None else {"step": best[0], "miou": best[1]}
 
 
 def verdict_line(verdict: Verdict) -> str:
@@ -104,8 +109,8 @@ def verdict_line(verdict: Verdict) -> str:
         return f"best trial {best.number}: mIoU {percent(best.value)}; no complete baseline"
     word = "beats" if verdict.is_won else "does not beat"
     return (
-        f"best trial {best.number} with mIoU {best.value:.1f} {word} the supervised baseline "
-        f"with {verdict.baseline:.1f} ({verdict.gain:+.1f})"
+        f"best trial {best.number} with mIoU {best.value:.2f} {word} the supervised baseline "
+        f"with {verdict.baseline:.2f} ({verdict.gain:+.2f})"
     )
 
 

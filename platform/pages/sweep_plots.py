@@ -16,6 +16,7 @@ from optuna.visualization import (
 from plotly.graph_objects import Bar, Figure
 
 from ..ledger.rows import Row, best_first, best_row
+from .html_page import FOUR_DIGITS
 from .importance import importances
 from .sweep_page import NO_IMPORTANCE
 from .terminal import short_names, states
@@ -95,10 +96,11 @@ def _curves(rows: Sequence[Row], baseline: float | None) -> Plot:
     drawn = best_first(reported)[:CURVES]
     figure = plot_intermediate_values(study_of(drawn))
     figure.update_traces(line_width=1, marker_size=4, opacity=0.5)
+    figure.for_each_trace(lambda trace: trace.update(name=trace.name.replace("Trial", "trial ")))
     if best := best_row(drawn):
-        figure.update_traces(line_width=3, opacity=1, selector={"name": f"Trial{best.number}"})
+        figure.update_traces(line_width=3, opacity=1, selector={"name": f"trial {best.number}"})
     _mark_baseline(figure, [value for row in drawn for value in row.curve.values()], baseline)
-    figure.update_layout(xaxis_title="step", yaxis_title=MIOU, height=_HEIGHT)
+    figure.update_layout(xaxis_title="step", yaxis_title=MIOU, height=_HEIGHT, showlegend=True)
     failed = sum(row.state is TrialState.FAIL for row in rows)
     notes = [
         "The best complete trial is the thick line." if best else "",
@@ -130,6 +132,7 @@ def _slices(study: optuna.Study, points: Sequence[Row], baseline: float | None) 
     figure = plot_slice(study, target_name=MIOU)
     _mark_baseline(figure, _values(points), baseline)
     names = short_names({name for row in points for name in row.params})
+    figure.update_xaxes(hoverformat=FOUR_DIGITS)
     figure.for_each_xaxis(lambda axis: axis.update(title_text=names[axis.title.text]))
     return figure.update_layout(height=_HEIGHT)
 
@@ -139,7 +142,7 @@ def _importance(shares: Mapping[str, float]) -> Figure | str:
         return f"{NO_IMPORTANCE}."
     names = list(short_names(shares).values())
     figure = Figure(Bar(x=list(shares.values()), y=names, orientation="h"))
-    figure.update_xaxes(range=[0, 1], tickformat=".0%", title_text="share of what varies the mIoU of complete trials")
+    figure.update_xaxes(range=[0, 1], tickformat=".0%", title_text="share of what varies the mIoU")
     figure.update_yaxes(autorange="reversed")
     return figure.update_layout(height=140 + 40 * len(names))
 

@@ -8,7 +8,8 @@ from rich.table import Table
 from ..ledger.reading import SweepRecord
 from .console import words
 from .shortened import Shortened
-from .terminal import console_for, percent, state_counts, states
+from .sweep_page import best_json
+from .terminal import best_report, console_for, percent, state_counts, states
 
 
 def print_sweeps(sweeps: Sequence[SweepRecord], place: str) -> None:
@@ -18,18 +19,19 @@ def print_sweeps(sweeps: Sequence[SweepRecord], place: str) -> None:
         return
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column("sweep", no_wrap=True)
-    for heading in ("trials", "best mIoU", "best trial"):
+    for heading in ("trials", "best trial", "mIoU", "best"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("states")
     for sweep in sweeps:
-        said = listed_sweep_json(sweep)
+        said, best = listed_sweep_json(sweep), sweep.verdict.best
         # How many an older version's sweep may make is not known.
         planned = "?" if said["planned_trials"] is None else said["planned_trials"]
         table.add_row(
             sweep.name,
             f"{said['finished_trials']}/{planned}",
+            "-" if best is None else str(best.number),
             percent(said["best_miou"]),
-            "-" if said["best_trial"] is None else str(said["best_trial"]),
+            best_report(best and best.best),
             Shortened(words(states(sweep.rows))),
         )
     console_for(table).print(table)
@@ -45,4 +47,5 @@ def listed_sweep_json(sweep: SweepRecord) -> dict[str, Any]:
         "states": state_counts(sweep.rows),
         "best_trial": best.number if best else None,
         "best_miou": best.value if best else None,
+        "best": best_json(best and best.best),
     }

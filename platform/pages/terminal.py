@@ -45,7 +45,7 @@ def trials_table(sweep: str, rows: Sequence[Row], scale: Scale | None) -> Table:
     tried_again = any(row.account.attempts > 1 for row in rows)
     if scale:
         table.add_column("curve", no_wrap=True)
-    for heading in (*(["attempts"] if tried_again else []), "device\ntime"):
+    for heading in (*(["tries"] if tried_again else []), "device\ntime"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("state")
     for row in rows:
@@ -155,26 +155,26 @@ def folded(name: str) -> str:
 
 
 def number(value: Value) -> str:
-    """Three significant digits of a number, whole numbers in full; anything else as it is written in a spec."""
+    """Four significant digits of a number, whole numbers in full; anything else as it is written in a spec."""
     match value:
         case None:
             return ""
         case bool():
             return str(value).lower()
         case float():
-            return f"{value:.3g}"
+            return f"{value:.4g}"
         case _:
             return str(value)
 
 
 def percent(value: float | None) -> str:
-    """One digit after the point; a dash if there is none."""
-    return "-" if value is None else f"{value:.1f}"
+    """Two digits after the point; a dash if there is none."""
+    return "-" if value is None else f"{value:.2f}"
 
 
 def best_report(best: tuple[int, float] | None) -> str:
-    """Step and mean IoU of the best report, as 63.8@10; a dash before the first."""
-    return "-" if best is None else f"{best[1]:.1f}@{best[0]}"
+    """Step and mean IoU of the best report, as 63.81@10; a dash before the first."""
+    return "-" if best is None else f"{best[1]:.2f}@{best[0]}"
 
 
 def duration(seconds: float) -> str:

@@ -11,8 +11,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from ...models.bundle import read_card
+from ...models.card import Card
 from ...trainers.errors import UserError
-from ..base.keys import MODEL, sweep_of
+from ..base.keys import METRIC, MODEL, sweep_of
 from ..gate.verdict import Gate
 from ..tracking.runs import KEY_TAG
 from .confirmed import UNCONFIRMED
@@ -23,6 +24,9 @@ from .promotion import Candidate, Decision, Promote, Standing, decide, standing_
 from .registry import find_version, pull_card
 from .serving_files import write_serving_files
 from .verdicts import description_of, digest_of, hold_verdict
+
+MIOU_TAG = "advseg.miou"
+"""Tag of a version: the mean IoU in percent of what was exported, which may be of another step than its run's last."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +61,7 @@ def register(
         judge = digest_of(gate) if gate else None
         if deleted := _deleted(client, name, run_id, key, judge):
             return deleted
-        version = _ensure_version(client, model, name, run_id, key, gate)
+        version = _ensure_version(client, model, card, name, run_id, key, gate)
         number = int(version.version)
         # There was no history where an older version of advseg registered it.
         is_older = version.creation_timestamp < (history.creation_timestamp or 0)
@@ -115,13 +119,14 @@ def _repeated(name: str, version: str, aliases: Mapping[str, Any]) -> Registered
 
 
 def _ensure_version(
-    client: MlflowClient, model: Path, name: str, run_id: str, key: str, gate: Gate | None
+    client: MlflowClient, model: Path, card: Card, name: str, run_id: str, key: str, gate: Gate | None
 ) -> ModelVersion:
     """The version of a run, made if there is none."""
     found = _versions_of(client, name, run_id, key)
     if not found:
         source, said = log_model(client, model, run_id, gate), description_of(UNCONFIRMED)
-        client.create_model_version(name, source, run_id=run_id, tags={KEY_TAG: key}, description=said)
+        tags = {KEY_TAG: key} | ({MIOU_TAG: repr(card.metrics[METRIC])} if METRIC in card.metrics else {})
+        client.create_model_version(name, source, run_id=run_id, tags=tags, description=said)
         # MLflow's client repeats a request whose answer was lost, and then there are two.
         found = _versions_of(client, name, run_id, key)
         for repeated in found[1:]:

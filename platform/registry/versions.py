@@ -1,8 +1,10 @@
 """What the model registry holds."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
@@ -10,6 +12,7 @@ from ..base.keys import METRIC
 from ..tracking.runs import KEY_TAG
 from .history import read_past, registered_models, versions_of
 from .moves import Entry, moves_to
+from .registering import MIOU_TAG
 from .registry import find_version
 from .verdicts import GATE_TAG
 
@@ -24,7 +27,7 @@ class RegisteredVersion:
     key: str | None
     """Of the trial that it was trained by; None of one that another program registered."""
     miou: float | None
-    """Newest mean IoU in percent of its run, None if that is not known."""
+    """Mean IoU in percent of what was exported, or the newest of its run; None if neither is known."""
     moves: tuple[Entry, ...]
     """How it came to each alias that it has."""
     gate: str | None
@@ -39,7 +42,7 @@ def list_versions(client: MlflowClient) -> list[RegisteredVersion]:
             version=int(found.version),
             aliases=tuple(sorted(alias for alias, seat in model.aliases.items() if str(seat) == str(found.version))),
             key=found.tags.get(KEY_TAG),
-            miou=_miou(client, found.run_id),
+            miou=_miou(client, found),
             moves=moves_to(past, int(found.version)),
             gate=found.tags.get(GATE_TAG),
         )
@@ -71,8 +74,11 @@ def _key_of_run(client: MlflowClient, run_id: str | None) -> str | None:
     return run.data.tags.get(KEY_TAG) if run else None
 
 
-def _miou(client: MlflowClient, run_id: str | None) -> float | None:
-    run = _run(client, run_id)
+def _miou(client: MlflowClient, version: ModelVersion) -> float | None:
+    # Older versions of advseg set no such tag, and anybody may have written into it.
+    with suppress(KeyError, ValueError):
+        return float(version.tags[MIOU_TAG])
+    run = _run(client, version.run_id)
     return run.data.metrics.get(METRIC) if run else None
 
 

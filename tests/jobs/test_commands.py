@@ -126,6 +126,10 @@ class TestWithoutServices:
     def test_submit_checks_the_spec_first(self, advseg: Command, spec: Path) -> None:
         assert "trainer.steps: must be at least 1, but is 0" in mistake(advseg("submit", spec, "--set=trainer.steps=0"))
 
+    def test_submit_forks_no_training(self, advseg: Command, spec: Path) -> None:
+        said = f"--fork begins a sweep, but {spec} is a single training (job: train): leave it out"
+        assert mistake(advseg("submit", spec, "--fork=old")) == said
+
     def test_submit_looks_for_no_dataset_before_it_knows_the_cluster(self, advseg: Command, spec: Path) -> None:
         assert mistake(advseg("submit", spec, "--set=dataset.root=/data/voc")).startswith(NO_RAY)
 

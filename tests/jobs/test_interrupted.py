@@ -1,12 +1,15 @@
 """Trainings on this machine that a signal ends, and two in one folder."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
+from waiting import wait_for
 
 from advseg.jobs import train as job
 from advseg.platform.base.alone import alone_in
@@ -46,6 +49,33 @@ def test_a_signal_saves_and_the_command_that_goes_on_is_named(spec: Path, tmp_pa
     assert last.endswith(f"{command}` goes on")
     assert errors.splitlines()[0].startswith("compact of 17,912 parameters on ")
     assert "stopping: it is saved after this step" in errors
+
+
+def test_trainings_of_a_table_are_saved_each_and_none_goes_on(tmp_path: Path) -> None:
+    # Three processes import PyTorch, which takes 30 s of a busy machine with two cores.
+    sets = ("trainer.steps=1000000", "trainer.evaluate_every=2", "method.semi_start=1", "model.width=8")
+    arguments = ["reproduce", "ablation", "voc-1-8/semi", "--on=shapes", "--seeds=1", "--processes=2"]
+    arguments += [f"--set={each}" for each in sets]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "advseg.jobs.cli", *arguments],
+        env={**os.environ, "ADVSEG_HOME": str(tmp_path)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(lambda: len(list(tmp_path.rglob("metrics.jsonl"))) == 2)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate()
+
+    assert process.returncode == 130, errors
+    assert psutil.wait_procs(workers, timeout=60)[1] == []
+    assert len(list(tmp_path.rglob("checkpoints"))) == 2
+    assert all(newest_sealed(folder) for folder in tmp_path.rglob("checkpoints"))
+    assert errors.splitlines()[-1] == (
+        f"interrupted: asked to stop, and saved what was under way; `{shlex.join(['advseg', *arguments])}` goes on"
+    )
+    assert errors.count("stopping: it is saved after this step") == 1
 
 
 class Sending:

@@ -164,6 +164,7 @@ def test_a_head_that_dies_under_who_follows_is_told_in_a_line(
 
     jobs.add("a-1", log="one\n")
     monkeypatch.setattr(jobs, "get_job_status", away)
+    monkeypatch.setattr(jobs, "get_job_info", away)
     monkeypatch.setattr(jobs, "list_jobs", lambda: [SimpleNamespace(submission_id="a-1")])
     status, _, err = advseg(*command.split())
     assert (status, len(err.splitlines())) == (1, 1)

@@ -41,7 +41,7 @@ KEYS = {
         "parts.*.ignored_pixels notes problems picture"
     ),
     "job list": JOB,
-    "sweep list": "name planned_trials finished_trials states states.* best_trial best_miou",
+    "sweep list": "name planned_trials finished_trials states states.* best_trial best_miou best best.step best.miou",
     "sweep show": (
         "name best_trial best_miou baseline_miou gain states states.* device_seconds lost_steps importance "
         "running baseline baseline.key baseline.state baseline.reason baseline.step baseline.miou baseline.best "

@@ -14,7 +14,7 @@ from mlflow.tracking import MlflowClient
 
 from advseg.jobs.reproduced import Compared, refuse_differing
 from advseg.jobs.train import train
-from advseg.jobs.train_together import WithItsParent, train_as
+from advseg.jobs.train_together import train_as
 from advseg.models import load
 from advseg.models.bundle import save
 from advseg.models.card import Card
@@ -112,17 +112,6 @@ def test_workers_are_as_many_as_then(advseg: Command, put: Register, spec: Path,
     status, out, err = advseg("reproduce", put(path=model))
     assert (status, err) == (0, "")
     assert out.endswith("2 files of weights are equal\n")
-
-
-def test_no_worker_outlives_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    ended: list[int] = []
-    monkeypatch.setattr("os._exit", ended.append)
-    guard = WithItsParent()
-    assert not guard.asked_to_stop()
-    assert ended == []
-    monkeypatch.setattr("os.getppid", lambda: 1)
-    guard.asked_to_stop()
-    assert ended == [1]
 
 
 def test_it_goes_on_where_it_was_killed(

@@ -10,13 +10,13 @@ from ..data.augment import AugmentationSettings
 from ..data.dataset import Dataset
 from ..data.samples import Sample
 from ..data.streams import Stream
-from .lettering import font_for, lettered
-from .panels import IGNORED, TILE, colour, compose
+from .legend import with_legend
+from .lettering import font_for
+from .panels import TILE, colour, compose
 
 PER_PART = 3
 _TITLES = ("image", "mask", "mask on image", "crop as trained on", "its mask")
 _CAPTION = 30
-_MARGIN, _LINE = 4, 18
 
 
 def draw_overview(
@@ -51,7 +51,7 @@ def draw_overview(
         [_framed(tile, height, (part, id) if column == 0 else ("", "")) for column, tile in enumerate(tiles)]
         for part, id, tiles in rows
     ]
-    return _with_legend(compose(_TITLES, framed), dataset)
+    return with_legend(compose(_TITLES, framed), dataset.classes, dataset.palette)
 
 
 def _spread(samples: Sequence[Sample]) -> Iterator[Sample]:
@@ -91,23 +91,3 @@ def _framed(tile: np.ndarray | None, height: int, caption: tuple[str, str]) -> n
     draw.text((0, height + 1), part, fill="black")
     draw.text((0, height + 13), shown, fill="grey", font=font)
     return np.asarray(frame)
-
-
-def _with_legend(picture: Image.Image, dataset: Dataset) -> Image.Image:
-    """The picture above a swatch and a name for each class."""
-    font = font_for(dataset.classes, 11)
-    entries = [*zip(lettered(dataset.classes, font), dataset.palette, strict=True), ("ignored", IGNORED)]
-    x, y, places = _MARGIN, picture.height, []
-    for name, swatch in entries:
-        width = _LINE + round(font.getlength(name)) + _LINE
-        if x > _MARGIN and x + width > picture.width:
-            x, y = _MARGIN, y + _LINE
-        places.append((x, y, name, swatch))
-        x += width
-    whole = Image.new("RGB", (picture.width, y + _LINE + _MARGIN), "white")
-    whole.paste(picture)
-    draw = ImageDraw.Draw(whole)
-    for x, y, name, swatch in places:
-        draw.rectangle((x, y, x + 12, y + 12), fill=swatch, outline="grey")
-        draw.text((x + _LINE, y), name, fill="black", font=font)
-    return whole

@@ -11,6 +11,7 @@ from ..metrics import class_iou
 from ..settings import DTYPES, TrainerSettings
 from .class_bars import draw_class_bars
 from .confusion import draw_confusion
+from .legend import with_legend
 from .validation import draw_validation
 
 PANELS = "panels"
@@ -40,7 +41,7 @@ def draw_report(
     )
     iou = class_iou(evaluation.matrix, dataset.ignore_index)
     return {
-        f"{PANELS}/step-{step:08d}.png": panel,
+        f"{PANELS}/step-{step:08d}.png": with_legend(panel, dataset.classes, dataset.palette),
         CONFUSION: draw_confusion(evaluation.matrix.numpy(), dataset.classes),
         CLASS_BARS: draw_class_bars(iou, dataset.classes, dataset.palette),
     }

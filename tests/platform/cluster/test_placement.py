@@ -34,7 +34,7 @@ class TestNodes:
         assert there == [Node(id="ab", name="w1", address="10.0.0.5", has={"CPU": 2.0}, labels={"zone": "a"})]
 
     @pytest.mark.parametrize(
-        ("nodes", "selector"),
+        ("heads", "selector"),
         [
             ({"ab": True}, {}),
             ({"ab": True, "cd": False}, {"ray.io/node-id": "!ab"}),
@@ -42,7 +42,8 @@ class TestNodes:
             ({}, {}),
         ],
     )
-    def test_other_than_the_head_have_the_driver(self, nodes: dict[str, bool], selector: dict[str, str]) -> None:
+    def test_other_than_the_head_have_the_driver(self, heads: dict[str, bool], selector: dict[str, str]) -> None:
+        nodes = [Node(id=id, name=id, has={}, is_head=is_head) for id, is_head in heads.items()]
         assert off_the_head(nodes) == selector
 
 

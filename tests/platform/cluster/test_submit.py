@@ -13,6 +13,7 @@ import pytest
 from ray.job_submission import JobStatus
 
 from advseg.platform.cluster import submit as submitting
+from advseg.platform.cluster.nodes import Node
 from advseg.platform.cluster.submit import submit
 from advseg.platform.ledger.jobs import JobState, read_jobs
 from advseg.platform.ledger.location import Location
@@ -25,6 +26,7 @@ from advseg.trainers.errors import UserError
 from ..conftest import GONE, ORIGIN, writing
 
 MakeSpec = Callable[..., Spec]
+HERE = Node(id="ab", name="laptop", has={"CPU": 64.0}, is_head=True)
 
 SUBMITTERS = 10
 SERVICES = Services(tracking_uri="http://nowhere", dashboard_url="http://nowhere", ray_token_path=None)
@@ -96,7 +98,7 @@ def no_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What travels with a job is another test's."""
     monkeypatch.setattr(submitting, "copy_package", lambda folder: folder)
     monkeypatch.setattr(submitting, "git_state", lambda folders: None)
-    monkeypatch.setattr(submitting, "driver_selector", lambda url: {})
+    monkeypatch.setattr(submitting, "nodes_at", lambda url: [HERE])
 
 
 def race(submit_to: Submit, jobs: Any, specs: list[Spec]) -> list[Any]:
@@ -186,6 +188,29 @@ def test_that_the_cluster_refuses_are_told_so_in_a_line_and_stand_in_nobodys_way
             submit_to(jobs, make_spec())
     assert [(job.id, job.state) for job in read_jobs(tmp_path / "runs", None)] == [("probe-1", JobState.FAILED)]
     assert submit_to(jobs, make_spec("trainer.seed=1")).id == "probe-2"
+
+
+class TestThatDoesNotFit:
+    def test_on_this_machine_is_refused_before_it_is_sent(
+        self, make_spec: MakeSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        jobs: Any = Jobs()
+        with pytest.raises(UserError, match="a worker asks for 1 CPU and 9 GPU, but the greatest node, laptop, has"):
+            submit(jobs, make_spec("resources.gpus_per_worker=9"), SERVICES, tmp_path, print)
+        with pytest.raises(UserError, match="a training asks for 65 workers of 1 CPU, but 64 fit"):
+            baseline = ("sweep.baseline_workers=65", "trainer.batch_size=65")
+            submit(jobs, make_spec(*baseline), SERVICES, tmp_path, print)
+        assert (jobs.known, read_jobs(tmp_path / "runs", None)) == ({}, [])
+
+    def test_elsewhere_is_sent_and_told_what_it_waits_for(
+        self, make_spec: MakeSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        jobs: Any = Jobs()
+        said: list[str] = []
+        monkeypatch.setattr(submitting, "nodes_at", lambda url: [replace(HERE, address="10.0.0.5", has={})])
+        assert submit(jobs, make_spec(), SERVICES, tmp_path, said.append).is_new
+        waits = "it will wait for nodes that an autoscaler, or you, may add: a worker asks for 1 CPU, but"
+        assert [line.startswith(waits) for line in said] == [True]
 
 
 class TestWhereASweepIs:

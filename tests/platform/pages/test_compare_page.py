@@ -14,8 +14,7 @@ from typer.testing import CliRunner
 from advseg.jobs.cli.main import app
 from advseg.platform.pages.compare_page import (
     CAVEAT,
-    SHOWN,
-    column_widths,
+    column_blocks,
     cut,
     equal_line,
     print_comparison,
@@ -55,12 +54,13 @@ class TestPrinting:
     def test_shows_parameters_metrics_differences_and_the_address(self, capsys: pytest.CaptureFixture[str]) -> None:
         print_comparison(two(lambda_adv=("0.0", "0.01")), URL)
         assert lines(capsys.readouterr().out) == [
-            "parameters that differ",
-            "parameter probe/baseline probe/3",
-            "lambda_adv 0.0 0.01",
+            "probe: parameters that differ",
+            "parameter baseline 3",
+            "lambda_adv 0 0.01",
             "2 parameters are equal",
-            "newest values",
-            "metric probe/baseline probe/3",
+            "probe: newest values",
+            "metric baseline 3",
+            "best val/miou 52.00@12 54.00@12",
             "val/miou 52 54",
             "loss/ce 0.125 0.125",
             "probe/3 - probe/baseline: val/miou +2 ± 2.5 over 3 common steps; first +1, last +2",
@@ -86,14 +86,35 @@ class TestPrinting:
         print_comparison(compare([run("a", {}, long), run("b", {}, long)], "val/miou"), None)
         assert "b - a: val/miou +0 ± 0 over 30 of 40 common steps; first +0, last +0" in capsys.readouterr().out
 
-    def test_has_columns_for_the_first_and_lines_for_all(self, capsys: pytest.CaptureFixture[str]) -> None:
-        runs = [run(f"r/{number}", {"p": str(number)}, BASE) for number in range(SHOWN + 2)]
+    def test_of_seven_runs_fits_eighty_columns(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("COLUMNS", "80")
+        runs = [
+            run(f"a-sweep-of-a-long-name/{n}", {"method.lambda_adv": str(0.0123456789 * (n + 1))}, BASE)
+            for n in range(7)
+        ]
         print_comparison(compare(runs, "val/miou"), None)
         out = capsys.readouterr().out
-        assert lines(out)[1] == " ".join(["parameter", *(f"r/{number}" for number in range(SHOWN))])
-        assert lines(out)[2] == " ".join(["p", *map(str, range(SHOWN))])
-        assert "and 2 more runs, which --html FILE and --json show" in out
-        assert f"r/{SHOWN + 1} - r/0: " in out
+        tables = out[: out.index("a-sweep-of-a-long-name/1 - ")].splitlines()
+        assert max(map(len, map(str.rstrip, tables))) <= 80
+        headings = [line.split()[1:] for line in tables if line.startswith(("parameter ", "metric "))]
+        assert headings == 2 * [["0", "1", "2", "3", "4", "5"], ["6"]]
+        first, second = [line.split()[1:] for line in tables if line.startswith("method.lambda_adv")]
+        assert (first[0], second) == ("0.01235", ["0.08642"])
+        assert "a-sweep-of-a-long-name: newest values, 7 to 7 of 7 runs" in lines(out)
+
+    def test_shows_as_many_digits_as_tell_parameters_apart(self, capsys: pytest.CaptureFixture[str]) -> None:
+        print_comparison(two(lr=("0.0100001", "0.0100002"), root=("data/1.0", "data/2.0")), None)
+        assert {"lr 0.0100001 0.0100002", "root data/1.0 data/2.0"} <= set(lines(capsys.readouterr().out))
+
+    def test_of_several_sweeps_names_runs_in_full(self, capsys: pytest.CaptureFixture[str]) -> None:
+        print_comparison(compare([run("a/0", {}, BASE), run("b/0", {}, BETTER)], "val/miou"), None)
+        assert "metric a/0 b/0" in lines(capsys.readouterr().out)
+
+    def test_knows_the_best_of_the_mean_iou_alone(self, capsys: pytest.CaptureFixture[str]) -> None:
+        print_comparison(compare([run("a/0", {}, BASE), run("b/0", {}, BETTER)], "loss/ce"), None)
+        assert "best" not in capsys.readouterr().out
 
     def test_shows_brackets_as_they_are(self, capsys: pytest.CaptureFixture[str]) -> None:
         print_comparison(two(root=("/a", "/data/[red]/[/]")), None)
@@ -109,14 +130,14 @@ class TestPrinting:
         assert re.findall(r"/data/x+…x+/(train|val)", row) == ["train", "val"]
         assert len(row.rstrip()) <= 80
 
-    @pytest.mark.parametrize(("width", "runs"), [(80, 2), (100, 3), (300, SHOWN)])
-    def test_has_as_many_columns_as_there_is_room_for(self, width: int, runs: int) -> None:
-        names = [f"shapes-demo/{number}-{'x' * 10}" for number in range(10)]
-        first, widths = column_widths(names, {"trainer.lambda_adv": ["0.0123"] * 10}, width)
-        assert (first, widths) == (len("trainer.lambda_adv"), [len(names[0])] * runs)
+    @pytest.mark.parametrize(("width", "runs"), [(80, [2, 2, 2, 1]), (100, [3, 3, 1]), (300, [7])])
+    def test_has_as_many_columns_as_there_is_room_for(self, width: int, runs: list[int]) -> None:
+        names = [f"shapes-demo/{number}-{'x' * 10}" for number in range(7)]
+        first, blocks = column_blocks(names, {"trainer.lambda_adv": ["0.0123"] * 7}, width)
+        assert (first, blocks) == (len("trainer.lambda_adv"), [[len(names[0])] * count for count in runs])
 
     def test_gives_two_runs_columns_in_the_narrowest_terminal(self) -> None:
-        assert column_widths(["a" * 30, "b" * 30, "c"], {"metric": ["1"] * 3}, 40) == (9, [13, 13])
+        assert column_blocks(["a" * 30, "b" * 30, "c"], {"metric": ["1"] * 3}, 40) == (9, [[13, 13], [1]])
 
     @pytest.mark.parametrize(("width", "text"), [(7, "abcdefg"), (6, "abc…fg"), (3, "a…g"), (1, "…")])
     def test_cuts_the_middle_out(self, width: int, text: str) -> None:
@@ -148,8 +169,10 @@ class TestPage:
         words = " ".join(page.text.split())
         assert "probe/baseline and probe/3 val/miou by step" in words
         assert "probe/3 - probe/baseline: val/miou +2 ± 2.5 over 3 common steps; first +1, last +2" in words
-        assert "Parameters differs probe/baseline probe/3 lambda_adv 0.0 <b>0.01</b> 2 parameters are equal." in words
-        assert "metric probe/baseline probe/3 val/miou 52 54 loss/ce 0.125 0.125" in words
+        assert "Parameters differs probe/baseline probe/3 lambda_adv 0 <b>0.01</b> 2 parameters are equal." in words
+        assert (
+            "metric probe/baseline probe/3 best val/miou 52.00@12 54.00@12 val/miou 52 54 loss/ce 0.125 0.125" in words
+        )
         assert [attrs["href"] for tag, attrs in page.tags if tag == "a"] == [URL]
         plots = [attrs["id"] for tag, attrs in page.tags if attrs.get("class") == "plotly-graph-div"]
         assert plots == ["curves"]
@@ -167,11 +190,11 @@ class TestPage:
         assert not [attrs for tag, attrs in tags if "src" in attrs or tag in ("link", "base", "iframe")]
 
     def test_shows_every_run(self, tmp_path: Path) -> None:
-        runs = [run(f"r/{number}", {"p": str(number)}, BASE) for number in range(SHOWN + 2)]
+        runs = [run(f"r/{number}", {"p": str(number)}, BASE) for number in range(9)]
         write_comparison(compare(runs, "val/miou"), None, tmp_path / "compare.html")
         text = Page((tmp_path / "compare.html").read_text()).text
-        assert f"r/0 and {SHOWN + 1} other runs" in text
-        assert " ".join(f"r/{number}" for number in range(SHOWN + 2)) in text
+        assert "r/0 and 8 other runs" in text
+        assert " ".join(f"r/{number}" for number in range(9)) in text
 
 
 class TestCommand:

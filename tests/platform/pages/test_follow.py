@@ -135,6 +135,16 @@ def test_a_log_is_what_a_job_printed_its_events_in_words() -> None:
     assert "{" not in "".join(told)
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_job_that_has_not_begun_says_what_it_waits_for(terminal: bool) -> None:
+    class Pending(FakeJobs):
+        def get_job_info(self, id: str) -> Any:
+            return SimpleNamespace(status=JobStatus.PENDING, message="It may be waiting for resources.")
+
+    _, out = followed(Pending("", JobStatus.SUCCEEDED), terminal=terminal)
+    assert "PENDING: It may be waiting for resources." in out
+
+
 def test_an_unknown_job_is_refused() -> None:
     with pytest.raises(UserError, match="there is no job unknown; `advseg job list` lists the jobs"):
         followed(FakeJobs("", JobStatus.FAILED), "unknown")

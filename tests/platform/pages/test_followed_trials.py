@@ -28,7 +28,7 @@ def test_those_that_run_come_before_the_best_and_these_before_others_in_the_orde
 
 
 def test_all_are_counted_though_few_are_shown():
-    assert summary(FOUR, 2, None) == "2 COMPLETE, 1 PRUNED, 1 RUNNING; 2 not shown; best 2 with 55.0"
+    assert summary(FOUR, 2, None) == "2 COMPLETE, 1 PRUNED, 1 RUNNING; 2 not shown; best 2 with 55.00"
 
 
 def test_one_that_runs_is_done_by_the_share_of_its_steps_and_the_baseline_is_no_trial():
@@ -64,4 +64,4 @@ def test_sixty_trials_fit_a_terminal_of_24_lines():
     assert len(lines) <= 20
     assert any(line.startswith("58 ") for line in lines)
     assert any(line.startswith("0 ") for line in lines)
-    assert lines[-1].strip() == "58 COMPLETE, 1 RUNNING; 44 not shown; best 0 with 50.0; about 2 s left"
+    assert lines[-1].strip() == "58 COMPLETE, 1 RUNNING; 44 not shown; best 0 with 50.00; about 2 s left"

@@ -87,7 +87,9 @@ def test_a_job_that_runs_and_does_nothing_but_wait_is_told_apart(log: str | None
             return log
 
     client: Any = Jobs()
-    assert [job.state for job in jobs_of(client)] == [state, "PENDING"]
+    told, pending = jobs_of(client)
+    assert (told.state, pending.state) == (state, "PENDING")
+    assert told.message == ("2 trials wait" if state == "WAITING" else "")
 
 
 @pytest.mark.parametrize(

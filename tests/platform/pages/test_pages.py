@@ -116,12 +116,12 @@ class TestVerdict:
     def test_is_one_sentence(self) -> None:
         best = row(3, value=51.25)
         none = verdict_line(Verdict(best=None, baseline=50.0))
-        assert none == "no trial is complete; the supervised baseline has mIoU 50.0"
-        assert verdict_line(Verdict(best=best, baseline=None)) == "best trial 3: mIoU 51.2; no complete baseline"
-        beaten = "best trial 3 with mIoU 51.2 beats the supervised baseline with 50.0 (+1.2)"
+        assert none == "no trial is complete; the supervised baseline has mIoU 50.00"
+        assert verdict_line(Verdict(best=best, baseline=None)) == "best trial 3: mIoU 51.25; no complete baseline"
+        beaten = "best trial 3 with mIoU 51.25 beats the supervised baseline with 50.00 (+1.25)"
         assert verdict_line(Verdict(best=best, baseline=50.0)) == beaten
         lost = verdict_line(Verdict(best=best, baseline=52.0))
-        assert "does not beat the supervised baseline with 52.0 (-0.8)" in lost
+        assert "does not beat the supervised baseline with 52.00 (-0.75)" in lost
 
     def told(self, **given: Any) -> list[str]:
         none = {"best": None, "best_miou": None, "baseline_miou": None, "gate": None, "registered": None}
@@ -162,16 +162,16 @@ class TestTables:
             row(8, "F", 51.25, "diverged"),
         ]
         assert trials(rows) == [
-            "7 0.0123 8 51.2 51.2@8 ▁ 0:01:15 PRUNED not among the best at step 8",
-            "8 0.0123 8 51.2 51.2@8 ▁ 0 s FAIL diverged",
+            "7 0.01235 8 51.25 51.25@8 ▁ 0:01:15 PRUNED not among the best at step 8",
+            "8 0.01235 8 51.25 51.25@8 ▁ 0 s FAIL diverged",
         ]
 
     def test_show_attempts_if_a_trial_had_more_than_one(self) -> None:
         once, twice = Account(attempts=1), Account(attempts=2)
-        assert trials([row(0, value=50.0, account=once)]) == ["0 0.0123 8 50.0 50.0@8 ▁ 0 s COMPLETE"]
+        assert trials([row(0, value=50.0, account=once)]) == ["0 0.01235 8 50.00 50.00@8 ▁ 0 s COMPLETE"]
         assert trials([row(0, value=50.0, account=once), row(1, value=50.0, account=twice)]) == [
-            "0 0.0123 8 50.0 50.0@8 ▁ 1 0 s COMPLETE",
-            "1 0.0123 8 50.0 50.0@8 ▁ 2 0 s COMPLETE",
+            "0 0.01235 8 50.00 50.00@8 ▁ 1 0 s COMPLETE",
+            "1 0.01235 8 50.00 50.00@8 ▁ 2 0 s COMPLETE",
         ]
 
     def test_cut_no_word_off_in_a_narrow_terminal(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +181,7 @@ class TestTables:
         console = console_for(table)
         with console.capture() as capture:
             console.print(table)
-        assert {"lambda_", "adv", "0.0123", "50.0", "FAIL…"} <= set(capture.get().split())
+        assert {"lambda_", "adv", "0.01235", "50.00", "FAIL…"} <= set(capture.get().split())
 
     def test_leave_out_what_is_not_known_yet(self) -> None:
         assert (
@@ -197,11 +197,11 @@ class TestTables:
 
     def test_show_the_best_report_beside_the_last(self) -> None:
         fell = replace(row(0, value=20.0), curve={4: 63.75, 6: 63.75, 8: 20.0, 9: math.nan})
-        assert trials([replace(fell, curve={4: 63.75, 6: 63.75, 8: 20.0})])[0].startswith("0 0.0123 8 20.0 63.8@4 ")
+        assert trials([replace(fell, curve={4: 63.75, 6: 63.75, 8: 20.0})])[0].startswith("0 0.01235 8 20.00 63.75@4 ")
         assert fell.best == (4, 63.75)
         assert replace(fell, curve={9: math.nan}).best is None
         update = TrialUpdate(key="a/0", state="RUNNING", step=8, steps=9, miou=20.0, best_step=4, best_miou=63.75)
-        assert printed(progress_table("a", [update]))[2] == "0 8/9 20.0 63.8@4 RUNNING"
+        assert printed(progress_table("a", [update]))[2] == "0 8/9 20.00 63.75@4 RUNNING"
 
     def test_show_a_state_that_has_no_colour(self) -> None:
         stopped = TrialUpdate(key="a/0", state="STOPPED", steps=8, reason="stopped from outside")
@@ -216,12 +216,12 @@ class TestTables:
         assert short_names(["lr", "a.lr"]) == {"a.lr": "a.lr", "lr": "lr"}
         assert [number(value) for value in (None, 0.0123456, 1234567.0, 1234567)] == [
             "",
-            "0.0123",
-            "1.23e+06",
+            "0.01235",
+            "1.235e+06",
             "1234567",
         ]
         assert [number(True), number("frozen")] == ["true", "frozen"]
-        assert [percent(None), percent(0.0), percent(51.25)] == ["-", "0.0", "51.2"]
+        assert [percent(None), percent(0.0), percent(51.25)] == ["-", "0.00", "51.25"]
 
     @pytest.mark.parametrize(
         ("seconds", "text"),
@@ -345,7 +345,7 @@ class TestSweepPage:
         print_sweep(tmp_path, "probe")
         out = capsys.readouterr().out
         assert out.startswith("sweep probe")
-        assert "best trial 3: mIoU 45.0; no complete baseline\nparameter importance" in out
+        assert "best trial 3: mIoU 45.00; no complete baseline\nparameter importance" in out
         assert out.endswith("trials: 4 COMPLETE; device time: 0 s and 0 s of the baseline; lost steps: 0\n")
 
     def test_of_a_sweep_without_trials(
@@ -393,14 +393,17 @@ class TestSweepsPage:
     ) -> None:
         run_sweep(tmp_path, make_spec("name=second", "sweep.trials=3"), 41.0, 42.5, None)
         run_sweep(tmp_path, make_spec("name=first"))
-        assert self.lines(tmp_path, capsys)[1:] == ["second 2/3 42.5 1 1 STOPPED, 2 COMPLETE", "first 0/5 - - none"]
+        assert self.lines(tmp_path, capsys)[1:] == [
+            "second 2/3 1 42.50 42.50@8 1 STOPPED, 2 COMPLETE",
+            "first 0/5 - - - none",
+        ]
 
     def test_does_not_know_what_an_older_version_had_planned(
         self, make_spec: Callable[..., Spec], tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         study = open_database(tmp_path, None).create_new_study([StudyDirection.MAXIMIZE], "old")
         assert study
-        assert self.lines(tmp_path, capsys)[1] == "old 0/? - - none"
+        assert self.lines(tmp_path, capsys)[1] == "old 0/? - - - none"
 
     def test_of_an_empty_ledger_names_the_remedy(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert self.lines(tmp_path, capsys) == [f"no sweep in {tmp_path} yet: `advseg submit SPEC` begins one"]

@@ -145,11 +145,11 @@ class TestPage:
         page = report(five)
         assert page.text.startswith("Sweep probe Sweep probe written on 2")
         assert (
-            f"dataset data, digest {'d' * 64} best trial 3: mIoU 45.0; no complete baseline. Best trials" in page.text
+            f"dataset data, digest {'d' * 64} best trial 3: mIoU 45.00; no complete baseline. Best trials" in page.text
         )
         assert "trial lambda_adv threshold mIoU, % best step state attempts device time reason 3 " in page.text
-        assert "45.0 45.0@8 8/8 COMPLETE 1 0:01:00 2 " in page.text
-        assert "41.0 41.0@8 8/8 PRUNED 2 0 s not among the best at step 8" in page.text
+        assert "45.00 45.00@8 8/8 COMPLETE 1 0:01:00 2 " in page.text
+        assert "41.00 41.00@8 8/8 PRUNED 2 0 s not among the best at step 8" in page.text
 
     def test_has_every_plot_and_one_copy_of_plotly(self, report: Callable[..., Page]) -> None:
         page = report(five)
@@ -183,8 +183,8 @@ class TestPage:
 
     def test_compares_with_the_baseline_and_names_its_data(self, report: Callable[..., Page]) -> None:
         page = report(lambda ledger: (five(ledger), with_baseline(ledger)))
-        assert "best trial 3 with mIoU 45.0 beats the supervised baseline with 43.5 (+1.5)." in page.text
-        assert "Supervised baseline: mIoU 43.5." in page.text
+        assert "best trial 3 with mIoU 45.00 beats the supervised baseline with 43.50 (+1.50)." in page.text
+        assert "Supervised baseline: mIoU 43.50." in page.text
         assert f"digest {'d' * 64}" in page.text
 
     def test_is_written_of_a_sweep_that_an_older_version_began(self, page_of: Callable[..., Page]) -> None:
@@ -264,7 +264,7 @@ class TestManyTrials:
     def test_only_the_best_have_curves(self) -> None:
         curves = plots_of(some(CURVES + 3), (), None)[0]
         assert isinstance(curves.content, Figure)
-        assert {trace.name for trace in curves.content.data} == {f"Trial{i}" for i in range(3, CURVES + 3)}
+        assert {trace.name for trace in curves.content.data} == {f"trial {i}" for i in range(3, CURVES + 3)}
         assert f"Drawn are the best {CURVES} of {CURVES + 3} trials." in curves.note
 
     def test_only_the_first_failed_ones_are_listed(self, page_of: Callable[..., Page]) -> None:
@@ -284,12 +284,12 @@ class TestPlots:
         rows = [row(7, 45.0), row(3, 44.0), row(9, 43.0, PRUNED)]
         known = [trial.number for trial in study_of(rows).trials if trial.state is not TrialState.WAITING]
         assert known == [3, 7, 9]
-        assert {trace.name for trace in self.figures(rows)["curves"].data} == {"Trial3", "Trial7", "Trial9"}
+        assert {trace.name for trace in self.figures(rows)["curves"].data} == {"trial 3", "trial 7", "trial 9"}
         assert list(self.figures(rows)["history"].data[0].x) == [3, 7]
 
     def test_emphasise_the_best_complete_trial(self) -> None:
         curves = self.figures([*some(3), row(3, 99.0, PRUNED)])["curves"]
-        assert [trace.name for trace in curves.data if trace.line.width == 3] == ["Trial2"]
+        assert [trace.name for trace in curves.data if trace.line.width == 3] == ["trial 2"]
 
     def test_have_the_axes_of_the_spec(self) -> None:
         slices = self.figures(some(5), ["method.lambda_adv"])["slices"]

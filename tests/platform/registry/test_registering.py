@@ -2,17 +2,22 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
 
+from advseg.models.architectures import build_segmenter
+from advseg.models.bundle import save
+from advseg.platform.base.keys import METRIC
 from advseg.platform.gate.verdict import Gate
 from advseg.platform.registry.moves import CANDIDATE, CHAMPION
-from advseg.platform.registry.registering import Registered
+from advseg.platform.registry.registering import MIOU_TAG, Registered
+from advseg.platform.registry.versions import list_versions
 from advseg.trainers.errors import FencedError
 
-from .conftest import gate_of
+from .conftest import CARD, gate_of
 
 Register = Callable[..., Registered]
 
@@ -172,3 +177,17 @@ def test_a_damaged_model_is_refused(client: MlflowClient, registered: Register, 
     with pytest.raises(ValueError, match="MANIFEST"):
         registered(tmp_path, "probe/0", None)
     assert client.search_registered_models() == []
+
+
+def test_a_list_has_the_mean_iou_of_what_was_exported(
+    client: MlflowClient, model: Path, tmp_path: Path, registered: Register, run_of: Callable
+) -> None:
+    weights = build_segmenter(CARD.segmenter, 2).state_dict()
+    save(tmp_path / "best", replace(CARD, metrics={METRIC: 63.75}), weights, None)
+    for key, newest in (("probe/0", 60.5), ("probe/1", 61.5)):
+        client.log_metric(run_of(key), METRIC, newest, step=8)
+    registered(tmp_path / "best", "probe/0", None)
+    registered(model, "probe/1", None)  # Its card has no figure.
+    assert [version.miou for version in list_versions(client)] == [61.5, 63.75]
+    client.set_model_version_tag("things", "1", MIOU_TAG, "many")
+    assert [version.miou for version in list_versions(client)] == [61.5, 60.5]
