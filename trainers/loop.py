@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ from PIL import Image
 from torch import nn
 
 from ..models.architectures import DeepLabSettings, build_segmenter, normalisation_of
-from ..models.bundle import Card
 from ..models.manifest import BrokenDirectoryError
 from ..models.weights import WeightsError, digest_of, load_weights
 from .ahead import ahead
@@ -38,6 +37,8 @@ from .recipe import Recipe
 from .reporter import Report, Reporter
 from .resuming import common_checkpoint
 from .settings import DTYPES
+from .standing import Standing
+from .trained_card import trained_card
 from .waiting import watching
 from .whole_file import drop_partials
 
@@ -96,19 +97,9 @@ class Training:
             )
         self._dtype = DTYPES[settings.precision]
         self._normalisation = normalisation_of(recipe.segmenter)
-        self._step = 0
+        self._standing = Standing()
         self._saved = 0
         """Step of the newest checkpoint."""
-        self._best_miou = 0.0
-        self._best_step = 0
-        """Where that was reached first."""
-        self._collapsed = 0
-        """Reports in a row that told of a collapse."""
-        self._metrics: dict[str, float] = {}
-        self._grown: list[tuple[int, int]] = []
-        """Where its steps grew: the step at which it stood, and how many there were to be until then."""
-        self._start_weights: str | None = None
-        """Digest of those that it began with."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             segmenter = build_segmenter(recipe.segmenter, len(dataset.classes)).to(self._device, self._dtype)
@@ -129,7 +120,7 @@ class Training:
     @property
     def step(self) -> int:
         """Steps made so far."""
-        return self._step
+        return self._standing.step
 
     @property
     def device(self) -> torch.device:
@@ -159,59 +150,58 @@ class Training:
                 log.info(line)
         self.resume()
         tick()
-        if self._step == 0:
+        if self.step == 0:
             self._take_start_weights()
             tick()
-        if self._step == settings.steps:
+        if self.step == settings.steps:
             yield self._report({})
         else:
             self._reopen()
-        drawn = ahead(self._batches.draw, range(self._step, settings.steps), settings.speed.prefetch)
+        drawn = ahead(self._batches.draw, range(self.step, settings.steps), settings.speed.prefetch)
         with (
             closing(watching(drawn, self.dataset) if self.world.leads else drawn) as batches,
             tracing(trace) as tracer,
             underway("steps", settings.steps) as done,
         ):
-            done(self._step, self._newest_miou())
-            while self._step < settings.steps:
+            done(self.step, self._newest_miou())
+            while self.step < settings.steps:
                 with phase(DRAW):
                     parts = next(batches)
                 with phase(MOVE):
                     batch = self._batches.on_device(parts)
                 with phase(STEP):
-                    self.method.step(self._step, batch)
-                self._step += 1
+                    self.method.step(self.step, batch)
+                self._standing.step += 1
                 tick()
                 tracer.step()
-                if self._step % settings.evaluate_every == 0 or self._step == settings.steps:
+                if self.step % settings.evaluate_every == 0 or self.step == settings.steps:
                     yield from self._conclude()
-                done(self._step, self._newest_miou())
+                done(self.step, self._newest_miou())
                 if self._must_stop():
-                    if self._saved != self._step:
+                    if self._saved != self.step:
                         self._save()
-                    raise PreemptedError(f"asked to stop, and saved at step {self._step}")
+                    raise PreemptedError(f"asked to stop, and saved at step {self.step}")
         self._finish()
 
     def _conclude(self) -> Iterator[Report]:
         """Evaluate, report and save."""
         figures, evaluation = self.method.meter.take(), self._evaluate()
-        rates = {f"lr/{network}": rate for network, rate in self.method.rates(self._step - 1).items()}
-        self._metrics = {**figures, **rates, **evaluation.metrics}
-        if self._metrics["val/miou"] > self._best_miou:
-            self._best_miou, self._best_step = self._metrics["val/miou"], self._step
+        rates = {f"lr/{network}": rate for network, rate in self.method.rates(self.step - 1).items()}
+        self._standing.judged({**figures, **rates, **evaluation.metrics})
         yield self._report(self._pictures(evaluation) if self.world.leads else {})
         self._watch(evaluation)
         self._save()
 
     def _newest_miou(self) -> str:
-        return f"mIoU {self._metrics['val/miou']:.1f}" if self._metrics else ""
+        metrics = self._standing.metrics
+        return f"mIoU {metrics['val/miou']:.1f}" if metrics else ""
 
     def _must_stop(self) -> bool:
         """Whether the guard of any worker asks to stop; all of them learn of it at the same step."""
         if self.world.size == 1:
-            return self._step < self.recipe.trainer.steps and self._guard.asked_to_stop()
+            return self.step < self.recipe.trainer.steps and self._guard.asked_to_stop()
         # To ask the others waits for them and for the device.
-        turn = self._step % _ASK_EVERY == 0 and self._step < self.recipe.trainer.steps
+        turn = self.step % _ASK_EVERY == 0 and self.step < self.recipe.trainer.steps
         return turn and self.world.any(self._guard.asked_to_stop(), self._device)
 
     def export(self, path: Path, lineage: dict[str, Any], which: Export = "last") -> None:
@@ -222,35 +212,22 @@ class Training:
         """
         if which == "best":
             self._go_back()
-        images = {part: len(samples) for part, samples in self.dataset.parts.items()}
-        begun: dict[str, Any] = {"start_weights": self._start_weights} if self._start_weights else {}
-        begun |= {"grown": self._grown} if self._grown else {}
-        card = Card(
-            segmenter=replace(self.recipe.segmenter, weights=None),
-            discriminator=None,
-            classes=self.dataset.classes,
-            palette=self.dataset.palette,
-            ignore_index=self.dataset.ignore_index,
-            normalisation=self._normalisation,
-            resize=self.recipe.trainer.resize,
-            metrics=self._metrics,
-            lineage={**lineage, **begun, "step": self._step, "dataset_digest": self.dataset.digest, "images": images},
-        )
-        self.method.export(path, card)
+        self.method.export(path, trained_card(self.recipe, self.dataset, self._standing, lineage))
 
     def _go_back(self) -> None:
         """To the best step, of which a checkpoint is kept."""
-        if self._best_step in (0, self._step):
+        standing = self._standing
+        if standing.best_step in (0, standing.step):
             return
-        path = checkpoint_at(self.directory / CHECKPOINTS, self._best_step)
+        path = checkpoint_at(self.directory / CHECKPOINTS, standing.best_step)
         try:
             if not path.exists():
                 self._keeper.bring(path)
             state = load_checkpoint(path)
         except BrokenDirectoryError as error:
-            log.warning("the model is that of step %d, the last: of the best one %s", self._step, error)
+            log.warning("the model is that of step %d, the last: of the best one %s", standing.step, error)
             return
-        self._step, self._metrics = state["step"], state["metrics"]
+        standing.step, standing.metrics = state["step"], state["metrics"]
         self.method.load_state_dict(state["method"])
 
     def batch(self, step: int) -> list[Batch]:
@@ -259,13 +236,14 @@ class Training:
 
     def _watch(self, evaluation: Evaluation) -> None:
         """Say what goes wrong, and raise CollapseError once it has gone on for too long."""
-        found = (*self.method.symptoms(self._metrics), *symptoms(evaluation.matrix, self.dataset.classes))
-        self._collapsed = self._collapsed + 1 if found else 0
+        standing = self._standing
+        found = (*self.method.symptoms(standing.metrics), *symptoms(evaluation.matrix, self.dataset.classes))
+        standing.collapsed = standing.collapsed + 1 if found else 0
         for symptom in found if self.world.leads else ():
-            log.warning("step %d: %s", self._step, symptom)
-        if found and self._collapsed == self.recipe.trainer.collapse_patience:
+            log.warning("step %d: %s", standing.step, symptom)
+        if found and standing.collapsed == self.recipe.trainer.collapse_patience:
             raise CollapseError(
-                f"step {self._step}, after {self._collapsed} such reports in a row: {'; '.join(found)}; "
+                f"step {standing.step}, after {standing.collapsed} such reports in a row: {'; '.join(found)}; "
                 f"trainer.collapse_patience sets how many are allowed"
             )
 
@@ -287,11 +265,12 @@ class Training:
     def _pictures(self, evaluation: Evaluation) -> dict[str, Image.Image]:
         settings = self.recipe.trainer
         return draw_report(
-            self._step, evaluation, self.dataset, self.method, self._normalisation, settings, self._device
+            self.step, evaluation, self.dataset, self.method, self._normalisation, settings, self._device
         )
 
     def _report(self, pictures: dict[str, Image.Image]) -> Report:
-        return Report(step=self._step, steps=self.recipe.trainer.steps, metrics=self._metrics, pictures=pictures)
+        steps, metrics = self.recipe.trainer.steps, self._standing.metrics
+        return Report(step=self.step, steps=steps, metrics=metrics, pictures=pictures)
 
     def _save(self) -> None:
         meter = self.method.meter.state_dict()
@@ -300,34 +279,29 @@ class Training:
             self._guard.check()
             state = {
                 "identity": identity_of(self.recipe, self.dataset),
-                "step": self._step,
-                "best_miou": self._best_miou,
-                "best_step": self._best_step,
-                "collapsed": self._collapsed,
-                "metrics": self._metrics,
+                **asdict(self._standing),
                 "meter": meter,
                 "statistics": statistics,
-                "start_weights": self._start_weights,
-                "grown": self._grown,
                 "method": self.method.state_dict(),
             }
-            kept = Kept(newest=self._newest_kept, best=self._best_step)
+            kept = Kept(newest=self._newest_kept, best=self._standing.best_step)
             tick()
             try:
-                self._keeper.keep(save_checkpoint(self.directory / CHECKPOINTS, self._step, state, kept), kept)
+                self._keeper.keep(save_checkpoint(self.directory / CHECKPOINTS, self.step, state, kept), kept)
             except OSError:
                 # A newer attempt clears away what an older one is writing.
                 self._guard.check()
                 raise
-        self._saved = self._step
+        self._saved = self.step
         self.world.barrier()
 
     def _outcome(self) -> Outcome:
+        standing = self._standing
         return Outcome(
-            step=self._step,
-            metrics=self._metrics,
-            best_miou=self._best_miou,
-            best_step=self._best_step,
+            step=standing.step,
+            metrics=standing.metrics,
+            best_miou=standing.best_miou,
+            best_step=standing.best_step,
             dataset_digest=self.dataset.digest,
         )
 
@@ -353,7 +327,7 @@ class Training:
             loaded = load_weights(self.method.segmenter, settings, path)
         except WeightsError as error:
             raise UserError(str(error)) from None
-        self._start_weights = digest_of(path)
+        self._standing.start_weights = digest_of(path)
         log.info(loaded)
 
     def resume(self) -> None:
@@ -367,20 +341,16 @@ class Training:
         if found is None:
             return
         path, state = found
-        self._step, self._best_miou, self._metrics = state["step"], state["best_miou"], state["metrics"]
-        self._collapsed, self._saved = state["collapsed"], state["step"]
-        # Checkpoints of before do not have these.
-        self._best_step = state.get("best_step", 0)
-        self._start_weights = state.get("start_weights")
+        self._standing = Standing.in_state(state)
+        self._saved = self.step
         self.method.load_state_dict(state["method"])
         # Between two evaluations each worker's are its own; a checkpoint of before has the first one's alone.
         if (statistics := state.get("statistics")) is not None:
             self.world.take_statistics(self.method.segmenter, statistics.to(self._device))
         self.method.meter.load_state_dict(state["meter"], self._device)
-        log.info("resumed from %s at step %d", path, self._step)
-        self._grown = state.get("grown", [])
+        log.info("resumed from %s at step %d", path, self.step)
         if (planned := state["identity"]["trainer"]["steps"]) < (steps := self.recipe.trainer.steps):
-            self._grown = [*self._grown, (self._step, planned)]
+            self._standing.grown.append((self.step, planned))
             log.warning(
                 "goes on to step %d, though it was begun for %d: from here on its learning rates are those of %d "
                 "steps, so it ends otherwise than a training of as many from its start",
