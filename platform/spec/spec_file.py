@@ -48,8 +48,11 @@ def load_spec(path: Path, overrides: Iterable[str] = (), *, files_elsewhere: boo
 def override_keys(document: dict[str, Any], overrides: Iterable[str]) -> None:
     """Set keys of a document, which has absolute paths, by `key=value`; paths are relative to the working folder.
 
+    What stands for a section in one word is spelt out, so that a key of it can be set.
+
     Raises SpecError for what is no override.
     """
+    spell_out(document)
     for override in overrides:
         key, equals, text = override.partition("=")
         names, told = [name.strip() for name in key.split(".")], brief(override)
@@ -59,6 +62,7 @@ def override_keys(document: dict[str, Any], overrides: Iterable[str]) -> None:
             raise SpecError(f"--set {told} names a key of {len(names)} parts, but no key has more than {_DEEPEST_KEY}")
         try:
             _set(document, ".".join(names), read_yaml(text))
+            spell_out(document)
         except YamlError as error:
             raise SpecError(f"--set {told} has a value that is not YAML: {error}") from None
     anchor(document, Path.cwd())
@@ -80,7 +84,6 @@ def read_document(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         kind = "is empty" if document is None else f"is a {type(document).__name__}"
         raise SpecError(f"spec {path} must be a YAML mapping of keys to values, but {kind}")
-    spell_out(document)
     return document
 
 
@@ -91,7 +94,6 @@ def parse_spec(document: dict[str, Any], *, source: str, files_elsewhere: bool =
     """
     problems: list[Problem] = []
     spec = None
-    spell_out(document)
     if isinstance(method := document.setdefault("method", {}), dict):
         # As `--set method.lambda_adv=0.02` says of a spec without the section.
         method.setdefault("name", "adversarial")

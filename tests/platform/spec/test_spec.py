@@ -442,6 +442,10 @@ class TestShortForms:
         assert load_spec(write_spec(document)) == long
         document["sweep"]["sampler"] = "tpe"
         assert load_spec(write_spec(document), ["sweep.sampler=random"]) == long
+        given = ["sweep.sampler=grid", "sweep.sampler.values=3"]
+        grid = load_spec(write_spec(document), given).sweep
+        assert grid
+        assert grid.sampler.model_dump() == {"name": "grid", "values": 3}
 
     def test_of_what_needs_more_say_so(self, document: dict[str, Any], write_spec: WriteSpec) -> None:
         document["sweep"]["pruner"] = "hyperband"
