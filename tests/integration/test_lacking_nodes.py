@@ -45,7 +45,7 @@ def shapes(alice: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def submit(cluster: Team, alice: Command, tmp_path: Path) -> Callable[..., str]:
     """Submit a training of two workers, or other resources, on a dataset that no machine shares; what was said."""
 
-    def submit(name: str, steps: int = 8, **resources: Any) -> str:
+    def submit(name: str, steps: int = 8, *, status: int = 0, **resources: Any) -> str:
         document = small_sweep(
             cluster.home / "data" / "tiny",
             name,
@@ -56,7 +56,8 @@ def submit(cluster: Team, alice: Command, tmp_path: Path) -> Callable[..., str]:
         )
         del document["sweep"]
         (path := tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({**document, "job": "train"}))
-        return alice("submit", path).stdout
+        done = alice("submit", path, status=status)
+        return done.stdout + done.stderr
 
     return submit
 
@@ -105,9 +106,9 @@ def test_are_named_before_anything_trains_and_the_job_goes_on_once_they_have_it(
 
 
 def test_too_small_are_refused_at_once(alice: Command, submit: Callable[..., str]) -> None:
-    submit("big", cpus_per_worker=2)
-    alice("job", "wait", "big", status=1)
-    assert "error: a worker asks for 2 CPU, but the greatest node, " in alice("job", "logs", "big").stdout
+    said = submit("big", status=2, cpus_per_worker=2)
+    assert said.startswith("error: a worker asks for 2 CPU, but the greatest node, ")
+    assert "big-1" not in alice("job", "list").stdout
 
 
 def test_are_named_when_they_join(
