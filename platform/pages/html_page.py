@@ -26,6 +26,7 @@ p { margin: 6px 0; } p.note { color: #666; font-size: 13px; }
 table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
 th, td { padding: 4px 10px; border-bottom: 1px solid #e4e4e4; text-align: right; vertical-align: top; }
 th { border-bottom-color: #999; } .text { text-align: left; overflow-wrap: anywhere; } td.text { min-width: 90px; }
+td.text:first-child { overflow-wrap: normal; }
 .pictures { display: flex; flex-wrap: wrap; gap: 24px; align-items: flex-start; }
 figure { margin: 6px 0; } img { max-width: 100%; } figcaption { color: #666; font-size: 13px; }
 """
