@@ -24,12 +24,12 @@ def draw_class_bars(
     """
     font = font_for(classes, 13)
     average = mean(iou)
-    title = f"IoU of each class, %; the line is their mean, {average:.1f}"
+    title = f"IoU of each class, %; the line is their mean, {average:.2f}"
     names = lettered(classes, font)
     left = 2 * _GAP + round(max(font.getlength(name) for name in names))
     top = 2 * _GAP + line_height(font)
     bottom = top + _ROW * len(classes)
-    right = left + _FULL + _GAP + round(font.getlength("absent"))
+    right = left + _FULL + _GAP + round(max(map(font.getlength, ("absent", "100.00"))))
     width = max(right, _GAP + round(font.getlength(title))) + _GAP
     picture = Image.new("RGB", (width, bottom + _GAP), "white")
     draw = ImageDraw.Draw(picture)
@@ -43,7 +43,7 @@ def draw_class_bars(
         else:
             draw.rectangle((left, above, left + _FULL, below), fill=_TRACK)
             draw.rectangle((left, above, left + round(_FULL * value / 100), below), fill=colour, outline=INK)
-            draw.text((right, middle), f"{value:.1f}", fill=INK, font=font, anchor="rm")
+            draw.text((right, middle), f"{value:.2f}", fill=INK, font=font, anchor="rm")
     position = left + round(_FULL * average / 100)
     draw.line((position, top, position, bottom), fill=_MEAN)
     return picture
