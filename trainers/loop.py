@@ -232,6 +232,7 @@ class Training:
             palette=self.dataset.palette,
             ignore_index=self.dataset.ignore_index,
             normalisation=self._normalisation,
+            decoding=self.dataset.decoding,
             resize=self.recipe.trainer.resize,
             metrics=self._metrics,
             lineage={**lineage, **begun, "step": self._step, "dataset_digest": self.dataset.digest, "images": images},
