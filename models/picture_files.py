@@ -65,13 +65,14 @@ def turned(image: Image.Image, orientation: int, name: Path | str) -> np.ndarray
 
 def _orientation_to_turn(image: Image.Image, content: bytes, name: Path | str, decoding: Decoding) -> int:
     """By which the pixels of an image are to be turned, once they are decoded."""
-    counts = decoding.orientation == "exif"
     with refusing(name):
+        if decoding.orientation == "exif":
+            return orientation_of(image)
         if image.format != "TIFF":
-            return orientation_of(image) if counts else 1
+            return 1
         # All decoders turn a TIFF, and forget what it said.
         with Image.open(BytesIO(content), formats=FORMATS) as header:
-            return 1 if counts else _BACK.get(told := orientation_of(header), told)
+            return _BACK.get(told := orientation_of(header), told)
 
 
 def _deep_values(content: bytes, bits: int, name: Path | str) -> np.ndarray:
