@@ -27,7 +27,7 @@ def picture(out: Path, images: Sequence[Path], truth: Path, models: Mapping[str,
     card = next(iter(loaded.values())).card
     rows = []
     for file in files:
-        image = read_scene(file)
+        image = read_scene(file, card.decoding)
         maps = [read_mask(truth / f"{file.stem}.png")]
         confidence = None
         for name, model in loaded.items():

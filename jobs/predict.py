@@ -98,7 +98,8 @@ def predict(
                 content = scene.read()
                 origin = made_of(checksum, content, averaged=averaged)
                 if any(there.get(name) != origin for name in names[scene.place]):
-                    yield _Read(scene=scene, image=decode_scene(content, scene.place), origin=origin)
+                    image = decode_scene(content, scene.place, model.card.decoding)
+                    yield _Read(scene=scene, image=image, origin=origin)
             except ImageError as error:
                 unread[scene.place] = str(error)
 

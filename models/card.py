@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from .architectures import ARCHITECTURES, LEAST_SIDE, Normalisation, SegmenterSettings
+from .decoding import HIGHEST, PLAIN, Decoding
 from .discriminator import DiscriminatorSettings
 from .files import shown
 from .resize import MAX_PIXELS, MAX_SIDE, LongerSide, Resize, refuse_huge
@@ -32,6 +33,8 @@ class Card:
     """RGB in 0...255, one a class."""
     ignore_index: int
     normalisation: Normalisation
+    decoding: Decoding = PLAIN
+    """How image files are read."""
     resize: Resize | None = None
     """At what size the network reads whole images; None is their own."""
     metrics: dict[str, float] = field(default_factory=dict)
@@ -56,6 +59,7 @@ def card_of(document: Any) -> Card:
         palette=palette,
         ignore_index=_whole(_present(given, "ignore_index"), "ignore_index", 0, MAX_CLASSES - 1),
         normalisation=_normalisation(_entry(dict, given, "normalisation")),
+        decoding=_decoding(_the(dict, given.get("decoding", {}), "decoding")),
         resize=_resize(given.get("resize")),
         metrics={
             _text(name, "metrics"): _number(value, f"metrics[{shown(name)}]")
@@ -102,6 +106,22 @@ def _settings(kind: type, given: dict[str, Any], place: str) -> dict[str, Any]:
 
 def _normalisation(given: dict[str, Any]) -> Normalisation:
     return Normalisation(mean=_channels(given, "mean", *_MEANS), std=_channels(given, "std", *_SPREADS))
+
+
+def _decoding(given: dict[str, Any]) -> Decoding:
+    """By default that of cards of before there was a choice."""
+    scale, orientation = given.get("scale"), given.get("orientation", "exif")
+    if orientation not in ("exif", "ignore"):
+        raise ValueError(f"decoding.orientation must be exif or ignore, but is {shown(orientation)}")
+    if scale is None:
+        return Decoding(orientation=orientation)
+    if len(ends := _the(list, scale, "decoding.scale")) != 2:
+        raise ValueError(f"decoding.scale must be two numbers, but is {shown(scale)}")
+    low, high = (_whole(end, "decoding.scale", 0, HIGHEST) for end in ends)
+    try:
+        return Decoding(scale=(low, high), orientation=orientation)
+    except ValueError as error:
+        raise ValueError(f"decoding.{error}") from None
 
 
 def _channels(given: dict[str, Any], key: str, low: float, high: float) -> tuple[float, float, float]:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from .architectures import Segmenter
 from .card import Card
+from .decoding import Decoding
 from .discriminator import Discriminator
 from .files import one_line, shown
 from .inference import Place, pixels_of, predict_averaged, predict_probabilities, sliding_bands
@@ -69,17 +70,18 @@ class Model:
         """The class of each pixel of an image [H, W], as `advseg predict` writes it; a list of them for several images.
 
         An image is a path, an image of Pillow, an array uint8 or float in 0...1 of [H, W], [H, W, 3] or [H, W, 4], or
-        a tensor of [3, H, W]. Several are a list of images, or an array or tensor with one more side. `averaged` as
-        for the second figure. Raises ValueError for anything else, and for NaN.
+        a tensor of [3, H, W]; of 16 bits, too, where the card has a scale. Several are a list of images, or an array or
+        tensor with one more side. `averaged` as for the second figure. Raises ValueError for anything else and for NaN.
         """
         given = split(images)
         if given is None:
-            return self.predictions(rgb_of(images)[None], averaged=averaged)[0].mask
-        return [self.predictions(image[None], averaged=averaged)[0].mask for image in _all(given)]
+            return self.predictions(rgb_of(images, self.card.decoding)[None], averaged=averaged)[0].mask
+        read = _all(given, self.card.decoding)
+        return [self.predictions(image[None], averaged=averaged)[0].mask for image in read]
 
     def probabilities(self, image: Photograph, *, averaged: bool = False) -> Tensor:
         """Class probabilities [K, H, W] of one image, on the model's device, as `predict` reads it."""
-        return torch.cat([*self._bands(rgb_of(image)[None], averaged, False)], -2)[0]
+        return torch.cat([*self._bands(rgb_of(image, self.card.decoding)[None], averaged, False)], -2)[0]
 
     def predictions(
         self, images: np.ndarray, *, averaged: bool = False, probabilities: bool = False, confidence: bool = False
@@ -168,10 +170,10 @@ def device_of(name: str | torch.device) -> torch.device:
     return device
 
 
-def _all(given: list[Any]) -> Iterator[np.ndarray]:
+def _all(given: list[Any], decoding: Decoding) -> Iterator[np.ndarray]:
     for place, image in enumerate(given):
         try:
-            yield rgb_of(image)
+            yield rgb_of(image, decoding)
         except ValueError as error:
             raise ValueError(f"image {place}: {error}") from None
 

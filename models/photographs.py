@@ -9,30 +9,36 @@ from PIL import Image
 from torch import Tensor
 
 from .architectures import LEAST_SIDE
+from .decoding import PLAIN, Decoding
 from .files import one_line, shown
-from .picture_files import decode_picture, upright
+from .picture_files import decode_picture, orientation_of, refusing, turned
 from .regular_file import read_regular
 
 Photograph = str | Path | Image.Image | np.ndarray | Tensor
 """One image; or several in an array or tensor with one side more."""
 _DEEP = ("I", "F")
 """How the names of Pillow's modes begin that have more than 8 bits a channel."""
+_SIXTEEN = "I;16"
 _VALUES = "an image has uint8, or floats from 0 to 1"
 _SHAPES = "an array is [H, W], [H, W, 3] or [H, W, 4], a tensor [3, H, W], and a batch of them has one side more"
 
 
-def rgb_of(given: Any) -> np.ndarray:
-    """An image as uint8 RGB [H, W, 3], turned upright, without alpha. Raises ValueError, in one line."""
+def rgb_of(given: Any, decoding: Decoding = PLAIN) -> np.ndarray:
+    """An image as uint8 RGB [H, W, 3], turned upright, without alpha. Raises ValueError, in one line.
+
+    The decoding's scale counts for files, images of Pillow, arrays and tensors of 16 bits, its orientation for the
+    first two.
+    """
     match given:
         case str() | Path():
-            image = _read(Path(given))
+            image = _read(Path(given), decoding)
         case Image.Image():
-            image = _converted(given)
+            image = _converted(given, decoding)
         case np.ndarray():
-            image = _of_array(given, given.shape)
+            image = _of_array(given, given.shape, decoding)
         case Tensor():
             array = given.detach().cpu().numpy()
-            image = _of_array(np.moveaxis(array, 0, -1) if array.ndim == 3 else array, given.shape)
+            image = _of_array(np.moveaxis(array, 0, -1) if array.ndim == 3 else array, given.shape, decoding)
         case _:
             raise ValueError(
                 f"an image is a path, an image of Pillow, an array or a tensor, but {shown(given)} is none"
@@ -55,27 +61,33 @@ def split(given: Any) -> list[Any] | None:
     return None
 
 
-def _read(path: Path) -> np.ndarray:
+def _read(path: Path, decoding: Decoding) -> np.ndarray:
     try:
-        return decode_picture(read_regular(path), path)
+        return decode_picture(read_regular(path), path, decoding)
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist") from None
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({one_line(error)}): mend or replace it") from None
 
 
-def _converted(image: Image.Image) -> np.ndarray:
+def _converted(image: Image.Image, decoding: Decoding) -> np.ndarray:
+    with refusing("the image"):
+        orientation = orientation_of(image) if decoding.orientation == "exif" else 1
+    if image.mode.startswith(_SIXTEEN) and decoding.scale:
+        image = Image.fromarray(decoding.scaled(np.asarray(image)))
     if image.mode.startswith(_DEEP):
         raise ValueError("the image has over 8 bits a channel, of which the upper may be dark: scale and convert it")
-    return upright(image, "the image")
+    return turned(image, orientation, "the image")
 
 
-def _of_array(array: np.ndarray, shape: Iterable[int]) -> np.ndarray:
+def _of_array(array: np.ndarray, shape: Iterable[int], decoding: Decoding) -> np.ndarray:
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
         raise ValueError(f"{_SHAPES}, but this is {list(shape)}")
     array = array[..., :3]
+    if array.dtype == np.uint16 and decoding.scale:
+        array = decoding.scaled(array)
     if array.dtype != np.uint8:
         array = _scaled(array)
     return np.broadcast_to(array, (*array.shape[:2], 3))

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
+from .decoding import PLAIN, Decoding
 from .files import one_line
 from .resize import MAX_PIXELS
 
@@ -25,6 +26,8 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What brings an image upright, by the orientation that its EXIF data tell."""
+_BACK = {6: 8, 8: 6}
+"""The orientation whose turn undoes that of another, where it is not its own."""
 _PAGED = ("TIFF", "WEBP")
 _BITS_PER_SAMPLE = 258
 _BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, struct.error)
@@ -38,24 +41,51 @@ class PictureError(ValueError):
     """A file that is no image as this project reads them; its message is one line."""
 
 
-def decode_picture(content: bytes, name: Path | str) -> np.ndarray:
+def decode_picture(content: bytes, name: Path | str, decoding: Decoding = PLAIN) -> np.ndarray:
     """The image in a file's content as uint8 RGB [H, W, 3]; its name is for messages. Raises PictureError.
 
-    It is turned upright as its EXIF orientation says. Greyscale is repeated in all three channels, alpha is
-    dropped. Of 16 bits a channel it is refused: such images rarely use the whole range, and the upper eight bits,
-    which would be kept, may all be dark.
+    It is turned upright as its EXIF orientation says, unless the decoding ignores that. Greyscale is repeated in all
+    three channels, alpha is dropped. Of 16 bits a channel it is refused unless the decoding has a scale: such images
+    rarely use the whole range, and the upper eight bits, which would be kept, may all be dark.
     """
     image = open_picture(content, name)
+    orientation = _orientation_to_turn(image, content, name, decoding)
     if (bits := bits_of(image, content)) > 8:
-        raise deep_error(name, bits, "an image", "scale its values and convert it")
-    return upright(image, name)
+        if decoding.scale is None:
+            raise deep_error(name, bits, "an image", "set dataset.scale to its black and white, or convert it")
+        image = Image.fromarray(decoding.scaled(_deep_values(content, bits, name)))
+    return turned(image, orientation, name)
 
 
-def upright(image: Image.Image, name: Path | str) -> np.ndarray:
-    """An image as uint8 RGB [H, W, 3], turned as its EXIF orientation says. Raises PictureError."""
-    with refusing(name):
-        turn = _TURNS.get(orientation_of(image))
+def turned(image: Image.Image, orientation: int, name: Path | str) -> np.ndarray:
+    """An image that lies by an orientation as uint8 RGB [H, W, 3], upright. Raises PictureError."""
+    turn = _TURNS.get(orientation)
     return np.asarray(in_rgb(image if turn is None else image.transpose(turn), name))
+
+
+def _orientation_to_turn(image: Image.Image, content: bytes, name: Path | str, decoding: Decoding) -> int:
+    """By which the pixels of an image are to be turned, once they are decoded."""
+    with refusing(name):
+        if decoding.orientation == "exif":
+            return orientation_of(image)
+        if image.format != "TIFF":
+            return 1
+        # All decoders turn a TIFF, and forget what it said.
+        with Image.open(BytesIO(content), formats=FORMATS) as header:
+            return _BACK.get(told := orientation_of(header), told)
+
+
+def _deep_values(content: bytes, bits: int, name: Path | str) -> np.ndarray:
+    """The values [H, W] or RGB [H, W, 3] of up to 16 bits in a file that Pillow can decode; it keeps 8 of colours."""
+    # OpenCV takes a tenth of a second to import.
+    import cv2
+
+    values = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None or values.dtype != np.uint16:
+        raise PictureError(
+            f"{name} has {bits} bits a channel of a kind that is not read: save it with 16 bits, or convert it to 8"
+        )
+    return values if values.ndim == 2 else values[..., 2::-1]
 
 
 def open_picture(content: bytes, name: Path | str) -> Image.Image:

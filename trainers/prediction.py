@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from ..models.architectures import LEAST_SIDE
+from ..models.decoding import Decoding
 from .data.images import Colour, ImageError, decode_image, mask_image, read_file
 from .marked import marked_png
 
@@ -15,14 +16,14 @@ def usual_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def read_scene(path: Path) -> np.ndarray:
+def read_scene(path: Path, decoding: Decoding) -> np.ndarray:
     """An image that is large enough for a network, as uint8 RGB [H, W, 3]. Raises ImageError."""
-    return decode_scene(read_file(path), path)
+    return decode_scene(read_file(path), path, decoding)
 
 
-def decode_scene(content: bytes, path: Path | str) -> np.ndarray:
+def decode_scene(content: bytes, path: Path | str, decoding: Decoding) -> np.ndarray:
     """`read_scene` of a file that was read already; its path, or what it is called, is for messages."""
-    image = decode_image(content, path)
+    image = decode_image(content, path, decoding)
     height, width, _ = image.shape
     if min(height, width) < LEAST_SIDE:
         raise ImageError(

@@ -22,6 +22,7 @@ def trained_card(recipe: Recipe, dataset: Dataset, standing: Standing, lineage: 
         palette=dataset.palette,
         ignore_index=dataset.ignore_index,
         normalisation=normalisation_of(recipe.segmenter),
+        decoding=dataset.decoding,
         resize=recipe.trainer.resize,
         metrics=standing.metrics,
         lineage={**lineage, **begun, "step": standing.step, "dataset_digest": dataset.digest, "images": images},

@@ -40,7 +40,7 @@ class Served(PythonModel):
 
     def _mask(self, content: bytes, name: str) -> str:
         try:
-            (found,) = self._model.predictions(decode_scene(content, name)[None])
+            (found,) = self._model.predictions(decode_scene(content, name, self._model.card.decoding)[None])
         except (UserError, ValueError) as error:
             raise MlflowException(str(error), INVALID_PARAMETER_VALUE) from None
         origin = made_of(self._checksum, content, averaged=False)

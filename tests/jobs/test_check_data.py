@@ -134,7 +134,7 @@ class TestOfAGoodDataset:
 
 
 class TestOfABadDataset:
-    def test_names_the_part_of_exif_in_a_difference_of_sizes(self, check: Command, root: Path) -> None:
+    def test_names_the_part_of_exif_in_a_difference_of_sizes_or_ignores_it(self, check: Command, root: Path) -> None:
         exif = Image.Exif()
         exif[0x0112] = 6
         id = (root / "ImageSets/Segmentation/val.txt").read_text().split()[0]
@@ -143,8 +143,9 @@ class TestOfABadDataset:
 
         assert check()[2] == (
             f"error: {root}/SegmentationClass/{id}.png is 24 x 16, but its image is 16 x 24 once turned upright as its "
-            f"EXIF data say: turn the mask, or save the image without that orientation\n"
+            f"EXIF data say: turn the mask, or set dataset.orientation to ignore\n"
         )
+        assert check("--set=dataset.orientation=ignore")[0] == 0
 
     def test_lists_all_that_is_wrong_and_counts_what_can_be_read(
         self, check: Command, root: Path, tmp_path: Path

@@ -21,6 +21,7 @@ from advseg.jobs.scenes import find_images, find_scenes
 from advseg.jobs.train import train
 from advseg.models import load
 from advseg.models.bundle import save as save_model
+from advseg.models.decoding import Decoding
 from advseg.models.model import Model, Prediction
 from advseg.platform.spec.spec_file import load_spec
 from advseg.platform.storage.opening import open_store
@@ -77,6 +78,26 @@ class TestPredicting:
                 assert flat
                 assert flat[: 3 * len(card.palette)] == [value for colour in card.palette for value in colour]
                 assert np.asarray(mask).max() < len(card.classes)
+
+    def test_reads_images_of_sixteen_bits_by_the_scale_of_its_card(self, model: Path, tmp_path: Path) -> None:
+        values = np.random.default_rng(0).integers(0, 256, (16, 16), np.uint16)
+        Image.fromarray(values.astype(np.uint8)).save(tmp_path / "light.png")
+        Image.fromarray(values * 16 + 100).save(tmp_path / "deep.png")
+        loaded = load(model)
+        assert loaded.discriminator
+        states = loaded.segmenter.state_dict(), loaded.discriminator.state_dict()
+        scaling = Decoding(scale=(100, 100 + 16 * 255))
+        save_model(tmp_path / "scaling", replace(loaded.card, decoding=scaling), *states)
+        deep, light = tmp_path / "deep.png", tmp_path / "light.png"
+
+        (mask,) = predict(tmp_path / "scaling", [deep], tmp_path / "to")
+
+        (expected,) = predict(model, [light], tmp_path / "expected")
+        assert np.array_equal(read_mask(mask), read_mask(expected))
+        scaled = load(tmp_path / "scaling")
+        assert torch.equal(scaled.probabilities(deep), loaded.probabilities(light))
+        with pytest.raises(IncompleteError, match=r"deep\.png has 16 bits a channel"):
+            predict(model, [deep], tmp_path / "other")
 
     def test_gives_the_most_probable_class(self, model: Path, images: list[Path], tmp_path: Path) -> None:
         (path,) = predict(model, images[:1], tmp_path)

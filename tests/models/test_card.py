@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from advseg.models.architectures import CompactSettings, DeepLabSettings, normalisation_of
 from advseg.models.card import MAX_CLASSES, MAX_STAGES, Card, card_of
+from advseg.models.decoding import PLAIN, Decoding
 from advseg.models.discriminator import DiscriminatorSettings
 from advseg.models.resize import MAX_PIXELS, LongerSide
 
@@ -22,6 +23,7 @@ CARD = Card(
     palette=((0, 0, 0), (0, 0, 255)),
     ignore_index=255,
     normalisation=normalisation_of(CompactSettings()),
+    decoding=Decoding(scale=(100, 4095), orientation="ignore"),
     resize=(24, 16),
     metrics={"val/miou": 12.5},
     lineage={
@@ -75,6 +77,12 @@ def test_a_card_with_a_longer_side_comes_back_from_its_json() -> None:
     assert card_of(document(card)) == card
 
 
+def test_a_card_of_before_images_could_be_read_otherwise_reads_them_plainly() -> None:
+    old = document()
+    del old["decoding"]
+    assert card_of(old).decoding == PLAIN
+
+
 def test_figures_may_be_of_nothing() -> None:
     metrics = card_of(put({"val/miou": float("nan"), "val/iou/sky": 3}, ("metrics",))).metrics
     assert metrics["val/miou"] != metrics["val/miou"]
@@ -126,6 +134,10 @@ def test_whatever_is_missing_it_is_a_card_or_told_in_words(place: tuple[Any, ...
         (("normalisation", "std", 1), -1.5, "normalisation.std must be in"),
         (("normalisation", "std", 1), float("nan"), "normalisation.std must be in .* but is nan"),
         (("normalisation", "mean", 0), float("inf"), "normalisation.mean must be in .* but is inf"),
+        (("decoding", "scale"), [5, 5], "decoding.scale must rise from 0 or more to 65535 or less, but is .5, 5."),
+        (("decoding", "scale", 1), 65536, r"decoding.scale must be a whole number in \[0, 65535\], but is 65536"),
+        (("decoding", "scale"), [1], "decoding.scale must be two numbers"),
+        (("decoding", "orientation"), "xmp", "decoding.orientation must be exif or ignore, but is 'xmp'"),
         (("resize",), [7, 16], r"resize must be a whole number in \[8, "),
         (("resize",), [MAX_PIXELS, 8], "resize must be of at most 64,000,000 pixels, but is 64000000 x 8"),
         (("resize",), {"longer": 64}, "resize must be an object of longer and multiple, but is {'longer': 64}"),

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from advseg.models import load
+from advseg.models.decoding import Decoding
 from advseg.trainers import loop
 from advseg.trainers.checkpoint import CHECKPOINTS, checkpoint_at, load_checkpoint
 from advseg.trainers.loop import Training
@@ -55,6 +56,12 @@ def test_a_training_that_has_ended_exports_its_best_step_again(
     again.run(Reporters())
     again.export(tmp_path / "model", {}, "best")
     assert load(tmp_path / "model").card.lineage["step"] == 6
+
+
+def test_the_model_reads_images_as_those_of_its_dataset_were(program: Any, shapes: Any, tmp_path: Path) -> None:
+    decoding = Decoding(scale=(0, 4095), orientation="ignore")
+    Training(program.recipe_of(), replace(shapes, decoding=decoding), tmp_path / "run").export(tmp_path / "model", {})
+    assert load(tmp_path / "model").card.decoding == decoding
 
 
 def test_where_the_best_checkpoint_is_gone_the_last_is_exported_with_a_warning(

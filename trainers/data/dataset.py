@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+from ...models.decoding import HIGHEST, PLAIN, Decoding, Orientation
 from ...models.settings import Interval, Settings
 from ..errors import UserError
 from .images import IGNORE_INDEX, Colour
@@ -15,6 +16,9 @@ from .samples import Sample
 def has_control_characters(name: str) -> bool:
     """Whether a name holds what ends lines or steers terminals; no picture or table can show it."""
     return any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in name)
+
+
+_Value = Annotated[int, Interval(0, HIGHEST)]
 
 
 class DatasetError(UserError):
@@ -55,9 +59,21 @@ class DatasetSettings(Settings):
     """Names in the order of the class ids from 0; by default those of a classes.yaml, VOC's or Cityscapes'."""
     ignore_index: Annotated[int, Interval(0, 65535)] = IGNORE_INDEX
     """Id of pixels that count nowhere."""
+    scale: tuple[_Value, _Value] | None = None
+    """Of images with 16 bits a channel, the values that become 0 and 255; between them it is linear, and rounded to the
+    nearest. None refuses such images. Those of 8 bits are read as they are."""
+    orientation: Orientation = "exif"
+    """Whether images are turned as their EXIF or XMP data say, or left as their pixels lie. Masks never are."""
+
+    @property
+    def decoding(self) -> Decoding:
+        """How images are read."""
+        return Decoding(scale=self.scale, orientation=self.orientation)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        # Raises ValueError for a scale that does not rise.
+        _ = self.decoding
         if self.classes and (len(self.classes) < 2 or len(set(self.classes)) < len(self.classes)):
             raise ValueError(f"classes must be two or more different names, but are {', '.join(self.classes)}")
         if odd := [name for name in self.classes if has_control_characters(name)]:
@@ -77,6 +93,8 @@ class Dataset:
     classes: tuple[str, ...]
     palette: tuple[Colour, ...]
     ignore_index: int
+    decoding: Decoding = PLAIN
+    """How images were read."""
     digest: str
     notes: tuple[str, ...] = ()
     """What whoever trains on it should know: parts left out, masks that hold too little."""

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ...models import picture_files
+from ...models.decoding import PLAIN, Decoding
 from ...models.files import open_regular
 from ...models.picture_files import FORMATS, PictureError, refusing
 from ...models.regular_file import read_regular
@@ -42,12 +43,12 @@ def told() -> Iterator[None]:
         raise ImageError(str(error)) from None
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(path: Path, decoding: Decoding = PLAIN) -> np.ndarray:
     """An image as uint8 RGB [H, W, 3], decoded as `decode_picture` does. Raises ImageError."""
-    return decode_image(read_file(path), path)
+    return decode_image(read_file(path), path, decoding)
 
 
-def read_size(path: Path) -> tuple[int, int]:
+def read_size(path: Path, decoding: Decoding = PLAIN) -> tuple[int, int]:
     """Height and width of an image as `read_image` turns it, from its header. Raises ImageError.
 
     An orientation that a PNG tells only after its pixels is not seen: they would have to be unpacked for it.
@@ -55,6 +56,9 @@ def read_size(path: Path) -> tuple[int, int]:
     with _opened(path) as file, told(), refusing(path), Image.open(file, formats=FORMATS) as header:
         width, height = header.size
         tells = header.format == "JPEG" or not header.info.keys().isdisjoint(_EXIF_OF_PNG)
+        if decoding.orientation == "ignore":
+            # The size of a TIFF is that of the turned image.
+            tells = header.format == "TIFF"
         return (width, height) if tells and picture_files.orientation_of(header) in SIDEWAYS else (height, width)
 
 
@@ -103,10 +107,10 @@ def _reading(path: Path) -> Iterator[None]:
         raise ImageError(f"{path} cannot be read ({error.strerror}): mend or replace it") from None
 
 
-def decode_image(content: bytes, path: Path | str) -> np.ndarray:
+def decode_image(content: bytes, path: Path | str, decoding: Decoding = PLAIN) -> np.ndarray:
     """`read_image` of a file that was read already; its path, or what it is called, is for messages."""
     with told():
-        return picture_files.decode_picture(content, path)
+        return picture_files.decode_picture(content, path, decoding)
 
 
 def colour_numbers(pixels: np.ndarray) -> np.ndarray:

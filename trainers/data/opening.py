@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from ...models.decoding import PLAIN
 from ..errors import UserError, listed, on_one_line
 from .agreement import disagreements
 from .classes import VOC_CLASSES, complete_palette
@@ -102,7 +103,7 @@ def _list(settings: DatasetSettings, only: _Part | None = None) -> _Listing:
     problems, notes = list(layout.problems), []
     if only:
         parts: _Parts = {"labelled": (), "unlabelled": (), "validation": ()}
-        parts |= {only: tuple(_listed(layout, only, getattr(settings, only), problems))}
+        parts |= {only: tuple(_listed(settings, layout, only, problems))}
     else:
         parts = _parts(settings, layout, problems, notes)
         problems += _overlaps(parts)
@@ -154,8 +155,8 @@ def _open_layout(settings: DatasetSettings) -> Layout:
 
 
 def _parts(settings: DatasetSettings, layout: Layout, problems: list[str], notes: list[str]) -> _Parts:
-    labelled = _listed(layout, "labelled", settings.labelled, problems)
-    unlabelled = _listed(layout, "unlabelled", settings.unlabelled, problems)
+    labelled = _listed(settings, layout, "labelled", problems)
+    unlabelled = _listed(settings, layout, "unlabelled", problems)
     order = None
     if settings.order is not None and labelled:
         file = Path(settings.order) if is_list_file(settings.order) else layout.list_file(settings.order)
@@ -174,22 +175,22 @@ def _parts(settings: DatasetSettings, layout: Layout, problems: list[str], notes
     parts = {
         "labelled": tuple(labelled[index] for index in sorted(kept)),
         "unlabelled": tuple(_without_missing_mask(sample) for sample in (*others, *rest)),
-        "validation": tuple(_listed(layout, "validation", settings.validation, problems)),
+        "validation": tuple(_listed(settings, layout, "validation", problems)),
     }
-    test = tuple(_listed(layout, "test", settings.test, problems))
+    test = tuple(_listed(settings, layout, "test", problems))
     return parts | ({"test": test} if test else {})
 
 
-def _listed(layout: Layout, part: str, name: str | None, problems: list[str]) -> list[FileSample]:
-    """The samples of a list. What is wrong with it is added to the problems."""
-    if name is None:
+def _listed(settings: DatasetSettings, layout: Layout, part: str, problems: list[str]) -> list[FileSample]:
+    """The samples of a part's list. What is wrong with it is added to the problems."""
+    if (name := getattr(settings, part)) is None:
         return []
     try:
         entries = read_list(Path(name)) if is_list_file(name) else layout.entries(name)
     except UserError as error:
         problems.append(f"{error}, or set dataset.{part} to null" if part == "unlabelled" else str(error))
         return []
-    samples = [layout.sample(entry) for entry in entries]
+    samples = [replace(layout.sample(entry), decoding=settings.decoding) for entry in entries]
     seen: set[str] = set()
     for sample in samples:
         if sample.id in seen:
@@ -256,7 +257,8 @@ def _turned(readings: dict[str, list[Reading]]) -> Iterable[str]:
     if found:
         yield (
             f"{len(found)} images with masks are turned by 180 degrees or mirrored as their EXIF data say, such as "
-            f"{found[0].image}, and their masks are not: see in the picture whether they fit"
+            f"{found[0].image}, and their masks are not: see in the picture whether they fit, or set "
+            f"dataset.orientation to ignore"
         )
 
 
@@ -267,6 +269,8 @@ def _before(judging: str) -> tuple[str, ...]:
 
 def _digest(settings: DatasetSettings, layout: Layout, readings: dict[str, list[Reading]]) -> str:
     digest = hashlib.sha256(repr((layout.classes, settings.ignore_index)).encode())
+    if settings.decoding != PLAIN:
+        digest.update(repr(settings.decoding).encode())
     for part in readings:
         # Of what no training reads no result depends.
         for reading in readings[part] if part != "test" else ():
@@ -288,6 +292,7 @@ def _dataset(settings: DatasetSettings, layout: Layout, parts: _Parts, digest: s
         classes=layout.classes,
         palette=complete_palette(layout.palette or tuple(read_palette(first) or ()), len(layout.classes)),
         ignore_index=settings.ignore_index,
+        decoding=settings.decoding,
         digest=digest,
         notes=notes,
     )

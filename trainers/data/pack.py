@@ -142,6 +142,7 @@ def open_pack(folder: Path, settings: DatasetSettings, bring: Bring | None = Non
         classes=card.classes,
         palette=card.palette,
         ignore_index=card.ignore_index,
+        decoding=settings.decoding,
         digest=card.digest,
         notes=card.notes,
     )

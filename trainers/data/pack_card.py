@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,9 @@ def packed_settings(settings: DatasetSettings) -> dict[str, Any]:
 
 def other_settings(settings: DatasetSettings, card: PackCard) -> str:
     """In which settings a dataset and a pack differ, with both values; empty if in none."""
-    pairs = {key: (ours, card.settings.get(key)) for key, ours in packed_settings(settings).items()}
+    # Of what an older pack does not name there was no choice.
+    defaults = {field.name: field.default for field in fields(settings)}
+    pairs = {key: (ours, card.settings.get(key, defaults[key])) for key, ours in packed_settings(settings).items()}
     differing = {f"dataset.{key}": pair for key, pair in pairs.items() if not _same(*pair)}
     ours = {key: _shown(own) for key, (own, _) in differing.items()}
     theirs = {key: _shown(packed) for key, (_, packed) in differing.items()}

@@ -73,8 +73,8 @@ def read_sample(sample: FileSample, rules: Rules, *, mask: bool) -> Reading:
         try:
             content = read_file(sample.image)
             image_sum = hashlib.sha256(content).digest()
-            size = decode_image(content, sample.image).shape[:2]
-            orientation = orientation_of(content)
+            size = decode_image(content, sample.image, sample.decoding).shape[:2]
+            orientation = orientation_of(content) if sample.decoding.orientation == "exif" else 1
             if damage := damage_in(content):
                 problems.append(f"{sample.image} is damaged ({damage}): replace it, or save it anew if it looks whole")
         except ImageError as error:
@@ -158,7 +158,7 @@ def _problems_of_mask(
     if image_size and size != image_size:
         turned = orientation in SIDEWAYS and size == image_size[::-1]
         why = " once turned upright as its EXIF data say" if turned else ""
-        remedy = "turn the mask, or save the image without that orientation" if turned else "mend either"
+        remedy = "turn the mask, or set dataset.orientation to ignore" if turned else "mend either"
         yield f"{mask} is {size[1]} x {size[0]}, but its image is {image_size[1]} x {image_size[0]}{why}: {remedy}"
     known = ids[ids != rules.ignore_index]
     if rules.classes and known.size and known.max() >= rules.classes:

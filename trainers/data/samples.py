@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ...models.decoding import PLAIN, Decoding
 from .images import read_image, read_size
 from .masks import MaskCoding, read_mask
 
@@ -48,6 +49,8 @@ class FileSample:
     mask: Path | None
     coding: MaskCoding = MaskCoding()
     """How the mask's file is read."""
+    decoding: Decoding = PLAIN
+    """How the image's file is."""
 
     @property
     def has_mask(self) -> bool:
@@ -56,11 +59,11 @@ class FileSample:
 
     def read_size(self) -> tuple[int, int]:
         """From the image's header."""
-        return read_size(self.image)
+        return read_size(self.image, self.decoding)
 
     def read_image(self) -> np.ndarray:
         """Decoded anew each time."""
-        return read_image(self.image)
+        return read_image(self.image, self.decoding)
 
     def read_mask(self) -> np.ndarray | None:
         """Decoded anew each time."""

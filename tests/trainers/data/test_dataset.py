@@ -373,6 +373,22 @@ def test_the_digest_changes_with_the_ignore_index(root):
     assert read(root, ignore_index=254).digest != read(root).digest
 
 
+def test_a_digest_hangs_on_how_images_are_read_if_that_is_not_the_usual_way(root: Path) -> None:
+    usual = read(root).digest
+    assert read(root, orientation="exif", scale=None).digest == usual
+    others = [
+        read(root, scale=(0, 4095)).digest,
+        read(root, scale=(0, 255)).digest,
+        read(root, orientation="ignore").digest,
+    ]
+    assert len({usual, *others}) == 4
+
+
+def test_a_scale_that_does_not_rise_is_refused(root: Path) -> None:
+    with pytest.raises(ValueError, match="scale must rise from 0 or more to 65535 or less, but is"):
+        DatasetSettings(root=root, scale=(9, 3))
+
+
 def test_a_problem_and_a_note_of_a_name_of_two_lines_take_one(tmp_path: Path) -> None:
     for path in ("images/a\nb.png", "images/a\nb.jpg", "masks/un\nread.png"):
         (tmp_path / path).parent.mkdir(exist_ok=True)

@@ -85,13 +85,26 @@ def colours(root: Path) -> DatasetSettings:
     return DatasetSettings(root=root, layout="folder")
 
 
+def sixteen_bits_of_light(root: Path) -> DatasetSettings:
+    """Images of 16 bits, read by a scale, and not turned."""
+    settings = voc(root)
+    for number, path in enumerate(sorted((root / "JPEGImages").iterdir())):
+        with Image.open(path) as image:
+            values = np.random.default_rng(number).integers(0, 4096, image.size[::-1], np.uint16)
+        path.unlink()
+        Image.fromarray(values).save(path.with_suffix(".png"))
+    write_mask(root / "SegmentationClass" / "2007_000000.png", np.zeros((16, 24), np.uint8), voc_palette())
+    return replace(settings, scale=(0, 4095), orientation="ignore")
+
+
 def only_labelled(root: Path) -> DatasetSettings:
     """No unlabelled images at all."""
     return DatasetSettings(root=root, labelled="train", unlabelled=None)
 
 
 KINDS: dict[str, Callable[[Path], DatasetSettings]] = {
-    kind.__name__: kind for kind in (voc, sixteen_bits, some_of_sixteen_bits, colours, only_labelled)
+    kind.__name__: kind
+    for kind in (voc, sixteen_bits, sixteen_bits_of_light, some_of_sixteen_bits, colours, only_labelled)
 }
 
 
@@ -109,7 +122,7 @@ def packed(plain: DatasetSettings, tmp_path: Path) -> DatasetSettings:
 
 
 def assert_same(one: Dataset, other: Dataset) -> None:
-    for name in ("classes", "palette", "ignore_index", "digest", "notes"):
+    for name in ("classes", "palette", "ignore_index", "decoding", "digest", "notes"):
         assert getattr(one, name) == getattr(other, name)
     for ours, theirs in zip(one.parts.values(), other.parts.values(), strict=True):
         assert [sample.id for sample in ours] == [sample.id for sample in theirs]
@@ -497,6 +510,8 @@ class TestSettings:
             ({"split_seed": 3}, "dataset.split_seed is 3, but the pack has 0"),
             ({"order": "ranks"}, 'dataset.order is "ranks", but the pack has null'),
             ({"classes": ("sky", "sea")}, 'dataset.classes is ["sky", "sea"], but the pack has []'),
+            ({"scale": (0, 4095)}, "dataset.scale is [0, 4095], but the pack has null"),
+            ({"orientation": "ignore"}, 'dataset.orientation is "ignore", but the pack has "exif"'),
             ({"ignore_index": 0}, "dataset.ignore_index is 0, but the pack has 255"),
             (
                 {"ignore_index": 0, "fraction": 0.5},
@@ -510,6 +525,15 @@ class TestSettings:
 
         remedy = "restore them, or write a pack of these into another folder by `advseg data pack`"
         assert str(caught.value) == f"pack {packed.pack} was made with other settings: {told}: {remedy}"
+
+    def test_that_an_older_pack_does_not_name_are_the_usual_ones(self, packed):
+        card = json.loads((Path(packed.pack) / "pack.json").read_text())
+        del card["settings"]["scale"], card["settings"]["orientation"]
+        reseal(Path(packed.pack), settings=card["settings"])
+
+        assert open_dataset(packed).digest == card["digest"]
+        with pytest.raises(DatasetError, match=r'dataset\.orientation is "ignore", but the pack has "exif"'):
+            open_dataset(replace(packed, orientation="ignore"))
 
     def test_may_name_another_place(self, plain, packed):
         assert open_dataset(replace(packed, root=Path("nowhere"))).digest == open_dataset(plain).digest
