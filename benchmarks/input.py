@@ -28,6 +28,7 @@ from advseg.trainers.data.dataset import Dataset, DatasetSettings
 from advseg.trainers.data.images import voc_palette, write_mask
 from advseg.trainers.data.opening import open_dataset
 from advseg.trainers.data.packing import write_pack
+from advseg.trainers.data.scaled import ScaledSamples
 from advseg.trainers.data.streams import Stream
 
 COUNT, BATCH, CROP = 120, 10, 321
@@ -65,7 +66,7 @@ def batch_of(dataset: Dataset) -> Callable[[int], torch.Tensor]:
         batch_size=BATCH,
         augmentation=AUGMENTATION,
         ignore_index=dataset.ignore_index,
-        resize=None,
+        scaled=ScaledSamples(None),
     )
 
     def draw(step: int) -> torch.Tensor:

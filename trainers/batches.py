@@ -9,6 +9,7 @@ from torch import Tensor
 from ..models.architectures import Normalisation
 from .data.dataset import Dataset
 from .data.samples import Sample
+from .data.scaled import ScaledSamples
 from .data.streams import Crops, Stream
 from .distributed import World
 from .methods.method import Batch, Wants
@@ -43,6 +44,7 @@ class Batches:
         self._normalisation = normalisation
         self._world = world
         self._device = device
+        self._scaled = ScaledSamples(settings.resize)
         self._labelled = self._stream(dataset.labelled, "labelled")
         self._real = self._stream(dataset.labelled, "real")
         self._unlabelled = self._stream(dataset.unlabelled, "unlabelled")
@@ -67,7 +69,7 @@ class Batches:
             batch_size=settings.batch_size,
             augmentation=settings.augmentation,
             ignore_index=self._dataset.ignore_index,
-            resize=settings.resize,
+            scaled=self._scaled,
             device=self._device if settings.speed.augment_on_device else None,
             pinned=self._device.type == "cuda",
         )

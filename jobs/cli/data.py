@@ -19,13 +19,16 @@ def init(
     ],
     seed: Annotated[int, typer.Option(metavar="N", help="Another seed, other validation images.")] = 0,
 ) -> None:
-    """Write a first spec for your own images, with class names and lists. What is there already is kept.
+    """Write a first spec for your own images and this machine, with class names and lists. What is there is kept.
 
     Example: `advseg data init leaves`
     """
+    from ...platform.pages.progress_bar import progress_shown
     from ..init_data import init_data
 
-    typer.echo("\n".join(init_data(folder, seed)))
+    with progress_shown():
+        said = init_data(folder, seed)
+    typer.echo("\n".join(said))
 
 
 @data.command()

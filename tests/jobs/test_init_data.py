@@ -11,11 +11,13 @@ from PIL import Image
 
 from advseg.jobs.init_data import init_data
 from advseg.models import load
+from advseg.models.resize import LongerSide
 from advseg.platform.spec.spec_file import load_spec
 from advseg.trainers.data.images import voc_palette, write_mask
-from advseg.trainers.data.opening import inspect_dataset
+from advseg.trainers.data.opening import inspect_dataset, open_dataset
 from advseg.trainers.data.shapes import scene
 from advseg.trainers.errors import UserError
+from advseg.trainers.pace import Pace
 
 Command = Callable[..., tuple[int, str, str]]
 Make = Callable[..., Path]
@@ -52,9 +54,14 @@ def lines(path: Path) -> list[str]:
     return path.read_text().splitlines()
 
 
+def init(folder: Path, seed: int = 0) -> list[str]:
+    """`advseg data init` on a machine of a known pace."""
+    return init_data(folder, seed, lambda recipe, dataset: Pace(step=0.5, reading=0.1, judging=0.5, drawing=0.5))
+
+
 def error_of(folder: Path) -> str:
     with pytest.raises(UserError) as caught:
-        init_data(folder, 0)
+        init(folder)
     return str(caught.value)
 
 
@@ -63,16 +70,28 @@ class TestTheWay:
     def test_from_images_to_a_model(self, make: Make, advseg: Command, tmp_path: Path, rgb: bool) -> None:
         folder = make(rgb=rgb)
 
-        status, out, err = advseg("data", "init", folder.name)
+        status, out, _ = advseg("data", "init", folder.name)
 
-        assert (status, err) == (0, "")
-        assert out.splitlines() == [
+        assert status == 0
+        said = out.splitlines()
+        assert said[:3] == [
             "6 images with a mask, 3 without",
+            "all images have 40 x 32 pixels",
             "1 images validate, fewer than 20: figures of so few hang on each image",
+        ]
+        assert re.fullmatch(
+            r"a first training takes about \d+ (minutes|seconds) on cpu with \d+ threads?, and about \d+ "
+            r"(minutes|seconds) to its first figure, as a few steps were measured",
+            said[3],
+        )
+        assert said[4:] == [
             *(f"written  My Leaves/{name}" for name in MADE),
             "next:",
             "  advseg data check 'My Leaves/advseg.yaml'",
             "  advseg train 'My Leaves/advseg.yaml'",
+            "then a sweep, as the end of the spec says:",
+            "  advseg up",
+            "  advseg submit 'My Leaves/advseg.yaml' --follow",
         ]
 
         status, out, err = advseg("data", "check", folder / "advseg.yaml")
@@ -89,7 +108,7 @@ class TestTheWay:
     def test_without_unlabelled_images(self, make: Make, advseg: Command) -> None:
         folder = make(bare=0)
 
-        said = init_data(folder, 0)
+        said = init(folder)
 
         assert said[0] == "6 images with a mask, 0 without"
         assert not (folder / "unlabelled.txt").exists()
@@ -103,7 +122,7 @@ class TestTheWay:
 class TestWhatItWrites:
     def test_is_a_dataset_with_nothing_wrong(self, make: Make) -> None:
         folder = make(masked=10, bare=4)
-        init_data(folder, 0)
+        init(folder)
 
         inspection = inspect_dataset(load_spec(folder / "advseg.yaml").dataset)
 
@@ -118,7 +137,7 @@ class TestWhatItWrites:
         drawn = []
         for number, seed in enumerate((0, 0, 1, 2)):
             folder = make(f"copy {number}", masked=20)
-            init_data(folder, seed)
+            init(folder, seed)
             drawn.append(lines(folder / "val.txt"))
 
         assert drawn[0] == drawn[1]
@@ -133,7 +152,7 @@ class TestWhatItWrites:
         (image,) = (folder / "images/day 1").glob("leaf 1.*")
         image.with_stem("another leaf 1").write_bytes(image.read_bytes())
 
-        said = init_data(folder, 0)
+        said = init(folder)
 
         assert "left out, as they equal images with a mask: day 1/another leaf 1" in said
         assert lines(folder / "unlabelled.txt") == ["leaf_6"]
@@ -142,25 +161,39 @@ class TestWhatItWrites:
     @pytest.mark.parametrize("kept", [["classes.yaml"], ["labelled.txt", "val.txt"], ["advseg.yaml"], list(MADE)])
     def test_never_replaces_a_file(self, make: Make, kept: list[str]) -> None:
         folder = make()
+        mine = {
+            "classes.yaml": "\n".join(f"- {{name: mine {id}}}" for id in range(6)),
+            "labelled.txt": "leaf_0\nleaf_2",
+            "val.txt": "leaf_4",
+            "unlabelled.txt": "leaf_6",
+            "advseg.yaml": "mine",
+        }
         for name in kept:
-            (folder / name).write_text("mine")
+            (folder / name).write_text(mine[name])
 
-        said = init_data(folder, 0)
+        said = init(folder)
 
         assert [line for line in said if line.startswith("kept")] == [
             f"kept     {folder / name}" for name in MADE if name in kept
         ]
-        assert {name for name in MADE if (folder / name).read_text() == "mine"} == set(kept)
+        assert {name for name in MADE if (folder / name).read_text() == mine[name]} == set(kept)
+
+    def test_is_all_or_nothing_beside_a_file_of_the_users_that_is_wrong(self, make: Make) -> None:
+        folder = make()
+        (folder / "classes.yaml").write_text("mine")
+
+        assert f"{folder / 'classes.yaml'} must be a list of classes" in error_of(folder)
+        assert {path.name for path in folder.iterdir()} == {"images", "masks", "classes.yaml"}
 
     def test_offers_images_that_came_later_to_the_lists(self, make: Make, advseg: Command) -> None:
         folder = make()
-        init_data(folder, 0)
-        assert not any("on no list" in line for line in init_data(folder, 0))
+        init(folder)
+        assert not any("on no list" in line for line in init(folder))
         for number in range(20, 25):
             Image.fromarray(np.full((32, 40, 3), number, np.uint8)).save(folder / f"images/new {number}.png")
         write_mask(folder / "masks/new 20.png", np.zeros((32, 40), np.uint8), voc_palette())
 
-        said = init_data(folder, 0)
+        said = init(folder)
 
         labelled, unlabelled = folder / "labelled.txt", folder / "unlabelled.txt"
         place = said.index(f"1 images are on no list, add them to {labelled}: new 20")
@@ -180,7 +213,7 @@ class TestWhatItWrites:
                     if int(re.findall(r"\d+", path.stem)[0]) in numbers:
                         path.rename(folder / kind / part / path.name)
 
-        said = init_data(folder, 0)
+        said = init(folder)
 
         assert "validation images are those of the folders, 3 of them; none were drawn" in said
         assert lines(folder / "val.txt") == ["val/leaf 3", "val/leaf 5", "val/leaf_4"]
@@ -191,7 +224,7 @@ class TestWhatItWrites:
         (folder / "images/y.HEIC").write_bytes(b"heic")
         (folder / "images/._leaf_0.png").write_bytes(b"")
 
-        assert f"not read in {folder / 'images'}: 1 .gif, 1 .heic, 1 hidden" in init_data(folder, 0)
+        assert f"not read in {folder / 'images'}: 1 .gif, 1 .heic, 1 hidden" in init(folder)
 
     def test_is_not_half_a_draw_beside_a_list_of_the_users(self, make: Make) -> None:
         folder = make()
@@ -201,26 +234,54 @@ class TestWhatItWrites:
         assert error_of(folder).startswith(expected)
         assert not (folder / "advseg.yaml").exists()
 
-    @pytest.mark.parametrize(
-        ("size", "crop", "resize"),
-        [
-            ((5, 40), (16, 40), None),
-            ((100, 47), (96, 40), None),
-            ((300, 1000), (192, 192), None),
-            ((1536, 2048), (192, 192), (768, 1024)),
-            ((3000, 20), (192, 16), (1024, 8)),
-        ],
-    )
-    def test_has_a_crop_and_a_size_that_suit_the_images(
-        self, make: Make, size: tuple[int, int], crop: tuple[int, int], resize: tuple[int, int] | None
-    ) -> None:
-        folder = make(masked=2, bare=0, size=size)
-        init_data(folder, 0)
+    def test_tells_sizes_and_keeps_proportions_where_images_are_large(self, make: Make) -> None:
+        folder = make(masked=4, bare=0, size=(300, 400))
+        for kind, suffix in (("images", "png"), ("masks", "png")):
+            path = folder / kind / f"leaf_0.{suffix}"
+            with Image.open(path) as image:
+                image.resize((300, 500), Image.Resampling.NEAREST).save(path)
+
+        said = init(folder)
+
+        assert "images have 400 x 300 to 300 x 500 pixels, the median 400 x 300; 1 of 4 are on end" in said
+        trainer = load_spec(folder / "advseg.yaml").trainer
+        assert trainer.resize == LongerSide(longer=256)
+        assert trainer.augmentation.crop == (128, 128)
+
+    def test_reads_small_images_at_their_own_size(self, make: Make) -> None:
+        folder = make(masked=2, bare=0)
+        init(folder)
 
         trainer = load_spec(folder / "advseg.yaml").trainer
 
-        assert trainer.augmentation.crop == crop
-        assert trainer.resize == resize
+        assert trainer.resize is None
+        assert trainer.augmentation.crop == (32, 40)
+
+    def test_says_how_long_it_takes_and_is_of_that_length(self, make: Make) -> None:
+        folder = make()
+
+        said = init(folder)
+
+        text, trainer = (folder / "advseg.yaml").read_text(), load_spec(folder / "advseg.yaml").trainer
+        assert (trainer.steps, trainer.evaluate_every) == (900, 90)
+        assert [line for line in said if line.startswith("a first training takes about 8 minutes on cpu")]
+        assert "it takes about 8 minutes, and about 50 seconds to its first figure" in text
+
+    @pytest.mark.parametrize("bare", [0, 3])
+    def test_holds_a_sweep_for_whoever_takes_the_hashes_away(self, make: Make, bare: int) -> None:
+        folder = make(bare=bare)
+        init(folder)
+        spec = folder / "advseg.yaml"
+        training, _, sweep = spec.read_text().partition("# sweep:")
+        uncommented = "".join(line.removeprefix("# ") for line in f"# sweep:{sweep}".splitlines(keepends=True))
+        spec.write_text(training.replace("job: train", "job: sweep") + uncommented)
+
+        found = load_spec(spec).sweep
+
+        assert found
+        assert found.register_as == "my-leaves"
+        assert ("method.lambda_semi" in found.space) == bool(bare)
+        assert "#   advseg up\n#   advseg submit advseg.yaml --follow\n" in training
 
     @pytest.mark.parametrize(
         ("name", "expected"),
@@ -228,17 +289,41 @@ class TestWhatItWrites:
     )
     def test_is_named_as_the_folder_is(self, make: Make, name: str, expected: str) -> None:
         folder = make(name, masked=2, bare=0)
-        init_data(folder, 0)
+        init(folder)
 
         assert load_spec(folder / "advseg.yaml").name == expected
 
-    def test_marks_classes_that_no_mask_holds(self, make: Make) -> None:
+    def test_says_how_much_of_the_masks_each_class_has(self, make: Make) -> None:
         folder = make(masked=2)
-        for path in (folder / "masks").rglob("*.png"):
-            write_mask(path, np.resize(np.array([0, 3], np.uint8), (32, 40)), voc_palette())
-        init_data(folder, 0)
+        paths = sorted((folder / "masks").rglob("*.png"))
+        write_mask(paths[0], np.resize(np.array([0, 0, 0, 3], np.uint8), (32, 40)), voc_palette())
+        write_mask(paths[1], np.zeros((32, 40), np.uint8), voc_palette())
+        init(folder)
 
-        assert "- {name: class_2, colour: [0, 128, 0]} # no mask holds it" in lines(folder / "classes.yaml")
+        assert lines(folder / "classes.yaml")[2:] == [
+            "- {name: class_0, colour: [0, 0, 0]} # 87.5 % of the pixels, on 2 of 2 masks",
+            "- {name: class_1, colour: [128, 0, 0]} # no mask holds it",
+            "- {name: class_2, colour: [0, 128, 0]} # no mask holds it",
+            "- {name: class_3, colour: [128, 128, 0]} # 12.5 % of the pixels, on 1 of 2 masks",
+        ]
+
+    def test_ignores_a_contour_and_says_that_this_is_a_guess(self, make: Make) -> None:
+        folder = make(rgb=True)
+        colours = np.array([[0, 0, 0], [128, 0, 0], [0, 128, 0], [224, 224, 192]], np.uint8)
+        ids = np.repeat(np.array([0, 0, 0, 3, 1, 1, 1, 3, 2, 2], np.uint8), 4)
+        for path in (folder / "masks").rglob("*.png"):
+            Image.fromarray(colours[np.resize(ids, (32, 40))]).save(path)
+        init(folder)
+
+        *_, guess, contour = lines(folder / "classes.yaml")
+
+        assert guess.startswith("# A guess: this colour only runs between others")
+        assert (
+            contour
+            == "- {name: contour, colour: [224, 224, 192], ignore: true} # 20.0 % of the pixels, on 6 of 6 masks"
+        )
+        dataset = open_dataset(load_spec(folder / "advseg.yaml").dataset)
+        assert dataset.classes == ("class_0", "class_1", "class_2")
 
 
 class TestMistakes:

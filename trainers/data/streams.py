@@ -12,12 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...models.resize import Resize, size_of
 from .augment import AugmentationSettings, View, draw_view, show_image, show_mask, show_validity
 from .device import show_image_there, show_mask_there, show_validity_there
 from .draws import Draws, key_of
-from .resize import resize_image, resize_mask
 from .samples import Sample
+from .scaled import ScaledSamples
 
 DRAWS = 2
 """Version of what a stream shows for the same key; a run that began with another one does not go on with this."""
@@ -48,11 +47,11 @@ class Stream:
         batch_size: int,
         augmentation: AugmentationSettings,
         ignore_index: int,
-        resize: Resize | None,
+        scaled: ScaledSamples,
         device: torch.device | None = None,
         pinned: bool = False,
     ) -> None:
-        """`resize` is the size that images and masks are brought to before augmentation.
+        """`scaled` reads samples at the size that they are augmented at; several streams may share it.
 
         `device` is where crops are augmented and stay; None is the host, where every bit is the same everywhere.
         `pinned` is whether they then lie in memory that a GPU copies from while others work.
@@ -63,7 +62,7 @@ class Stream:
         self._batch_size = batch_size
         self._augmentation = augmentation
         self._ignore_index = ignore_index
-        self._resize = resize
+        self._scaled = scaled
         self._device = device
         self._pinned = pinned
         self._order = lru_cache(maxsize=2)(self._order_of)
@@ -97,9 +96,8 @@ class Stream:
         labels = self._no_labels(len(slots))
         for place, slot in enumerate(slots):
             sample, rng = self._draw(step, slot)
-            mask = sample.read_mask()
+            mask = self._scaled.mask(sample)
             assert mask is not None
-            mask = resize_mask(mask, size_of(self._resize, mask.shape))
             show_mask(mask, draw_view(mask.shape, self._augmentation, rng), labels[place].numpy())
         return labels
 
@@ -107,10 +105,8 @@ class Stream:
         """Image, mask if there is one, and what to show of them."""
         for slot in slots:
             sample, rng = self._draw(step, slot)
-            image, mask = sample.read_image(), sample.read_mask()
-            size = size_of(self._resize, image.shape[:2])
-            view = draw_view(size, self._augmentation, rng)
-            yield resize_image(image, size), None if mask is None else resize_mask(mask, size), view
+            image = self._scaled.image(sample)
+            yield image, self._scaled.mask(sample), draw_view(image.shape[:2], self._augmentation, rng)
 
     def _no_labels(self, count: int) -> Tensor:
         return self._blank((count, *self._augmentation.crop), torch.int32, self._ignore_index)

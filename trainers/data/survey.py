@@ -1,27 +1,23 @@
-"""What a user's folder of images and masks holds before it has lists and class names, and a first division of it."""
+"""What a user's folder of images and masks holds before it has lists and class names."""
 
 import hashlib
-from collections import Counter
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass, field
-from itertools import combinations
 from pathlib import Path
 from typing import Literal
 
 from ..errors import UserError, listed
-from .agreement import contradictions
+from ..progress import progress
+from .contours import MOST_VALUES, NO_COURSES, MaskCourses, courses
 from .folder_tree import FolderTree, read_folder, twin_problem
-from .images import IGNORE_INDEX, Colour, ImageError, colour_of, decode_image, read_file, voc_palette
+from .images import IGNORE_INDEX, ImageError, decode_image, read_file, read_size
 from .lists import Entry, has_image_suffix, parse_entry
-from .masks import open_mask, read_palette
+from .masks import open_mask
 
 MAX_COLOURS = 100
 """More colours than these in RGB masks are no classes: smoothing or lossy compression made them."""
-NEAR = 8
-"""Colours that differ by less in each channel are hardly chosen for two classes."""
-_SHOWN_GREYS = 8
-_TRAINING = ("train", "training")
-_VALIDATION = ("val", "valid", "validation")
+_IMAGES = "images (PNG, JPEG, TIFF, BMP or WebP)"
+_MASKS = "masks (PNG, TIFF, BMP or WebP)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +38,8 @@ class Pair:
     """The number of the colour of each grey or index, where it is known."""
     palette: Mapping[int, int] = field(default_factory=dict)
     """The same of the indices of a palette that tells its classes apart."""
+    courses: MaskCourses = NO_COURSES
+    """How the values run through the mask; nothing is known of more than 254."""
 
     @property
     def colours(self) -> tuple[int, ...]:
@@ -64,18 +62,10 @@ class Survey:
     """Ids of images without a mask."""
     copies: tuple[str, ...]
     """Ids of images without a mask that equal one with a mask, and teach nothing more."""
+    sizes: tuple[tuple[int, int], ...]
+    """Heights and widths of all images, in pixels."""
     left_out: Mapping[Path, str]
     """What is not read in images/ and masks/, in words with counts."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FoundClasses:
-    """What the masks tell of their classes."""
-
-    colours: tuple[Colour, ...]
-    """Of the classes from 0, all different."""
-    absent: tuple[int, ...]
-    """Ids below the highest one that no mask holds."""
 
 
 def survey(folder: Path) -> Survey:
@@ -86,30 +76,33 @@ def survey(folder: Path) -> Survey:
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder: name one with images/ and masks/")
-    for place, kind in ((folder / "images", "JPEG or PNG images"), (folder / "masks", "PNG masks")):
+    for place, kind in ((folder / "images", _IMAGES), (folder / "masks", _MASKS)):
         if not place.is_dir():
             raise UserError(f"{folder} has no folder {place.name}/: put {kind} there")
     tree = read_folder(folder)
-    _refuse_empty(folder / "images", "JPEG or PNG images", tree.images, tree)
-    _refuse_empty(folder / "masks", "PNG masks", [*tree.masks, *tree.strays], tree)
+    _refuse_empty(folder / "images", _IMAGES, tree.images, tree)
+    _refuse_empty(folder / "masks", _MASKS, [*tree.masks, *tree.strays], tree)
     problems = [twin_problem(*twins, _id_of(twins[0], folder)) for twins in tree.twins]
     problems += [f"{path} {wrong}: rename it and its mask" for id, path in tree.images.items() if (wrong := _unfit(id))]
     problems += [
-        f"mask {path} has no image {folder / 'images' / path.relative_to(folder / 'masks').with_suffix('')}.jpg or "
-        f".png: add it or remove the mask"
+        f"mask {path} has no image {folder / 'images' / path.relative_to(folder / 'masks').with_suffix('')}.jpg, .png "
+        f"or the like: add it or remove the mask"
         for path in tree.strays
     ]
     problems += [f"{one} and {other} are masks of one image: remove one" for one, other in tree.seconds]
     image_of, mask_of = tree.images, tree.masks
     pairs: list[Pair] = []
     unlabelled: list[tuple[str, str]] = []
-    for id, path in image_of.items():
+    sizes: list[tuple[int, int]] = []
+    for id, path in progress(image_of.items(), len(image_of), "images read"):
         try:
             content = read_file(path)
             digest = hashlib.sha256(content).hexdigest()
             if mask := mask_of.get(id):
                 pairs.append(_pair(id, mask, decode_image(content, path).shape[:2], digest))
+                sizes.append(pairs[-1].size)
             else:
+                sizes.append(read_size(path))
                 unlabelled.append((id, digest))
         except ImageError as error:
             problems.append(str(error))
@@ -125,65 +118,9 @@ def survey(folder: Path) -> Survey:
         pairs=tuple(pairs),
         unlabelled=tuple(id for id, digest in unlabelled if digest not in known),
         copies=tuple(id for id, digest in unlabelled if digest in known),
+        sizes=tuple(sizes),
         left_out=tree.left_out,
     )
-
-
-def find_classes(pairs: Sequence[Pair]) -> FoundClasses:
-    """The classes of masks in colour by their colours, of others by their ids; the ignore index is no class.
-
-    Colours also count of palettes that contradict each other, and of palettes and greys beside masks in colour.
-    Raises UserError if there are fewer than two classes, too many colours, greys that are hardly class ids, or masks
-    of ids beside masks in colour.
-    """
-    in_colour = next((pair for pair in pairs if pair.kind == "colour"), None)
-    palettes = [(pair.mask, pair.palette) for pair in pairs if pair.kind == "palette"]
-    if in_colour or next(contradictions(palettes, {}), None):
-        told = {colour for pair in pairs if pair.kind != "grey" for colour in pair.colours}
-        for pair in pairs:
-            if not pair.colours or (pair.kind == "grey" and not told.issuperset(pair.colours)):
-                other = in_colour or next(pair for pair in pairs if pair.palette)
-                raise UserError(f"mask {other.mask} holds colours, but {pair.mask} class ids: convert either")
-        return _classes_of_colours(sorted(told))
-    ids = sorted({value for pair in pairs for value in pair.values})
-    palette = next((pair for pair in pairs if pair.palette), None)
-    if palette is None:
-        _refuse_greys(ids)
-    return _classes_of_ids(ids, next((pair.mask for pair in pairs if pair.kind == "palette"), pairs[0].mask))
-
-
-def given_validation(pairs: Sequence[Pair]) -> set[str] | None:
-    """Ids of the pairs in a folder for validation, where all lie in one for that or in one for training; else None."""
-    validating = {pair.id: _top(pair.id) in _VALIDATION for pair in pairs}
-    if all(_top(pair.id) in (*_TRAINING, *_VALIDATION) for pair in pairs) and len({*validating.values()}) == 2:
-        return {id for id, judges in validating.items() if judges}
-    return None
-
-
-def _top(id: str) -> str:
-    """The outermost of the folders in which an image lies."""
-    return id.partition("/")[0].lower() if "/" in id else ""
-
-
-def draw_validation(pairs: Sequence[Pair], seed: int) -> set[str]:
-    """Ids of about a fifth of the pairs, at least one and never all.
-
-    Equal images stay on one side, and the last image that holds some class is trained on. The lot of an image hangs
-    on the seed and its own content, so that with more images few change sides.
-    """
-    groups: dict[str, list[Pair]] = {}
-    for pair in pairs:
-        groups.setdefault(pair.digest, []).append(pair)
-    lots = sorted(groups, key=lambda digest: hashlib.sha256(f"{seed}/{digest}".encode()).digest())
-    holders = Counter(value for pair in pairs for value in pair.marks)
-    wanted, chosen = max(1, round(len(pairs) / 5)), set()
-    for digest in lots:
-        group = groups[digest]
-        held = Counter(value for pair in group for value in pair.marks)
-        if len(chosen) + len(group) <= wanted and all(holders[value] > n for value, n in held.items()):
-            chosen.update(pair.id for pair in group)
-            holders -= held
-    return chosen or {pair.id for pair in min((groups[digest] for digest in lots), key=len)}
 
 
 def _refuse_empty(place: Path, kind: str, found: Sized, tree: FolderTree) -> None:
@@ -229,65 +166,5 @@ def _pair(id: str, mask: Path, size: tuple[int, ...], digest: str) -> Pair:
         values=tuple(file.used[: MAX_COLOURS + 1 if in_colour else None]),
         shades={} if in_colour else file.shades,
         palette=file.palette(IGNORE_INDEX),
+        courses=courses(file.pixels, file.used) if len(file.used) <= MOST_VALUES else NO_COURSES,
     )
-
-
-def _refuse_greys(greys: Sequence[int]) -> None:
-    """Raise UserError for what hardly are class ids: lightnesses, ids times a factor, edges that were smoothed."""
-    known = [grey for grey in greys if grey != IGNORE_INDEX]
-    if not known or known[-1] == 0 or known[-1] > IGNORE_INDEX:
-        return
-    absent = known[-1] + 1 - len(known)
-    if len(known) <= MAX_COLOURS and absent <= len(known):
-        return
-    shown = ", ".join(map(str, greys[:_SHOWN_GREYS])) + (f" … {greys[-1]}" if len(greys) > _SHOWN_GREYS else "")
-    raise UserError(
-        f"the masks hold {len(greys)} different greys, {shown}, which are no class ids from 0 on: "
-        + (
-            f"write classes.yaml, which names the value of each class: {_value_lines(greys)}"
-            if len(greys) <= _SHOWN_GREYS
-            else "save the masks without smoothing or JPEG compression, or write classes.yaml yourself, with a list of "
-            "values for each class, as in {name: object, value: [128, 255]}"
-        )
-    )
-
-
-def _classes_of_colours(numbers: Sequence[int]) -> FoundClasses:
-    if not 2 <= len(numbers) <= MAX_COLOURS:
-        held = f"over {MAX_COLOURS} different colours" if len(numbers) > MAX_COLOURS else "one colour alone"
-        raise UserError(
-            f"the masks hold {held}, but 2 to {MAX_COLOURS} can be classes: save them without smoothing or JPEG "
-            f"compression, or write classes.yaml yourself"
-        )
-    colours = [colour_of(number) for number in numbers]
-    for one, other in combinations(colours, 2):
-        if all(abs(a - b) < NEAR for a, b in zip(one, other, strict=True)):
-            raise UserError(
-                f"the masks hold the colours {list(one)} and {list(other)}, which smoothing or JPEG compression makes "
-                f"of one: save them without, or class ids as greyscale; or write classes.yaml yourself"
-            )
-    return FoundClasses(colours=tuple(colours), absent=())
-
-
-def _value_lines(values: Sequence[int]) -> str:
-    """The lines of a classes.yaml that names each value, as one."""
-    return ", ".join(f"- {{name: class_{id}, value: {value}}}" for id, value in enumerate(values))
-
-
-def _classes_of_ids(ids: Sequence[int], first: Path) -> FoundClasses:
-    known = [id for id in ids if id != IGNORE_INDEX]
-    highest = max(known, default=0)
-    if highest == 0:
-        raise UserError(
-            f"the masks hold {' and '.join(map(str, ids))} alone, but need two class ids or more, and {IGNORE_INDEX} "
-            f"means ignored: save the classes as 0, 1 and so on"
-            + (f", or write classes.yaml, which names the value of each: {_value_lines(ids)}" if len(ids) > 1 else "")
-        )
-    if highest > IGNORE_INDEX:
-        raise UserError(
-            f"the masks hold class id {highest}, but ids must be 0 to {IGNORE_INDEX - 1} or {IGNORE_INDEX} (ignore): "
-            f"save the classes as 0, 1 and so on"
-        )
-    own = tuple(read_palette(first) or ())[: highest + 1]
-    colours = own if len(set(own)) == highest + 1 else tuple(voc_palette(highest + 1))
-    return FoundClasses(colours=colours, absent=tuple(sorted(set(range(highest)) - set(known))))

@@ -9,6 +9,7 @@ from ...models.resize import Resize
 from ..data.augment import AugmentationSettings
 from ..data.dataset import Dataset
 from ..data.samples import Sample
+from ..data.scaled import ScaledSamples
 from ..data.streams import Stream
 from .legend import with_legend
 from .lettering import font_for
@@ -39,7 +40,7 @@ def draw_overview(
                     batch_size=1,
                     augmentation=augmentation,
                     ignore_index=dataset.ignore_index,
-                    resize=resize,
+                    scaled=ScaledSamples(resize),
                 )
                 crops = stream.crops(0, [0])
                 labels = _paint(crops.labels[0].numpy(), dataset) if sample.has_mask else None

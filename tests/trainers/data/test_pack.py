@@ -29,6 +29,7 @@ from advseg.trainers.data.notes import few_note
 from advseg.trainers.data.opening import inspect_dataset, open_dataset
 from advseg.trainers.data.pack import PackedSample
 from advseg.trainers.data.packing import write_pack
+from advseg.trainers.data.scaled import ScaledSamples
 from advseg.trainers.data.shapes import CLASSES
 from advseg.trainers.data.streams import Stream
 from advseg.trainers.errors import UserError
@@ -285,7 +286,7 @@ class TestTrainingFromAPack:
         for dataset in (open_dataset(plain), open_dataset(packed)):
             options = {"digest": dataset.digest, "split": "x", "seed": 1, "ignore_index": dataset.ignore_index}
             for samples in dataset.parts.values():
-                stream = Stream(samples, **options, batch_size=4, augmentation=chosen, resize=resize)
+                stream = Stream(samples, **options, batch_size=4, augmentation=chosen, scaled=ScaledSamples(resize))
                 crops = [stream.crops(step, range(4)) for step in range(3)]
                 shown.append([(crop.images, crop.labels, crop.valid) for crop in crops])
 

@@ -17,6 +17,7 @@ from advseg.trainers.data.images import voc_palette, write_mask
 from advseg.trainers.data.jitter import JitterSettings
 from advseg.trainers.data.masks import MaskCoding
 from advseg.trainers.data.samples import FileSample
+from advseg.trainers.data.scaled import ScaledSamples
 from advseg.trainers.data.streams import Crops, Stream
 from advseg.trainers.distributed import World
 
@@ -41,8 +42,9 @@ def samples(tmp_path_factory) -> tuple[FileSample, ...]:
 
 
 def stream_of(samples, **changes) -> Stream:
-    values = {"digest": "d", "split": "labelled", "seed": 0, "batch_size": 4, "ignore_index": IGNORE, "resize": None}
-    return Stream(samples, **{**values, "augmentation": AugmentationSettings(crop=(5, 10)), **changes})
+    values = {"digest": "d", "split": "labelled", "seed": 0, "batch_size": 4, "ignore_index": IGNORE}
+    given = {"augmentation": AugmentationSettings(crop=(5, 10)), "scaled": ScaledSamples(None)}
+    return Stream(samples, **{**values, **given, **changes})
 
 
 def numbers(crops: Crops) -> list[int]:
@@ -129,7 +131,7 @@ def test_labels_can_be_had_without_their_images(samples):
     masked = [sample for sample in samples if sample.has_mask]
     augmentation = AugmentationSettings(crop=(5, 5), scale=(0.5, 1.5), rotate=True)
     for resize in (None, (12, 9), LongerSide(longer=12, multiple=4)):
-        stream = stream_of(masked, augmentation=augmentation, resize=resize)
+        stream = stream_of(masked, augmentation=augmentation, scaled=ScaledSamples(resize))
 
         for step in range(4):
             assert torch.equal(stream.labels(step, range(4)), stream.crops(step, range(4)).labels)
@@ -157,7 +159,7 @@ def test_labels_hold_ids_and_an_ignore_index_above_255(tmp_path):
 
 
 def test_images_and_masks_are_resized_before_they_are_cropped(samples):
-    crops = stream_of(samples, resize=(5, 10)).crops(0, range(4))
+    crops = stream_of(samples, scaled=ScaledSamples((5, 10))).crops(0, range(4))
 
     assert crops.valid.all()
     for number, image, labels in zip(numbers(crops), crops.images, crops.labels, strict=True):

@@ -1,0 +1,31 @@
+"""A first classes.yaml for a user's own masks."""
+
+from collections.abc import Iterator
+
+from ..trainers.data.found_classes import FoundClass, FoundClasses
+
+
+def first_classes(found: FoundClasses, masks: int) -> str:
+    """The text of a classes.yaml of the classes of so many masks."""
+    return "".join(f"{line}\n" for line in _lines(found, masks))
+
+
+def _lines(found: FoundClasses, masks: int) -> Iterator[str]:
+    yield "# The classes, in the order of their ids from 0. Give them names, each its own."
+    yield "# Colours are those of RGB masks, and of pictures. Pixels of a colour with `ignore: true` count nowhere."
+    for id, each in enumerate(found.classes):
+        yield f"- {{name: class_{id}, colour: {list(each.colour)}}} # {_held(each, masks)}"
+    if found.contour:
+        yield "# A guess: this colour only runs between others, in thin lines. Is it a class, take `ignore: true` away."
+        yield f"- {{name: contour, colour: {list(found.contour.colour)}, ignore: true}} # {_held(found.contour, masks)}"
+
+
+def _held(each: FoundClass, masks: int) -> str:
+    if not each.masks:
+        return "no mask holds it"
+    return f"{share(each.share)} of the pixels, on {each.masks} of {masks} masks"
+
+
+def share(part: float) -> str:
+    """A share in percent."""
+    return f"{100 * part:.1f} %" if part >= 0.001 else "under 0.1 %"
