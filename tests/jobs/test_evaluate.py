@@ -187,10 +187,10 @@ class TestCommand:
         lines = out.splitlines()
         for name, iou in found["iou"].items():
             (row,) = [line for line in lines if line.startswith(f"{name} ")]
-            assert f" {iou:.1f} " in row if iou is not None else " - " in row
+            assert f" {iou:.2f} " in row if iou is not None else " - " in row
         counted = sum(iou is not None for iou in found["iou"].values())
         assert lines[-1] == (
-            f"mIoU {found['miou']:.1f} over {counted} of 6 classes and 2 images, whole; "
+            f"mIoU {found['miou']:.2f} over {counted} of 6 classes and 2 images, whole; "
             f"results.json and confusion.png in {folder}"
         )
 

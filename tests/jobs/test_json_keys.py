@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 
 from advseg.jobs import reproduce
 from advseg.jobs.paper_tables import tables
+from advseg.models.bundle import read_card
 from advseg.platform.gate.verdict import judge
 from advseg.platform.ledger.confirmations import Planned
 from advseg.platform.ledger.opening import open_ledger
@@ -242,10 +243,11 @@ def test_compare(printed: Printed, registered: MlflowClient) -> None:
     ]
 
 
-def test_models_list(printed: Printed, registered: MlflowClient) -> None:
+def test_models_list(printed: Printed, registered: MlflowClient, model: Path) -> None:
     (found,) = printed("models list")
     (move,) = found.pop("moves")
-    assert found == {"name": "shapes", "version": 1, "aliases": ["champion"], "miou": 41.0, "trial": "probe/1"}
+    miou = read_card(model).metrics["val/miou"]
+    assert found == {"name": "shapes", "version": 1, "aliases": ["champion"], "miou": miou, "trial": "probe/1"}
     assert (move["alias"], move["to_version"], move["by"]) == ("champion", 1, None)
 
 
