@@ -90,6 +90,8 @@ def _deep_values(content: bytes, bits: int, name: Path | str) -> np.ndarray:
 
 def open_picture(content: bytes, name: Path | str) -> Image.Image:
     """A file's pixels, as Pillow has them. Raises PictureError for what cannot be decoded, or is too large."""
+    if not content:
+        raise PictureError(f"{name} is empty: replace it")
     with refusing(name), Image.open(BytesIO(content), formats=FORMATS) as image:
         width, height = image.size
         if width * height > MAX_PIXELS:

@@ -128,6 +128,13 @@ def test_a_mask_is_never_turned(path):
     assert np.array_equal(read_mask(path), ids)
 
 
+def test_an_empty_file_is_called_so(path):
+    path.write_bytes(b"")
+
+    with pytest.raises(ImageError, match=r"picture\.png is empty: replace it"):
+        read_image(path)
+
+
 def test_a_jpeg_is_read_whatever_its_name(path):
     Image.fromarray(RGB).save(path, format="JPEG")
 
@@ -367,7 +374,7 @@ def test_an_absent_file_is_named(path):
         read_image(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"no image", b"GIF89a\x01\x00\x01\x00\x00\x00\x00;"])
+@pytest.mark.parametrize("content", [b"no image", b"GIF89a\x01\x00\x01\x00\x00\x00\x00;"])
 def test_what_is_neither_png_nor_jpeg_is_refused(path, content):
     path.write_bytes(content)
 
