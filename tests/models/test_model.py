@@ -135,7 +135,8 @@ class TestImages:
         assert rgb_of(tmp_path / "turned.jpg").shape == (70, 45, 3)
 
     @pytest.mark.parametrize(
-        ("content", "reason"), [(b"no image", "is none of PNG, JPEG"), (b"", "is none of PNG"), (None, "cannot be")]
+        ("content", "reason"),
+        [(b"no image", "is none of PNG, JPEG"), (b"", "is empty: replace it"), (None, "cannot be")],
     )
     def test_files_that_are_broken_are_told(
         self, model: Model, tmp_path: Path, content: bytes | None, reason: str

@@ -254,7 +254,7 @@ PROBLEMS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a mask is empty": (
         lambda root: os.truncate(mask_of(root, "a"), 0),
-        r"a\.png is none of PNG, JPEG",
+        r"a\.png is empty: replace it",
     ),
     "a mask has lost ids to JPEG": (
         lambda root: Image.new("L", (6, 4)).save(mask_of(root, "a"), format="JPEG"),
