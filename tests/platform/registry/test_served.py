@@ -82,7 +82,7 @@ def test_a_model_that_was_judged_by_windows_is_served_by_windows(model: Path, tm
     ("content", "message"),
     [
         (b"no image", "image 0 is none of PNG, JPEG, TIFF, BMP and WebP: convert it"),
-        (b"", "image 0 is none of PNG, JPEG, TIFF, BMP and WebP"),
+        (b"", "image 0 is empty: replace it"),
         (photograph(7, 30), "image 0 is 7 x 30, but an image must be at least 8 x 8 pixels"),
         (photograph(24, 16)[:-30], "image 0 cannot be decoded"),
     ],
