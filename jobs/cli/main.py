@@ -1,5 +1,6 @@
 """The command line. Verbs are thin; what is slow to import is imported by the verb that needs it."""
 
+import os
 import sys
 from typing import Annotated
 
@@ -77,6 +78,9 @@ def _reason(error: typer.TyperException) -> str:
 
 def main() -> None:
     """The program `advseg`."""
+    # Of PyTorch's threads: by default they burn their cores while they wait, and on a machine with other work, a step
+    # takes several times as long for it. GNU's OpenMP reads it once.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     guard_output()
     sys.exit(exit_status(run))
 

@@ -14,6 +14,7 @@ import pytest
 import typer.main
 import yaml
 
+from advseg.jobs.cli import main
 from advseg.jobs.cli.main import app
 from advseg.platform.cluster.submit import Submitted
 from advseg.platform.spec.spec import Spec
@@ -104,6 +105,18 @@ print(sorted(slow & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("given", [None, "ACTIVE"])
+def test_threads_leave_their_cores_to_others_while_they_wait_unless_the_user_says_otherwise(monkeypatch, given) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", given or "")
+    if given is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    monkeypatch.setattr(main, "guard_output", lambda: None)
+    monkeypatch.setattr(main, "exit_status", lambda run: 0)
+    with pytest.raises(SystemExit):
+        main.main()
+    assert os.environ["OMP_WAIT_POLICY"] == (given or "PASSIVE")
 
 
 def mistake(result: tuple[int, str, str]) -> str:
