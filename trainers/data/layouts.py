@@ -228,7 +228,10 @@ class FolderLayout:
         return read_list(self.list_file(name))
 
     def sample(self, entry: Entry) -> FileSample:
-        """An image's id is its path in images/ without its suffix; the mask has the same path in masks/."""
+        """An image's id is its path in images/ without its suffix; the mask has the same path in masks/.
+
+        A copy by way of macOS, whose accents stand apart, is the same dataset.
+        """
         if has_image_suffix(entry.image):
             image = _named(entry.image, self._images, self._root) or self._images / entry.image.lstrip("/")
         else:
@@ -239,7 +242,7 @@ class FolderLayout:
             mask = _named(entry.mask, self._root, self._masks) or _missing(self._root, entry.mask)
         else:
             mask = self._tree.masks.get(id) or _file_of([self._masks], id, SUFFIXES_OF_MASKS)
-        return FileSample(id=id, image=image, mask=mask, coding=self._coding)
+        return FileSample(id=same_name(id), image=image, mask=mask, coding=self._coding)
 
     def maskless(self, id: str) -> str:
         """Its mask would lie in masks/."""
@@ -248,7 +251,7 @@ class FolderLayout:
     def beside(self, ids: Collection[str]) -> list[str]:
         """Images that are on no list, masks of none, and files that are not read."""
         strays = [*self._tree.strays, *(second for _, second in self._tree.seconds)]
-        left = [id for id in self._tree.images if id not in ids]
+        left = [id for id in self._tree.images if same_name(id) not in ids]
         return [
             *([f"{len(left)} images in {self._images} are on no list of this spec: {_some(left)}"] if left else []),
             *(

@@ -1,6 +1,7 @@
 import os
 import pickle
 import shutil
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -408,3 +409,21 @@ def test_each_sample_that_is_read_counts_once_as_progress(root: Path, monkeypatc
     before = ticks()
     read(root)
     assert ticks() == before + sum(map(len, LISTS.values()))
+
+
+def test_a_copy_whose_accents_stand_apart_is_the_same_dataset(tmp_path: Path) -> None:
+    opened = []
+    for form in ("NFC", "NFD"):
+        folder, lists = tmp_path / form, {"labelled": "café", "val": "hôtel"}
+        for number, (part, id) in enumerate(lists.items()):
+            name = unicodedata.normalize(form, id)
+            for place in ("images", "masks"):
+                (folder / place).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((8, 8, 3), 50 * number, np.uint8)).save(folder / f"images/{name}.png")
+            write_mask(folder / f"masks/{name}.png", np.eye(8, dtype=np.uint8), voc_palette())
+            (folder / f"{part}.txt").write_text(name)
+        settings = DatasetSettings(root=folder, layout="folder", classes=("dark", "light"), unlabelled=None)
+        assert not any("on no list" in note for note in inspect_dataset(settings).notes)
+        opened.append(open_dataset(settings))
+    assert opened[0].digest == opened[1].digest
+    assert [sample.id for sample in opened[1].labelled] == ["café"]
