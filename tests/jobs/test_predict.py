@@ -159,7 +159,9 @@ class TestPredicting:
             case "empty":
                 other.touch()
         before = other.read_bytes()
-        with pytest.raises(UserError, match=r"a\.png is there and was not written by this version of predict: name"):
+        with pytest.raises(
+            UserError, match=rf"^1 file in {tmp_path} was changed .*, or not written by this .*: a\.png; name"
+        ):
             predict(model, [images[0], image], tmp_path)
         assert other.read_bytes() == before
         assert {path.name for path in tmp_path.iterdir()} == {"a.jpg", "a.png"}
@@ -250,7 +252,7 @@ class TestBesideMasks:
 
     def test_nothing_is_replaced_either(self, model: Path, images: list[Path], tmp_path: Path) -> None:
         (tmp_path / f"{images[0].stem}.npz").write_text("mine")
-        with pytest.raises(UserError, match=r"\.npz is there and was not written"):
+        with pytest.raises(UserError, match=r"not written by this version of it: \S+\.npz; name"):
             predict(model, images, tmp_path, beside=[Kind.PROBABILITIES])
         assert len(list(tmp_path.iterdir())) == 1
 
@@ -333,11 +335,32 @@ class TestGoingOn:
         before = mask.read_bytes()
         edit(mask)
         edited = mask.read_bytes()
-        with pytest.raises(UserError, match=r"\.png is there and was changed since predict wrote it: name another"):
+        with pytest.raises(
+            UserError, match=rf"^1 file in {tmp_path} was changed since predict wrote it, .*: {mask.name}; name "
+        ):
             predict(model, images[:1], tmp_path)
         assert mask.read_bytes() == edited
         predict(model, images[:1], tmp_path, overwrite=True)
         assert mask.read_bytes() == before
+
+    def test_all_files_that_overwrite_would_replace_are_counted_and_the_first_named(
+        self, model: Path, tmp_path: Path
+    ) -> None:
+        images = [save(tmp_path / "images" / f"{name}.jpg", 16, 16) for name in "abcdef"]
+        masks = predict(model, images, tmp_path / "to")
+        edit(masks[0])
+        for mask in masks[1:5]:
+            write_mask(mask, np.zeros((16, 16)), [(0, 0, 0)])
+        before = contents(tmp_path / "to")
+
+        with pytest.raises(UserError) as caught:
+            predict(model, images, tmp_path / "to")
+
+        assert str(caught.value) == (
+            f"5 files in {tmp_path / 'to'} were changed since predict wrote them, or not written by this version of "
+            f"it: a.png, b.png, c.png, …; name another place with --to, or replace them with --overwrite"
+        )
+        assert contents(tmp_path / "to") == before
 
     def test_what_predict_wrote_among_the_images_is_none(self, model: Path, tmp_path: Path) -> None:
         for name in ("a.jpg", "late/b.jpg"):
@@ -513,7 +536,7 @@ class TestS3:
         for _ in range(2):
             job.predict(model, [f"{bucket}/photos"], f"{bucket}/masks")
         open_store(f"{bucket}/masks").write("monday/a.png", b"mine")
-        with pytest.raises(UserError, match=r"s3://\S+/masks/monday/a\.png is there and was not written by this"):
+        with pytest.raises(UserError, match=rf"^1 file in {bucket}/masks was changed .*: monday/a\.png; name"):
             job.predict(model, [f"{bucket}/photos"], f"{bucket}/masks")
         assert open_store(f"{bucket}/masks").read("monday/a.png") == b"mine"
 
