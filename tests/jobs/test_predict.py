@@ -26,6 +26,7 @@ from advseg.models.model import Model, Prediction
 from advseg.platform.spec.spec_file import load_spec
 from advseg.platform.storage.opening import open_store
 from advseg.platform.storage.packs import open_dataset
+from advseg.platform.storage.s3_client import AT_ONCE, s3_client
 from advseg.trainers.data.images import write_mask
 from advseg.trainers.data.masks import read_mask
 from advseg.trainers.errors import IncompleteError, UserError
@@ -477,7 +478,7 @@ class TestPatterns:
         assert all(path.is_file() for path in written)
 
     def test_of_no_image_are_refused(self, model: Path, tree: Path, tmp_path: Path) -> None:
-        with pytest.raises(UserError, match=r"no images in \S*/photos/\*\.txt: name images"):
+        with pytest.raises(UserError, match=r"no images in \S*/photos/\*\.txt \(not read: 1 \.txt\): name images"):
             predict(model, [tree / "*.txt"], tmp_path / "to")
 
     def test_a_file_of_that_very_name_is_that_file(self, model: Path, tree: Path, tmp_path: Path) -> None:
@@ -540,6 +541,15 @@ class TestS3:
             job.predict(model, [f"{bucket}/photos"], f"{bucket}/masks")
         assert open_store(f"{bucket}/masks").read("monday/a.png") == b"mine"
 
+    def test_what_else_there_is_is_counted(self, bucket: str, caplog: pytest.LogCaptureFixture) -> None:
+        client = s3_client(AT_ONCE)
+        for key in ("photos/", "photos/monday/", "photos/monday/d.heic"):
+            client.put_object(Bucket=bucket.removeprefix("s3://"), Key=key, Body=b"")
+        client.close()
+        with caplog.at_level("INFO", "advseg"):
+            find_scenes([f"{bucket}/photos"])
+        assert f"not read in {bucket}/photos: 1 .heic, 1 .txt" in caplog.messages
+
     def test_nothing_there_is_refused(self, model: Path, bucket: str, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"no images in s3://\S+/nothing: name"):
             job.predict(model, [f"{bucket}/nothing"], str(tmp_path / "to"))
@@ -559,6 +569,21 @@ class TestFinding:
         (tmp_path / "photos" / "circle").symlink_to(".")
         found = [scene.stem for scene in find_scenes([f"{tmp_path}/photos"])]
         assert found == ["b", "monday/a", "monday/late/a"]
+
+    def test_counts_what_else_there_is(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        for name in ("a.jpg", "b.heic", "monday/c.HEIC", "notes.txt", ".DS_Store"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).touch()
+        with caplog.at_level("INFO", "advseg"):
+            find_scenes([f"{tmp_path}"])
+            find_scenes([f"{tmp_path}/*"])
+            find_scenes([f"{tmp_path}/*.jpg"])
+        assert caplog.messages == [
+            f"not read in {tmp_path}: 2 .heic, 1 .txt",
+            f"not read in {tmp_path}/*: 1 .heic, 1 .txt",
+        ]
+        with pytest.raises(UserError, match=r"no images in \S+/monday \(not read: 1 \.heic\): name images"):
+            find_scenes([f"{tmp_path}/monday"])
 
     def test_of_nothing_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="no images in"):
