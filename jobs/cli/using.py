@@ -102,21 +102,25 @@ def predict(
     Example: `advseg predict shapes@champion photos --to masks --overlay`
     """
     from ...platform.pages.progress_bar import progress_shown
+    from ...trainers.errors import PreemptedError
     from ..encoding import Kind
     from ..predict import predict as predict_masks
 
     wanted = {Kind.OVERLAY: overlay, Kind.PROBABILITIES: probabilities, Kind.CONFIDENCE: confidence}
-    with model_folder(model) as path, progress_shown():
-        done = predict_masks(
-            path,
-            images,
-            to,
-            beside=[kind for kind in wanted if wanted[kind]],
-            averaged=averaged,
-            overwrite=overwrite,
-            device=device,
-            batch=batch,
-        )
+    try:
+        with model_folder(model) as path, progress_shown():
+            done = predict_masks(
+                path,
+                images,
+                to,
+                beside=[kind for kind in wanted if wanted[kind]],
+                averaged=averaged,
+                overwrite=overwrite,
+                device=device,
+                batch=batch,
+            )
+    except KeyboardInterrupt:
+        raise PreemptedError("masks that are written stay") from None
     there = len(done.masks) - done.new
     rest = f", and {there} of the same model and image {'was' if there == 1 else 'were'} there" if there else ""
     typer.echo(f"{done.new} {'mask' if done.new == 1 else 'masks'} written to {to}{rest}")
