@@ -19,6 +19,7 @@ from ..trainers.data.images import ImageError, read_file
 from ..trainers.data.lists import has_image_suffix
 from ..trainers.errors import UserError
 from ..trainers.marked import is_ours
+from .encoding import Kind
 
 log = logging.getLogger(__name__)
 
@@ -41,13 +42,14 @@ class Scene:
 def find_scenes(sources: Sequence[str], *, below: str | None = None) -> list[Scene]:
     """Images, those in folders, those that match patterns as `'photos/**/*.jpg'`, and those below `s3://` prefixes.
 
-    What is hidden is left out, and so is what `predict` wrote `below` a place. A file of the very name of a pattern is
-    that file. What else a source holds is counted in the log. Raises UserError for a source without images.
+    What is hidden is left out, and so is what `predict` wrote `below` a place, or beside the image that it is of. A
+    file of the very name of a pattern is that file. What else a source holds is counted in the log. Raises UserError
+    for a source without images.
     """
     scenes: dict[str, Scene] = {}
     for source in sources:
         found, others = _in_s3(source) if source.startswith(S3) else _on_disk(source)
-        found = [scene for scene in found if not (below and _is_below(scene.place, below) and _is_ours(scene))]
+        found = _without_ours(found, below)
         if not found:
             left_out = f" (not read: {counted(others)})" if others else ""
             raise UserError(f"no images in {source}{left_out}: name images, a folder of them, a pattern or a prefix")
@@ -57,13 +59,25 @@ def find_scenes(sources: Sequence[str], *, below: str | None = None) -> list[Sce
     return list(scenes.values())
 
 
+def _without_ours(found: Sequence[Scene], below: str | None) -> list[Scene]:
+    """Those that `predict` did not write. For it PNGs are read that lie where it may have written."""
+    photographs = {scene.stem for scene in found if not scene.place.endswith(Kind.MASK)}
+
+    def may_be_ours(scene: Scene) -> bool:
+        name = f"{scene.stem}{Kind.MASK}"
+        beside = any(name.removesuffix(kind) in photographs for kind in Kind)
+        return scene.place.endswith(Kind.MASK) and (beside or (below is not None and _is_below(scene.place, below)))
+
+    return [scene for scene in found if not (may_be_ours(scene) and _is_ours(scene))]
+
+
 def _is_below(place: str, folder: str) -> bool:
     return same_place(place).startswith(f"{same_place(folder).rstrip('/')}/")
 
 
 def _is_ours(scene: Scene) -> bool:
     try:
-        return scene.place.endswith(".png") and is_ours(scene.read())
+        return is_ours(scene.read())
     except ImageError:
         return False
 

@@ -370,6 +370,16 @@ class TestGoingOn:
             written = predict(model, [tmp_path], tmp_path, beside=[Kind.OVERLAY])
             assert [mask.relative_to(tmp_path).as_posix() for mask in written] == ["a.png", "late/b.png"]
 
+    def test_what_predict_wrote_beside_its_images_is_none_for_whatever_place(self, model: Path, tmp_path: Path) -> None:
+        save(tmp_path / "photos" / "a.jpg", 16, 16)
+        save(tmp_path / "photos" / "b.png", 16, 16)
+        predict(model, [tmp_path / "photos" / "a.jpg"], tmp_path / "photos", beside=[Kind.OVERLAY, Kind.CONFIDENCE])
+
+        written = predict(model, [tmp_path / "photos"], tmp_path / "to")
+
+        assert [mask.name for mask in written] == ["a.png", "b.png"]
+        assert contents(tmp_path / "to").keys() == {"a.png", "b.png"}
+
     def test_images_of_one_size_go_together(self, model: Path, tmp_path: Path, seen: list[Any]) -> None:
         sizes = [16, 16, 16, 24, 16]
         images = [save(tmp_path / f"{place}.png", 16, side) for place, side in enumerate(sizes)]
