@@ -9,10 +9,13 @@ from ..platform.base.keys import S3
 from ..platform.storage.opening import open_store
 from ..platform.storage.s3_client import AT_ONCE
 from ..trainers.errors import UserError
-from ..trainers.marked import is_ours, origin_of
+from ..trainers.marked import origin_of
 from ..trainers.whole_file import replace_whole
 from .outputs import refuse_other_than_file
 from .scenes import same_place
+
+_SHOWN = 3
+"""Files that are named of those that may not be replaced."""
 
 
 def places_of(names: Mapping[str, Sequence[str]], to: str) -> dict[str, str]:
@@ -31,21 +34,22 @@ def places_of(names: Mapping[str, Sequence[str]], to: str) -> dict[str, str]:
 def origins_there(places: Mapping[str, str], to: str, *, overwrite: bool) -> dict[str, str]:
     """Of what those files were made that are there, by name.
 
-    Raises UserError for a file that `predict` did not write, or not as it is now, unless it may be overwritten.
+    Raises UserError for files that `predict` did not write, or not as they are now, unless they may be overwritten.
     """
     origins: dict[str, str] = {}
+    theirs: list[str] = []
     for name, content in _there(places, to):
         if origin := origin_of(content):
             origins[name] = origin
-        elif not overwrite:
-            found = (
-                "was changed since predict wrote it"
-                if is_ours(content)
-                else "was not written by this version of predict"
-            )
-            raise UserError(
-                f"{places[name]} is there and {found}: name another place with --to, or replace it with --overwrite"
-            )
+        else:
+            theirs.append(name)
+    if theirs and not overwrite:
+        named = ", ".join(theirs[:_SHOWN]) + (", …" if len(theirs) > _SHOWN else "")
+        files, were, them = ("file", "was", "it") if len(theirs) == 1 else ("files", "were", "them")
+        raise UserError(
+            f"{len(theirs)} {files} in {to} {were} changed since predict wrote {them}, or not written by this version "
+            f"of it: {named}; name another place with --to, or replace {them} with --overwrite"
+        )
     return origins
 
 

@@ -1,8 +1,9 @@
 """The images that somebody means by paths, folders, patterns and addresses in S3, and what their masks are called."""
 
 import glob
+import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
@@ -13,10 +14,14 @@ from ..platform.base.s3_address import s3_address
 from ..platform.storage.opening import open_store
 from ..platform.storage.s3_client import AT_ONCE
 from ..platform.storage.store import MissingKeyError
+from ..trainers.data.folder_tree import counted
 from ..trainers.data.images import ImageError, read_file
 from ..trainers.data.lists import has_image_suffix
 from ..trainers.errors import UserError
 from ..trainers.marked import is_ours
+from .encoding import Kind
+
+log = logging.getLogger(__name__)
 
 _WILD = "*?["
 """What makes a pattern of a path."""
@@ -37,17 +42,33 @@ class Scene:
 def find_scenes(sources: Sequence[str], *, below: str | None = None) -> list[Scene]:
     """Images, those in folders, those that match patterns as `'photos/**/*.jpg'`, and those below `s3://` prefixes.
 
-    What is hidden is left out, and so is what `predict` wrote `below` a place. A file of the very name of a pattern is
-    that file. Raises UserError for a source of which there are none.
+    What is hidden is left out, and so is what `predict` wrote `below` a place, or beside the image that it is of. A
+    file of the very name of a pattern is that file. What else a source holds is counted in the log. Raises UserError
+    for a source without images.
     """
     scenes: dict[str, Scene] = {}
     for source in sources:
-        found = _in_s3(source) if source.startswith(S3) else _on_disk(source)
-        found = [scene for scene in found if not (below and _is_below(scene.place, below) and _is_ours(scene))]
+        found, others = _in_s3(source) if source.startswith(S3) else _on_disk(source)
+        found = _without_ours(found, below)
         if not found:
-            raise UserError(f"no images in {source}: name images, a folder of them, a pattern or a prefix")
+            left_out = f" (not read: {counted(others)})" if others else ""
+            raise UserError(f"no images in {source}{left_out}: name images, a folder of them, a pattern or a prefix")
+        if others:
+            log.info("not read in %s: %s", source, counted(others))
         scenes |= {scene.place: scene for scene in found if scene.place not in scenes}
     return list(scenes.values())
+
+
+def _without_ours(found: Sequence[Scene], below: str | None) -> list[Scene]:
+    """Those that `predict` did not write. For it PNGs are read that lie where it may have written."""
+    photographs = {scene.stem for scene in found if not scene.place.endswith(Kind.MASK)}
+
+    def may_be_ours(scene: Scene) -> bool:
+        name = f"{scene.stem}{Kind.MASK}"
+        beside = any(name.removesuffix(kind) in photographs for kind in Kind)
+        return scene.place.endswith(Kind.MASK) and (beside or (below is not None and _is_below(scene.place, below)))
+
+    return [scene for scene in found if not (may_be_ours(scene) and _is_ours(scene))]
 
 
 def _is_below(place: str, folder: str) -> bool:
@@ -56,7 +77,7 @@ def _is_below(place: str, folder: str) -> bool:
 
 def _is_ours(scene: Scene) -> bool:
     try:
-        return scene.place.endswith(".png") and is_ours(scene.read())
+        return is_ours(scene.read())
     except ImageError:
         return False
 
@@ -66,41 +87,50 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     return [Path(scene.place) for scene in find_scenes([str(path) for path in paths])]
 
 
-def _on_disk(source: str) -> list[Scene]:
-    """The images of a source on this machine."""
-    files, folder = _files(source)
-    return [
+def _on_disk(source: str) -> tuple[list[Scene], list[Path]]:
+    """The images of a source on this machine, and its other files."""
+    files, others, folder = _files(source)
+    scenes = [
         Scene(place=str(file), stem=file.relative_to(folder).with_suffix("").as_posix(), read=partial(read_file, file))
         for file in files
     ]
+    return scenes, others
 
 
-def _files(source: str) -> tuple[list[Path], Path]:
-    """The images of a source on this machine, and the folder below which their masks keep their paths."""
+def _files(source: str) -> tuple[list[Path], list[Path], Path]:
+    """The images of a source on this machine, its other files, and the folder below which masks keep their paths."""
     path = Path(source)
     if path.is_dir():
         # Links to folders are not followed, for they may lead in a circle.
         files = sorted(file for file in path.rglob("*") if not _is_hidden(file.relative_to(path)))
-        return _images(files), path
+        return *_split(files), path
     if path.is_file():
-        return [path], path.parent
+        return [path], [], path.parent
     if not set(source).intersection(_WILD):
         raise UserError(f"image {source} does not exist")
     # As a shell would: Path.glob also finds what is hidden, as macOS puts it beside images.
     matches = (Path(match) for match in sorted(glob.glob(source, recursive=True)))  # noqa: PTH207
-    return _images(matches), Path(*_fixed(path.parts))
+    return *_split(matches), Path(*_fixed(path.parts))
 
 
-def _images(paths: Iterable[Path]) -> list[Path]:
-    return [path for path in paths if has_image_suffix(path.name) and not path.is_dir()]
+def _split(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
+    """The images among paths, and the other files."""
+    images, others = [], []
+    for path in paths:
+        if not path.is_dir():
+            (images if has_image_suffix(path.name) else others).append(path)
+    return images, others
 
 
 def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def _in_s3(source: str) -> Iterator[Scene]:
-    """The image of a key, those below a prefix, or those that match a pattern. Raises UserError for no address."""
+def _in_s3(source: str) -> tuple[list[Scene], list[PurePosixPath]]:
+    """The image of a key, those below a prefix, or those that match a pattern, and what else there is.
+
+    Raises UserError for no address.
+    """
     try:
         address = s3_address(source)
     except ValueError as error:
@@ -120,10 +150,17 @@ def _in_s3(source: str) -> Iterator[Scene]:
         except MissingKeyError as error:
             raise ImageError(str(error)) from None
 
+    scenes, others = [], []
     for key in keys:
-        if has_image_suffix(key) and _matches(key.split("/"), pattern or ("**",)):
-            stem = PurePosixPath(key).with_suffix("").as_posix()
-            yield Scene(place=f"{place}/{key}", stem=stem, read=partial(read, key))
+        path = PurePosixPath(key)
+        # What some programs call a folder is an empty object.
+        if key in ("", f"{path}/") or not _matches(key.split("/"), pattern or ("**",)):
+            continue
+        if has_image_suffix(key):
+            scenes.append(Scene(place=f"{place}/{key}", stem=str(path.with_suffix("")), read=partial(read, key)))
+        else:
+            others.append(path)
+    return scenes, others
 
 
 def _fixed(parts: Sequence[str]) -> tuple[str, ...]:

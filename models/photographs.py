@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from .architectures import LEAST_SIDE
+from .damage import refuse_damaged
 from .decoding import PLAIN, Decoding
 from .files import one_line, shown
 from .picture_files import decode_picture, orientation_of, refusing, turned
@@ -63,11 +64,14 @@ def split(given: Any) -> list[Any] | None:
 
 def _read(path: Path, decoding: Decoding) -> np.ndarray:
     try:
-        return decode_picture(read_regular(path), path, decoding)
+        content = read_regular(path)
+        image = decode_picture(content, path, decoding)
+        refuse_damaged(content, path)
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist") from None
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({one_line(error)}): mend or replace it") from None
+    return image
 
 
 def _converted(image: Image.Image, decoding: Decoding) -> np.ndarray:

@@ -58,7 +58,7 @@ class FencedError(RuntimeError):
 
 
 class PreemptedError(RuntimeError):
-    """The training was asked to stop and has saved its state; it may go on elsewhere."""
+    """A training, or other work, was asked to stop and has saved what it did; it may go on elsewhere."""
 
 
 class BrokenEnvironmentError(RuntimeError):

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 
 from ..models.architectures import LEAST_SIDE
+from ..models.damage import refuse_damaged
 from ..models.decoding import Decoding
-from .data.images import Colour, ImageError, decode_image, mask_image, read_file
+from .data.images import Colour, ImageError, decode_image, mask_image, read_file, told
 from .marked import marked_png
 
 
@@ -17,13 +18,15 @@ def usual_device() -> torch.device:
 
 
 def read_scene(path: Path, decoding: Decoding) -> np.ndarray:
-    """An image that is large enough for a network, as uint8 RGB [H, W, 3]. Raises ImageError."""
+    """An image that is whole and large enough for a network, as uint8 RGB [H, W, 3]. Raises ImageError."""
     return decode_scene(read_file(path), path, decoding)
 
 
 def decode_scene(content: bytes, path: Path | str, decoding: Decoding) -> np.ndarray:
     """`read_scene` of a file that was read already; its path, or what it is called, is for messages."""
     image = decode_image(content, path, decoding)
+    with told():
+        refuse_damaged(content, path)
     height, width, _ = image.shape
     if min(height, width) < LEAST_SIDE:
         raise ImageError(

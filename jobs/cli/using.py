@@ -11,6 +11,9 @@ from .connections import model_folder
 from .models import PANEL
 from .options import AsJson, ModelOrReference, Overrides, SpecPath, check_path, check_place, check_places, overrides
 
+_DIGITS = 12
+"""Of a checksum in the name of a folder."""
+
 verbs = typer.Typer()
 
 
@@ -22,7 +25,9 @@ def evaluate(
     to: Annotated[
         Path | None,
         typer.Option(
-            callback=check_path, metavar="DIR", help="Folder of results; by default .advseg/evaluations/<name>/<model>."
+            callback=check_path,
+            metavar="DIR",
+            help="Folder of results; by default .advseg/evaluations/<name>/<model>-<its checksum>.",
         ),
     ] = None,
     as_json: AsJson = False,
@@ -31,13 +36,16 @@ def evaluate(
 
     Example: `advseg evaluate shapes@champion jobs/specs/demo.yaml`
     """
+    from ...models.manifest import checksum_of
     from ...platform.pages.progress_bar import progress_shown
     from ...platform.spec.spec_file import load_spec
     from .. import evaluate as job
 
     read = load_spec(spec, overrides(set_))
-    folder = to or find_home() / "evaluations" / read.name / Path(os.path.realpath(model)).name
     with model_folder(model) as path, progress_shown():
+        # Every training calls its model the same, and an alias moves.
+        name = f"{Path(os.path.realpath(model)).name}-{str(checksum_of(path))[:_DIGITS]}"
+        folder = to or find_home() / "evaluations" / read.name / name
         results = job.evaluate_model(path, read, folder)
     if as_json:
         from ...platform.pages.json_line import json_line
@@ -94,21 +102,25 @@ def predict(
     Example: `advseg predict shapes@champion photos --to masks --overlay`
     """
     from ...platform.pages.progress_bar import progress_shown
+    from ...trainers.errors import PreemptedError
     from ..encoding import Kind
     from ..predict import predict as predict_masks
 
     wanted = {Kind.OVERLAY: overlay, Kind.PROBABILITIES: probabilities, Kind.CONFIDENCE: confidence}
-    with model_folder(model) as path, progress_shown():
-        done = predict_masks(
-            path,
-            images,
-            to,
-            beside=[kind for kind in wanted if wanted[kind]],
-            averaged=averaged,
-            overwrite=overwrite,
-            device=device,
-            batch=batch,
-        )
+    try:
+        with model_folder(model) as path, progress_shown():
+            done = predict_masks(
+                path,
+                images,
+                to,
+                beside=[kind for kind in wanted if wanted[kind]],
+                averaged=averaged,
+                overwrite=overwrite,
+                device=device,
+                batch=batch,
+            )
+    except KeyboardInterrupt:
+        raise PreemptedError("masks that are written stay") from None
     there = len(done.masks) - done.new
     rest = f", and {there} of the same model and image {'was' if there == 1 else 'were'} there" if there else ""
     typer.echo(f"{done.new} {'mask' if done.new == 1 else 'masks'} written to {to}{rest}")

@@ -2,20 +2,24 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer.main
 import yaml
 
 from advseg.jobs.cli import main
 from advseg.jobs.cli.main import app
+from advseg.models.model import Model, Prediction
 from advseg.platform.cluster.submit import Submitted
 from advseg.platform.spec.spec import Spec
 from advseg.platform.spec.spec_file import load_spec
@@ -319,6 +323,26 @@ class TestPredict:
         (tmp_path / "to" / "shapes_00000.png").unlink()
         status, out, _ = advseg("predict", model, shapes / "JPEGImages", "--to", "to")
         assert (status, out) == (0, "1 mask written to to, and 9 of the same model and image were there\n")
+
+    def test_that_is_interrupted_goes_on_by_the_same_command(
+        self, advseg: Command, model: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        command = ("predict", model, shapes / "JPEGImages", "--to", "to masks")
+        predictions, calls = Model.predictions, count()
+
+        def once(self: Model, images: np.ndarray, **wanted: bool) -> list[Prediction]:
+            if next(calls) == 3:
+                raise KeyboardInterrupt
+            return predictions(self, images, **wanted)
+
+        monkeypatch.setattr(Model, "predictions", once)
+        status, out, err = advseg(*command)
+        assert (status, out) == (130, "")
+        said = f"interrupted: masks that are written stay; `{shlex.join(['advseg', *map(str, command)])}` goes on\n"
+        assert err.endswith(said)
+
+        out = advseg(*command)[1]
+        assert out == "7 masks written to to masks, and 3 of the same model and image were there\n"
 
     def test_leaves_more_beside_them(self, advseg: Command, model: Path, shapes: Path, tmp_path: Path) -> None:
         image = shapes / "JPEGImages" / "shapes_00000.jpg"

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from advseg.jobs.evaluate import refuse_other_classes
 from advseg.models import load
 from advseg.models.bundle import save
+from advseg.models.manifest import checksum_of
 from advseg.models.resize import LongerSide, Resize
 from advseg.platform.spec.spec_file import load_spec
 from advseg.trainers.data import known_digests
@@ -182,7 +183,7 @@ class TestCommand:
         status, out, err = advseg("evaluate", model, spec)
 
         assert (status, err) == (0, "")
-        folder = tmp_path / "home" / "evaluations" / "tiny" / "model"
+        folder = tmp_path / "home" / "evaluations" / "tiny" / f"model-{str(checksum_of(model))[:12]}"
         found = json.loads((folder / "results.json").read_text())
         lines = out.splitlines()
         for name, iou in found["iou"].items():
@@ -193,6 +194,18 @@ class TestCommand:
             f"mIoU {found['miou']:.2f} over {counted} of 6 classes and 2 images, whole; "
             f"results.json and confusion.png in {folder}"
         )
+
+    def test_leaves_the_results_of_other_models_whatever_their_folders_are_called(
+        self, advseg: Command, model: Path, spec: Path, tmp_path: Path
+    ) -> None:
+        other = tmp_path / "other" / model.name
+        card = replace(load(model).card, discriminator=None)
+        save(other, card, load_file(model / "segmenter.safetensors"), None)
+
+        for judged in (model, other, model):
+            assert advseg("evaluate", judged, spec)[0] == 0
+
+        assert len(list((tmp_path / "home" / "evaluations" / "tiny").glob("model-*/results.json"))) == 2
 
     def test_draws_the_confusion_matrix(self, results: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
         results()

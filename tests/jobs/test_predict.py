@@ -26,6 +26,7 @@ from advseg.models.model import Model, Prediction
 from advseg.platform.spec.spec_file import load_spec
 from advseg.platform.storage.opening import open_store
 from advseg.platform.storage.packs import open_dataset
+from advseg.platform.storage.s3_client import AT_ONCE, s3_client
 from advseg.trainers.data.images import write_mask
 from advseg.trainers.data.masks import read_mask
 from advseg.trainers.errors import IncompleteError, UserError
@@ -159,7 +160,9 @@ class TestPredicting:
             case "empty":
                 other.touch()
         before = other.read_bytes()
-        with pytest.raises(UserError, match=r"a\.png is there and was not written by this version of predict: name"):
+        with pytest.raises(
+            UserError, match=rf"^1 file in {tmp_path} was changed .*, or not written by this .*: a\.png; name"
+        ):
             predict(model, [images[0], image], tmp_path)
         assert other.read_bytes() == before
         assert {path.name for path in tmp_path.iterdir()} == {"a.jpg", "a.png"}
@@ -250,7 +253,7 @@ class TestBesideMasks:
 
     def test_nothing_is_replaced_either(self, model: Path, images: list[Path], tmp_path: Path) -> None:
         (tmp_path / f"{images[0].stem}.npz").write_text("mine")
-        with pytest.raises(UserError, match=r"\.npz is there and was not written"):
+        with pytest.raises(UserError, match=r"not written by this version of it: \S+\.npz; name"):
             predict(model, images, tmp_path, beside=[Kind.PROBABILITIES])
         assert len(list(tmp_path.iterdir())) == 1
 
@@ -333,11 +336,32 @@ class TestGoingOn:
         before = mask.read_bytes()
         edit(mask)
         edited = mask.read_bytes()
-        with pytest.raises(UserError, match=r"\.png is there and was changed since predict wrote it: name another"):
+        with pytest.raises(
+            UserError, match=rf"^1 file in {tmp_path} was changed since predict wrote it, .*: {mask.name}; name "
+        ):
             predict(model, images[:1], tmp_path)
         assert mask.read_bytes() == edited
         predict(model, images[:1], tmp_path, overwrite=True)
         assert mask.read_bytes() == before
+
+    def test_all_files_that_overwrite_would_replace_are_counted_and_the_first_named(
+        self, model: Path, tmp_path: Path
+    ) -> None:
+        images = [save(tmp_path / "images" / f"{name}.jpg", 16, 16) for name in "abcdef"]
+        masks = predict(model, images, tmp_path / "to")
+        edit(masks[0])
+        for mask in masks[1:5]:
+            write_mask(mask, np.zeros((16, 16)), [(0, 0, 0)])
+        before = contents(tmp_path / "to")
+
+        with pytest.raises(UserError) as caught:
+            predict(model, images, tmp_path / "to")
+
+        assert str(caught.value) == (
+            f"5 files in {tmp_path / 'to'} were changed since predict wrote them, or not written by this version of "
+            f"it: a.png, b.png, c.png, …; name another place with --to, or replace them with --overwrite"
+        )
+        assert contents(tmp_path / "to") == before
 
     def test_what_predict_wrote_among_the_images_is_none(self, model: Path, tmp_path: Path) -> None:
         for name in ("a.jpg", "late/b.jpg"):
@@ -345,6 +369,16 @@ class TestGoingOn:
         for _ in range(2):
             written = predict(model, [tmp_path], tmp_path, beside=[Kind.OVERLAY])
             assert [mask.relative_to(tmp_path).as_posix() for mask in written] == ["a.png", "late/b.png"]
+
+    def test_what_predict_wrote_beside_its_images_is_none_for_whatever_place(self, model: Path, tmp_path: Path) -> None:
+        save(tmp_path / "photos" / "a.jpg", 16, 16)
+        save(tmp_path / "photos" / "b.png", 16, 16)
+        predict(model, [tmp_path / "photos" / "a.jpg"], tmp_path / "photos", beside=[Kind.OVERLAY, Kind.CONFIDENCE])
+
+        written = predict(model, [tmp_path / "photos"], tmp_path / "to")
+
+        assert [mask.name for mask in written] == ["a.png", "b.png"]
+        assert contents(tmp_path / "to").keys() == {"a.png", "b.png"}
 
     def test_images_of_one_size_go_together(self, model: Path, tmp_path: Path, seen: list[Any]) -> None:
         sizes = [16, 16, 16, 24, 16]
@@ -454,7 +488,7 @@ class TestPatterns:
         assert all(path.is_file() for path in written)
 
     def test_of_no_image_are_refused(self, model: Path, tree: Path, tmp_path: Path) -> None:
-        with pytest.raises(UserError, match=r"no images in \S*/photos/\*\.txt: name images"):
+        with pytest.raises(UserError, match=r"no images in \S*/photos/\*\.txt \(not read: 1 \.txt\): name images"):
             predict(model, [tree / "*.txt"], tmp_path / "to")
 
     def test_a_file_of_that_very_name_is_that_file(self, model: Path, tree: Path, tmp_path: Path) -> None:
@@ -513,9 +547,18 @@ class TestS3:
         for _ in range(2):
             job.predict(model, [f"{bucket}/photos"], f"{bucket}/masks")
         open_store(f"{bucket}/masks").write("monday/a.png", b"mine")
-        with pytest.raises(UserError, match=r"s3://\S+/masks/monday/a\.png is there and was not written by this"):
+        with pytest.raises(UserError, match=rf"^1 file in {bucket}/masks was changed .*: monday/a\.png; name"):
             job.predict(model, [f"{bucket}/photos"], f"{bucket}/masks")
         assert open_store(f"{bucket}/masks").read("monday/a.png") == b"mine"
+
+    def test_what_else_there_is_is_counted(self, bucket: str, caplog: pytest.LogCaptureFixture) -> None:
+        client = s3_client(AT_ONCE)
+        for key in ("photos/", "photos/monday/", "photos/monday/d.heic"):
+            client.put_object(Bucket=bucket.removeprefix("s3://"), Key=key, Body=b"")
+        client.close()
+        with caplog.at_level("INFO", "advseg"):
+            find_scenes([f"{bucket}/photos"])
+        assert f"not read in {bucket}/photos: 1 .heic, 1 .txt" in caplog.messages
 
     def test_nothing_there_is_refused(self, model: Path, bucket: str, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"no images in s3://\S+/nothing: name"):
@@ -536,6 +579,21 @@ class TestFinding:
         (tmp_path / "photos" / "circle").symlink_to(".")
         found = [scene.stem for scene in find_scenes([f"{tmp_path}/photos"])]
         assert found == ["b", "monday/a", "monday/late/a"]
+
+    def test_counts_what_else_there_is(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        for name in ("a.jpg", "b.heic", "monday/c.HEIC", "notes.txt", ".DS_Store"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).touch()
+        with caplog.at_level("INFO", "advseg"):
+            find_scenes([f"{tmp_path}"])
+            find_scenes([f"{tmp_path}/*"])
+            find_scenes([f"{tmp_path}/*.jpg"])
+        assert caplog.messages == [
+            f"not read in {tmp_path}: 2 .heic, 1 .txt",
+            f"not read in {tmp_path}/*: 1 .heic, 1 .txt",
+        ]
+        with pytest.raises(UserError, match=r"no images in \S+/monday \(not read: 1 \.heic\): name images"):
+            find_scenes([f"{tmp_path}/monday"])
 
     def test_of_nothing_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="no images in"):

@@ -3,9 +3,9 @@
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from .lists import has_image_suffix
 from .masks import keeps_ids
@@ -54,7 +54,7 @@ def read_folder(root: Path) -> FolderTree:
             strays.append(path)
         elif (first := mask_of.setdefault(id, path)) != path:
             seconds.append((first, path))
-    told = zip(folders, (_counted(others), _counted(other_masks)), strict=True)
+    told = zip(folders, (counted(others), counted(other_masks)), strict=True)
     return FolderTree(
         images=image_of,
         twins=tuple(twins),
@@ -132,7 +132,8 @@ def _split(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
     return sorted(images), others
 
 
-def _counted(others: list[Path]) -> str:
+def counted(others: Sequence[PurePath]) -> str:
+    """How many files there are of each kind, in words."""
     hidden = sum(path.name.startswith(".") for path in others)
     kinds = Counter(path.suffix.lower() or path.name for path in others if not path.name.startswith("."))
     return ", ".join(

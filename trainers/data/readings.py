@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ...models.damage import refuse_damaged
 from ..progress import progress
-from .damage import damage_in
-from .images import READERS, SIDEWAYS, ImageError, decode_image, is_file, is_there, orientation_of, read_file
+from .images import READERS, SIDEWAYS, ImageError, decode_image, is_file, is_there, orientation_of, read_file, told
 from .masks import DecodedMask, decode_mask
 from .samples import FileSample
 
@@ -75,8 +75,8 @@ def read_sample(sample: FileSample, rules: Rules, *, mask: bool) -> Reading:
             image_sum = hashlib.sha256(content).digest()
             size = decode_image(content, sample.image, sample.decoding).shape[:2]
             orientation = orientation_of(content) if sample.decoding.orientation == "exif" else 1
-            if damage := damage_in(content):
-                problems.append(f"{sample.image} is damaged ({damage}): replace it, or save it anew if it looks whole")
+            with told():
+                refuse_damaged(content, sample.image)
         except ImageError as error:
             problems.append(str(error))
     else:

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from advseg.trainers.data.damage import damage_in
+from advseg.models.damage import damage_in
+from advseg.models.decoding import PLAIN
+from advseg.models.photographs import rgb_of
 from advseg.trainers.data.dataset import DatasetSettings
 from advseg.trainers.data.images import ImageError, decode_image
 from advseg.trainers.data.opening import inspect_dataset
+from advseg.trainers.prediction import read_scene
 
 FILES = 40
 BLOCK = 4096
@@ -114,3 +117,18 @@ def test_a_dataset_with_a_damaged_image_names_it(voc_tree: Path) -> None:
     assert (
         told and told[0].startswith(str(image)) and told[0].endswith("): replace it, or save it anew if it looks whole")
     )
+
+
+@pytest.mark.parametrize("read", [rgb_of, lambda path: read_scene(path, PLAIN)], ids=["python", "command"])
+def test_no_model_is_shown_a_damaged_image(tmp_path: Path, read: Callable[[Path], np.ndarray]) -> None:
+    image = tmp_path / "photo.jpg"
+    image.write_bytes(jpeg())
+    assert read(image).shape == (200, 300, 3)
+    image.write_bytes(overwritten(jpeg(), 20_000, bytes(400)))
+
+    with pytest.raises(
+        (ValueError, ImageError), match=r"photo\.jpg is damaged \(Corrupt JPEG data: .*\): replace it, or"
+    ) as caught:
+        read(image)
+
+    assert len(str(caught.value).splitlines()) == 1

@@ -1,13 +1,22 @@
 """Damage within JPEGs that decoders pass over: they fill what they cannot read with grey, and Pillow says nothing."""
 
 import re
+from pathlib import Path
 
 import simplejpeg
+
+from .picture_files import PictureError
 
 _END = b"\xff\xd9"
 _LEFT_OVER = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 _TELLING = ("Corrupt JPEG data", "Premature end")
 """How what libjpeg says of lost pixels begins. It also remarks on headers, of which nothing follows."""
+
+
+def refuse_damaged(content: bytes, name: Path | str) -> None:
+    """Raise PictureError for the content of an image's file that shows damage; its name is for messages."""
+    if damage := damage_in(content):
+        raise PictureError(f"{name} is damaged ({damage}): replace it, or save it anew if it looks whole")
 
 
 def damage_in(content: bytes) -> str:
