@@ -204,6 +204,34 @@ class TestWhatItWrites:
         out = advseg("data", "check", folder / "advseg.yaml")[1]
         assert f"note: 5 images in {folder}/images are on no list of this spec: new 20, new 21, new 22, …" in out
 
+    def test_says_that_masks_came_for_images_that_are_listed_without(self, make: Make, advseg: Command) -> None:
+        folder = make(masked=6, bare=5)
+        init(folder)
+        bare = lines(folder / "unlabelled.txt")
+        for id in bare[:4]:
+            write_mask(folder / f"masks/{id}.png", np.zeros((32, 40), np.uint8), voc_palette())
+
+        said = init(folder)
+
+        shown = f"{', '.join(bare[:3])}, …"
+        place = said.index(
+            f"4 images of {folder}/unlabelled.txt have masks now, move them to {folder}/labelled.txt: {shown}"
+        )
+        assert said[place + 1] == "or remove the lists, and they are drawn anew"
+        status, out, _ = advseg("data", "check", folder / "advseg.yaml")
+        assert status == 0
+        assert (
+            "note: 4 images of the unlabelled list have masks now, which are not trained on: move them to the labelled "
+            f"list: {shown}\n" in out
+        )
+
+        (folder / "unlabelled.txt").write_text(f"{bare[4]}\n")
+        with (folder / "labelled.txt").open("a") as file:
+            file.writelines(f"{id}\n" for id in bare[:4])
+
+        assert not any("have masks now" in line for line in init(folder))
+        assert "have masks now" not in advseg("data", "check", folder / "advseg.yaml")[1]
+
     def test_keeps_a_split_into_folders(self, make: Make) -> None:
         folder = make()
         for part, numbers in (("train", (0, 1, 2, 6, 7, 8)), ("val", (3, 4, 5))):
