@@ -78,6 +78,7 @@ def survey(folder: Path) -> Survey:
         raise UserError(f"{folder} is no folder: name one with images/ and masks/")
     for place, kind in ((folder / "images", _IMAGES), (folder / "masks", _MASKS)):
         if not place.is_dir():
+            _refuse_one_of_both(folder)
             raise UserError(f"{folder} has no folder {place.name}/: put {kind} there")
     tree = read_folder(folder)
     _refuse_empty(folder / "images", _IMAGES, tree.images, tree)
@@ -121,6 +122,13 @@ def survey(folder: Path) -> Survey:
         sizes=tuple(sizes),
         left_out=tree.left_out,
     )
+
+
+def _refuse_one_of_both(folder: Path) -> None:
+    parent = folder.absolute().parent
+    both = parent / "images", parent / "masks"
+    if folder.absolute() in both and all(each.is_dir() for each in both):
+        raise UserError(f"{folder} is a part of what is wanted: name {parent}, which has images/ and masks/")
 
 
 def _refuse_empty(place: Path, kind: str, found: Sized, tree: FolderTree) -> None:

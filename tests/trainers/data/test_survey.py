@@ -46,6 +46,15 @@ class TestSurvey:
             (tmp_path / name).mkdir()
         assert problem(tmp_path) == f"{tmp_path / 'images'} is empty: put images (PNG, JPEG, TIFF, BMP or WebP) there"
 
+    @pytest.mark.parametrize("part", ["images", "masks"])
+    def test_names_the_parent_to_who_names_one_of_both_folders(self, add: Add, part: str, monkeypatch) -> None:
+        folder = add("a", [0, 1])
+        told = f"is a part of what is wanted: name {folder}, which has images/ and masks/"
+
+        assert problem(folder / part) == f"{folder / part} {told}"
+        monkeypatch.chdir(folder / part)
+        assert problem(Path()) == f". {told}"
+
     def test_asks_for_masks(self, add: Add) -> None:
         folder = add("a")
         assert problem(folder) == f"{folder / 'masks'} is empty: put masks (PNG, TIFF, BMP or WebP) there"
