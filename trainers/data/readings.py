@@ -147,6 +147,14 @@ def census(masks: Iterable[np.ndarray | None], classes: int, ignore_index: int) 
     return PartCensus(images=images, masks=known, pixels=pixels[:classes], ignored=ignored)
 
 
+def size_problem(mask: Path, size: tuple[int, ...], image_size: tuple[int, ...], orientation: int) -> str:
+    """That a mask has another size than its image, which lay by an orientation."""
+    turned = orientation in SIDEWAYS and size == image_size[::-1]
+    why = " once turned upright as its EXIF data say" if turned else ""
+    remedy = "turn the mask, or set dataset.orientation to ignore" if turned else "mend either"
+    return f"{mask} is {size[1]} x {size[0]}, but its image is {image_size[1]} x {image_size[0]}{why}: {remedy}"
+
+
 def _problems_of_mask(
     mask: Path,
     size: tuple[int, ...],
@@ -156,10 +164,7 @@ def _problems_of_mask(
     rules: Rules,
 ) -> Iterable[str]:
     if image_size and size != image_size:
-        turned = orientation in SIDEWAYS and size == image_size[::-1]
-        why = " once turned upright as its EXIF data say" if turned else ""
-        remedy = "turn the mask, or set dataset.orientation to ignore" if turned else "mend either"
-        yield f"{mask} is {size[1]} x {size[0]}, but its image is {image_size[1]} x {image_size[0]}{why}: {remedy}"
+        yield size_problem(mask, size, image_size, orientation)
     known = ids[ids != rules.ignore_index]
     if rules.classes and known.size and known.max() >= rules.classes:
         yield (

@@ -6,13 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from ..errors import UserError, listed
 from ..progress import progress
 from .contours import MOST_VALUES, NO_COURSES, MaskCourses, courses
 from .folder_tree import FolderTree, read_folder, twin_problem
-from .images import IGNORE_INDEX, ImageError, decode_image, read_file, read_size
+from .images import IGNORE_INDEX, ImageError, decode_image, orientation_of, read_file, read_size
 from .lists import Entry, has_image_suffix, parse_entry
 from .masks import open_mask
+from .readings import size_problem
 
 MAX_COLOURS = 100
 """More colours than these in RGB masks are no classes: smoothing or lossy compression made them."""
@@ -100,7 +103,7 @@ def survey(folder: Path) -> Survey:
             content = read_file(path)
             digest = hashlib.sha256(content).hexdigest()
             if mask := mask_of.get(id):
-                pairs.append(_pair(id, mask, decode_image(content, path).shape[:2], digest))
+                pairs.append(_pair(id, mask, decode_image(content, path), orientation_of(content), digest))
                 sizes.append(pairs[-1].size)
             else:
                 sizes.append(read_size(path))
@@ -155,14 +158,11 @@ def _unfit(id: str) -> str | None:
     return None if fits else "has a name that a list cannot hold"
 
 
-def _pair(id: str, mask: Path, size: tuple[int, ...], digest: str) -> Pair:
+def _pair(id: str, mask: Path, image: np.ndarray, orientation: int, digest: str) -> Pair:
     file = open_mask(read_file(mask), mask)
-    height, width = size
+    height, width, _ = image.shape
     if file.pixels.shape != (height, width):
-        raise ImageError(
-            f"{mask} is {file.pixels.shape[1]} x {file.pixels.shape[0]}, but its image is {width} x {height}: mend "
-            f"either"
-        )
+        raise ImageError(size_problem(mask, file.pixels.shape, (height, width), orientation))
     in_colour = file.kind == "colour"
     return Pair(
         id=id,

@@ -68,6 +68,18 @@ class TestSurvey:
             add("b", [0, 1], shade=sum(b"a"))
         assert "has masks of fewer than two different images" in problem(folder)
 
+    def test_names_the_part_of_exif_in_a_difference_of_sizes(self, add: Add) -> None:
+        add("a", [0, 1])
+        folder = add("b", [0, 1], suffix=".jpg")
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.new("RGB", (6, 4)).save(folder / "images/b.jpg", exif=exif)
+
+        assert problem(folder) == (
+            f"{folder}/masks/b.png is 6 x 4, but its image is 4 x 6 once turned upright as its EXIF data say: turn the "
+            f"mask, or set dataset.orientation to ignore"
+        )
+
     def test_lists_every_problem_in_a_line(self, add: Add) -> None:
         add("good", [0, 1])
         folder = add("size", [0, 1])
