@@ -374,6 +374,20 @@ class TestMistakes:
         assert err.startswith(f"error: {folder / 'masks'} has masks of fewer than two different images")
         assert err.count("\n") == 1
 
+    @pytest.mark.parametrize("greys", [[0, 255], [0, 127, 255]])
+    def test_of_greys_are_mended_by_the_classes_that_are_offered(self, make: Make, greys: list[int]) -> None:
+        folder = make()
+        for path in (folder / "masks").rglob("*.png"):
+            Image.fromarray(np.resize(np.array(greys, np.uint8), (32, 40))).save(path)
+        offered = error_of(folder).partition("class: ")[2] or error_of(folder).partition("of each: ")[2]
+        (folder / "classes.yaml").write_text(offered)
+
+        init(folder)
+
+        dataset = open_dataset(load_spec(folder / "advseg.yaml").dataset)
+        assert dataset.classes == tuple(f"class_{id}" for id in range(len(greys)))
+        assert np.unique(dataset.labelled[0].read_mask()).tolist() == list(range(len(greys)))
+
     def test_leave_nothing_behind(self, make: Make) -> None:
         folder = make()
         for path in (folder / "masks").rglob("*.png"):
