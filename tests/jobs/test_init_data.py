@@ -328,12 +328,35 @@ class TestWhatItWrites:
         write_mask(paths[1], np.zeros((32, 40), np.uint8), voc_palette())
         init(folder)
 
-        assert lines(folder / "classes.yaml")[2:] == [
+        assert lines(folder / "classes.yaml")[3:] == [
             "- {name: class_0, colour: [0, 0, 0]} # 87.5 % of the pixels, on 2 of 2 masks",
             "- {name: class_1, colour: [128, 0, 0]} # no mask holds it",
             "- {name: class_2, colour: [0, 128, 0]} # no mask holds it",
             "- {name: class_3, colour: [128, 128, 0]} # 12.5 % of the pixels, on 1 of 2 masks",
         ]
+
+    @pytest.mark.parametrize("rgb", [True, False], ids=["colours", "ids"])
+    @pytest.mark.parametrize("black", [2, 8], ids=["rare", "common"])
+    def test_asks_whether_a_rare_black_is_void(self, make: Make, rgb: bool, black: int) -> None:
+        folder = make(masked=2, bare=0)
+        mask = np.resize(np.array([0] * black + [1] * (9 - black) + [2], np.uint8), (32, 40))
+        for path in (folder / "masks").rglob("*.png"):
+            if rgb:
+                Image.fromarray(np.array(voc_palette(3), np.uint8)[mask]).save(path)
+            else:
+                write_mask(path, mask, voc_palette())
+        init(folder)
+        path = folder / "classes.yaml"
+
+        asked = [line for line in lines(path) if line.endswith("; is it void? then add `ignore: true`")]
+
+        assert len(asked) == (rgb and black == 2)
+        for line in asked:
+            assert line.startswith("- {name: class_0, colour: [0, 0, 0]} # 20.0 % of the pixels")
+            path.write_text(path.read_text().replace("[0, 0, 0]}", "[0, 0, 0], ignore: true}"))
+            dataset = open_dataset(load_spec(folder / "advseg.yaml").dataset)
+            assert dataset.classes == ("class_1", "class_2")
+            assert np.array_equal(dataset.labelled[0].read_mask(), np.where(mask, mask - 1, 255))
 
     def test_ignores_a_contour_and_says_that_this_is_a_guess(self, make: Make) -> None:
         folder = make(rgb=True)

@@ -35,6 +35,8 @@ class FoundClasses:
 
     classes: tuple[FoundClass, ...]
     """From id 0, of different colours."""
+    by_colour: bool = False
+    """Whether the masks are read by their colours, and not by ids."""
     contour: FoundClass | None = None
     """A colour that only runs between the others, and is hardly a class."""
 
@@ -119,6 +121,7 @@ def _classes_of_colours(numbers: Sequence[int], pairs: Sequence[Pair]) -> FoundC
     contour = contour_among([pair.courses for pair in pairs if pair.kind == "colour"])
     return FoundClasses(
         classes=tuple(held.found(number, colour_of(number)) for number in numbers if number != contour),
+        by_colour=True,
         contour=None if contour is None else held.found(contour, colour_of(contour)),
     )
 
