@@ -264,7 +264,7 @@ def _turned(readings: dict[str, list[Reading]]) -> Iterable[str]:
     if found:
         yield (
             f"{len(found)} images with masks are turned by 180 degrees or mirrored as their EXIF data say, such as "
-            f"{found[0].image}, and their masks are not: see in the picture whether they fit, or set "
+            f"{found[0].image}, and their masks are not: look whether they fit, or set "
             f"dataset.orientation to ignore"
         )
 
