@@ -14,8 +14,8 @@ def first_classes(found: FoundClasses, masks: int) -> str:
 
 def _lines(found: FoundClasses, masks: int) -> Iterator[str]:
     yield "# The classes, in the order of their ids from 0. Give them names, each its own."
-    yield "# Colours are those of RGB masks, and of pictures. One that stands for nothing known (void, unlabelled; often black)"
-    yield "# takes `ignore: true`: its pixels count nowhere, and it takes no id."
+    yield "# Colours are those of RGB masks, and of pictures. One that stands for nothing known (void, unlabelled;"
+    yield "# often black) takes `ignore: true`: its pixels count nowhere, and it takes no id."
     commonest = max(each.share for each in found.classes)
     for id, each in enumerate(found.classes):
         asked = found.by_colour and each.colour == _BLACK and each.share < commonest

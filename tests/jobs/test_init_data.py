@@ -356,7 +356,7 @@ class TestWhatItWrites:
             path.write_text(path.read_text().replace("[0, 0, 0]}", "[0, 0, 0], ignore: true}"))
             dataset = open_dataset(load_spec(folder / "advseg.yaml").dataset)
             assert dataset.classes == ("class_1", "class_2")
-            assert np.array_equal(dataset.labelled[0].read_mask(), np.where(mask, mask - 1, 255))
+            assert np.array_equal(dataset.labelled[0].read_mask(), np.where(mask, 2 - mask, 255))
 
     def test_ignores_a_contour_and_says_that_this_is_a_guess(self, make: Make) -> None:
         folder = make(rgb=True)
