@@ -145,7 +145,8 @@ class TestOfABadDataset:
 
         assert check()[2] == (
             f"error: {root}/SegmentationClass/{id}.png is 24 x 16, but its image is 16 x 24 once turned upright as its "
-            f"EXIF data say: turn the mask, or set dataset.orientation to ignore\n"
+            f"EXIF data say: turn the mask, or set dataset.orientation to ignore, as `advseg data init` does by "
+            f"--orientation ignore\n"
         )
         assert check("--set=dataset.orientation=ignore")[0] == 0
 

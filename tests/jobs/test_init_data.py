@@ -56,7 +56,9 @@ def lines(path: Path) -> list[str]:
 
 def init(folder: Path, seed: int = 0) -> list[str]:
     """`advseg data init` on a machine of a known pace."""
-    return init_data(folder, seed, lambda recipe, dataset: Pace(step=0.5, reading=0.1, judging=0.5, drawing=0.5))
+    return init_data(
+        folder, seed, pace_of=lambda recipe, dataset: Pace(step=0.5, reading=0.1, judging=0.5, drawing=0.5)
+    )
 
 
 def error_of(folder: Path) -> str:
@@ -117,6 +119,43 @@ class TestTheWay:
         assert (method.lambda_semi, method.lambda_semi_adv) == (0, 0)
         assert method.lambda_adv > 0
         assert advseg("train", folder / "advseg.yaml", "--to", "run", "--set=trainer.steps=1")[0] == 0
+
+    def test_from_images_of_sixteen_bits(self, make: Make, advseg: Command) -> None:
+        folder = make(masked=3, bare=1)
+        for path in [*(folder / "images").rglob("*.*")]:
+            with Image.open(path) as image:
+                deep = np.asarray(image.convert("L")).astype(np.uint16) * 16
+            path.unlink()
+            Image.fromarray(deep).save(path.with_suffix(".png"))
+
+        status, _, err = advseg("data", "init", folder)
+
+        assert status == 2
+        assert "by --scale LOW HIGH, or convert it to 8 bits" in err
+        assert advseg("data", "init", folder, "--scale", "9", "9")[1:] == (
+            "",
+            "error: --scale must rise from 0 or more to 65535 or less, but is [9, 9]\n",
+        )
+
+        assert advseg("data", "init", folder, "--scale", "0", "4095")[0] == 0
+        assert load_spec(folder / "advseg.yaml").dataset.scale == (0, 4095)
+        assert advseg("data", "check", folder / "advseg.yaml")[0] == 0
+
+    def test_from_photographs_whose_masks_lie_as_their_pixels_do(self, make: Make, advseg: Command) -> None:
+        folder = make(masked=3, bare=0)
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        path = next((folder / "images").rglob("*.jpg"))
+        with Image.open(path) as image:
+            image.save(path, exif=exif)
+
+        status, _, err = advseg("data", "init", folder)
+
+        assert status == 2
+        assert "once turned upright as its EXIF data say: turn the mask, or set" in err
+        assert advseg("data", "init", folder, "--orientation", "ignore")[0] == 0
+        assert load_spec(folder / "advseg.yaml").dataset.orientation == "ignore"
+        assert advseg("data", "check", folder / "advseg.yaml")[0] == 0
 
 
 class TestWhatItWrites:

@@ -10,9 +10,13 @@ import numpy as np
 
 from ..progress import progress
 from .damage import damage_in
-from .images import READERS, SIDEWAYS, ImageError, decode_image, is_file, is_there, orientation_of, read_file
+from .images import READERS, SIDEWAYS, ImageError, decode_image_of_dataset, is_file, is_there, orientation_of, read_file
 from .masks import DecodedMask, decode_mask
 from .samples import FileSample
+
+_TURNED_REMEDY = (
+    "turn the mask, or set dataset.orientation to ignore, as `advseg data init` does by --orientation ignore"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +77,7 @@ def read_sample(sample: FileSample, rules: Rules, *, mask: bool) -> Reading:
         try:
             content = read_file(sample.image)
             image_sum = hashlib.sha256(content).digest()
-            size = decode_image(content, sample.image, sample.decoding).shape[:2]
+            size = decode_image_of_dataset(content, sample.image, sample.decoding).shape[:2]
             orientation = orientation_of(content) if sample.decoding.orientation == "exif" else 1
             if damage := damage_in(content):
                 problems.append(f"{sample.image} is damaged ({damage}): replace it, or save it anew if it looks whole")
@@ -151,7 +155,7 @@ def size_problem(mask: Path, size: tuple[int, ...], image_size: tuple[int, ...],
     """That a mask has another size than its image, which lay by an orientation."""
     turned = orientation in SIDEWAYS and size == image_size[::-1]
     why = " once turned upright as its EXIF data say" if turned else ""
-    remedy = "turn the mask, or set dataset.orientation to ignore" if turned else "mend either"
+    remedy = _TURNED_REMEDY if turned else "mend either"
     return f"{mask} is {size[1]} x {size[0]}, but its image is {image_size[1]} x {image_size[0]}{why}: {remedy}"
 
 

@@ -6,13 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
+from ...models.decoding import PLAIN, Decoding
 from ..errors import UserError, listed
 from ..progress import progress
 from .contours import MOST_VALUES, NO_COURSES, MaskCourses, courses
 from .folder_tree import FolderTree, read_folder, twin_problem
-from .images import IGNORE_INDEX, ImageError, decode_image, orientation_of, read_file, read_size
+from .images import IGNORE_INDEX, ImageError, decode_image_of_dataset, orientation_of, read_file, read_size
 from .lists import Entry, has_image_suffix, parse_entry
 from .masks import open_mask
 from .readings import size_problem
@@ -71,7 +70,7 @@ class Survey:
     """What is not read in images/ and masks/, in words with counts."""
 
 
-def survey(folder: Path) -> Survey:
+def survey(folder: Path, decoding: Decoding = PLAIN) -> Survey:
     """Pair the masks in FOLDER/masks/ with the images in FOLDER/images/, as `read_folder` does; images may lack masks.
 
     Raises UserError, with a line for each problem: no images, masks of fewer than two different images, a mask
@@ -103,10 +102,12 @@ def survey(folder: Path) -> Survey:
             content = read_file(path)
             digest = hashlib.sha256(content).hexdigest()
             if mask := mask_of.get(id):
-                pairs.append(_pair(id, mask, decode_image(content, path), orientation_of(content), digest))
+                image = decode_image_of_dataset(content, path, decoding)
+                orientation = orientation_of(content) if decoding.orientation == "exif" else 1
+                pairs.append(_pair(id, mask, image.shape[:2], orientation, digest))
                 sizes.append(pairs[-1].size)
             else:
-                sizes.append(read_size(path))
+                sizes.append(read_size(path, decoding))
                 unlabelled.append((id, digest))
         except ImageError as error:
             problems.append(str(error))
@@ -158,9 +159,9 @@ def _unfit(id: str) -> str | None:
     return None if fits else "has a name that a list cannot hold"
 
 
-def _pair(id: str, mask: Path, image: np.ndarray, orientation: int, digest: str) -> Pair:
+def _pair(id: str, mask: Path, size: tuple[int, ...], orientation: int, digest: str) -> Pair:
     file = open_mask(read_file(mask), mask)
-    height, width, _ = image.shape
+    height, width = size
     if file.pixels.shape != (height, width):
         raise ImageError(size_problem(mask, file.pixels.shape, (height, width), orientation))
     in_colour = file.kind == "colour"

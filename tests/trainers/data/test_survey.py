@@ -77,7 +77,7 @@ class TestSurvey:
 
         assert problem(folder) == (
             f"{folder}/masks/b.png is 6 x 4, but its image is 4 x 6 once turned upright as its EXIF data say: turn the "
-            f"mask, or set dataset.orientation to ignore"
+            f"mask, or set dataset.orientation to ignore, as `advseg data init` does by --orientation ignore"
         )
 
     def test_lists_every_problem_in_a_line(self, add: Add) -> None:
