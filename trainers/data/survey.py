@@ -1,7 +1,7 @@
 """What a user's folder of images and masks holds before it has lists and class names."""
 
 import hashlib
-from collections.abc import Mapping, Sized
+from collections.abc import Iterator, Mapping, Set, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -10,7 +10,7 @@ from ...models.decoding import PLAIN, Decoding
 from ..errors import UserError, listed
 from ..progress import progress
 from .contours import MOST_VALUES, NO_COURSES, MaskCourses, courses
-from .folder_tree import FolderTree, read_folder, twin_problem
+from .folder_tree import ENDINGS, FolderTree, read_folder, same_name, twin_problem
 from .images import IGNORE_INDEX, ImageError, decode_image_of_dataset, orientation_of, read_file, read_size
 from .lists import Entry, has_image_suffix, parse_entry
 from .masks import open_mask
@@ -87,11 +87,7 @@ def survey(folder: Path, decoding: Decoding = PLAIN) -> Survey:
     _refuse_empty(folder / "masks", _MASKS, [*tree.masks, *tree.strays], tree)
     problems = [twin_problem(*twins, _id_of(twins[0], folder)) for twins in tree.twins]
     problems += [f"{path} {wrong}: rename it and its mask" for id, path in tree.images.items() if (wrong := _unfit(id))]
-    problems += [
-        f"mask {path} has no image {folder / 'images' / path.relative_to(folder / 'masks').with_suffix('')}.jpg, .png "
-        f"or the like: add it or remove the mask"
-        for path in tree.strays
-    ]
+    problems += _strays(tree, folder)
     problems += [f"{one} and {other} are masks of one image: remove one" for one, other in tree.seconds]
     image_of, mask_of = tree.images, tree.masks
     pairs: list[Pair] = []
@@ -143,6 +139,31 @@ def _refuse_empty(place: Path, kind: str, found: Sized, tree: FolderTree) -> Non
             if others
             else f"{place} is empty: put {kind} there"
         )
+
+
+def _strays(tree: FolderTree, folder: Path) -> Iterator[str]:
+    """Masks of no image; those that have another ending than is known are told at once."""
+    ids = {same_name(id) for id in tree.images}
+    names = {path: path.relative_to(folder / "masks").with_suffix("").as_posix() for path in tree.strays}
+    alike: dict[str, list[Path]] = {}
+    for path, name in names.items():
+        alike.setdefault(_ending(same_name(name), ids), []).append(path)
+    for ending, paths in alike.items():
+        if ending and len(paths) > 1:
+            yield (
+                f"{len(paths)} masks, such as {paths[0]}, have {ending} after the names of their images: name each as "
+                f"its image is, with nothing after it or one of {', '.join(ENDINGS)}"
+            )
+        else:
+            for path in paths:
+                image = folder / "images" / names[path]
+                yield f"mask {path} has no image {image}.jpg, .png or the like: add it or remove the mask"
+
+
+def _ending(name: str, ids: Set[str]) -> str:
+    """What a name adds, after a mark, to the longest id with which it begins; empty if it begins with none."""
+    marks = (place for place in range(len(name) - 1, 0, -1) if not name[place].isalnum())
+    return next((name[place:] for place in marks if name[:place] in ids), "")
 
 
 def _id_of(image: Path, folder: Path) -> str:

@@ -80,6 +80,23 @@ class TestSurvey:
             f"mask, or set dataset.orientation to ignore, as `advseg data init` does by --orientation ignore"
         )
 
+    def test_tells_once_of_an_ending_that_masks_have_in_common(self, add: Add) -> None:
+        for id in ("a", "day/b", "c_1"):
+            folder = add(id, [0, 1])
+            path = folder / f"masks/{id}.png"
+            path.rename(path.with_stem(f"{path.stem}_L"))
+        Image.new("L", (6, 4)).save(folder / "masks/c_0.png")
+
+        head, *lines = problem(folder).splitlines()
+
+        assert head == f"2 problems in {folder}:"
+        assert lines == [
+            f"  3 masks, such as {folder}/masks/a_L.png, have _L after the names of their images: name each as its "
+            "image is, with nothing after it or one of _mask, -mask, _masks, _label, _labels, _seg, _gt",
+            f"  mask {folder}/masks/c_0.png has no image {folder}/images/c_0.jpg, .png or the like: add it or remove "
+            "the mask",
+        ]
+
     def test_lists_every_problem_in_a_line(self, add: Add) -> None:
         add("good", [0, 1])
         folder = add("size", [0, 1])
