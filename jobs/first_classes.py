@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 from ..trainers.data.found_classes import FoundClass, FoundClasses
 
+_BLACK = (0, 0, 0)
+
 
 def first_classes(found: FoundClasses, masks: int) -> str:
     """The text of a classes.yaml of the classes of so many masks."""
@@ -12,9 +14,13 @@ def first_classes(found: FoundClasses, masks: int) -> str:
 
 def _lines(found: FoundClasses, masks: int) -> Iterator[str]:
     yield "# The classes, in the order of their ids from 0. Give them names, each its own."
-    yield "# Colours are those of RGB masks, and of pictures. Pixels of a colour with `ignore: true` count nowhere."
+    yield "# Colours are those of RGB masks, and of pictures. One that stands for nothing known (void, unlabelled;"
+    yield "# often black) takes `ignore: true`: its pixels count nowhere, and it takes no id."
+    commonest = max(each.share for each in found.classes)
     for id, each in enumerate(found.classes):
-        yield f"- {{name: class_{id}, colour: {list(each.colour)}}} # {_held(each, masks)}"
+        asked = found.by_colour and each.colour == _BLACK and each.share < commonest
+        question = "; is it void? then add `ignore: true`" if asked else ""
+        yield f"- {{name: class_{id}, colour: {list(each.colour)}}} # {_held(each, masks)}{question}"
     if found.contour:
         yield "# A guess: this colour only runs between others, in thin lines. Is it a class, take `ignore: true` away."
         yield f"- {{name: contour, colour: {list(found.contour.colour)}, ignore: true}} # {_held(found.contour, masks)}"

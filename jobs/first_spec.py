@@ -4,13 +4,16 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..models.decoding import PLAIN, Decoding
 from .first_training import BATCH, Length, Scale
 
 _SWEPT = 20
 """Trials."""
 
 
-def first_spec(folder: Path, scale: Scale, length: Length, *, unlabelled: bool, machine: str) -> str:
+def first_spec(
+    folder: Path, scale: Scale, length: Length, decoding: Decoding, *, unlabelled: bool, machine: str
+) -> str:
     """The text of a spec for the lists in a folder, with a sweep of the same as a comment.
 
     `unlabelled` is whether there are images without masks.
@@ -19,7 +22,7 @@ def first_spec(folder: Path, scale: Scale, length: Length, *, unlabelled: bool, 
     return "\n".join(
         [
             *_head(name, length, machine),
-            *_dataset(unlabelled),
+            *_dataset(unlabelled, decoding),
             "",
             f"model: {{architecture: compact, width: {scale.width}}} # up to 56: wider learns more, in more time",
             "",
@@ -59,7 +62,7 @@ def _head(name: str, length: Length, machine: str) -> Iterator[str]:
     yield ""
 
 
-def _dataset(unlabelled: bool) -> Iterator[str]:
+def _dataset(unlabelled: bool, decoding: Decoding) -> Iterator[str]:
     listed = (
         "unlabelled # unlabelled.txt: images without masks"
         if unlabelled
@@ -71,6 +74,10 @@ def _dataset(unlabelled: bool) -> Iterator[str]:
     yield "  labelled: labelled # labelled.txt: images whose masks are trained on"
     yield f"  unlabelled: {listed}"
     yield "  validation: val # val.txt: a fifth of the images with masks"
+    if decoding.scale:
+        yield f"  scale: {list(decoding.scale)} # what becomes black and white of images with 16 bits a channel"
+    if decoding.orientation != PLAIN.orientation:
+        yield f"  orientation: {decoding.orientation} # images are not turned as their EXIF data say"
 
 
 def _method(length: Length, unlabelled: bool) -> Iterator[str]:

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from ..models.decoding import PLAIN, Decoding
 from ..trainers.data.division import draw_validation, given_validation
 from ..trainers.data.found_classes import find_classes
 from ..trainers.data.notes import FEW, few_note
@@ -20,12 +21,12 @@ from .survey_said import said_of, said_of_unlisted
 SPEC = "advseg.yaml"
 
 
-def init_data(folder: Path, seed: int, pace_of: MeasurePace = measure_pace) -> list[str]:
+def init_data(folder: Path, seed: int, decoding: Decoding = PLAIN, pace_of: MeasurePace = measure_pace) -> list[str]:
     """Write classes.yaml, the lists and the spec to a folder of images/ and masks/; return what there is to say.
 
     Raises UserError, and leaves nothing, for a folder that cannot be trained on.
     """
-    found = survey(folder)
+    found = survey(folder, decoding)
     _refuse_half_a_draw(folder)
     given = given_validation(found.pairs)
     validation = given or draw_validation(found.pairs, seed)
@@ -37,7 +38,7 @@ def init_data(folder: Path, seed: int, pace_of: MeasurePace = measure_pace) -> l
     said += said_of_unlisted(folder, found)
 
     def spec_text() -> str:
-        text, takes = measured_spec(folder, found.sizes, pace_of)
+        text, takes = measured_spec(folder, found.sizes, decoding, pace_of)
         said.append(takes)
         return text
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from ..models.decoding import Decoding
 from ..models.resize import Size
 from ..platform.spec.paths import anchor
 from ..platform.spec.spec_file import parse_spec
@@ -20,7 +21,7 @@ from .first_training import PROVISIONAL, Length, length_for, scale_for
 MeasurePace = Callable[[Recipe, Dataset], Pace]
 
 
-def measured_spec(folder: Path, sizes: Sequence[Size], pace_of: MeasurePace) -> tuple[str, str]:
+def measured_spec(folder: Path, sizes: Sequence[Size], decoding: Decoding, pace_of: MeasurePace) -> tuple[str, str]:
     """The text of a spec for images of these heights and widths, whose lists lie in the folder, and what it takes.
 
     Raises UserError for a dataset that cannot be trained on.
@@ -30,7 +31,7 @@ def measured_spec(folder: Path, sizes: Sequence[Size], pace_of: MeasurePace) -> 
     unlabelled = (folder / "unlabelled.txt").exists()
 
     def text(length: Length) -> str:
-        return first_spec(folder, scale, length, unlabelled=unlabelled, machine=device_name(device))
+        return first_spec(folder, scale, length, decoding, unlabelled=unlabelled, machine=device_name(device))
 
     document = read_yaml(text(PROVISIONAL))
     anchor(document, folder)

@@ -4,10 +4,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..trainers.data.images import is_file
+from ..trainers.data.layouts import some
 from ..trainers.data.lists import has_image_suffix, read_list
 from ..trainers.data.survey import Survey
 
-_SHOWN = 3
+_BARE = "unlabelled.txt"
 
 
 def said_of(found: Survey) -> Iterator[str]:
@@ -33,15 +34,21 @@ def _sizes(sizes: Sequence[tuple[int, int]]) -> str:
 
 
 def said_of_unlisted(folder: Path, found: Survey) -> list[str]:
-    """What to do with images that came after the lists, if there are any."""
+    """What to do with images and masks that came after the lists, if there are any."""
     lists = [path for name in ("labelled", "val", "unlabelled", "test") if is_file(path := folder / f"{name}.txt")]
-    listed = {_id(entry.image) for path in lists for entry in read_list(path)}
-    come = {"labelled.txt": [pair.id for pair in found.pairs], "unlabelled.txt": found.unlabelled}
+    ids = {path.name: [_id(entry.image) for entry in read_list(path)] for path in lists}
+    listed = {id for of_list in ids.values() for id in of_list}
+    come = {"labelled.txt": [pair.id for pair in found.pairs], _BARE: found.unlabelled}
     said = []
     for path in lists:
         if left := [id for id in come.get(path.name, ()) if id not in listed]:
-            shown = ", ".join(left[:_SHOWN]) + (", …" if len(left) > _SHOWN else "")
-            said.append(f"{len(left)} images are on no list, add them to {path}: {shown}")
+            said.append(f"{len(left)} images are on no list, add them to {path}: {some(left)}")
+    masked = {pair.id for pair in found.pairs}.difference(*(of for name, of in ids.items() if name != _BARE))
+    if painted := [id for id in ids.get(_BARE, ()) if id in masked]:
+        said.append(
+            f"{len(painted)} images of {folder / _BARE} have masks now, move them to {folder / 'labelled.txt'}: "
+            f"{some(painted)}"
+        )
     return [*said, "or remove the lists, and they are drawn anew"] if said else []
 
 

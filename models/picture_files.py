@@ -41,18 +41,20 @@ class PictureError(ValueError):
     """A file that is no image as this project reads them; its message is one line."""
 
 
-def decode_picture(content: bytes, name: Path | str, decoding: Decoding = PLAIN) -> np.ndarray:
+def decode_picture(
+    content: bytes, name: Path | str, decoding: Decoding = PLAIN, deep_remedy: str = "convert it to 8 bits"
+) -> np.ndarray:
     """The image in a file's content as uint8 RGB [H, W, 3]; its name is for messages. Raises PictureError.
 
     It is turned upright as its EXIF orientation says, unless the decoding ignores that. Greyscale is repeated in all
-    three channels, alpha is dropped. Of 16 bits a channel it is refused unless the decoding has a scale: such images
-    rarely use the whole range, and the upper eight bits, which would be kept, may all be dark.
+    three channels, alpha is dropped. Of 16 bits a channel it is refused, with a remedy, unless there is a scale:
+    such images rarely use the whole range, and the upper eight bits, which would be kept, may all be dark.
     """
     image = open_picture(content, name)
     orientation = _orientation_to_turn(image, content, name, decoding)
     if (bits := bits_of(image, content)) > 8:
         if decoding.scale is None:
-            raise deep_error(name, bits, "an image", "set dataset.scale to its black and white, or convert it")
+            raise deep_error(name, bits, "an image", deep_remedy)
         image = Image.fromarray(decoding.scaled(_deep_values(content, bits, name)))
     return turned(image, orientation, name)
 

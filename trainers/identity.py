@@ -45,5 +45,7 @@ def refusal(ours: dict[str, Any], theirs: dict[str, Any], *, any_accumulation: b
     if any_accumulation:
         theirs = {**theirs, "trainer": {**theirs["trainer"], "accumulation": ours["trainer"]["accumulation"]}}
     if differing := differences(ours, theirs):
-        return f"belongs to other settings or data than this run's: {differing}: restore them"
+        changed = ours["dataset"]["digest"] != theirs["dataset"]["digest"]
+        told = "; the digest is of images, masks, lists, classes.yaml and how they are read, of which something changed"
+        return f"belongs to other settings or data than this run's: {differing}{told if changed else ''}: restore them"
     return None

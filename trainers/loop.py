@@ -360,4 +360,6 @@ class Training:
     def _accept(self, path: Path, state: dict[str, Any]) -> None:
         ours, theirs = identity_of(self.recipe, self.dataset), state["identity"]
         if reason := refusal(ours, theirs, any_accumulation=self._any_accumulation):
-            raise ForeignCheckpointError(f"{path} {reason}, or train in another directory than {self.directory}")
+            raise ForeignCheckpointError(
+                f"{path} {reason}, or train in another directory than {self.directory} (--to), where it begins anew"
+            )

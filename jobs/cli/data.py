@@ -1,7 +1,7 @@
 """Datasets."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,16 +18,30 @@ def init(
         Path, typer.Argument(callback=check_path, help="A folder with images/ and, of the same names, PNGs in masks/.")
     ],
     seed: Annotated[int, typer.Option(metavar="N", help="Another seed, other validation images.")] = 0,
+    scale: Annotated[
+        tuple[int, int] | None,
+        typer.Option(metavar="LOW HIGH", help="Values that become black and white, of images with 16 bits a channel."),
+    ] = None,
+    orientation: Annotated[
+        Literal["exif", "ignore"],
+        typer.Option(metavar="exif|ignore", help="Whether images are turned as their EXIF data say; masks never are."),
+    ] = "exif",
 ) -> None:
     """Write a first spec for your own images and this machine, with class names and lists. What is there is kept.
 
     Example: `advseg data init leaves`
     """
+    from ...models.decoding import Decoding
     from ...platform.pages.progress_bar import progress_shown
+    from ...trainers.errors import UserError
     from ..init_data import init_data
 
+    try:
+        decoding = Decoding(scale=scale, orientation=orientation)
+    except ValueError as error:
+        raise UserError(f"--{error}") from None
     with progress_shown():
-        said = init_data(folder, seed)
+        said = init_data(folder, seed, decoding)
     typer.echo("\n".join(said))
 
 

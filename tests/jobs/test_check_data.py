@@ -118,6 +118,8 @@ class TestOfAGoodDataset:
 
         assert ("1 images with masks are turned by 180 degrees or mirrored" in out) == noted
         assert (f"such as {image}" in out) == noted
+        # The picture shows others of so many.
+        assert "in the picture" not in out
 
     def test_knows_which_way_up_a_photograph_is(self, check: Command, root: Path) -> None:
         # Photographs of 24 x 16 on their side: 16 x 24 when upright, as their masks are.
@@ -143,7 +145,8 @@ class TestOfABadDataset:
 
         assert check()[2] == (
             f"error: {root}/SegmentationClass/{id}.png is 24 x 16, but its image is 16 x 24 once turned upright as its "
-            f"EXIF data say: turn the mask, or set dataset.orientation to ignore\n"
+            f"EXIF data say: turn the mask, or set dataset.orientation to ignore, as `advseg data init` does by "
+            f"--orientation ignore\n"
         )
         assert check("--set=dataset.orientation=ignore")[0] == 0
 

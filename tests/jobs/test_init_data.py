@@ -56,7 +56,9 @@ def lines(path: Path) -> list[str]:
 
 def init(folder: Path, seed: int = 0) -> list[str]:
     """`advseg data init` on a machine of a known pace."""
-    return init_data(folder, seed, lambda recipe, dataset: Pace(step=0.5, reading=0.1, judging=0.5, drawing=0.5))
+    return init_data(
+        folder, seed, pace_of=lambda recipe, dataset: Pace(step=0.5, reading=0.1, judging=0.5, drawing=0.5)
+    )
 
 
 def error_of(folder: Path) -> str:
@@ -117,6 +119,43 @@ class TestTheWay:
         assert (method.lambda_semi, method.lambda_semi_adv) == (0, 0)
         assert method.lambda_adv > 0
         assert advseg("train", folder / "advseg.yaml", "--to", "run", "--set=trainer.steps=1")[0] == 0
+
+    def test_from_images_of_sixteen_bits(self, make: Make, advseg: Command) -> None:
+        folder = make(masked=3, bare=1)
+        for path in [*(folder / "images").rglob("*.*")]:
+            with Image.open(path) as image:
+                deep = np.asarray(image.convert("L")).astype(np.uint16) * 16
+            path.unlink()
+            Image.fromarray(deep).save(path.with_suffix(".png"))
+
+        status, _, err = advseg("data", "init", folder)
+
+        assert status == 2
+        assert "by --scale LOW HIGH, or convert it to 8 bits" in err
+        assert advseg("data", "init", folder, "--scale", "9", "9")[1:] == (
+            "",
+            "error: --scale must rise from 0 or more to 65535 or less, but is [9, 9]\n",
+        )
+
+        assert advseg("data", "init", folder, "--scale", "0", "4095")[0] == 0
+        assert load_spec(folder / "advseg.yaml").dataset.scale == (0, 4095)
+        assert advseg("data", "check", folder / "advseg.yaml")[0] == 0
+
+    def test_from_photographs_whose_masks_lie_as_their_pixels_do(self, make: Make, advseg: Command) -> None:
+        folder = make(masked=3, bare=0)
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        path = next((folder / "images").rglob("*.jpg"))
+        with Image.open(path) as image:
+            image.save(path, exif=exif)
+
+        status, _, err = advseg("data", "init", folder)
+
+        assert status == 2
+        assert "once turned upright as its EXIF data say: turn the mask, or set" in err
+        assert advseg("data", "init", folder, "--orientation", "ignore")[0] == 0
+        assert load_spec(folder / "advseg.yaml").dataset.orientation == "ignore"
+        assert advseg("data", "check", folder / "advseg.yaml")[0] == 0
 
 
 class TestWhatItWrites:
@@ -203,6 +242,34 @@ class TestWhatItWrites:
         ]
         out = advseg("data", "check", folder / "advseg.yaml")[1]
         assert f"note: 5 images in {folder}/images are on no list of this spec: new 20, new 21, new 22, …" in out
+
+    def test_says_that_masks_came_for_images_that_are_listed_without(self, make: Make, advseg: Command) -> None:
+        folder = make(masked=6, bare=5)
+        init(folder)
+        bare = lines(folder / "unlabelled.txt")
+        for id in bare[:4]:
+            write_mask(folder / f"masks/{id}.png", np.zeros((32, 40), np.uint8), voc_palette())
+
+        said = init(folder)
+
+        shown = f"{', '.join(bare[:3])}, …"
+        place = said.index(
+            f"4 images of {folder}/unlabelled.txt have masks now, move them to {folder}/labelled.txt: {shown}"
+        )
+        assert said[place + 1] == "or remove the lists, and they are drawn anew"
+        status, out, _ = advseg("data", "check", folder / "advseg.yaml")
+        assert status == 0
+        assert (
+            "note: 4 images of the unlabelled list have masks now, which are not trained on: move them to the labelled "
+            f"list: {shown}\n" in out
+        )
+
+        (folder / "unlabelled.txt").write_text(f"{bare[4]}\n")
+        with (folder / "labelled.txt").open("a") as file:
+            file.writelines(f"{id}\n" for id in bare[:4])
+
+        assert not any("have masks now" in line for line in init(folder))
+        assert "have masks now" not in advseg("data", "check", folder / "advseg.yaml")[1]
 
     def test_keeps_a_split_into_folders(self, make: Make) -> None:
         folder = make()
@@ -300,12 +367,35 @@ class TestWhatItWrites:
         write_mask(paths[1], np.zeros((32, 40), np.uint8), voc_palette())
         init(folder)
 
-        assert lines(folder / "classes.yaml")[2:] == [
+        assert lines(folder / "classes.yaml")[3:] == [
             "- {name: class_0, colour: [0, 0, 0]} # 87.5 % of the pixels, on 2 of 2 masks",
             "- {name: class_1, colour: [128, 0, 0]} # no mask holds it",
             "- {name: class_2, colour: [0, 128, 0]} # no mask holds it",
             "- {name: class_3, colour: [128, 128, 0]} # 12.5 % of the pixels, on 1 of 2 masks",
         ]
+
+    @pytest.mark.parametrize("rgb", [True, False], ids=["colours", "ids"])
+    @pytest.mark.parametrize("black", [2, 8], ids=["rare", "common"])
+    def test_asks_whether_a_rare_black_is_void(self, make: Make, rgb: bool, black: int) -> None:
+        folder = make(masked=2, bare=0)
+        mask = np.resize(np.array([0] * black + [1] * (9 - black) + [2], np.uint8), (32, 40))
+        for path in (folder / "masks").rglob("*.png"):
+            if rgb:
+                Image.fromarray(np.array(voc_palette(3), np.uint8)[mask]).save(path)
+            else:
+                write_mask(path, mask, voc_palette())
+        init(folder)
+        path = folder / "classes.yaml"
+
+        asked = [line for line in lines(path) if line.endswith("; is it void? then add `ignore: true`")]
+
+        assert len(asked) == (rgb and black == 2)
+        for line in asked:
+            assert line.startswith("- {name: class_0, colour: [0, 0, 0]} # 20.0 % of the pixels")
+            path.write_text(path.read_text().replace("[0, 0, 0]}", "[0, 0, 0], ignore: true}"))
+            dataset = open_dataset(load_spec(folder / "advseg.yaml").dataset)
+            assert dataset.classes == ("class_1", "class_2")
+            assert np.array_equal(dataset.labelled[0].read_mask(), np.where(mask, 2 - mask, 255))
 
     def test_ignores_a_contour_and_says_that_this_is_a_guess(self, make: Make) -> None:
         folder = make(rgb=True)
@@ -345,6 +435,20 @@ class TestMistakes:
         assert (status, out) == (2, "")
         assert err.startswith(f"error: {folder / 'masks'} has masks of fewer than two different images")
         assert err.count("\n") == 1
+
+    @pytest.mark.parametrize("greys", [[0, 255], [0, 127, 255]])
+    def test_of_greys_are_mended_by_the_classes_that_are_offered(self, make: Make, greys: list[int]) -> None:
+        folder = make()
+        for path in (folder / "masks").rglob("*.png"):
+            Image.fromarray(np.resize(np.array(greys, np.uint8), (32, 40))).save(path)
+        offered = error_of(folder).partition("class: ")[2] or error_of(folder).partition("of each: ")[2]
+        (folder / "classes.yaml").write_text(offered)
+
+        init(folder)
+
+        dataset = open_dataset(load_spec(folder / "advseg.yaml").dataset)
+        assert dataset.classes == tuple(f"class_{id}" for id in range(len(greys)))
+        assert np.unique(dataset.labelled[0].read_mask()).tolist() == list(range(len(greys)))
 
     def test_leave_nothing_behind(self, make: Make) -> None:
         folder = make()

@@ -97,7 +97,7 @@ class TestPredicting:
         assert np.array_equal(read_mask(mask), read_mask(expected))
         scaled = load(tmp_path / "scaling")
         assert torch.equal(scaled.probabilities(deep), loaded.probabilities(light))
-        with pytest.raises(IncompleteError, match=r"deep\.png has 16 bits a channel"):
+        with pytest.raises(IncompleteError, match=r"deep\.png has 16 bits a channel.*: convert it to 8 bits"):
             predict(model, [deep], tmp_path / "other")
 
     def test_gives_the_most_probable_class(self, model: Path, images: list[Path], tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ SURFACE: dict[str, Any] = {
     "status": "--json",
     "sync": "[SWEEP...] --storage --ledger",
     "data": {
-        "init": "FOLDER --seed",
+        "init": "FOLDER --seed --scale --orientation",
         "check": "SPEC --set --picture --json",
         "pack": "SPEC PLACE --set",
         "shapes": "FOLDER --labelled --unlabelled --val --test --size --seed",

@@ -259,6 +259,8 @@ def test_resuming_on_another_dataset_is_refused(program, undisturbed, tmp_path):
     message = refusal(Training(program.recipe_of(), program.open_shapes(tmp_path / "other"), alone.directory))
 
     assert "dataset.digest is " in message
+    assert "; the digest is of images, masks, lists, classes.yaml and how they are read, " in message
+    assert message.endswith(f"or train in another directory than {alone.directory} (--to), where it begins anew")
 
 
 def test_resuming_with_another_number_of_classes_is_refused(program, shapes, undisturbed):

@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 from .lists import has_image_suffix
 from .masks import keeps_ids
 
-_ENDINGS = ("_mask", "-mask", "_masks", "_label", "_labels", "_seg", "_gt")
+ENDINGS = ("_mask", "-mask", "_masks", "_label", "_labels", "_seg", "_gt")
 """What the names of masks add to those of their images."""
 
 
@@ -85,7 +85,7 @@ def _owners(name: str) -> Iterator[str]:
     if has_image_suffix(name):
         name = name.rpartition(".")[0]
         yield name
-    for ending in _ENDINGS:
+    for ending in ENDINGS:
         if name.lower().endswith(ending):
             bare = name[: -len(ending)]
             yield bare

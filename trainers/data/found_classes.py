@@ -35,6 +35,8 @@ class FoundClasses:
 
     classes: tuple[FoundClass, ...]
     """From id 0, of different colours."""
+    by_colour: bool = False
+    """Whether the masks are read by their colours, and not by ids."""
     contour: FoundClass | None = None
     """A colour that only runs between the others, and is hardly a class."""
 
@@ -93,7 +95,7 @@ def _refuse_greys(greys: Sequence[int]) -> None:
     raise UserError(
         f"the masks hold {len(greys)} different greys, {shown}, which are no class ids from 0 on: "
         + (
-            f"write classes.yaml, which names the value of each class: {_value_lines(greys)}"
+            f"write classes.yaml, which names the value of each class: {_values_named(greys)}"
             if len(greys) <= _SHOWN_GREYS
             else "save the masks without smoothing or JPEG compression, or write classes.yaml yourself, with a list of "
             "values for each class, as in {name: object, value: [128, 255]}"
@@ -119,13 +121,14 @@ def _classes_of_colours(numbers: Sequence[int], pairs: Sequence[Pair]) -> FoundC
     contour = contour_among([pair.courses for pair in pairs if pair.kind == "colour"])
     return FoundClasses(
         classes=tuple(held.found(number, colour_of(number)) for number in numbers if number != contour),
+        by_colour=True,
         contour=None if contour is None else held.found(contour, colour_of(contour)),
     )
 
 
-def _value_lines(values: Sequence[int]) -> str:
-    """The lines of a classes.yaml that names each value, as one."""
-    return ", ".join(f"- {{name: class_{id}, value: {value}}}" for id, value in enumerate(values))
+def _values_named(values: Sequence[int]) -> str:
+    """A classes.yaml that names each value, in a line."""
+    return f"[{', '.join(f'{{name: class_{id}, value: {value}}}' for id, value in enumerate(values))}]"
 
 
 def _classes_of_ids(ids: Sequence[int], first: Path, held: _Held) -> FoundClasses:
@@ -135,7 +138,7 @@ def _classes_of_ids(ids: Sequence[int], first: Path, held: _Held) -> FoundClasse
         raise UserError(
             f"the masks hold {' and '.join(map(str, ids))} alone, but need two class ids or more, and {IGNORE_INDEX} "
             f"means ignored: save the classes as 0, 1 and so on"
-            + (f", or write classes.yaml, which names the value of each: {_value_lines(ids)}" if len(ids) > 1 else "")
+            + (f", or write classes.yaml, which names the value of each: {_values_named(ids)}" if len(ids) > 1 else "")
         )
     if highest > IGNORE_INDEX:
         raise UserError(

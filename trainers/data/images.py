@@ -27,6 +27,9 @@ READERS = 8
 """Files that are read and decoded at the same time."""
 SIDEWAYS = range(5, 9)
 """Orientations that exchange height and width."""
+_SCALE_REMEDY = (
+    "set dataset.scale to its black and white, as `advseg data init` does by --scale LOW HIGH, or convert it to 8 bits"
+)
 _EXIF_OF_PNG = ("exif", "Raw profile type exif")
 
 
@@ -111,6 +114,12 @@ def decode_image(content: bytes, path: Path | str, decoding: Decoding = PLAIN) -
     """`read_image` of a file that was read already; its path, or what it is called, is for messages."""
     with told():
         return picture_files.decode_picture(content, path, decoding)
+
+
+def decode_image_of_dataset(content: bytes, path: Path, decoding: Decoding) -> np.ndarray:
+    """`decode_image` where whoever reads the message may set how a dataset's images are decoded."""
+    with told():
+        return picture_files.decode_picture(content, path, decoding, _SCALE_REMEDY)
 
 
 def colour_numbers(pixels: np.ndarray) -> np.ndarray:

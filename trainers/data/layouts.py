@@ -253,9 +253,9 @@ class FolderLayout:
         strays = [*self._tree.strays, *(second for _, second in self._tree.seconds)]
         left = [id for id in self._tree.images if same_name(id) not in ids]
         return [
-            *([f"{len(left)} images in {self._images} are on no list of this spec: {_some(left)}"] if left else []),
+            *([f"{len(left)} images in {self._images} are on no list of this spec: {some(left)}"] if left else []),
             *(
-                [f"{len(strays)} masks belong to no image, or to one that has another: {_some(strays)}"]
+                [f"{len(strays)} masks belong to no image, or to one that has another: {some(strays)}"]
                 if strays
                 else []
             ),
@@ -270,6 +270,12 @@ LAYOUTS: dict[str, Callable[[Path, tuple[str, ...], int], Layout]] = {
 }
 TREES = {"voc": VocLayout.tree, "cityscapes": CityscapesLayout.tree, "folder": FolderLayout.tree}
 """What each layout expects in its root."""
+
+
+def some(things: Sequence[object]) -> str:
+    """The first of some things, and whether there are more."""
+    shown = ", ".join(map(str, things[:_SHOWN]))
+    return shown + (", …" if len(things) > _SHOWN else "")
 
 
 def _other_tree(place: Path, missing: str, tree: str) -> UserError:
@@ -292,11 +298,6 @@ def _file_of(folders: Iterable[Path], id: str, suffixes: Iterable[str]) -> Path 
     names = dict.fromkeys((id, *(unicodedata.normalize(form, id) for form in ("NFC", "NFD"))))
     cased = [*suffixes, *(suffix.upper() for suffix in suffixes)]
     return _first_file(folder / f"{name}{suffix}" for folder in folders for name in names for suffix in cased)
-
-
-def _some(things: Sequence[object]) -> str:
-    shown = ", ".join(map(str, things[:_SHOWN]))
-    return shown + (", …" if len(things) > _SHOWN else "")
 
 
 def _cityscapes_id(name: str) -> str:

@@ -15,7 +15,7 @@ from .classes import VOC_CLASSES, complete_palette
 from .dataset import Dataset, DatasetError, DatasetSettings, Inspection
 from .images import colour_numbers, is_file, voc_palette
 from .known_digests import Known, keep, known, stamp_of
-from .layouts import LAYOUTS, TREES, Layout
+from .layouts import LAYOUTS, TREES, Layout, some
 from .lists import is_list_file, read_list, read_order
 from .masks import read_palette
 from .notes import notes_on_masks
@@ -172,9 +172,16 @@ def _parts(settings: DatasetSettings, layout: Layout, problems: list[str], notes
     others = [sample for sample in unlabelled if sample.id not in ids]
     if both := len(unlabelled) - len(others):
         notes.append(f"{both} images of the unlabelled list are left out of it, as they are on the labelled list too")
+    others = [_without_missing_mask(sample) for sample in others]
+    # In published trees all images have masks, and lists alone say which are used.
+    if settings.layout == "folder" and (masked := [sample.id for sample in others if sample.mask]):
+        notes.append(
+            f"{len(masked)} images of the unlabelled list have masks now, which are not trained on: move them to the "
+            f"labelled list: {some(masked)}"
+        )
     parts = {
         "labelled": tuple(labelled[index] for index in sorted(kept)),
-        "unlabelled": tuple(_without_missing_mask(sample) for sample in (*others, *rest)),
+        "unlabelled": (*others, *map(_without_missing_mask, rest)),
         "validation": tuple(_listed(settings, layout, "validation", problems)),
     }
     test = tuple(_listed(settings, layout, "test", problems))
@@ -257,7 +264,7 @@ def _turned(readings: dict[str, list[Reading]]) -> Iterable[str]:
     if found:
         yield (
             f"{len(found)} images with masks are turned by 180 degrees or mirrored as their EXIF data say, such as "
-            f"{found[0].image}, and their masks are not: see in the picture whether they fit, or set "
+            f"{found[0].image}, and their masks are not: look whether they fit, or set "
             f"dataset.orientation to ignore"
         )
 

@@ -10,9 +10,23 @@ import numpy as np
 
 from ...models.damage import refuse_damaged
 from ..progress import progress
-from .images import READERS, SIDEWAYS, ImageError, decode_image, is_file, is_there, orientation_of, read_file, told
+from .images import (
+    READERS,
+    SIDEWAYS,
+    ImageError,
+    decode_image_of_dataset,
+    is_file,
+    is_there,
+    orientation_of,
+    read_file,
+    told,
+)
 from .masks import DecodedMask, decode_mask
 from .samples import FileSample
+
+_TURNED_REMEDY = (
+    "turn the mask, or set dataset.orientation to ignore, as `advseg data init` does by --orientation ignore"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +87,7 @@ def read_sample(sample: FileSample, rules: Rules, *, mask: bool) -> Reading:
         try:
             content = read_file(sample.image)
             image_sum = hashlib.sha256(content).digest()
-            size = decode_image(content, sample.image, sample.decoding).shape[:2]
+            size = decode_image_of_dataset(content, sample.image, sample.decoding).shape[:2]
             orientation = orientation_of(content) if sample.decoding.orientation == "exif" else 1
             with told():
                 refuse_damaged(content, sample.image)
@@ -147,6 +161,14 @@ def census(masks: Iterable[np.ndarray | None], classes: int, ignore_index: int) 
     return PartCensus(images=images, masks=known, pixels=pixels[:classes], ignored=ignored)
 
 
+def size_problem(mask: Path, size: tuple[int, ...], image_size: tuple[int, ...], orientation: int) -> str:
+    """That a mask has another size than its image, which lay by an orientation."""
+    turned = orientation in SIDEWAYS and size == image_size[::-1]
+    why = " once turned upright as its EXIF data say" if turned else ""
+    remedy = _TURNED_REMEDY if turned else "mend either"
+    return f"{mask} is {size[1]} x {size[0]}, but its image is {image_size[1]} x {image_size[0]}{why}: {remedy}"
+
+
 def _problems_of_mask(
     mask: Path,
     size: tuple[int, ...],
@@ -156,10 +178,7 @@ def _problems_of_mask(
     rules: Rules,
 ) -> Iterable[str]:
     if image_size and size != image_size:
-        turned = orientation in SIDEWAYS and size == image_size[::-1]
-        why = " once turned upright as its EXIF data say" if turned else ""
-        remedy = "turn the mask, or set dataset.orientation to ignore" if turned else "mend either"
-        yield f"{mask} is {size[1]} x {size[0]}, but its image is {image_size[1]} x {image_size[0]}{why}: {remedy}"
+        yield size_problem(mask, size, image_size, orientation)
     known = ids[ids != rules.ignore_index]
     if rules.classes and known.size and known.max() >= rules.classes:
         yield (

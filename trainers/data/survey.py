@@ -1,18 +1,20 @@
 """What a user's folder of images and masks holds before it has lists and class names."""
 
 import hashlib
-from collections.abc import Mapping, Sized
+from collections.abc import Iterator, Mapping, Set, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from ...models.decoding import PLAIN, Decoding
 from ..errors import UserError, listed
 from ..progress import progress
 from .contours import MOST_VALUES, NO_COURSES, MaskCourses, courses
-from .folder_tree import FolderTree, read_folder, twin_problem
-from .images import IGNORE_INDEX, ImageError, decode_image, read_file, read_size
+from .folder_tree import ENDINGS, FolderTree, read_folder, same_name, twin_problem
+from .images import IGNORE_INDEX, ImageError, decode_image_of_dataset, orientation_of, read_file, read_size
 from .lists import Entry, has_image_suffix, parse_entry
 from .masks import open_mask
+from .readings import size_problem
 
 MAX_COLOURS = 100
 """More colours than these in RGB masks are no classes: smoothing or lossy compression made them."""
@@ -68,7 +70,7 @@ class Survey:
     """What is not read in images/ and masks/, in words with counts."""
 
 
-def survey(folder: Path) -> Survey:
+def survey(folder: Path, decoding: Decoding = PLAIN) -> Survey:
     """Pair the masks in FOLDER/masks/ with the images in FOLDER/images/, as `read_folder` does; images may lack masks.
 
     Raises UserError, with a line for each problem: no images, masks of fewer than two different images, a mask
@@ -78,17 +80,14 @@ def survey(folder: Path) -> Survey:
         raise UserError(f"{folder} is no folder: name one with images/ and masks/")
     for place, kind in ((folder / "images", _IMAGES), (folder / "masks", _MASKS)):
         if not place.is_dir():
+            _refuse_one_of_both(folder)
             raise UserError(f"{folder} has no folder {place.name}/: put {kind} there")
     tree = read_folder(folder)
     _refuse_empty(folder / "images", _IMAGES, tree.images, tree)
     _refuse_empty(folder / "masks", _MASKS, [*tree.masks, *tree.strays], tree)
     problems = [twin_problem(*twins, _id_of(twins[0], folder)) for twins in tree.twins]
     problems += [f"{path} {wrong}: rename it and its mask" for id, path in tree.images.items() if (wrong := _unfit(id))]
-    problems += [
-        f"mask {path} has no image {folder / 'images' / path.relative_to(folder / 'masks').with_suffix('')}.jpg, .png "
-        f"or the like: add it or remove the mask"
-        for path in tree.strays
-    ]
+    problems += _strays(tree, folder)
     problems += [f"{one} and {other} are masks of one image: remove one" for one, other in tree.seconds]
     image_of, mask_of = tree.images, tree.masks
     pairs: list[Pair] = []
@@ -99,10 +98,12 @@ def survey(folder: Path) -> Survey:
             content = read_file(path)
             digest = hashlib.sha256(content).hexdigest()
             if mask := mask_of.get(id):
-                pairs.append(_pair(id, mask, decode_image(content, path).shape[:2], digest))
+                image = decode_image_of_dataset(content, path, decoding)
+                orientation = orientation_of(content) if decoding.orientation == "exif" else 1
+                pairs.append(_pair(id, mask, image.shape[:2], orientation, digest))
                 sizes.append(pairs[-1].size)
             else:
-                sizes.append(read_size(path))
+                sizes.append(read_size(path, decoding))
                 unlabelled.append((id, digest))
         except ImageError as error:
             problems.append(str(error))
@@ -123,6 +124,13 @@ def survey(folder: Path) -> Survey:
     )
 
 
+def _refuse_one_of_both(folder: Path) -> None:
+    parent = folder.absolute().parent
+    both = parent / "images", parent / "masks"
+    if folder.absolute() in both and all(each.is_dir() for each in both):
+        raise UserError(f"{folder} is a part of what is wanted: name {parent}, which has images/ and masks/")
+
+
 def _refuse_empty(place: Path, kind: str, found: Sized, tree: FolderTree) -> None:
     if not found:
         others = tree.left_out.get(place)
@@ -131,6 +139,31 @@ def _refuse_empty(place: Path, kind: str, found: Sized, tree: FolderTree) -> Non
             if others
             else f"{place} is empty: put {kind} there"
         )
+
+
+def _strays(tree: FolderTree, folder: Path) -> Iterator[str]:
+    """Masks of no image; those that have another ending than is known are told at once."""
+    ids = {same_name(id) for id in tree.images}
+    names = {path: path.relative_to(folder / "masks").with_suffix("").as_posix() for path in tree.strays}
+    alike: dict[str, list[Path]] = {}
+    for path, name in names.items():
+        alike.setdefault(_ending(same_name(name), ids), []).append(path)
+    for ending, paths in alike.items():
+        if ending and len(paths) > 1:
+            yield (
+                f"{len(paths)} masks, such as {paths[0]}, have {ending} after the names of their images: name each as "
+                f"its image is, with nothing after it or one of {', '.join(ENDINGS)}"
+            )
+        else:
+            for path in paths:
+                image = folder / "images" / names[path]
+                yield f"mask {path} has no image {image}.jpg, .png or the like: add it or remove the mask"
+
+
+def _ending(name: str, ids: Set[str]) -> str:
+    """What a name adds, after a mark, to the longest id with which it begins; empty if it begins with none."""
+    marks = (place for place in range(len(name) - 1, 0, -1) if not name[place].isalnum())
+    return next((name[place:] for place in marks if name[:place] in ids), "")
 
 
 def _id_of(image: Path, folder: Path) -> str:
@@ -147,14 +180,11 @@ def _unfit(id: str) -> str | None:
     return None if fits else "has a name that a list cannot hold"
 
 
-def _pair(id: str, mask: Path, size: tuple[int, ...], digest: str) -> Pair:
+def _pair(id: str, mask: Path, size: tuple[int, ...], orientation: int, digest: str) -> Pair:
     file = open_mask(read_file(mask), mask)
     height, width = size
     if file.pixels.shape != (height, width):
-        raise ImageError(
-            f"{mask} is {file.pixels.shape[1]} x {file.pixels.shape[0]}, but its image is {width} x {height}: mend "
-            f"either"
-        )
+        raise ImageError(size_problem(mask, file.pixels.shape, (height, width), orientation))
     in_colour = file.kind == "colour"
     return Pair(
         id=id,

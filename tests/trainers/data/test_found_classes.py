@@ -66,8 +66,8 @@ class TestClasses:
             (
                 [0, 255],
                 "0 and 255",
-                ", or write classes.yaml, which names the value of each: - {name: class_0, value: 0}, "
-                "- {name: class_1, value: 255}",
+                ", or write classes.yaml, which names the value of each: [{name: class_0, value: 0}, "
+                "{name: class_1, value: 255}]",
             ),
             ([255], "255", ""),
         ],
@@ -87,10 +87,10 @@ class TestClasses:
         add("a", greys, mode="L")
         folder = add("b", greys, mode="L")
 
-        lines = ", ".join(f"- {{name: class_{id}, value: {grey}}}" for id, grey in enumerate(greys))
+        classes = ", ".join(f"{{name: class_{id}, value: {grey}}}" for id, grey in enumerate(greys))
         assert problem(folder) == (
             f"the masks hold {len(greys)} different greys, {', '.join(map(str, greys))}, which are no class ids from 0 "
-            f"on: write classes.yaml, which names the value of each class: {lines}"
+            f"on: write classes.yaml, which names the value of each class: [{classes}]"
         )
 
     @pytest.mark.parametrize("mode", ["L", "grey palette"])

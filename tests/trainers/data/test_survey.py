@@ -46,6 +46,15 @@ class TestSurvey:
             (tmp_path / name).mkdir()
         assert problem(tmp_path) == f"{tmp_path / 'images'} is empty: put images (PNG, JPEG, TIFF, BMP or WebP) there"
 
+    @pytest.mark.parametrize("part", ["images", "masks"])
+    def test_names_the_parent_to_who_names_one_of_both_folders(self, add: Add, part: str, monkeypatch) -> None:
+        folder = add("a", [0, 1])
+        told = f"is a part of what is wanted: name {folder}, which has images/ and masks/"
+
+        assert problem(folder / part) == f"{folder / part} {told}"
+        monkeypatch.chdir(folder / part)
+        assert problem(Path()) == f". {told}"
+
     def test_asks_for_masks(self, add: Add) -> None:
         folder = add("a")
         assert problem(folder) == f"{folder / 'masks'} is empty: put masks (PNG, TIFF, BMP or WebP) there"
@@ -58,6 +67,35 @@ class TestSurvey:
         if copy:
             add("b", [0, 1], shade=sum(b"a"))
         assert "has masks of fewer than two different images" in problem(folder)
+
+    def test_names_the_part_of_exif_in_a_difference_of_sizes(self, add: Add) -> None:
+        add("a", [0, 1])
+        folder = add("b", [0, 1], suffix=".jpg")
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.new("RGB", (6, 4)).save(folder / "images/b.jpg", exif=exif)
+
+        assert problem(folder) == (
+            f"{folder}/masks/b.png is 6 x 4, but its image is 4 x 6 once turned upright as its EXIF data say: turn the "
+            f"mask, or set dataset.orientation to ignore, as `advseg data init` does by --orientation ignore"
+        )
+
+    def test_tells_once_of_an_ending_that_masks_have_in_common(self, add: Add) -> None:
+        for id in ("a", "day/b", "c_1"):
+            folder = add(id, [0, 1])
+            path = folder / f"masks/{id}.png"
+            path.rename(path.with_stem(f"{path.stem}_L"))
+        Image.new("L", (6, 4)).save(folder / "masks/c_0.png")
+
+        head, *lines = problem(folder).splitlines()
+
+        assert head == f"2 problems in {folder}:"
+        assert lines == [
+            f"  3 masks, such as {folder}/masks/a_L.png, have _L after the names of their images: name each as its "
+            "image is, with nothing after it or one of _mask, -mask, _masks, _label, _labels, _seg, _gt",
+            f"  mask {folder}/masks/c_0.png has no image {folder}/images/c_0.jpg, .png or the like: add it or remove "
+            "the mask",
+        ]
 
     def test_lists_every_problem_in_a_line(self, add: Add) -> None:
         add("good", [0, 1])
