@@ -23,10 +23,11 @@ def init(
 
     Example: `advseg data init leaves`
     """
+    from ...platform.base.interrupted import interrupted_by_signals
     from ...platform.pages.progress_bar import progress_shown
     from ..init_data import init_data
 
-    with progress_shown():
+    with interrupted_by_signals(), progress_shown():
         said = init_data(folder, seed)
     typer.echo("\n".join(said))
 
