@@ -52,6 +52,7 @@ def init_data(folder: Path, seed: int, decoding: Decoding = PLAIN, pace_of: Meas
     }
     if not found.unlabelled:
         del contents["unlabelled.txt"]
+    _refuse_no_files(folder / name for name in contents)
     missing = [name for name in contents if not (folder / name).exists()]
     _write_all({folder / name: contents[name] for name in missing})
     said += [f"{'written' if name in missing else 'kept   '}  {folder / name}" for name in contents]
@@ -87,6 +88,13 @@ def _write_new(path: Path, text: str, written: list[Path]) -> None:
     except OSError as error:
         error.filename = error.filename or str(path)
         raise
+
+
+def _refuse_no_files(paths: Iterable[Path]) -> None:
+    """What is kept is a file, or leads to one."""
+    for path in paths:
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path} is there and no file: remove it, or give it another name")
 
 
 def _refuse_half_a_draw(folder: Path) -> None:

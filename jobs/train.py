@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from ..models.bundle import read_card
 from ..platform.base.alone import alone_in
 from ..platform.base.environment import environment_here
 from ..platform.base.home import find_home
@@ -111,14 +112,18 @@ def train_and_tell(spec: Spec, folder: Path | None) -> None:
     outcome = train(spec, folder, ConsoleReporter())
     if spec.profile and (folder / PHASES).exists():
         print(f"{(folder / PHASES).read_text()}trace of {STEPS} steps in {folder / TRACE}")
-    print(told(outcome, spec.export, folder / MODEL))
+    model = folder / MODEL
+    print(told(outcome, spec.export, read_card(model, alone=True).lineage["step"], model))
 
 
-def told(outcome: Outcome, export: Export, model: Path) -> str:
-    """How a training ended, and what the model is of, in a line."""
+def told(outcome: Outcome, export: Export, step: int, model: Path) -> str:
+    """How a training ended, and of which step the model is, in a line."""
     last = f"mIoU {outcome.metrics['val/miou']:.1f} after {outcome.step} steps"
     if outcome.best_step in (0, outcome.step) or outcome.best_miou == outcome.metrics["val/miou"]:
         return f"{last}, the best; model in {model}"
     best = f"the best {outcome.best_miou:.1f} after {outcome.best_step}"
-    which = "best" if export == "best" else "last (export=best takes the other)"
+    if step == outcome.best_step:
+        which = "best"
+    else:
+        which = "last (export=best takes the other)" if export == "last" else "last (the best checkpoint is lost)"
     return f"{last}, {best}; model of the {which} in {model}"

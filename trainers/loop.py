@@ -12,6 +12,7 @@ from PIL import Image
 from torch import nn
 
 from ..models.architectures import DeepLabSettings, build_segmenter, normalisation_of
+from ..models.bundle import read_card
 from ..models.manifest import BrokenDirectoryError
 from ..models.weights import WeightsError, digest_of, load_weights
 from .ahead import ahead
@@ -208,27 +209,40 @@ class Training:
         """Write the trained model as a directory that `advseg.models.load` reads.
 
         With `best` it is that of the best step, at which this training then stands. Where the checkpoint of that is
-        gone or damaged it is the last one, with a warning.
+        gone or damaged, a whole model of that step that lies there already stays, and else it is the last one; a
+        warning says so.
         """
-        if which == "best":
-            self._go_back()
-        self.method.export(path, trained_card(self.recipe, self.dataset, self._standing, lineage))
+        if which == "last" or self._goes_back(path):
+            self.method.export(path, trained_card(self.recipe, self.dataset, self._standing, lineage))
 
-    def _go_back(self) -> None:
-        """To the best step, of which a checkpoint is kept."""
+    def _goes_back(self, path: Path) -> bool:
+        """To the best step, of which a checkpoint is kept; no if that is lost, but not its model."""
         standing = self._standing
         if standing.best_step in (0, standing.step):
-            return
-        path = checkpoint_at(self.directory / CHECKPOINTS, standing.best_step)
+            return True
+        checkpoint = checkpoint_at(self.directory / CHECKPOINTS, standing.best_step)
         try:
-            if not path.exists():
-                self._keeper.bring(path)
-            state = load_checkpoint(path)
+            if not checkpoint.exists():
+                self._keeper.bring(checkpoint)
+            state = load_checkpoint(checkpoint)
         except BrokenDirectoryError as error:
-            log.warning("the model is that of step %d, the last: of the best one %s", standing.step, error)
-            return
+            if kept := self._is_of_best_step(path):
+                log.warning("%s stays, which is of the best step, %d: %s", path, standing.best_step, error)
+            else:
+                log.warning("the model is that of step %d, the last: of the best one %s", standing.step, error)
+            return not kept
         standing.step, standing.metrics = state["step"], state["metrics"]
         self.method.load_state_dict(state["method"])
+        return True
+
+    def _is_of_best_step(self, path: Path) -> bool:
+        """Whether a model lies there whole that was this training's at its best step."""
+        standing = self._standing
+        try:
+            card = read_card(path)
+        except BrokenDirectoryError:
+            return False
+        return (card.lineage.get("step"), card.metrics.get("val/miou")) == (standing.best_step, standing.best_miou)
 
     def batch(self, step: int) -> list[Batch]:
         """This worker's share of a step's micro-batches, on the training device; the same whenever it is asked."""

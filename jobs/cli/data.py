@@ -32,6 +32,7 @@ def init(
     Example: `advseg data init leaves`
     """
     from ...models.decoding import Decoding
+    from ...platform.base.interrupted import interrupted_by_signals
     from ...platform.pages.progress_bar import progress_shown
     from ...trainers.errors import UserError
     from ..init_data import init_data
@@ -40,7 +41,7 @@ def init(
         decoding = Decoding(scale=scale, orientation=orientation)
     except ValueError as error:
         raise UserError(f"--{error}") from None
-    with progress_shown():
+    with interrupted_by_signals(), progress_shown():
         said = init_data(folder, seed, decoding)
     typer.echo("\n".join(said))
 

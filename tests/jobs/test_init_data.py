@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -457,3 +458,36 @@ class TestMistakes:
 
         assert error_of(folder).startswith("the masks hold 0 alone")
         assert {path.name for path in folder.iterdir()} == {"images", "masks"}
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+    def test_nor_does_a_signal(
+        self, make: Make, advseg: Command, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+    ) -> None:
+        folder, unheard = make(), []
+
+        def measured(*_: object) -> tuple[str, str]:
+            assert (folder / "classes.yaml").exists()
+            for _ in range(2):
+                os.kill(os.getpid(), number)
+            return "", ""
+
+        def not_heard(*_: object) -> None:
+            unheard.append(number)
+
+        monkeypatch.setattr("advseg.jobs.init_data.measured_spec", measured)
+        before = signal.signal(number, not_heard)
+        try:
+            assert advseg("data", "init", folder) == (130, "", "interrupted\n")
+            assert signal.getsignal(number) is not_heard
+        finally:
+            signal.signal(number, before)
+        assert not unheard
+        assert {path.name for path in folder.iterdir()} == {"images", "masks"}
+
+    @pytest.mark.parametrize("name", MADE)
+    def test_a_folder_is_not_kept_as_a_file(self, make: Make, name: str) -> None:
+        folder = make()
+        (folder / name).mkdir()
+
+        assert str(folder / name) in error_of(folder)
+        assert {path.name for path in folder.iterdir()} == {"images", "masks", name}

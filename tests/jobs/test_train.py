@@ -71,25 +71,32 @@ class TestTraining:
         assert lines[-1].endswith(f" in {run / 'model'}")
 
     @pytest.mark.parametrize(
-        ("outcome", "export", "line"),
+        ("outcome", "export", "of", "line"),
         [
-            ((9, 20.1, 9, 20.1), "last", "mIoU 20.1 after 9 steps, the best; model in m"),
-            ((9, 20.1, 3, 20.1), "last", "mIoU 20.1 after 9 steps, the best; model in m"),
-            ((9, 20.1, 0, 20.1), "best", "mIoU 20.1 after 9 steps, the best; model in m"),
+            ((9, 20.1, 9, 20.1), "last", 9, "mIoU 20.1 after 9 steps, the best; model in m"),
+            ((9, 20.1, 3, 20.1), "last", 9, "mIoU 20.1 after 9 steps, the best; model in m"),
+            ((9, 20.1, 0, 20.1), "best", 9, "mIoU 20.1 after 9 steps, the best; model in m"),
             (
                 (9, 20.1, 3, 63.8),
                 "last",
+                9,
                 "mIoU 20.1 after 9 steps, the best 63.8 after 3; model of the last (export=best takes the other) in m",
             ),
-            ((9, 20.1, 3, 63.8), "best", "mIoU 20.1 after 9 steps, the best 63.8 after 3; model of the best in m"),
+            ((9, 20.1, 3, 63.8), "best", 3, "mIoU 20.1 after 9 steps, the best 63.8 after 3; model of the best in m"),
+            (
+                (9, 20.1, 3, 63.8),
+                "best",
+                9,
+                "mIoU 20.1 after 9 steps, the best 63.8 after 3; model of the last (the best checkpoint is lost) in m",
+            ),
         ],
     )
     def test_tells_last_and_best_and_of_which_the_model_is(
-        self, outcome: tuple[int, float, int, float], export: Any, line: str
+        self, outcome: tuple[int, float, int, float], export: Any, of: int, line: str
     ) -> None:
         step, miou, best_step, best = outcome
         ended = Outcome(step=step, metrics={"val/miou": miou}, best_miou=best, best_step=best_step, dataset_digest="d")
-        assert told(ended, export, Path("m")) == line
+        assert told(ended, export, of, Path("m")) == line
 
     def test_leaves_the_model_of_the_best_step_where_that_is_asked_for(self, spec: Path, tmp_path: Path) -> None:
         run = tmp_path / "run"

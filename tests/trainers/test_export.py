@@ -72,3 +72,22 @@ def test_where_the_best_checkpoint_is_gone_the_last_is_exported_with_a_warning(
         training.export(tmp_path / "model", {}, "best")
     assert load(tmp_path / "model").card.lineage["step"] == 12
     assert "the model is that of step 12, the last: of the best one" in caplog.text
+
+
+def test_where_the_best_checkpoint_is_gone_a_whole_model_of_that_step_stays(
+    training: Training, program: Any, shapes: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "model"
+    training.export(path, {}, "best")
+    shutil.rmtree(checkpoint_at(training.directory / CHECKPOINTS, 6))
+    again = Training(program.recipe_of(), shapes, training.directory, kept=1)
+    again.resume()
+
+    with caplog.at_level(logging.WARNING, "advseg"):
+        again.export(path, {}, "best")
+    assert load(path).card.lineage["step"] == 6
+    assert f"{path} stays, which is of the best step, 6: " in caplog.text
+
+    (path / "segmenter.safetensors").write_bytes(b"")
+    again.export(path, {}, "best")
+    assert load(path).card.lineage["step"] == 12
