@@ -12,17 +12,17 @@ _SWEPT = 20
 
 
 def first_spec(
-    folder: Path, scale: Scale, length: Length, decoding: Decoding, *, unlabelled: bool, machine: str
+    folder: Path, scale: Scale, length: Length, decoding: Decoding, *, unlabelled: bool, test: bool, machine: str
 ) -> str:
     """The text of a spec for the lists in a folder, with a sweep of the same as a comment.
 
-    `unlabelled` is whether there are images without masks.
+    `unlabelled` is whether there are images without masks, `test` whether there are some to test by.
     """
     name = name_of(folder)
     return "\n".join(
         [
             *_head(name, length, machine),
-            *_dataset(unlabelled, decoding),
+            *_dataset(unlabelled, test, decoding),
             "",
             f"model: {{architecture: compact, width: {scale.width}}} # up to 56: wider learns more, in more time",
             "",
@@ -62,7 +62,7 @@ def _head(name: str, length: Length, machine: str) -> Iterator[str]:
     yield ""
 
 
-def _dataset(unlabelled: bool, decoding: Decoding) -> Iterator[str]:
+def _dataset(unlabelled: bool, test: bool, decoding: Decoding) -> Iterator[str]:
     listed = (
         "unlabelled # unlabelled.txt: images without masks"
         if unlabelled
@@ -73,7 +73,9 @@ def _dataset(unlabelled: bool, decoding: Decoding) -> Iterator[str]:
     yield "  root: . # relative to this file"
     yield "  labelled: labelled # labelled.txt: images whose masks are trained on"
     yield f"  unlabelled: {listed}"
-    yield "  validation: val # val.txt: a fifth of the images with masks"
+    yield "  validation: val # val.txt: images that trainings are judged by"
+    if test:
+        yield "  test: test # test.txt: images that no training reads; a sweep's champion is judged by them once"
     if decoding.scale:
         yield f"  scale: {list(decoding.scale)} # what becomes black and white of images with 16 bits a channel"
     if decoding.orientation != PLAIN.orientation:

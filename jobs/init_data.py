@@ -4,11 +4,12 @@ What is there already is kept.
 """
 
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from ..models.decoding import PLAIN, Decoding
-from ..trainers.data.division import draw_validation, given_validation
+from ..trainers.data.division import GivenParts, draw_validation, given_parts
 from ..trainers.data.found_classes import find_classes
 from ..trainers.data.notes import FEW, few_note
 from ..trainers.data.survey import survey
@@ -28,14 +29,14 @@ def init_data(folder: Path, seed: int, decoding: Decoding = PLAIN, pace_of: Meas
     """
     found = survey(folder, decoding)
     _refuse_half_a_draw(folder)
-    given = given_validation(found.pairs)
-    validation = given or draw_validation(found.pairs, seed)
-    said = [*said_of(found)]
-    if given:
-        said.append(f"validation images are those of the folders, {len(given)} of them; none were drawn")
+    said = [*said_of(found), *_said_of_parts(given := given_parts(found.pairs, found.unlabelled))]
+    given = given or GivenParts()
+    found = replace(found, unlabelled=tuple(id for id in found.unlabelled if id not in given.bare))
+    validation = given.validation or draw_validation([pair for pair in found.pairs if pair.id not in given.test], seed)
+    judging = validation | given.test
     if len(validation) < FEW and not (folder / "val.txt").exists():
         said.append(few_note(len(validation)))
-    said += said_of_unlisted(folder, found)
+    said += said_of_unlisted(folder, found, given)
 
     def spec_text() -> str:
         text, takes = measured_spec(folder, found.sizes, decoding, pace_of)
@@ -44,14 +45,18 @@ def init_data(folder: Path, seed: int, decoding: Decoding = PLAIN, pace_of: Meas
 
     contents: dict[str, Callable[[], str]] = {
         "classes.yaml": lambda: first_classes(find_classes(found.pairs), len(found.pairs)),
-        "labelled.txt": lambda: _list_text(pair.id for pair in found.pairs if pair.id not in validation),
+        "labelled.txt": lambda: _list_text(pair.id for pair in found.pairs if pair.id not in judging),
         "val.txt": lambda: _list_text(pair.id for pair in found.pairs if pair.id in validation),
+        "test.txt": lambda: _list_text(pair.id for pair in found.pairs if pair.id in given.test),
         "unlabelled.txt": lambda: _list_text(found.unlabelled),
         # The last, as it is measured on what the others say.
         SPEC: spec_text,
     }
     if not found.unlabelled:
         del contents["unlabelled.txt"]
+    if not given.test or ((folder / "labelled.txt").exists() and not (folder / "test.txt").exists()):
+        # Beside lists of before, an image might be on both.
+        del contents["test.txt"]
     _refuse_no_files(folder / name for name in contents)
     missing = [name for name in contents if not (folder / name).exists()]
     _write_all({folder / name: contents[name] for name in missing})
@@ -66,6 +71,21 @@ def init_data(folder: Path, seed: int, decoding: Decoding = PLAIN, pace_of: Meas
         "  advseg up",
         f"  advseg submit {spec} --follow",
     ]
+
+
+def _said_of_parts(given: GivenParts | None) -> Iterator[str]:
+    if given is None:
+        yield "all images with masks, or all but one, lie in folders for validation or tests: that split is not kept"
+        return
+    if given.validation:
+        yield f"validation images are those of the folders, {len(given.validation)} of them; none were drawn"
+    if given.test:
+        yield f"test images are those of the folders, {len(given.test)} of them; no training reads them"
+    if given.bare:
+        yield (
+            f"left out, as they lie in folders for validation or tests and have no masks: {len(given.bare)} images; "
+            f"add them to unlabelled.txt if they are to be learnt from"
+        )
 
 
 def _write_all(texts: Mapping[Path, Callable[[], str]]) -> None:

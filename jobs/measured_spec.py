@@ -28,10 +28,12 @@ def measured_spec(folder: Path, sizes: Sequence[Size], decoding: Decoding, pace_
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     scale = scale_for(sizes, on_gpu=device.type == "cuda")
-    unlabelled = (folder / "unlabelled.txt").exists()
+    unlabelled, test = ((folder / name).exists() for name in ("unlabelled.txt", "test.txt"))
 
     def text(length: Length) -> str:
-        return first_spec(folder, scale, length, decoding, unlabelled=unlabelled, machine=device_name(device))
+        return first_spec(
+            folder, scale, length, decoding, unlabelled=unlabelled, test=test, machine=device_name(device)
+        )
 
     document = read_yaml(text(PROVISIONAL))
     anchor(document, folder)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ..trainers.data.division import GivenParts
 from ..trainers.data.images import is_file
 from ..trainers.data.layouts import some
 from ..trainers.data.lists import has_image_suffix, read_list
@@ -33,12 +34,17 @@ def _sizes(sizes: Sequence[tuple[int, int]]) -> str:
     return f"images have {smallest} to {largest} pixels, the median {median}; {on_end} of {len(sizes)} are on end"
 
 
-def said_of_unlisted(folder: Path, found: Survey) -> list[str]:
+def said_of_unlisted(folder: Path, found: Survey, given: GivenParts) -> list[str]:
     """What to do with images and masks that came after the lists, if there are any."""
     lists = [path for name in ("labelled", "val", "unlabelled", "test") if is_file(path := folder / f"{name}.txt")]
     ids = {path.name: [_id(entry.image) for entry in read_list(path)] for path in lists}
     listed = {id for of_list in ids.values() for id in of_list}
-    come = {"labelled.txt": [pair.id for pair in found.pairs], _BARE: found.unlabelled}
+    come = {
+        "labelled.txt": [pair.id for pair in found.pairs if pair.id not in given.validation | given.test],
+        "val.txt": sorted(given.validation),
+        _BARE: found.unlabelled,
+        "test.txt": sorted(given.test),
+    }
     said = []
     for path in lists:
         if left := [id for id in come.get(path.name, ()) if id not in listed]:

@@ -286,6 +286,57 @@ class TestWhatItWrites:
         assert "validation images are those of the folders, 3 of them; none were drawn" in said
         assert lines(folder / "val.txt") == ["val/leaf 3", "val/leaf 5", "val/leaf_4"]
 
+    def test_trains_on_nothing_in_folders_for_validation_or_tests(self, make: Make) -> None:
+        folder = make(masked=7, bare=4)
+        for part, numbers in (("train2017", (0, 1, 2, 7)), ("val2017", (3, 4, 8)), ("test2017", (5, 6, 9))):
+            for kind in ("images", "masks"):
+                (folder / kind / part).mkdir()
+                for path in sorted((folder / kind).rglob("leaf*")):
+                    if int(re.findall(r"\d+", path.stem)[0]) in numbers:
+                        path.rename(folder / kind / part / path.name)
+
+        said = init(folder)
+
+        assert "test images are those of the folders, 2 of them; no training reads them" in said
+        assert (
+            "left out, as they lie in folders for validation or tests and have no masks: 2 images; add them to "
+            "unlabelled.txt if they are to be learnt from"
+        ) in said
+        dataset = open_dataset(load_spec(folder / "advseg.yaml").dataset)
+        assert {part: [sample.id for sample in samples] for part, samples in dataset.parts.items()} == {
+            "labelled": ["train2017/leaf 1", "train2017/leaf_0", "train2017/leaf_2"],
+            "unlabelled": ["leaf_10", "train2017/leaf 7"],
+            "validation": ["val2017/leaf 3", "val2017/leaf_4"],
+            "test": ["test2017/leaf 5", "test2017/leaf_6"],
+        }
+        (folder / "test.txt").write_text("test2017/leaf_6\n")
+        assert f"1 images are on no list, add them to {folder / 'test.txt'}: test2017/leaf 5" in init(folder)
+
+    def test_writes_no_list_for_the_test_beside_lists_of_before(self, make: Make) -> None:
+        folder = make(masked=4, bare=0)
+        (folder / "labelled.txt").write_text("test/leaf_0\n")
+        (folder / "val.txt").write_text("leaf_2\n")
+        for kind in ("images", "masks"):
+            (folder / kind / "test").mkdir()
+            (found,) = (folder / kind).glob("leaf_0.*")
+            found.rename(folder / kind / "test" / found.name)
+
+        init(folder)
+
+        assert not (folder / "test.txt").exists()
+        assert load_spec(folder / "advseg.yaml").dataset.test is None
+
+    def test_says_that_a_split_is_not_kept(self, make: Make) -> None:
+        folder = make(masked=4, bare=0)
+        for kind in ("images", "masks"):
+            (folder / kind).rename(folder / "val")
+            (folder / kind).mkdir()
+            (folder / "val").rename(folder / kind / "val")
+
+        assert (
+            "all images with masks, or all but one, lie in folders for validation or tests: that split is not kept"
+        ) in init(folder)
+
     def test_leaves_nothing_out_in_silence(self, make: Make) -> None:
         folder = make()
         (folder / "images/x.gif").write_bytes(b"GIF89a")

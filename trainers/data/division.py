@@ -1,21 +1,37 @@
-"""A first division of a user's pairs into those that train and those that validate."""
+"""A first division of a user's images into those that train, those that validate and those that test."""
 
 import hashlib
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from .survey import Pair
 
-_TRAINING = ("train", "training")
-_VALIDATION = ("val", "valid", "validation")
+_VALIDATION = re.compile(r"(val|valid|validation|validating)[-_ ]?(\d{4})?/", re.IGNORECASE)
+_TEST = re.compile(r"(test|testing)[-_ ]?(\d{4})?/", re.IGNORECASE)
 
 
-def given_validation(pairs: Sequence[Pair]) -> set[str] | None:
-    """Ids of the pairs in a folder for validation, where all lie in one for that or in one for training; else None."""
-    validating = {pair.id: _top(pair.id) in _VALIDATION for pair in pairs}
-    if all(_top(pair.id) in (*_TRAINING, *_VALIDATION) for pair in pairs) and len({*validating.values()}) == 2:
-        return {id for id, judges in validating.items() if judges}
-    return None
+@dataclass(frozen=True, kw_only=True)
+class GivenParts:
+    """Ids of what lies in folders for validation and for tests, by the names of the outermost ones."""
+
+    validation: frozenset[str] = frozenset()
+    """Of images with masks."""
+    test: frozenset[str] = frozenset()
+    bare: frozenset[str] = frozenset()
+    """Of images without masks, in either."""
+
+
+def given_parts(pairs: Sequence[Pair], unlabelled: Iterable[str]) -> GivenParts | None:
+    """What folders say of images, None if they leave too few pairs to train on, and to validate by where none does."""
+    ids = [pair.id for pair in pairs]
+    validation, test = (frozenset(filter(part.match, ids)) for part in (_VALIDATION, _TEST))
+    left = {pair.digest for pair in pairs if pair.id not in validation | test}
+    if len(left) < (1 if validation else 2):
+        return None
+    bare = frozenset(id for id in unlabelled if _VALIDATION.match(id) or _TEST.match(id))
+    return GivenParts(validation=validation, test=test, bare=bare)
 
 
 def draw_validation(pairs: Sequence[Pair], seed: int) -> set[str]:
@@ -37,8 +53,3 @@ def draw_validation(pairs: Sequence[Pair], seed: int) -> set[str]:
             chosen.update(pair.id for pair in group)
             holders -= held
     return chosen or {pair.id for pair in min((groups[digest] for digest in lots), key=len)}
-
-
-def _top(id: str) -> str:
-    """The outermost of the folders in which an image lies."""
-    return id.partition("/")[0].lower() if "/" in id else ""

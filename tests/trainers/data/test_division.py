@@ -5,10 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advseg.trainers.data.division import draw_validation, given_validation
+from advseg.trainers.data.division import GivenParts, draw_validation, given_parts
 from advseg.trainers.data.survey import Pair, survey
 
 Add = Callable[..., Path]
+
+
+def told_by(folder: Path) -> GivenParts | None:
+    found = survey(folder)
+    return given_parts(found.pairs, found.unlabelled)
 
 
 class TestSplit:
@@ -16,14 +21,48 @@ class TestSplit:
         for id in ("train/a", "train/b", "val/c", "val/deep/d"):
             folder = add(id, [0, 1])
 
-        assert given_validation(survey(folder).pairs) == {"val/c", "val/deep/d"}
+        assert told_by(folder) == GivenParts(validation=frozenset({"val/c", "val/deep/d"}))
 
-    @pytest.mark.parametrize("ids", [("train/a", "train/b"), ("train/a", "other/b", "val/c"), ("val/a", "b"), "ab"])
-    def test_is_none_unless_all_images_lie_in_both(self, add: Add, ids: tuple[str, ...]) -> None:
+    @pytest.mark.parametrize(
+        ("training", "validation", "test"),
+        [
+            ("train/a", "val/b", "test/c"),
+            ("train2017/a", "val2017/b", "test2017/c"),
+            ("Training/a", "Validating/b", "Testing/c"),
+            ("a", "VALID/b", "TEST/c"),
+            ("field 3/a", "validation/b", "test_2024/c"),
+        ],
+    )
+    def test_has_a_part_for_the_test(self, add: Add, training: str, validation: str, test: str) -> None:
+        for id in (training, validation, test):
+            folder = add(id, [0, 1])
+
+        assert told_by(folder) == GivenParts(validation=frozenset({validation}), test=frozenset({test}))
+
+    def test_takes_images_without_masks_out_of_those_that_train(self, add: Add) -> None:
+        add("train/a", [0, 1])
+        add("val/b", [0, 1])
+        for id in ("val/c", "test/d", "train/e", "f"):
+            folder = add(id)
+
+        parts = told_by(folder)
+
+        assert parts
+        assert parts.bare == {"val/c", "test/d"}
+
+    @pytest.mark.parametrize("ids", [("train/a", "train/b"), ("value/a", "tests/b", "val"), "ab"])
+    def test_is_empty_if_no_folder_is_for_either(self, add: Add, ids: tuple[str, ...]) -> None:
         for id in ids:
             folder = add(id, [0, 1])
 
-        assert given_validation(survey(folder).pairs) is None
+        assert told_by(folder) == GivenParts()
+
+    @pytest.mark.parametrize("ids", [("val/a", "val/b"), ("val/a", "test/b"), ("train/a", "test/b")])
+    def test_is_none_if_too_few_images_are_left(self, add: Add, ids: tuple[str, ...]) -> None:
+        for id in ids:
+            folder = add(id, [0, 1])
+
+        assert told_by(folder) is None
 
 
 def pair_of(number: int, image: int, values: list[int]) -> Pair:
