@@ -1,6 +1,7 @@
 """A first classes.yaml for a user's own masks."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from ..trainers.data.found_classes import FoundClass, FoundClasses
 
@@ -10,6 +11,14 @@ _BLACK = (0, 0, 0)
 def first_classes(found: FoundClasses, masks: int) -> str:
     """The text of a classes.yaml of the classes of so many masks."""
     return "".join(f"{line}\n" for line in _lines(found, masks))
+
+
+def said_of_contour(contour: FoundClass, file: Path) -> str:
+    """That a colour is ignored by a guess."""
+    return (
+        f"colour {list(contour.colour)}, {share(contour.share)} of the masks' pixels, is ignored: a guess, as it only "
+        f"runs between others, in thin lines; is it a class, take `ignore: true` away from it in {file}"
+    )
 
 
 def _lines(found: FoundClasses, masks: int) -> Iterator[str]:

@@ -15,7 +15,7 @@ from ..trainers.data.notes import FEW, few_note
 from ..trainers.data.survey import survey
 from ..trainers.errors import UserError
 from ..trainers.pace import measure_pace
-from .first_classes import first_classes
+from .first_classes import first_classes, said_of_contour
 from .measured_spec import MeasurePace, measured_spec
 from .survey_said import said_of, said_of_unlisted
 
@@ -38,13 +38,19 @@ def init_data(folder: Path, seed: int, decoding: Decoding = PLAIN, pace_of: Meas
         said.append(few_note(len(validation)))
     said += said_of_unlisted(folder, found, given)
 
+    def classes_text() -> str:
+        classes = find_classes(found.pairs)
+        if classes.contour:
+            said.append(said_of_contour(classes.contour, folder / "classes.yaml"))
+        return first_classes(classes, len(found.pairs))
+
     def spec_text() -> str:
         text, takes = measured_spec(folder, found.sizes, decoding, pace_of)
         said.append(takes)
         return text
 
     contents: dict[str, Callable[[], str]] = {
-        "classes.yaml": lambda: first_classes(find_classes(found.pairs), len(found.pairs)),
+        "classes.yaml": classes_text,
         "labelled.txt": lambda: _list_text(pair.id for pair in found.pairs if pair.id not in judging),
         "val.txt": lambda: _list_text(pair.id for pair in found.pairs if pair.id in validation),
         "test.txt": lambda: _list_text(pair.id for pair in found.pairs if pair.id in given.test),

@@ -10,6 +10,8 @@ _WIDTH = 0.02
 """Of the longer side of a mask: how wide a contour may be."""
 _LEAST_WIDTH = 7
 """In pixels; odd."""
+_LEAST_SIDE = 140
+"""Of masks that tell; in smaller ones the least width is over a twentieth of it, and streets would be contours."""
 _BETWEEN = 0.5
 """Of a contour's pixels, those that have two different other values within half its greatest width."""
 _BORDERS = 0.9
@@ -27,7 +29,8 @@ class Course:
     borders: int
     """Pairs of neighbouring pixels of which one alone has the value."""
     between: int
-    """Pixels that have two different other values near by; not counted of what has less than half of all borders."""
+    """Pixels that have two different other values near by; not counted in small masks, nor of what has less than half of
+    all borders."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +52,13 @@ def courses(pixels: np.ndarray, values: Sequence[int]) -> MaskCourses:
     places = (np.searchsorted(values, pixels) + 1).astype(np.uint8)
     counts = np.bincount(places.ravel(), minlength=len(values) + 1)
     total, borders = _borders(places, len(values))
+    tells = max(places.shape) >= _LEAST_SIDE
     return MaskCourses(
         of={
             value: Course(
                 pixels=int(counts[place]),
                 borders=int(borders[place]),
-                between=_between(places, place) if 2 * borders[place] >= total else 0,
+                between=_between(places, place) if tells and 2 * borders[place] >= total else 0,
             )
             for place, value in enumerate(values, 1)
         },

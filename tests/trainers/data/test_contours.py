@@ -102,18 +102,28 @@ def test_thin_classes_stay_classes(draw: Draw) -> None:
     assert guess(draw) is None
 
 
+def test_small_masks_do_not_tell_streets_from_contours() -> None:
+    def streets(rng: np.random.Generator, width: int) -> np.ndarray:
+        mask, street = np.zeros((width, width), np.uint8), int(rng.integers(10, 50))
+        mask[street:], mask[street : street + 4] = 1, CONTOUR
+        return mask
+
+    assert guess(lambda rng: streets(rng, 64)) is None
+    assert guess(lambda rng: streets(rng, 160)) == CONTOUR
+
+
 def test_a_few_masks_are_too_few_to_tell() -> None:
     assert guess(contours, masks=4) is None
 
 
 def test_pixels_and_borders_are_counted() -> None:
-    mask = np.zeros((20, 20), np.int32)
+    mask = np.zeros((20, 160), np.int32)
     mask[:, 8:11] = 7
     mask[:, 11:] = 300
 
     found = courses(mask, [0, 7, 300])
 
-    assert {value: course.pixels for value, course in found.of.items()} == {0: 160, 7: 60, 300: 180}
+    assert {value: course.pixels for value, course in found.of.items()} == {0: 160, 7: 60, 300: 2980}
     assert found.borders == 40
     assert {value: course.borders for value, course in found.of.items()} == {0: 20, 7: 40, 300: 20}
     assert {value: course.between for value, course in found.of.items()} == {0: 0, 7: 60, 300: 0}
