@@ -16,6 +16,7 @@ from .survey import MAX_COLOURS, Pair
 NEAR = 8
 """Colours that differ by less in each channel are hardly chosen for two classes."""
 _SHOWN_GREYS = 8
+_WHITE = 0xFFFFFF
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,7 @@ def find_classes(pairs: Sequence[Pair]) -> FoundClasses:
     ids = sorted({value for pair in pairs for value in pair.values})
     palette = next((pair for pair in pairs if pair.palette), None)
     if palette is None:
+        _refuse_two_whites(pairs)
         _refuse_greys(ids)
     first = next((pair.mask for pair in pairs if pair.kind == "palette"), pairs[0].mask)
     return _classes_of_ids(ids, first, _Held([(pair.courses, {}) for pair in pairs]))
@@ -81,6 +83,19 @@ class _Held:
         """The class of a value or colour."""
         share = self._pixels[key] / max(1, self._pixels.total())
         return FoundClass(colour=colour, share=share, masks=self._masks[key])
+
+
+def _refuse_two_whites(pairs: Sequence[Pair]) -> None:
+    """Raise UserError for masks of black and white in files of 1 bit, where white is 1, beside such with 255."""
+    of_one_bit = next((pair for pair in pairs if pair.shades.get(1) == _WHITE), None)
+    of_more = [pair for pair in pairs if pair.shades.get(1) != _WHITE]
+    if of_one_bit and {value for pair in of_more for value in pair.values} == {0, IGNORE_INDEX}:
+        white = next(pair for pair in of_more if IGNORE_INDEX in pair.values)
+        raise UserError(
+            f"mask {of_one_bit.mask} of 1 bit has 1 where it is white, but {white.mask} has {IGNORE_INDEX}, which "
+            f"means ignored: save all in one way, or write classes.yaml, which names the values of each class: "
+            f"[{{name: class_0, value: 0}}, {{name: class_1, value: [1, {IGNORE_INDEX}]}}]"
+        )
 
 
 def _refuse_greys(greys: Sequence[int]) -> None:

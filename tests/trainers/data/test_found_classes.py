@@ -44,6 +44,27 @@ class TestClasses:
 
         assert colours(found(folder)) == tuple(voc_palette(2))
 
+    def test_are_not_told_by_masks_whose_white_is_one_and_such_whose_white_is_ignored(self, add: Add) -> None:
+        add("a", [0, 255], mode="L")
+        folder = add("b", [0, 255], mode="L")
+        masks = folder / "masks"
+        with Image.open(masks / "b.png") as image:
+            image.convert("1").save(masks / "b.png")
+
+        assert problem(folder) == (
+            f"mask {masks / 'b.png'} of 1 bit has 1 where it is white, but {masks / 'a.png'} has 255, which means "
+            f"ignored: save all in one way, or write classes.yaml, which names the values of each class: "
+            f"[{{name: class_0, value: 0}}, {{name: class_1, value: [1, 255]}}]"
+        )
+
+    def test_of_one_bit_stand_beside_ids_and_ignored_pixels(self, add: Add) -> None:
+        add("a", [0, 1, 255], mode="L")
+        folder = add("b", [0, 255], mode="L")
+        with Image.open(folder / "masks/b.png") as image:
+            image.convert("1").save(folder / "masks/b.png")
+
+        assert len(found(folder).classes) == 2
+
     def test_of_colours_are_all_that_the_masks_hold(self, add: Add) -> None:
         add("a", [[0, 0, 0], [255, 255, 255]], mode="RGB")
         folder = add("b", [[0, 0, 0], [1, 2, 30]], mode="RGB")
