@@ -12,7 +12,7 @@ from .architectures import LEAST_SIDE
 from .damage import refuse_damaged
 from .decoding import PLAIN, Decoding
 from .files import one_line, shown
-from .picture_files import decode_picture, orientation_of, refusing, turned
+from .picture_files import decode_picture, orientation_back, orientation_of, refusing, turned
 from .regular_file import read_regular
 
 Photograph = str | Path | Image.Image | np.ndarray | Tensor
@@ -76,7 +76,10 @@ def _read(path: Path, decoding: Decoding) -> np.ndarray:
 
 def _converted(image: Image.Image, decoding: Decoding) -> np.ndarray:
     with refusing("the image"):
-        orientation = orientation_of(image) if decoding.orientation == "exif" else 1
+        # Once loaded, a TIFF is upright and has no orientation.
+        back = orientation_back(image) if image.format == "TIFF" else 1
+        image.load()
+        orientation = orientation_of(image) if decoding.orientation == "exif" else back
     if image.mode.startswith(_SIXTEEN) and decoding.scale:
         image = Image.fromarray(decoding.scaled(np.asarray(image)))
     if image.mode.startswith(_DEEP):

@@ -51,7 +51,7 @@ def decode_picture(
     such images rarely use the whole range, and the upper eight bits, which would be kept, may all be dark.
     """
     image = open_picture(content, name)
-    orientation = _orientation_to_turn(image, content, name, decoding)
+    orientation = orientation_to_turn(image, content, name, decoding)
     if (bits := bits_of(image, content)) > 8:
         if decoding.scale is None:
             raise deep_error(name, bits, "an image", deep_remedy)
@@ -61,20 +61,29 @@ def decode_picture(
 
 def turned(image: Image.Image, orientation: int, name: Path | str) -> np.ndarray:
     """An image that lies by an orientation as uint8 RGB [H, W, 3], upright. Raises PictureError."""
+    return np.asarray(in_rgb(upright(image, orientation), name))
+
+
+def upright(image: Image.Image, orientation: int) -> Image.Image:
+    """An image that lies by an orientation, upright."""
     turn = _TURNS.get(orientation)
-    return np.asarray(in_rgb(image if turn is None else image.transpose(turn), name))
+    return image if turn is None else image.transpose(turn)
 
 
-def _orientation_to_turn(image: Image.Image, content: bytes, name: Path | str, decoding: Decoding) -> int:
-    """By which the pixels of an image are to be turned, once they are decoded."""
+def orientation_back(header: Image.Image) -> int:
+    """The orientation that brings a TIFF back as its pixels lie: all decoders turn it, and forget what it said."""
+    return _BACK.get(told := orientation_of(header), told)
+
+
+def orientation_to_turn(image: Image.Image, content: bytes, name: Path | str, decoding: Decoding) -> int:
+    """By which the pixels of an image are to be turned, once they are decoded. Raises PictureError."""
     with refusing(name):
         if decoding.orientation == "exif":
             return orientation_of(image)
         if image.format != "TIFF":
             return 1
-        # All decoders turn a TIFF, and forget what it said.
         with Image.open(BytesIO(content), formats=FORMATS) as header:
-            return _BACK.get(told := orientation_of(header), told)
+            return orientation_back(header)
 
 
 def _deep_values(content: bytes, bits: int, name: Path | str) -> np.ndarray:

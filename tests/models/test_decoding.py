@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import ExifTags, Image
 
-from advseg.models.decoding import Decoding
+from advseg.models.decoding import PLAIN, Decoding
 from advseg.models.photographs import rgb_of
 from advseg.models.picture_files import PictureError, decode_picture
 
@@ -105,6 +105,18 @@ class TestOrientation:
         assert np.abs(decode_picture(content, "x", IGNORE).astype(int) - pixels).max() < 9
         turned = decode_picture(content, "x")
         assert turned.shape != pixels.shape or np.abs(turned.astype(int) - pixels).max() > 200
+
+    @pytest.mark.parametrize("decoding", [PLAIN, IGNORE], ids=["exif", "ignore"])
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    @pytest.mark.parametrize("format", ["PNG", "TIFF"])
+    def test_counts_of_pillows_image_as_of_its_file(self, format: str, orientation: int, decoding: Decoding) -> None:
+        content, _ = lying(format, orientation)
+        of_file = decode_picture(content, "x", decoding)
+        assert np.array_equal(rgb_of(Image.open(BytesIO(content)), decoding), of_file)
+        if format == "PNG" or decoding == PLAIN:
+            loaded = Image.open(BytesIO(content))
+            loaded.load()
+            assert np.array_equal(rgb_of(loaded, decoding), of_file)
 
     @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
     def test_of_sixteen_bits_is_that_of_eight(self, orientation: int, tmp_path: Path) -> None:
