@@ -465,8 +465,7 @@ class TestWhatItWrites:
         ) in said
         assert guess.startswith("# A guess: this colour only runs between others")
         assert (
-            contour
-            == "- {name: contour, colour: [224, 224, 192], ignore: true} # 5.0 % of the pixels, on 6 of 6 masks"
+            contour == "- {name: contour, colour: [224, 224, 192], ignore: true} # 5.0 % of the pixels, on 6 of 6 masks"
         )
         dataset = open_dataset(load_spec(folder / "advseg.yaml").dataset)
         assert dataset.classes == ("class_0", "class_1", "class_2")

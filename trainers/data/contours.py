@@ -29,8 +29,8 @@ class Course:
     borders: int
     """Pairs of neighbouring pixels of which one alone has the value."""
     between: int
-    """Pixels that have two different other values near by; not counted in small masks, nor of what has less than half of
-    all borders."""
+    """Pixels that have two different other values near by; not counted in small masks, nor where it has less than half
+    of all borders."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 from ..progress import tick
 from ..whole_file import write_whole
 
-_FORMAT = 3
+_FORMAT = 4
 """Goes up when a dataset of the same files is judged otherwise."""
 _TICK_NS = 2_000_000_000
 """A file that has changed within this may change again, and no time of it would show."""

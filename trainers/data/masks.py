@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from ...models.picture_files import bits_of, deep_error, in_rgb, open_picture
+from ...models.decoding import PLAIN, Decoding
+from ...models.picture_files import bits_of, deep_error, in_rgb, open_picture, orientation_to_turn, upright
 from .images import IGNORE_INDEX, Colour, ImageError, colour_numbers, colour_of, read_file, told
 
 _SHOWN = 3
@@ -110,23 +111,26 @@ class DecodedMask:
     and where both are the same."""
 
 
-def read_mask(path: Path, coding: MaskCoding | None = None) -> np.ndarray:
+def read_mask(path: Path, coding: MaskCoding | None = None, decoding: Decoding = PLAIN) -> np.ndarray:
     """A mask as class ids [H, W]: uint8, or int32 if it has 16 bits or an ignore index above 255. Raises ImageError.
 
     The file is a palette, greyscale of up to 16 bits, or RGB where the coding knows its colours (alpha is dropped).
-    It is never turned: a mask fits its image as that is seen.
+    It is not turned, as a mask fits its image as that is seen; but a TIFF is, as all decoders do it, unless the decoding
+    of its image ignores orientations.
     """
-    return decode_mask(read_file(path), path, coding).ids
+    return decode_mask(read_file(path), path, coding, decoding).ids
 
 
-def decode_mask(content: bytes, path: Path, coding: MaskCoding | None = None) -> DecodedMask:
+def decode_mask(
+    content: bytes, path: Path, coding: MaskCoding | None = None, decoding: Decoding = PLAIN
+) -> DecodedMask:
     """`read_mask` of a file that was read already; the path is for messages.
 
     Where the coding has values, they count. Otherwise the indices of a palette count as ids, unless one of them has
     the colour of another class: then all colours do. So do greys of which one can be no id.
     """
     coding = coding or MaskCoding()
-    file = open_mask(content, path)
+    file = open_mask(content, path, decoding)
     if coding.values and (values := _values(file)) is not None:
         return DecodedMask(ids=_ids_of_values(values, path, coding))
     if file.kind == "colour":
@@ -157,12 +161,14 @@ def decode_mask(content: bytes, path: Path, coding: MaskCoding | None = None) ->
 
 
 @told()
-def open_mask(content: bytes, path: Path) -> MaskFile:
+def open_mask(content: bytes, path: Path, decoding: Decoding = PLAIN) -> MaskFile:
     """What a mask's file holds. Raises ImageError for what can be no mask."""
     image = open_picture(content, path)
     if image.format not in FORMATS_OF_MASKS:
         raise ImageError(f"{path} is a {image.format}, which does not keep class ids: save the mask as PNG")
     bits = bits_of(image, content)
+    if decoding.orientation == "ignore":
+        image = upright(image, orientation_to_turn(image, content, path, decoding))
     if image.mode in ("RGB", "RGBA"):
         if bits > 8:
             raise deep_error(path, bits, "a mask in colour", "save it with 8 bits a channel, or ids as greyscale")

@@ -131,7 +131,7 @@ def _read_mask(sample: FileSample, path: Path, size: tuple[int, ...] | None, ori
     try:
         content = read_file(path)
         sum = hashlib.sha256(content).digest()
-        decoded = decode_mask(content, path, sample.coding)
+        decoded = decode_mask(content, path, sample.coding, sample.decoding)
     except ImageError as error:
         return _Mask(sum=sum, problems=(str(error),))
     pixels = np.bincount(decoded.ids.ravel())

@@ -50,7 +50,7 @@ class FileSample:
     coding: MaskCoding = MaskCoding()
     """How the mask's file is read."""
     decoding: Decoding = PLAIN
-    """How the image's file is."""
+    """How the image's file is, and whether a TIFF of either is turned."""
 
     @property
     def has_mask(self) -> bool:
@@ -67,4 +67,4 @@ class FileSample:
 
     def read_mask(self) -> np.ndarray | None:
         """Decoded anew each time."""
-        return None if self.mask is None else read_mask(self.mask, self.coding)
+        return None if self.mask is None else read_mask(self.mask, self.coding, self.decoding)

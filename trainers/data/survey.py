@@ -13,7 +13,7 @@ from .contours import MOST_VALUES, NO_COURSES, MaskCourses, courses
 from .folder_tree import ENDINGS, FolderTree, read_folder, same_name, twin_problem
 from .images import IGNORE_INDEX, ImageError, decode_image_of_dataset, orientation_of, read_file, read_size
 from .lists import Entry, has_image_suffix, parse_entry
-from .masks import open_mask
+from .masks import MaskFile, open_mask
 from .readings import size_problem
 
 MAX_COLOURS = 100
@@ -100,7 +100,8 @@ def survey(folder: Path, decoding: Decoding = PLAIN) -> Survey:
             if mask := mask_of.get(id):
                 image = decode_image_of_dataset(content, path, decoding)
                 orientation = orientation_of(content) if decoding.orientation == "exif" else 1
-                pairs.append(_pair(id, mask, image.shape[:2], orientation, digest))
+                file = open_mask(read_file(mask), mask, decoding)
+                pairs.append(_pair(id, mask, file, image.shape[:2], orientation, digest))
                 sizes.append(pairs[-1].size)
             else:
                 sizes.append(read_size(path, decoding))
@@ -180,8 +181,7 @@ def _unfit(id: str) -> str | None:
     return None if fits else "has a name that a list cannot hold"
 
 
-def _pair(id: str, mask: Path, size: tuple[int, ...], orientation: int, digest: str) -> Pair:
-    file = open_mask(read_file(mask), mask)
+def _pair(id: str, mask: Path, file: MaskFile, size: tuple[int, ...], orientation: int, digest: str) -> Pair:
     height, width = size
     if file.pixels.shape != (height, width):
         raise ImageError(size_problem(mask, file.pixels.shape, (height, width), orientation))

@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
+from advseg.models.decoding import Decoding
 from advseg.models.resize import MAX_PIXELS
 from advseg.trainers.data.images import ImageError, read_image, read_size, voc_palette, write_mask
 from advseg.trainers.data.masks import MaskCoding, read_mask, read_palette
+from advseg.trainers.data.readings import Rules, read_sample
+from advseg.trainers.data.samples import FileSample
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
 
@@ -126,6 +129,21 @@ def test_a_mask_is_never_turned(path):
     Image.fromarray(ids).save(path, exif=exif)
 
     assert np.array_equal(read_mask(path), ids)
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_but_a_tiff_is_as_all_decoders_do_it_unless_that_is_ignored(path, orientation):
+    ids = np.array([[0, 1, 2], [3, 4, 5]], np.uint8)
+    mask = Image.fromarray(ids)
+    mask.putpalette([value for colour in voc_palette() for value in colour])
+    mask.save(path, format="TIFF", tiffinfo={ExifTags.Base.Orientation: orientation})
+
+    assert not np.array_equal(read_mask(path), ids)
+    lies = Decoding(orientation="ignore")
+    sample = FileSample(id="a", image=path, mask=path, decoding=lies)
+    assert np.array_equal(sample.read_mask(), ids)
+    reading = read_sample(sample, Rules(classes=6, ignore_index=255, maskless=str), mask=True)
+    assert reading.problems == ()
 
 
 def test_an_empty_file_is_called_so(path):
