@@ -12,11 +12,11 @@ from PIL import Image
 from ...models.decoding import PLAIN, Decoding
 from ...models.picture_files import bits_of, deep_error, in_rgb, open_picture, orientation_to_turn, upright
 from .images import IGNORE_INDEX, Colour, ImageError, colour_numbers, colour_of, read_file, told
+from .lossy import lossy_kind
 
 _SHOWN = 3
 _GREY = 0x010101
 """The number of the grey of lightness 1."""
-FORMATS_OF_MASKS = ("PNG", "TIFF", "BMP", "WEBP")
 SUFFIXES_OF_MASKS = (".png", ".tif", ".tiff", ".bmp", ".webp")
 """How the names of masks end, in lower case; JPEG does not keep class ids."""
 HIGHEST_VALUE = 65535
@@ -164,8 +164,8 @@ def decode_mask(
 def open_mask(content: bytes, path: Path, decoding: Decoding = PLAIN) -> MaskFile:
     """What a mask's file holds. Raises ImageError for what can be no mask."""
     image = open_picture(content, path)
-    if image.format not in FORMATS_OF_MASKS:
-        raise ImageError(f"{path} is a {image.format}, which does not keep class ids: save the mask as PNG")
+    if lossy := lossy_kind(image, content):
+        raise ImageError(f"{path} is {lossy}, which does not keep class ids: save the mask as PNG")
     bits = bits_of(image, content)
     if decoding.orientation == "ignore":
         image = upright(image, orientation_to_turn(image, content, path, decoding))

@@ -308,6 +308,30 @@ def test_a_jpeg_named_png_is_no_mask(path):
         read_mask(path)
 
 
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ({"format": "TIFF", "compression": "jpeg"}, "a TIFF compressed as JPEG"),
+        ({"format": "WEBP"}, "a WebP with loss"),
+        ({"format": "WEBP", "exif": Image.Exif()}, "a WebP with loss"),
+        ({"format": "TIFF", "compression": "tiff_lzw"}, None),
+        ({"format": "WEBP", "lossless": True}, None),
+        ({"format": "WEBP", "lossless": True, "exif": Image.Exif()}, None),
+    ],
+)
+def test_nor_is_what_another_format_holds_with_loss(path, how, told):
+    colours = ((0, 0, 0), (255, 0, 0))
+    if "exif" in how:
+        how["exif"][ExifTags.Base.Software] = "a"
+    Image.new("RGB", (16, 16)).save(path, **how)
+
+    if told is None:
+        assert not read_mask(path, MaskCoding(colours=colours)).any()
+    else:
+        with pytest.raises(ImageError, match=rf"picture\.png is {told}, which does not keep class ids: save the mask"):
+            read_mask(path, MaskCoding(colours=colours))
+
+
 @pytest.mark.parametrize(("classes", "mode"), [(256, "P"), (257, "I;16")])
 def test_a_written_mask_is_read_again_however_many_classes_there_are(path, classes, mode):
     ids = np.array([[0, classes - 1]])
