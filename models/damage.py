@@ -1,4 +1,4 @@
-"""Damage within JPEGs that decoders pass over: they fill what they cannot read with grey, and Pillow says nothing."""
+"""Damage within JPEGs and PNGs that decoders pass over: Pillow says nothing of grey blocks, nor of wrong checksums."""
 
 import re
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import simplejpeg
 
 from .picture_files import PictureError
+from .png_damage import SIGNATURE, damage_in_png
 
 _END = b"\xff\xd9"
 _LEFT_OVER = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
@@ -20,11 +21,13 @@ def refuse_damaged(content: bytes, name: Path | str) -> None:
 
 
 def damage_in(content: bytes) -> str:
-    """What libjpeg finds wrong with a JPEG's pixels; empty for a whole one, and for other formats.
+    """What checksums tell of a PNG, or libjpeg of a JPEG's pixels; empty for a whole one, and for other formats.
 
-    Bytes after the last pixel are no damage if all are alike: some cameras pad their files. One wrong byte shows in
-    about a third of all places, a lost block of a disk in nearly all.
+    Of a JPEG bytes after the last pixel are no damage if all are alike: some cameras pad their files. One wrong byte
+    shows in about a third of all places, a lost block of a disk in nearly all.
     """
+    if content.startswith(SIGNATURE):
+        return damage_in_png(content)
     try:
         # Of an eighth of the size all is read, and less computed.
         simplejpeg.decode_jpeg(content, min_height=1, min_width=1, min_factor=8)

@@ -101,10 +101,43 @@ def test_padding_before_the_end_and_data_after_it_are_none(padding: bytes) -> No
     assert damage_in(content[:-2] + 64 * padding + content[-2:] + b"from the camera") == ""
 
 
-def test_other_formats_have_none() -> None:
+def png() -> bytes:
     file = BytesIO()
-    Image.new("RGB", (8, 8)).save(file, "PNG")
+    mask = Image.fromarray(np.random.default_rng(0).integers(0, 3, (30, 40), np.uint8))
+    mask.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
+    mask.save(file, "PNG", dpi=(72, 72))
+    return file.getvalue()
+
+
+def test_every_flipped_bit_of_a_png_shows() -> None:
+    content = png()
+    assert damage_in(content) == damage_in(content + b"and more") == ""
+    for at in range(8, len(content)):
+        assert damage_in(overwritten(content, at, bytes([content[at] ^ 1 << at % 8])))
+
+
+def test_so_does_every_lost_end_of_it() -> None:
+    content = png()
+    assert all(damage_in(content[:end]) for end in range(8, len(content)))
+
+
+@pytest.mark.parametrize("format", ["BMP", "TIFF", "WEBP"])
+def test_other_formats_have_none(format: str) -> None:
+    file = BytesIO()
+    Image.new("RGB", (8, 8)).save(file, format)
     assert damage_in(file.getvalue()) == ""
+
+
+def test_a_dataset_with_a_damaged_mask_names_it(voc_tree: Path) -> None:
+    for mask in (voc_tree / "SegmentationClass").iterdir():
+        content = mask.read_bytes()
+        # Of the checksum of the last chunk but one, that of the pixels.
+        mask.write_bytes(overwritten(content, len(content) - 13, bytes([content[-13] ^ 1])))
+
+    problems = inspect_dataset(DatasetSettings(root=voc_tree, labelled="train", unlabelled="train_aug")).problems
+
+    told = [problem for problem in problems if "is not what its checksum says): replace it" in problem]
+    assert told and told[0].startswith(str(voc_tree / "SegmentationClass"))
 
 
 def test_a_dataset_with_a_damaged_image_names_it(voc_tree: Path) -> None:

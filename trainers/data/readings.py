@@ -132,6 +132,8 @@ def _read_mask(sample: FileSample, path: Path, size: tuple[int, ...] | None, ori
         content = read_file(path)
         sum = hashlib.sha256(content).digest()
         decoded = decode_mask(content, path, sample.coding, sample.decoding)
+        with told():
+            refuse_damaged(content, path)
     except ImageError as error:
         return _Mask(sum=sum, problems=(str(error),))
     pixels = np.bincount(decoded.ids.ravel())
