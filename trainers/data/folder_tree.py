@@ -54,7 +54,7 @@ def read_folder(root: Path) -> FolderTree:
             strays.append(path)
         elif (first := mask_of.setdefault(id, path)) != path:
             seconds.append((first, path))
-    told = zip(folders, (counted(others), counted(other_masks)), strict=True)
+    told = zip(folders, (_left_out(others), _left_out(other_masks)), strict=True)
     return FolderTree(
         images=image_of,
         twins=tuple(twins),
@@ -96,7 +96,7 @@ def _owners(name: str) -> Iterator[str]:
 def _walk(folder: Path) -> Iterator[Path]:
     """The files of a folder, and of those in it that are not hidden.
 
-    What links lead to comes last, and no folder comes twice: links may be circles.
+    What links lead to comes last, and no folder is read twice, as links may be circles: it comes itself instead.
     """
     seen: set[tuple[int, int]] = set()
     waiting, linked = [folder], []
@@ -104,6 +104,7 @@ def _walk(folder: Path) -> Iterator[Path]:
         place = waiting.pop() if waiting else linked.pop(0)
         found = place.stat()
         if (found.st_dev, found.st_ino) in seen:
+            yield place
             continue
         seen.add((found.st_dev, found.st_ino))
         with os.scandir(place) as entries:
@@ -130,6 +131,12 @@ def _split(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
         is_image = has_image_suffix(path.name) and not path.name.startswith(".")
         (images if is_image else others).append(path)
     return sorted(images), others
+
+
+def _left_out(others: Sequence[Path]) -> str:
+    again = [path for path in others if path.is_dir() and not path.name.startswith(".")]
+    files = counted([path for path in others if path not in again])
+    return ", ".join([*([files] if files else []), *(f"{path}, a second link to a folder" for path in again)])
 
 
 def counted(others: Sequence[PurePath]) -> str:

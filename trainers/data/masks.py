@@ -115,8 +115,8 @@ def read_mask(path: Path, coding: MaskCoding | None = None, decoding: Decoding =
     """A mask as class ids [H, W]: uint8, or int32 if it has 16 bits or an ignore index above 255. Raises ImageError.
 
     The file is a palette, greyscale of up to 16 bits, or RGB where the coding knows its colours (alpha is dropped).
-    It is not turned, as a mask fits its image as that is seen; but a TIFF is, as all decoders do it, unless the decoding
-    of its image ignores orientations.
+    It is not turned, as a mask fits its image as that is seen; but a TIFF is, as all decoders do it, unless the
+    decoding of its image ignores orientations.
     """
     return decode_mask(read_file(path), path, coding, decoding).ids
 

@@ -64,9 +64,13 @@ def test_links_to_folders_are_followed_and_no_folder_is_read_twice(root, tmp_pat
         (root / "images" / name).symlink_to(target)
     (root / "images/loop").symlink_to("loop")
 
-    ids = list(read_folder(root).images)
+    tree = read_folder(root)
 
-    assert ids == ["again/b", "again/more/c", "z/a"]
+    assert list(tree.images) == ["again/b", "again/more/c", "z/a"]
+    links = (root / "images" / name for name in ("circle", "early", "linked"))
+    assert tree.left_out == {
+        root / "images": ", ".join(["1 loop", *(f"{link}, a second link to a folder" for link in links)])
+    }
 
 
 def test_what_is_not_read_is_counted(root):
