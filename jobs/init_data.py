@@ -126,10 +126,12 @@ def _refuse_no_files(paths: Iterable[Path]) -> None:
 def _refuse_half_a_draw(folder: Path) -> None:
     """Of a new list beside an old one, images might be on both."""
     there = {name: (folder / name).exists() for name in ("labelled.txt", "val.txt")}
+    if (folder / "test.txt").exists():
+        there["test.txt"] = True
     if len(set(there.values())) > 1:
-        kept, lacking = sorted(there, key=lambda name: not there[name])
+        kept, lacking = (next(name for name in there if there[name] == is_there) for is_there in (True, False))
         raise UserError(
-            f"{folder / kept} exists, but {lacking} does not: write it, or remove {kept} so that both are drawn"
+            f"{folder / kept} exists, but {lacking} does not: write it, or remove {kept} so that all are drawn"
         )
 
 

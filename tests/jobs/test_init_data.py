@@ -345,11 +345,12 @@ class TestWhatItWrites:
 
         assert f"not read in {folder / 'images'}: 1 .gif, 1 .heic, 1 hidden" in init(folder)
 
-    def test_is_not_half_a_draw_beside_a_list_of_the_users(self, make: Make) -> None:
+    @pytest.mark.parametrize("list", ["val.txt", "test.txt"])
+    def test_is_not_half_a_draw_beside_a_list_of_the_users(self, make: Make, list: str) -> None:
         folder = make()
-        (folder / "val.txt").write_text("leaf_0\n")
+        (folder / list).write_text("leaf_0\n")
 
-        expected = f"{folder / 'val.txt'} exists, but labelled.txt does not: write it, or remove val.txt so that both"
+        expected = f"{folder / list} exists, but labelled.txt does not: write it, or remove {list} so that all"
         assert error_of(folder).startswith(expected)
         assert not (folder / "advseg.yaml").exists()
 
