@@ -1,16 +1,15 @@
 """Where masks go and what lies beside them, and what they may not replace there."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..models.regular_file import read_regular
 from ..platform.base.keys import S3
 from ..platform.storage.opening import open_store
 from ..platform.storage.s3_client import AT_ONCE
+from ..trainers.data.images import is_there
 from ..trainers.errors import UserError
 from ..trainers.marked import origin_of
-from ..trainers.whole_file import replace_whole
 from .outputs import refuse_other_than_file
 from .scenes import same_place
 
@@ -53,19 +52,6 @@ def origins_there(places: Mapping[str, str], to: str, *, overwrite: bool) -> dic
     return origins
 
 
-def writer(to: str) -> Callable[[str, bytes], None]:
-    """What puts a file in its place, by its name, at once."""
-    if to.startswith(S3):
-        return open_store(to).write
-
-    def write(name: str, content: bytes) -> None:
-        path = Path(to, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_whole(path, partial(Path.write_bytes, data=content))
-
-    return write
-
-
 def _there(places: Mapping[str, str], to: str) -> Iterator[tuple[str, bytes]]:
     """The files that are there, by name. Raises UserError for what is no regular file."""
     if to.startswith(S3):
@@ -74,8 +60,9 @@ def _there(places: Mapping[str, str], to: str) -> Iterator[tuple[str, bytes]]:
             yield name, store.read(name)
     else:
         for name, place in places.items():
-            refuse_other_than_file(Path(place))
-            if Path(place).exists():
+            # A name that is too long for a file is none of one.
+            if is_there(Path(place)):
+                refuse_other_than_file(Path(place))
                 yield name, read_regular(Path(place))
 
 

@@ -21,7 +21,8 @@ from ..trainers.marked import made_of
 from ..trainers.prediction import decode_scene, usual_device
 from ..trainers.progress import progress
 from .encoding import Kind, encoded
-from .masks import origins_there, places_of, writer
+from .mask_writer import writer
+from .masks import origins_there, places_of
 from .scenes import Scene, find_scenes
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,8 @@ def predict(
 
     Raises UserError before the first mask is written for what is no model, and for files that would replace anything
     but their like of before: with `overwrite` they may, but never an image of these. Images that cannot be read go
-    without a mask, and IncompleteError is raised at the end, of all of them.
+    without a mask, as do those in whose masks' places something came meanwhile or nothing can be written;
+    IncompleteError is raised at the end, of all of them.
     """
     kinds = (Kind.MASK, *beside)
     _refuse_swapped(model_path, images)
@@ -90,7 +92,7 @@ def predict(
         )
     log.info("%s on %s", network(model.segmenter, model.card.segmenter.architecture), device_name(model.device))
     checksum = str(checksum_of(model_path))
-    unread: dict[str, str] = {}
+    failed: dict[str, str] = {}
 
     def to_predict() -> Iterator[_Read]:
         for scene in progress(scenes, len(scenes), "images predicted"):
@@ -101,18 +103,21 @@ def predict(
                     image = decode_scene(content, scene.place, model.card.decoding)
                     yield _Read(scene=scene, image=image, origin=origin)
             except ImageError as error:
-                unread[scene.place] = str(error)
+                failed[scene.place] = str(error)
 
-    write, new = writer(to), 0
+    write, new = writer(to, there, overwrite=overwrite), 0
     for some in _batches(to_predict(), batch):
         found = predictions_of(model, np.stack([one.image for one in some]), model_path, beside, averaged=averaged)
         for one, prediction in zip(some, found, strict=True):
-            for kind, name in zip(kinds, names[one.scene.place], strict=True):
-                write(name, encoded(kind, prediction, one.image, model.card, one.origin))
-        new += len(some)
-    masks = [places[names[scene.place][0]] for scene in scenes if scene.place not in unread]
-    if unread:
-        told = listed([*unread.values()], f"{len(scenes)} images", _SHOWN)
+            try:
+                for kind, name in zip(kinds, names[one.scene.place], strict=True):
+                    write(name, encoded(kind, prediction, one.image, model.card, one.origin), one.origin)
+                new += 1
+            except UserError as error:
+                failed[one.scene.place] = str(error)
+    masks = [places[names[scene.place][0]] for scene in scenes if scene.place not in failed]
+    if failed:
+        told = listed([*failed.values()], f"{len(scenes)} images", _SHOWN)
         raise IncompleteError(f"{told}\n{len(masks)} of {len(scenes)} images have masks now in {to}")
     return Written(masks=masks, new=new)
 

@@ -29,8 +29,8 @@ class EvaluationSettings(Settings):
     """The image at once, or windows of it whose probabilities are averaged where they overlap."""
     window: Size = (801, 801)
     """Height and width of a sliding window in pixels. An image that is smaller one way is covered whole that way."""
-    stride: Annotated[float, Interval(0, 1, open_low=True)] = 2 / 3
-    """From one window to the next, as a share of the window's side."""
+    stride: Annotated[float, Interval(0.05, 1)] = 2 / 3
+    """From one window to the next, as a share of the window's side; of the least each pixel is read 400 times."""
     scales: tuple[Annotated[float, Interval(0.1, 10)], ...] = ()
     """Factors of height and width over which a second figure averages probabilities. Never the headline."""
     flip: bool = False

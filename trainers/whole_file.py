@@ -1,5 +1,7 @@
 """A file that a reader finds as it was or as it is, never in between."""
 
+import errno
+import os
 import secrets
 import shutil
 from collections.abc import Callable
@@ -19,12 +21,25 @@ def replace_whole(path: Path, write: Callable[[Path], object], *, durable: bool 
 
     Others may do the same at the same time, on any machine: the last one's stays.
     """
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+    _put_whole(path, write, Path.replace, durable=durable)
+
+
+def add_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """`replace_whole` where no file is yet. Raises FileExistsError if one is: of several that do so the first one's
+    stays."""
+    _put_whole(path, write, _link, durable=False)
+
+
+def _put_whole(
+    path: Path, write: Callable[[Path], object], put: Callable[[Path, Path], object], *, durable: bool
+) -> None:
+    # The file's own name may be as long as a name can be.
+    partial = path.with_name(f".{secrets.token_hex(8)}.partial")
     try:
         write(partial)
         if durable:
             flush_to_disk(partial)
-        partial.replace(path)
+        put(partial, path)
         if durable:
             flush_to_disk(path.parent)
     except OSError as error:
@@ -33,9 +48,22 @@ def replace_whole(path: Path, write: Callable[[Path], object], *, durable: bool 
         # Of a full disk Python names no file, and of the partial one nobody has heard.
         raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
-        # As a rule it is gone; of a name that is too long there never was one.
+        # As a rule it is gone; in a folder that is gone there never was one.
         with suppress(OSError):
             partial.unlink()
+
+
+def _link(partial: Path, path: Path) -> None:
+    """Give a file another name, under which there is none."""
+    try:
+        path.hardlink_to(partial)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        # A file system without such links, as of a memory card, has no way in one step.
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        partial.replace(path)
 
 
 def drop_partials(directory: Path) -> None:

@@ -262,7 +262,7 @@ class TestMistakes:
     def test_a_protocol_out_of_range_is_refused(self, advseg: Command, model: Path, spec: Path) -> None:
         status, _, err = advseg("evaluate", model, spec, "--set=trainer.evaluation.stride=2")
         assert status == 2
-        assert "trainer.evaluation.stride: must be in (0, 1], but is 2" in err
+        assert "trainer.evaluation.stride: must be in [0.05, 1], but is 2" in err
 
     def test_a_file_is_no_folder_for_results(self, advseg: Command, model: Path, spec: Path, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("mine")

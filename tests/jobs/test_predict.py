@@ -1,6 +1,7 @@
 import os
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from advseg.jobs import masks
+from advseg.jobs import mask_writer
 from advseg.jobs import predict as job
 from advseg.jobs.encoding import Kind
 from advseg.jobs.evaluate import evaluate_model
@@ -32,6 +33,8 @@ from advseg.trainers.data.masks import read_mask
 from advseg.trainers.errors import IncompleteError, UserError
 from advseg.trainers.metrics import class_iou, confusion, mean
 from advseg.trainers.reporter import Reporters
+
+Meanwhile = Callable[[Callable[[], object]], None]
 
 TILE, GAP = 144, 4
 SLIDING = ["trainer.evaluation.mode=sliding", "trainer.evaluation.window=[8, 12]", "trainer.evaluation.stride=0.5"]
@@ -221,6 +224,22 @@ class TestPredicting:
         assert "text.png is none of PNG, JPEG, TIFF, BMP and WebP" in text
         assert {path.stem for path in (tmp_path / "to").iterdir()} == {image.stem for image in images}
 
+    def test_a_name_that_is_too_long_for_a_file_costs_no_other_image_its_mask(
+        self, model: Path, tmp_path: Path
+    ) -> None:
+        longest = "x" * 251
+        images = [save(tmp_path / "images" / f"{name}.png", 16, 16) for name in ("a", longest, "z")]
+        to = tmp_path / "to"
+        assert [mask.name for mask in predict(model, images, to)] == ["a.png", f"{longest}.png", "z.png"]
+
+        with pytest.raises(IncompleteError) as caught:
+            predict(model, images, to, beside=[Kind.OVERLAY])
+
+        assert str(caught.value) == (
+            f"{to / longest}{Kind.OVERLAY}: File name too long: shorten its name\n2 of 3 images have masks now in {to}"
+        )
+        assert (to / f"z{Kind.OVERLAY}").exists()
+
     def test_takes_an_image_that_is_named_twice_once(self, model: Path, images: list[Path], tmp_path: Path) -> None:
         assert len(predict(model, [images[0], images[0]], tmp_path)) == 1
 
@@ -278,6 +297,21 @@ class TestGoingOn:
         monkeypatch.setattr(Model, "predictions", spy)
         return asked
 
+    @pytest.fixture
+    def meanwhile(self, monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
+        """Has something happen once the network reads the first image."""
+        predictions = Model.predictions
+
+        def happen(what: Callable[[], object]) -> None:
+            def first(self: Model, *images: Any, **wanted: Any) -> list[Prediction]:
+                monkeypatch.setattr(Model, "predictions", predictions)
+                what()
+                return predictions(self, *images, **wanted)
+
+            monkeypatch.setattr(Model, "predictions", first)
+
+        return happen
+
     def test_of_the_same_model_and_image_nothing_is_computed_again(
         self, model: Path, images: list[Path], tmp_path: Path, seen: list[Any]
     ) -> None:
@@ -312,22 +346,22 @@ class TestGoingOn:
         for after in range(files):
             to = tmp_path / str(after)
 
-            def writer(place: str, left: int = after) -> Any:
-                write = masks.writer(place)
+            def writer(*place: Any, left: int = after, **options: Any) -> Any:
+                write = mask_writer.writer(*place, **options)
 
-                def write_until_killed(name: str, content: bytes) -> None:
+                def write_until_killed(*file: Any) -> None:
                     nonlocal left
                     if not left:
                         raise KeyboardInterrupt
                     left -= 1
-                    write(name, content)
+                    write(*file)
 
                 return write_until_killed
 
             monkeypatch.setattr(job, "writer", writer)
             with pytest.raises(KeyboardInterrupt):
                 predict(model, images, to, beside=beside)
-            monkeypatch.setattr(job, "writer", masks.writer)
+            monkeypatch.setattr(job, "writer", mask_writer.writer)
             predict(model, images, to, beside=beside)
             assert contents(to) == contents(tmp_path / "alone")
 
@@ -362,6 +396,47 @@ class TestGoingOn:
             f"it: a.png, b.png, c.png, …; name another place with --to, or replace them with --overwrite"
         )
         assert contents(tmp_path / "to") == before
+
+    @pytest.mark.parametrize("there", [False, True], ids=["comes", "is changed"])
+    def test_what_comes_or_is_changed_meanwhile_stays_and_is_told_at_the_end(
+        self, sliding: Path, model: Path, images: list[Path], tmp_path: Path, meanwhile: Meanwhile, there: bool
+    ) -> None:
+        theirs, other = (tmp_path / "to" / f"{image.stem}.png" for image in images)
+        if there:
+            predict(sliding, images, tmp_path / "to")
+
+        meanwhile(lambda: save(theirs, 7, 7))
+        with pytest.raises(IncompleteError) as caught:
+            predict(model, images, tmp_path / "to")
+
+        assert str(caught.value) == (
+            f"{theirs} came or was changed while predict ran, and stays: name another place with --to, or replace it "
+            f"with --overwrite\n1 of 2 images have masks now in {tmp_path / 'to'}"
+        )
+        with Image.open(theirs) as mask:
+            assert mask.size == (7, 7)
+        (made,) = predict(model, images[1:], tmp_path / "alone")
+        assert other.read_bytes() == made.read_bytes()
+
+    def test_what_comes_meanwhile_may_be_overwritten_or_of_the_same_model(
+        self, model: Path, images: list[Path], tmp_path: Path, meanwhile: Meanwhile
+    ) -> None:
+        mask = tmp_path / f"{images[0].stem}.png"
+        meanwhile(lambda: save(mask, 7, 7))
+        predict(model, images[:1], tmp_path, overwrite=True)
+        (same,) = predict(model, images[:1], tmp_path / "same")
+        assert mask.read_bytes() == same.read_bytes()
+        mask.unlink()
+        meanwhile(lambda: shutil.copy(same, mask))
+        assert predict(model, images[:1], tmp_path) == [mask]
+
+    def test_what_is_removed_meanwhile_is_made(
+        self, sliding: Path, model: Path, images: list[Path], tmp_path: Path, meanwhile: Meanwhile
+    ) -> None:
+        (mask,) = predict(sliding, images[:1], tmp_path)
+        meanwhile(mask.unlink)
+        assert predict(model, images[:1], tmp_path) == [mask]
+        assert mask.exists()
 
     def test_what_predict_wrote_among_the_images_is_none(self, model: Path, tmp_path: Path) -> None:
         for name in ("a.jpg", "late/b.jpg"):

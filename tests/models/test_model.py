@@ -160,6 +160,7 @@ class TestProtocol:
             {"evaluation": {"window": [9, 2]}},
             {"evaluation": {"flip": 1}},
             {"evaluation": {"stride": "1"}},
+            {"evaluation": {"stride": 1e-9}},
             {"evaluation": {"later": 1}},
             {"evaluation": 3},
             {"speed": 3},

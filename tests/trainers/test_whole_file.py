@@ -1,3 +1,4 @@
+import errno
 import os
 import resource
 import threading
@@ -5,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from advseg.trainers.whole_file import drop_partials, replace_whole, write_whole
+from advseg.trainers.whole_file import add_whole, drop_partials, replace_whole, write_whole
 
 
 @pytest.mark.parametrize("durable", [False, True])
@@ -13,6 +14,29 @@ def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path: Path, durable: bo
     for text in ("old", "new"):
         write_whole(tmp_path / "a.json", text, durable=durable)
     assert (tmp_path / "a.json").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_name_may_be_as_long_as_a_name_can_be(tmp_path: Path) -> None:
+    write_whole(tmp_path / ("a" * 255), "new")
+    assert (tmp_path / ("a" * 255)).read_text() == "new"
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
+def test_a_file_is_added_where_none_is_and_nothing_else_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    if not links:
+        monkeypatch.setattr(Path, "hardlink_to", refuse)
+    path = tmp_path / "a.json"
+    add_whole(path, lambda partial: partial.write_text("first"))
+    with pytest.raises(FileExistsError) as caught:
+        add_whole(path, lambda partial: partial.write_text("second"))
+    assert str(caught.value).endswith(f"'{path}'")
+    assert path.read_text() == "first"
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
