@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..trainers.data.division import GivenParts
+from ..trainers.data.folder_tree import same_name
 from ..trainers.data.images import is_file
 from ..trainers.data.layouts import some
 from ..trainers.data.lists import has_image_suffix, read_list
@@ -47,9 +48,10 @@ def said_of_unlisted(folder: Path, found: Survey, given: GivenParts) -> list[str
     }
     said = []
     for path in lists:
-        if left := [id for id in come.get(path.name, ()) if id not in listed]:
+        if left := [id for id in come.get(path.name, ()) if same_name(id) not in listed]:
             said.append(f"{len(left)} images are on no list, add them to {path}: {some(left)}")
-    masked = {pair.id for pair in found.pairs}.difference(*(of for name, of in ids.items() if name != _BARE))
+    elsewhere = {id for name, of_list in ids.items() if name != _BARE for id in of_list}
+    masked = {same_name(pair.id) for pair in found.pairs} - elsewhere
     if painted := [id for id in ids.get(_BARE, ()) if id in masked]:
         said.append(
             f"{len(painted)} images of {folder / _BARE} have masks now, move them to {folder / 'labelled.txt'}: "
@@ -59,5 +61,6 @@ def said_of_unlisted(folder: Path, found: Survey, given: GivenParts) -> list[str
 
 
 def _id(image: str) -> str:
-    """The id of an image as a list has it."""
-    return str(Path(image.lstrip("/").removeprefix("images/")).with_suffix("")) if has_image_suffix(image) else image
+    """The id of an image as a list has it, however its accents are written."""
+    inside = image.lstrip("/").removeprefix("images/")
+    return same_name(str(Path(inside).with_suffix("")) if has_image_suffix(image) else image)

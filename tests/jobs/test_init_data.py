@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -224,6 +225,18 @@ class TestWhatItWrites:
 
         assert f"{folder / 'classes.yaml'} must be a list of classes" in error_of(folder)
         assert {path.name for path in folder.iterdir()} == {"images", "masks", "classes.yaml"}
+
+    def test_offers_none_whose_accents_only_stand_apart(self, make: Make) -> None:
+        folder = make()
+        init(folder)
+        for name, number in (("NFC", 20), ("NFD", 21)):
+            id = unicodedata.normalize(name, f"h\u00f4tel {number}")
+            Image.fromarray(np.full((32, 40, 3), number, np.uint8)).save(folder / f"images/{id}.png")
+            other = unicodedata.normalize("NFD" if name == "NFC" else "NFC", id)
+            with (folder / "unlabelled.txt").open("a") as file:
+                file.write(f"{other}\n")
+
+        assert not any("on no list" in line for line in init(folder))
 
     def test_offers_images_that_came_later_to_the_lists(self, make: Make, advseg: Command) -> None:
         folder = make()
