@@ -186,10 +186,10 @@ class Training:
 
     def _conclude(self) -> Iterator[Report]:
         """Evaluate, report and save."""
-        figures, evaluation = self.method.meter.take(), self._evaluate()
+        figures, evaluation = self.method.meter.take(), self.evaluate()
         rates = {f"lr/{network}": rate for network, rate in self.method.rates(self.step - 1).items()}
         self._standing.judged({**figures, **rates, **evaluation.metrics})
-        yield self._report(self._pictures(evaluation) if self.world.leads else {})
+        yield self._report(self.pictures(evaluation) if self.world.leads else {})
         self._watch(evaluation)
         self._save()
 
@@ -261,7 +261,8 @@ class Training:
                 f"trainer.collapse_patience sets how many are allowed"
             )
 
-    def _evaluate(self) -> Evaluation:
+    def evaluate(self) -> Evaluation:
+        """What all workers together find by the validation images, as for a report."""
         # From here on all workers evaluate, and the leading one saves, the same network.
         self.world.mean_statistics(self.method.segmenter)
         return evaluate(
@@ -276,7 +277,8 @@ class Training:
             speed=self.recipe.trainer.speed,
         )
 
-    def _pictures(self, evaluation: Evaluation) -> dict[str, Image.Image]:
+    def pictures(self, evaluation: Evaluation) -> dict[str, Image.Image]:
+        """Those that go with a report, by their files."""
         settings = self.recipe.trainer
         return draw_report(
             self.step, evaluation, self.dataset, self.method, self._normalisation, settings, self._device

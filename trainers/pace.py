@@ -7,16 +7,13 @@ from pathlib import Path
 from statistics import mean
 from tempfile import TemporaryDirectory
 
-from ..models.architectures import normalisation_of
 from .ahead import ahead
 from .data.dataset import Dataset
 from .data.samples import Sample
-from .evaluate import evaluate, evenly
+from .evaluate import evenly
 from .loop import Training
-from .pictures.report import draw_report
 from .progress import underway
 from .recipe import Recipe
-from .settings import DTYPES
 
 _FEW = 4
 """Images of each part that it is measured by."""
@@ -96,20 +93,8 @@ def _reading(dataset: Dataset) -> float:
 
 def _report(training: Training) -> tuple[float, float]:
     """Seconds of an evaluation, by image, and of the pictures that go with it."""
-    settings, device = training.recipe.trainer, training.device
-    normalisation = normalisation_of(training.recipe.segmenter)
     started = time.perf_counter()
-    evaluation = evaluate(
-        training.method.segmenter,
-        training.dataset,
-        normalisation,
-        settings=settings.evaluation,
-        resize=settings.resize,
-        world=training.world,
-        device=device,
-        dtype=DTYPES[settings.precision],
-        speed=settings.speed,
-    )
+    evaluation = training.evaluate()
     judged = time.perf_counter()
-    draw_report(0, evaluation, training.dataset, training.method, normalisation, settings, device)
+    training.pictures(evaluation)
     return (judged - started) / evaluation.images, time.perf_counter() - judged

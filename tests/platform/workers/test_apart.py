@@ -112,14 +112,14 @@ def test_leaves_there_all_that_lasts_and_nothing_here(task: Task, machine: Path,
 def test_keeps_there_the_checkpoint_of_the_best_step_and_as_many_of_the_newest_as_the_spec_says(
     task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge = Training._evaluate
+    judge = Training.evaluate
 
     def falling(training: Training) -> Evaluation:
         evaluation = judge(training)
         evaluation.metrics["val/miou"] = 50.0 - training.step
         return evaluation
 
-    monkeypatch.setattr(Training, "_evaluate", falling)
+    monkeypatch.setattr(Training, "evaluate", falling)
     run(replace(task, spec={**task.spec, "keep": {"newest": 1}}))
     assert [checkpoint.step for checkpoint in sealed_checkpoints(task.own)] == [4, 1]
 

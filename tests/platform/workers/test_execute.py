@@ -275,14 +275,14 @@ class TestLease:
     def test_that_is_taken_before_a_report_keeps_it_from_mlflow(
         self, long: Task, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        evaluate = Training._evaluate
+        evaluate = Training.evaluate
 
         def taken_over(training: Training) -> Evaluation:
             if training.step == 2:
                 Lease(long.own, Attempt(number=2)).take()
             return evaluate(training)
 
-        monkeypatch.setattr(Training, "_evaluate", taken_over)
+        monkeypatch.setattr(Training, "evaluate", taken_over)
         with pytest.raises(FencedError):
             run(long)
         assert [record["step"] for record in Spool(long.own.folder / METRICS).records()] == [1]
