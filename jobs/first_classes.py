@@ -16,7 +16,7 @@ def first_classes(found: FoundClasses, masks: int) -> str:
 def said_of_contour(contour: FoundClass, file: Path) -> str:
     """That a colour is ignored by a guess."""
     return (
-        f"colour {list(contour.colour)}, {share(contour.share)} of the masks' pixels, is ignored: a guess, as it only "
+        f"colour {list(contour.colour)}, {_share(contour.share)} of the masks' pixels, is ignored: a guess, as it only "
         f"runs between others, in thin lines; is it a class, take `ignore: true` away from it in {file}"
     )
 
@@ -38,9 +38,9 @@ def _lines(found: FoundClasses, masks: int) -> Iterator[str]:
 def _held(each: FoundClass, masks: int) -> str:
     if not each.masks:
         return "no mask holds it"
-    return f"{share(each.share)} of the pixels, on {each.masks} of {masks} masks"
+    return f"{_share(each.share)} of the pixels, on {each.masks} of {masks} masks"
 
 
-def share(part: float) -> str:
+def _share(part: float) -> str:
     """A share in percent."""
     return f"{100 * part:.1f} %" if part >= 0.001 else "under 0.1 %"

@@ -15,7 +15,7 @@ data = typer.Typer(help="Begin with your own images, check and pack a dataset, w
 @data.command()
 def init(
     folder: Annotated[
-        Path, typer.Argument(callback=check_path, help="A folder with images/ and, of the same names, PNGs in masks/.")
+        Path, typer.Argument(callback=check_path, help="A folder with images/ and, of the same names, masks in masks/.")
     ],
     seed: Annotated[int, typer.Option(metavar="N", help="Another seed, other validation images.")] = 0,
     scale: Annotated[
@@ -24,7 +24,9 @@ def init(
     ] = None,
     orientation: Annotated[
         Literal["exif", "ignore"],
-        typer.Option(metavar="exif|ignore", help="Whether images are turned as their EXIF data say; masks never are."),
+        typer.Option(
+            metavar="exif|ignore", help="Whether images, and masks in TIFF, are turned as their EXIF data say."
+        ),
     ] = "exif",
 ) -> None:
     """Write a first spec for your own images and this machine, with class names and lists. What is there is kept.

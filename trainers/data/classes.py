@@ -7,11 +7,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ...models.decoding import HIGHEST
 from ...models.regular_file import read_regular
 from ..errors import brief
 from .dataset import has_control_characters
 from .images import Colour, is_there, voc_palette
-from .masks import HIGHEST_VALUE, MaskCoding
+from .masks import MaskCoding
 
 VOC_CLASSES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -146,7 +147,7 @@ def _problems_of_entry(entry: Any) -> Iterator[str]:
         yield f"must have a colour of three whole numbers from 0 to 255, but it is {brief(repr(entry['colour']))}"
     if "value" in entry and not _is_value(entry["value"]):
         yield (
-            f"must have a value that is a whole number from 0 to {HIGHEST_VALUE}, or a list of them, but it is "
+            f"must have a value that is a whole number from 0 to {HIGHEST}, or a list of them, but it is "
             f"{brief(repr(entry['value']))}"
         )
 
@@ -176,7 +177,7 @@ def _is_colour(value: Any) -> bool:
 
 def _is_value(value: Any) -> bool:
     values = value if isinstance(value, list) else [value]
-    return bool(values) and all(type(v) is int and 0 <= v <= HIGHEST_VALUE for v in values)
+    return bool(values) and all(type(v) is int and 0 <= v <= HIGHEST for v in values)
 
 
 def _values(entry: dict[str, Any]) -> tuple[int, ...]:

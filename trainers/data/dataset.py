@@ -57,13 +57,14 @@ class DatasetSettings(Settings):
     """A file that ranks the indices of the labelled list, from 0, instead of a draw; the fraction takes the first."""
     classes: tuple[str, ...] = ()
     """Names in the order of the class ids from 0; by default those of a classes.yaml, VOC's or Cityscapes'."""
-    ignore_index: Annotated[int, Interval(0, 65535)] = IGNORE_INDEX
+    ignore_index: _Value = IGNORE_INDEX
     """Id of pixels that count nowhere."""
     scale: tuple[_Value, _Value] | None = None
     """Of images with 16 bits a channel, the values that become 0 and 255; between them it is linear, and rounded to the
     nearest. None refuses such images. Those of 8 bits are read as they are."""
     orientation: Orientation = "exif"
-    """Whether images are turned as their EXIF or XMP data say, or left as their pixels lie. Masks never are."""
+    """Whether images, and masks in TIFF, are turned as their EXIF or XMP data say, or left as their pixels lie. Other
+    masks never are."""
 
     @property
     def decoding(self) -> Decoding:

@@ -65,8 +65,10 @@ def read_size(path: Path, decoding: Decoding = PLAIN) -> tuple[int, int]:
         return (width, height) if tells and picture_files.orientation_of(header) in SIDEWAYS else (height, width)
 
 
-def orientation_of(content: bytes) -> int:
-    """The orientation that an image tells, 1 if none or if it cannot be read; that of a TIFF counts as none."""
+def orientation_of(content: bytes, decoding: Decoding) -> int:
+    """The orientation by which an image is turned, 1 if none or if it cannot be read; that of a TIFF counts as none."""
+    if decoding.orientation == "ignore":
+        return 1
     try:
         with refusing("it"), Image.open(BytesIO(content), formats=FORMATS) as header:
             return 1 if header.format == "TIFF" else picture_files.orientation_of(header)

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from ...models.decoding import PLAIN, Decoding
+from ...models.decoding import HIGHEST, PLAIN, Decoding
 from ...models.picture_files import bits_of, deep_error, in_rgb, open_picture, orientation_to_turn, upright
 from .images import IGNORE_INDEX, Colour, ImageError, colour_numbers, colour_of, read_file, told
 from .lossy import lossy_kind
@@ -19,8 +19,6 @@ _GREY = 0x010101
 """The number of the grey of lightness 1."""
 SUFFIXES_OF_MASKS = (".png", ".tif", ".tiff", ".bmp", ".webp")
 """How the names of masks end, in lower case; JPEG does not keep class ids."""
-HIGHEST_VALUE = 65535
-"""Of 16 bits, the most that a mask has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,8 +181,8 @@ def open_mask(content: bytes, path: Path, decoding: Decoding = PLAIN) -> MaskFil
         flat = np.array(image.getpalette("RGB"), np.uint8)
         return MaskFile(kind="palette", pixels=pixels, lights=colour_numbers(flat.reshape(-1, 3)))
     if image.mode.startswith("I"):
-        if pixels.size and not 0 <= pixels.min() <= pixels.max() <= HIGHEST_VALUE:
-            raise ImageError(f"{path} holds values outside 0 to {HIGHEST_VALUE}, which are no class ids: mend the mask")
+        if pixels.size and not 0 <= pixels.min() <= pixels.max() <= HIGHEST:
+            raise ImageError(f"{path} holds values outside 0 to {HIGHEST}, which are no class ids: mend the mask")
         return MaskFile(kind="grey", pixels=pixels)
     # Pillow stretches greyscale of 2 or 4 bits over 0...255.
     step = 255 // (2**bits - 1)

@@ -88,7 +88,7 @@ def read_sample(sample: FileSample, rules: Rules, *, mask: bool) -> Reading:
             content = read_file(sample.image)
             image_sum = hashlib.sha256(content).digest()
             size = decode_image_of_dataset(content, sample.image, sample.decoding).shape[:2]
-            orientation = orientation_of(content) if sample.decoding.orientation == "exif" else 1
+            orientation = orientation_of(content, sample.decoding)
             with told():
                 refuse_damaged(content, sample.image)
         except ImageError as error:

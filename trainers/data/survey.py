@@ -99,7 +99,7 @@ def survey(folder: Path, decoding: Decoding = PLAIN) -> Survey:
             digest = hashlib.sha256(content).hexdigest()
             if mask := mask_of.get(id):
                 image = decode_image_of_dataset(content, path, decoding)
-                orientation = orientation_of(content) if decoding.orientation == "exif" else 1
+                orientation = orientation_of(content, decoding)
                 file = open_mask(read_file(mask), mask, decoding)
                 pairs.append(_pair(id, mask, file, image.shape[:2], orientation, digest))
                 sizes.append(pairs[-1].size)
