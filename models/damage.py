@@ -3,8 +3,6 @@
 import re
 from pathlib import Path
 
-import simplejpeg
-
 from .picture_files import PictureError
 from .png_damage import SIGNATURE, damage_in_png
 
@@ -28,6 +26,8 @@ def damage_in(content: bytes) -> str:
     """
     if content.startswith(SIGNATURE):
         return damage_in_png(content)
+    import simplejpeg  # here, as machines that train from packs alone can do without it
+
     try:
         # Of an eighth of the size all is read, and less computed.
         simplejpeg.decode_jpeg(content, min_height=1, min_width=1, min_factor=8)
