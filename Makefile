@@ -11,11 +11,12 @@ PEER ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test chaos check docs bench bench-gpu peer clean
+.PHONY: help setup demo test test-gpu chaos check docs bench bench-gpu peer clean
 
 help:
 	@echo "make demo    set up and run a sweep end to end on a small dataset: about eight minutes"
 	@echo "make test    set up and run all tests"
+	@echo "make test-gpu  the tests that need a GPU, with PYTHON's own packages: nothing is installed"
 	@echo "make chaos   set up and run the kills and storms that are too many for make test: about forty minutes"
 	@echo "make check   set up and run linter, format check, type check and the layer test"
 	@echo "make docs    set up, write the pages that are made from the code, and build a site of README.md and docs/"
@@ -32,6 +33,11 @@ demo: setup
 # start servers of their own. On more threads than one each would only be in the others' way.
 test: setup
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder
+
+# On a machine where only PyTorch and a few others are installed, whose warnings are not ours.
+test-gpu:
+	@PYTHONPATH=benchmarks $(PYTHON) -m pytest -p source --noconftest -W default -m gpu \
+		$$(grep --recursive --files-with-matches --include 'test_*.py' 'mark\.gpu' tests)
 
 chaos: setup
 	@$(BIN)/python -m pytest -m chaos

@@ -94,7 +94,7 @@ def published_step(peer: Peer, pixels: Pixels, device: torch.device, *, autocast
     labels, real = pixels.labels.float(), pixels.real.float()
 
     def run() -> None:
-        with torch.backends.cudnn.flags(benchmark=True):  # as its script sets it
+        with torch.backends.cudnn.flags(enabled=True, benchmark=True):  # as its script sets it
             step(pixels.images, labels, real, pixels.unlabelled)
 
     return run

@@ -2,7 +2,8 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from .upsampling import upsampled
 
 GROUPS = 8
 
@@ -55,10 +56,6 @@ class Compact(nn.Module):
         x = self.down(fine)
         for block in self.body:
             x = x + block(x)
-        x = self.fuse(fine + _resize(self.up(x), fine.shape[-2:]))
+        x = self.fuse(fine + upsampled(self.up(x), fine.shape[-2:]))
         x = torch.stack([branch(x) for branch in self.branches]).sum(0)
-        return _resize(x.to(images.dtype), images.shape[-2:])
-
-
-def _resize(x: Tensor, size: torch.Size) -> Tensor:
-    return F.interpolate(x, size, mode="bilinear", align_corners=True)
+        return upsampled(x.to(images.dtype), images.shape[-2:])

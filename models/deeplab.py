@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .upsampling import upsampled
+
 DILATIONS = (6, 12, 18, 24)
 
 Backbone = Literal["caffe", "torchvision"]
@@ -132,4 +134,4 @@ class DeepLabV2(nn.Module):
         x = F.max_pool2d(x, 3, stride=2, padding=1, ceil_mode=self.backbone == "caffe")
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         x = self.layer5(x).to(images.dtype)
-        return F.interpolate(x, images.shape[-2:], mode="bilinear", align_corners=True)
+        return upsampled(x, images.shape[-2:])

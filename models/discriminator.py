@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .settings import Interval, Settings
+from .upsampling import upsampled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,7 @@ class Discriminator(nn.Module):
         for i in range(self.stages):
             x = F.leaky_relu(self.get_submodule(f"conv{i + 1}")(x), 0.2)
         x = self.classifier(x).to(probabilities.dtype)
-        return F.interpolate(x, probabilities.shape[-2:], mode="bilinear", align_corners=True)
+        return upsampled(x, probabilities.shape[-2:])
 
 
 def _smallest_side(stages: int, classifier: str) -> int:

@@ -1,7 +1,8 @@
 """The workers that share one global batch."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,14 @@ from torch import distributed as dist
 
 _LONGEST_TEXT = 800
 """Of what workers tell each other, in bytes."""
+
+
+class Pending(Protocol):
+    """Something that all workers do together."""
+
+    def wait(self) -> object:
+        """Wait for its end; on a GPU, let what comes next wait."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +63,9 @@ class World:
         said[self.rank, : len(letters)] = torch.tensor(list(letters), dtype=torch.int32, device=device)
         return [bytes(row).rstrip(b"\0").decode(errors="ignore") for row in self.total(said).tolist()]
 
-    def total_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Replace every gradient by its sum over all workers, in one message."""
-        if self.size == 1:
-            return
-        _sum_together([p.grad for p in parameters if p.grad is not None])
+    def begin_total(self, tensor: Tensor) -> Pending | None:
+        """`total`, begun beside what comes next, which must not touch the tensor before the end was waited for."""
+        return dist.all_reduce(tensor, async_op=True) if self.size > 1 else None
 
     def mean_statistics(self, network: nn.Module) -> None:
         """Replace the running statistics that a network gathers in training by their means over all workers.

@@ -1,6 +1,6 @@
 """A network that learns, with all that each has of its own, whatever the method."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic
 
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from ..models.architectures import Segmenter
+from .distributed import Pending
 from .meter import Meter
 from .optimizers import OptimizerSettings, build_optimizer, poly, set_rate
 from .profiling import phase
@@ -40,6 +41,9 @@ class Learner(Generic[Network]):
         self.network = trainer.speed.arrange(network.train())
         self._parameters = [p for p in network.parameters() if p.requires_grad]
         self._forward = network if forward is None else forward
+        self._buffer: Tensor | None = None
+        """All gradients one after another, once it is known which parameters have one."""
+        self._sum: Pending | None = None
         self._rate = optimizer.lr
         self._trainer = trainer
         self._meter = meter
@@ -51,6 +55,13 @@ class Learner(Generic[Network]):
         with phase(f"{self.name} forward"), speed.precision(maps.device):
             return self._forward(maps.contiguous(memory_format=speed.memory_format))
 
+    def begin(self) -> None:
+        """Forget the gradient of the step before."""
+        if self._buffer is None:
+            self.optimizer.zero_grad()
+        else:
+            self._buffer.zero_()
+
     def learn_from(self, loss: Tensor, *, retain_graph: bool = False) -> None:
         """Add the gradient of a loss to this network's, and to no other's."""
         with phase(f"{self.name} backward"):
@@ -60,10 +71,22 @@ class Learner(Generic[Network]):
         """Base learning rate at a step."""
         return self._rate * poly(step, self._trainer.steps, self._trainer.power)
 
+    def share(self) -> None:
+        """Begin to sum the gradient, of which no more comes in this step, over all workers."""
+        world = self._meter.world
+        if self._buffer is None and (world.size > 1 or self._trainer.speed.graphs):
+            self._buffer = _in_one_buffer(self._parameters)
+        if self._buffer is not None:
+            self._sum = world.begin_total(self._buffer)
+
     def update(self, step: int) -> None:
         """Change the network by the gradient of all workers, cut to the greatest norm."""
         world = self._meter.world
-        world.total_gradients(self._parameters)
+        if self._sum is None:
+            self.share()
+        if self._sum is not None:
+            self._sum.wait()
+            self._sum = None
         norm = get_total_norm(p.grad for p in self._parameters if p.grad is not None)
         if self._trainer.max_gradient_norm is not None:
             clip_grads_with_norm_(self._parameters, self._trainer.max_gradient_norm, norm)
@@ -79,6 +102,17 @@ class Learner(Generic[Network]):
         """Take up a state that `state_dict` gave."""
         self.network.load_state_dict(state["network"])
         _restore(self.optimizer, state["optimizer"])
+
+
+def _in_one_buffer(parameters: Iterable[Tensor]) -> Tensor:
+    """Lay the gradients that there are one after another into a buffer, where they stay; each as its parameter lies."""
+    learning = [(p, p.grad) for p in parameters if p.grad is not None]
+    sizes = [p.numel() for p, _ in learning]
+    buffer = learning[0][0].new_zeros(sum(sizes))
+    for (parameter, gradient), part in zip(learning, buffer.split(sizes), strict=True):
+        # Added to zero, as all later ones are: a sum never has a negative zero.
+        parameter.grad = part.as_strided(parameter.shape, parameter.stride()).add_(gradient)
+    return buffer
 
 
 def segmenter_learner(segmenter: Segmenter, trainer: TrainerSettings, meter: Meter) -> Learner[Segmenter]:

@@ -88,6 +88,11 @@ class Training:
                 f"{self.world.size} workers need an image of each: raise it or use fewer workers"
             )
         recipe.method.check_dataset(dataset)
+        if settings.speed.graphs and (self._device.type != "cuda" or self.world.size > 1):
+            raise UserError(
+                f"trainer.speed.graphs is true, but graphs are for one worker on a GPU, and this is one of "
+                f"{self.world.size} on a device of type {self._device.type}: set it to false"
+            )
         synchronised = (
             isinstance(segmenting, DeepLabSettings) and segmenting.batch_norm == "synchronised" and self.world.size > 1
         )

@@ -1,5 +1,6 @@
 """Sums of metrics that stay on the device until they are reported."""
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -9,6 +10,16 @@ from .distributed import World
 from .errors import NonFiniteLossError
 
 _NEVER = torch.iinfo(torch.int64).max
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """Figures of a batch on the device, before a meter counts them."""
+
+    losses: dict[str, Tensor] = field(default_factory=dict)
+    """This worker's shares of losses, which must be finite, in the order in which they arose."""
+    ratios: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    """Numerators and denominators."""
 
 
 class Meter:
@@ -37,6 +48,13 @@ class Meter:
         first = self._first_bad.get(name, torch.full_like(value, _NEVER, dtype=torch.int64))
         bad = ~value.detach().isfinite()
         self._first_bad[name] = torch.where(bad, first.clamp(max=step), first)
+
+    def count(self, found: Found, step: int) -> None:
+        """Count the figures of a batch of a step."""
+        for name, loss in found.losses.items():
+            self.add_watched(name, loss, step)
+        for name, (numerator, denominator) in found.ratios.items():
+            self.add(name, numerator, denominator)
 
     def take(self) -> dict[str, float]:
         """The means since the last call, over all workers; a figure whose denominator is 0 is left out.

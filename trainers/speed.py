@@ -44,6 +44,9 @@ class SpeedSettings(Settings):
     the backward pass. A third more time for less memory."""
     compile: bool = False
     """Compile the segmenter's training step with torch.compile, which takes minutes at the start; for GPUs."""
+    graphs: bool = False
+    """Record what a step does on a GPU as a CUDA graph and replay it, for steps whose many kernels the host launches
+    more slowly than the GPU runs them. For one worker."""
     prefetch: Annotated[int, Interval(0, 64)] = 2
     """Threads that draw coming batches while a step computes. 0: each batch is drawn when it is needed."""
 

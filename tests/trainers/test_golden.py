@@ -33,10 +33,9 @@ def fill(network: torch.nn.Module) -> None:
     network.load_state_dict({name: torch.from_numpy(value) for name, value in values.items()}, strict=False)
 
 
-def batch_of(case: str, iteration: int, std: float) -> Batch:
-    images, labels, unlabelled, truth = map(
-        torch.from_numpy, recipe.batch(case, iteration, SIZE, SIZE, BATCH_SIZE, CLASSES, std=std)
-    )
+def batch_of(case: str, iteration: int, std: float, device: str) -> Batch:
+    drawn = recipe.batch(case, iteration, SIZE, SIZE, BATCH_SIZE, CLASSES, std=std)
+    images, labels, unlabelled, truth = (torch.from_numpy(array).to(device) for array in drawn)
     return Batch(
         images=images,
         labels=labels,
@@ -47,7 +46,7 @@ def batch_of(case: str, iteration: int, std: float) -> Batch:
     )
 
 
-def method_of(settings: dict, speed: SpeedSettings) -> Adversarial:
+def method_of(settings: dict, speed: SpeedSettings, device: str) -> Adversarial:
     knobs = AdversarialSettings(
         semi_start=SEMI_START, threshold=settings["T"], discriminator_optimizer=AdamSettings(lr=1e-4)
     )
@@ -61,7 +60,7 @@ def method_of(settings: dict, speed: SpeedSettings) -> Adversarial:
     discriminator = Discriminator(CLASSES, (64, 128, 256, 512), "strided").double()
     fill(segmenter)
     fill(discriminator)
-    return Adversarial(knobs, trainer, segmenter, discriminator, ignore_index=255, world=World())
+    return Adversarial(knobs, trainer, segmenter.to(device), discriminator.to(device), ignore_index=255, world=World())
 
 
 OFF = {"channels_last": False, "fused_optimizers": False}
@@ -76,12 +75,23 @@ FROZEN = [case for case in CASES if CASES[case]["settings"].get("bn") == "frozen
     ],
 )
 def test_the_step_is_the_published_one(case, speed):
+    assert_published(case, speed, "cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("speed", [OFF, {}, {"graphs": True}])
+def test_the_step_on_a_gpu_is_the_published_one(case, speed):
+    assert_published(case, speed, "cuda")
+
+
+def assert_published(case: str, speed: dict, device: str) -> None:
     settings, golden = CASES[case]["settings"], CASES[case]
     std = settings.get("img_std", 50.0)
-    method = method_of(settings, SpeedSettings(**speed))
+    method = method_of(settings, SpeedSettings(**speed), device)
 
     for iteration, expected in enumerate(golden["iterations"]):
-        method.step(iteration, [batch_of(case, iteration, std)])
+        method.step(iteration, [batch_of(case, iteration, std, device)])
         got = method.meter.take()
         ours = {
             "loss_seg": got["loss/ce"],
@@ -102,7 +112,7 @@ def test_the_step_is_the_published_one(case, speed):
     assert norm_of(method.discriminator) == pytest.approx(final["param_norm_d"], rel=1e-9)
     assert method.segmenter.layer5.conv2d_list[0].bias.tolist() == pytest.approx(final["head_bias"], rel=1e-9)
     assert method.discriminator.classifier.bias.tolist() == pytest.approx(final["d_bias"], rel=1e-9)
-    logits = method.segmenter.eval()(batch_of(case, 999, std).images).detach()
+    logits = method.segmenter.eval()(batch_of(case, 999, std, device).images).detach()
     assert logits.sum().item() == pytest.approx(final["eval_logits_sum"], rel=1e-9)
     assert logits.abs().sum().item() == pytest.approx(final["eval_logits_abs"], rel=1e-9)
     assert logits[0, :, 0, 0].tolist() == pytest.approx(final["eval_logits_corner"], rel=1e-9)

@@ -26,7 +26,7 @@ def learner_of(trainer: TrainerSettings = TRAINER) -> tuple[Learner, Meter]:
 
 def learn(learner: Learner, step: int) -> dict[str, Tensor]:
     """One step; the gradients that it was made by."""
-    learner.optimizer.zero_grad()
+    learner.begin()
     images = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(step), dtype=torch.float64)
     learner.learn_from(learner(images).square().mean())
     learner.update(step)

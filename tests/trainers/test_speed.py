@@ -15,6 +15,7 @@ from advseg.models.discriminator import Discriminator, DiscriminatorSettings
 from advseg.trainers.data.augment import AugmentationSettings
 from advseg.trainers.distributed import World
 from advseg.trainers.errors import UserError
+from advseg.trainers.loop import Training
 from advseg.trainers.methods.adversarial import AdversarialSettings
 from advseg.trainers.methods.adversarial_step import Adversarial
 from advseg.trainers.methods.method import Batch
@@ -171,6 +172,14 @@ def recipe_of(segmenter=CompactSettings(width=8), precision="float32", **speed) 
 def test_switches_that_do_not_go_together_are_refused(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+@pytest.mark.parametrize(("size", "device"), [(1, "cpu"), (2, "cuda")])
+def test_graphs_without_a_gpu_or_for_several_workers_are_refused(shapes, tmp_path, size, device):
+    with pytest.raises(
+        UserError, match=f"graphs are for one worker on a GPU, and this is one of {size} .* {device}: set"
+    ):
+        Training(recipe_of(graphs=True), shapes, tmp_path, world=World(size=size), device=torch.device(device))
 
 
 def test_frozen_batch_norm_may_see_both_batches_at_once():

@@ -10,6 +10,7 @@ accumulated in micro-batches has the mean of their means, as published. Nothing 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ from ..distributed import World
 from ..export import export
 from ..learner import Learner, segmenter_learner
 from ..losses import adversarial_loss_sum, argmax, confident_pixels, cross_entropy_sum, one_hot, pseudo_label_loss_sum
-from ..meter import Meter
+from ..meter import Found, Meter
 from ..profiling import phase
+from ..replay import runner
 from ..settings import TrainerSettings
 from .adversarial import AdversarialSettings
 from .method import Batch, Wants
@@ -41,8 +43,16 @@ class _MicroBatch:
     step: int
     weight: float
     """Of its losses in those of the step."""
-    fake_pixels: Tensor
-    """How many pixels the discriminator is to call fake, over all workers."""
+    known: Tensor
+    """How many pixels of labelled images have a label; these four are over all workers, and at least 1."""
+    valid: Tensor
+    """How many pixels of unlabelled images are no padding."""
+    fake: Tensor
+    """How many pixels the discriminator is to call fake."""
+    real: Tensor
+    """How many pixels it is to call real."""
+    found: Found = field(default_factory=Found)
+    """Figures so far."""
     d_losses: list[Tensor] = field(default_factory=list)
     """The terms of L_D so far."""
 
@@ -75,6 +85,7 @@ class Adversarial:
         self.segmenter, self.discriminator = self._segment.network, self._judge.network
         self._learners = (self._segment, self._judge)
         self._joint_forward = trainer.speed.joint_forward
+        self._run = runner(trainer.speed)
         self._ignore_index = ignore_index
         self._world = world
 
@@ -84,18 +95,32 @@ class Adversarial:
 
     def step(self, step: int, micro_batches: Sequence[Batch]) -> None:
         """Train both networks on one batch. Both gradients are complete before either network changes."""
+        s = self.settings
+        way = s.uses_unlabelled_at(step), s.semi_adv_weight(step), s.semi_weight(step)
         for learner in self._learners:
-            learner.optimizer.zero_grad()
-        for batch in micro_batches:
-            fakes = self._fake_pixels(step, batch)
-            self._learn_from(_MicroBatch(batch=batch, step=step, weight=1 / len(micro_batches), fake_pixels=fakes))
+            learner.begin()
+        # What all workers have to tell each other of the batch itself goes in one message.
+        counts = self._world.denominator(torch.stack([self._pixels(step, batch) for batch in micro_batches]))
+        for number, (batch, pixels) in enumerate(zip(micro_batches, counts, strict=True), 1):
+            learn = partial(self._learn_from, step, 1 / len(micro_batches), number == len(micro_batches))
+            self.meter.count(self._run(learn, batch, pixels, way), step)
         with phase("optimizers"):
             for learner in self._learners:
                 learner.update(step)
 
-    def _learn_from(self, micro: _MicroBatch) -> None:
-        """Gather both networks' gradients of one micro-batch."""
-        batch, looks = micro.batch, self.settings.uses_unlabelled_at(micro.step)
+    def _pixels(self, step: int, batch: Batch) -> Tensor:
+        """How many pixels of a micro-batch are known, valid, to be called fake, and real, by this worker."""
+        assert batch.real_labels is not None
+        known, real = ((labels != self._ignore_index).sum() for labels in (batch.labels, batch.real_labels))
+        valid = batch.unlabelled_valid.sum() if batch.unlabelled_valid is not None else torch.zeros_like(known)
+        seen = self.settings.discriminator_sees_unlabelled and self.settings.uses_unlabelled_at(step)
+        return torch.stack([known, valid, known + valid if seen else known, real])
+
+    def _learn_from(self, step: int, weight: float, last: bool, batch: Batch, pixels: Tensor) -> Found:
+        """Gather both networks' gradients of one micro-batch, which is the step's last or not."""
+        known, valid, fake, real = pixels
+        micro = _MicroBatch(batch=batch, step=step, weight=weight, known=known, valid=valid, fake=fake, real=real)
+        looks = self.settings.uses_unlabelled_at(step)
         if looks and self._joint_forward:
             assert batch.unlabelled is not None
             both = self._segment(torch.cat([batch.unlabelled, batch.images]))
@@ -110,8 +135,12 @@ class Adversarial:
                 self._segmenter_learns(micro, self._unlabelled_phase(micro, unlabelled))
                 del unlabelled
             self._segmenter_learns(micro, self._labelled_phase(micro, self._segment(batch.images)))
+        if last:
+            # Goes on while the discriminator learns.
+            self._segment.share()
         self._real_phase(micro)
-        self.meter.add_watched("loss/d", torch.stack(micro.d_losses).sum(), micro.step)
+        micro.found.losses["loss/d"] = torch.stack(micro.d_losses).sum()
+        return micro.found
 
     def _unlabelled_phase(self, micro: _MicroBatch, logits: Tensor) -> list[Tensor]:
         """Segmenter: look real on unlabelled images, and match pseudo-labels where the discriminator trusts them."""
@@ -120,8 +149,8 @@ class Adversarial:
         d_logits = self._judge(self._shown(logits.softmax(1), valid))
         if s.discriminator_sees_unlabelled:
             self._fake_phase(micro, d_logits, valid)
-        adversarial = adversarial_loss_sum(d_logits, True, valid) / self._world.denominator(valid.sum())
-        self.meter.add_watched("loss/semi_adv", adversarial, step)
+        adversarial = adversarial_loss_sum(d_logits, True, valid) / micro.valid
+        micro.found.losses["loss/semi_adv"] = adversarial.detach()
         terms = []
         if semi_adv_weight := s.semi_adv_weight(step):
             terms.append(semi_adv_weight * adversarial)
@@ -129,24 +158,23 @@ class Adversarial:
             pseudo_labels = argmax(logits.detach())
             selected = confident_pixels(d_logits, s.threshold, valid)
             semi = pseudo_label_loss_sum(logits, pseudo_labels, selected) / self._world.denominator(selected.sum())
-            self.meter.add_watched("loss/semi", semi, step)
+            micro.found.losses["loss/semi"] = semi.detach()
             terms.append(semi_weight * semi)
-            self._measure_selection(pseudo_labels, selected, micro.batch)
+            self._measure_selection(pseudo_labels, selected, micro)
         return terms
 
     def _labelled_phase(self, micro: _MicroBatch, logits: Tensor) -> list[Tensor]:
         """Segmenter: match the masks, and look real on labelled images."""
         labels = micro.batch.labels
         known = labels != self._ignore_index
-        pixels = self._world.denominator(known.sum())
-        loss = cross_entropy_sum(logits, labels, self._ignore_index) / pixels
-        self.meter.add_watched("loss/ce", loss, micro.step)
+        loss = cross_entropy_sum(logits, labels, self._ignore_index) / micro.known
+        micro.found.losses["loss/ce"] = loss.detach()
         terms = [loss]
         d_logits = self._judge(self._shown(logits.softmax(1), known))
         self._fake_phase(micro, d_logits, known)
         if self.settings.lambda_adv > 0:
-            adversarial = adversarial_loss_sum(d_logits, True, known) / pixels
-            self.meter.add_watched("loss/adv", adversarial, micro.step)
+            adversarial = adversarial_loss_sum(d_logits, True, known) / micro.known
+            micro.found.losses["loss/adv"] = adversarial.detach()
             terms.append(self.settings.lambda_adv * adversarial)
         return terms
 
@@ -160,7 +188,7 @@ class Adversarial:
 
     def _fake_phase(self, micro: _MicroBatch, d_logits: Tensor, mask: Tensor) -> None:
         """Discriminator: call predictions, made before the update, fake."""
-        loss = 0.5 * adversarial_loss_sum(d_logits, False, mask) / micro.fake_pixels
+        loss = 0.5 * adversarial_loss_sum(d_logits, False, mask) / micro.fake
         # The segmenter goes on from the same logits: what leads to them is kept for it.
         self._discriminator_learns(micro, loss, retain_graph=True)
 
@@ -170,7 +198,7 @@ class Adversarial:
         assert labels is not None
         mask = labels != self._ignore_index
         truth = one_hot(labels, self.discriminator.classes, self._ignore_index, micro.batch.images.dtype)
-        loss = 0.5 * adversarial_loss_sum(self._judge(truth), True, mask) / self._world.denominator(mask.sum())
+        loss = 0.5 * adversarial_loss_sum(self._judge(truth), True, mask) / micro.real
         self._discriminator_learns(micro, loss)
 
     def _segmenter_learns(self, micro: _MicroBatch, terms: list[Tensor]) -> None:
@@ -181,21 +209,13 @@ class Adversarial:
         micro.d_losses.append(loss.detach())
         self._judge.learn_from(micro.weight * loss, retain_graph=retain_graph)
 
-    def _fake_pixels(self, step: int, batch: Batch) -> Tensor:
-        """How many pixels of a micro-batch the discriminator is to call fake in a step, over all workers."""
-        pixels = (batch.labels != self._ignore_index).sum()
-        if self.settings.discriminator_sees_unlabelled and self.settings.uses_unlabelled_at(step):
-            assert batch.unlabelled_valid is not None
-            pixels = pixels + batch.unlabelled_valid.sum()
-        return self._world.denominator(pixels)
-
-    def _measure_selection(self, pseudo_labels: Tensor, selected: Tensor, batch: Batch) -> None:
-        truth, valid = batch.unlabelled_labels, batch.unlabelled_valid
+    def _measure_selection(self, pseudo_labels: Tensor, selected: Tensor, micro: _MicroBatch) -> None:
+        truth, valid = micro.batch.unlabelled_labels, micro.batch.unlabelled_valid
         assert truth is not None and valid is not None
-        self.meter.add("selected/share", selected.sum(), valid.sum())
         judged = selected & (truth != self._ignore_index)
         correct = judged & (pseudo_labels == truth)
-        self.meter.add("selected/accuracy", correct.sum(), judged.sum())
+        micro.found.ratios["selected/share"] = selected.sum(), valid.sum()
+        micro.found.ratios["selected/accuracy"] = correct.sum(), judged.sum()
 
     def rates(self, step: int) -> dict[str, float]:
         """Of both networks."""

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from ...models.architectures import Segmenter
@@ -15,8 +17,9 @@ from ..distributed import World
 from ..export import export
 from ..learner import segmenter_learner
 from ..losses import cross_entropy_sum
-from ..meter import Meter
+from ..meter import Found, Meter
 from ..profiling import phase
+from ..replay import runner
 from ..settings import TrainerSettings
 from .method import Batch, Wants
 
@@ -41,6 +44,7 @@ class Supervised:
         self.meter = Meter(world)
         self._learner = segmenter_learner(segmenter, trainer, self.meter)
         self.segmenter = self._learner.network
+        self._run = runner(trainer.speed)
         self._ignore_index = ignore_index
         self._world = world
 
@@ -50,14 +54,18 @@ class Supervised:
 
     def step(self, step: int, micro_batches: Sequence[Batch]) -> None:
         """Match the masks."""
-        self._learner.optimizer.zero_grad()
-        for batch in micro_batches:
-            pixels = self._world.denominator((batch.labels != self._ignore_index).sum())
-            loss = cross_entropy_sum(self._learner(batch.images), batch.labels, self._ignore_index) / pixels
-            self.meter.add_watched("loss/ce", loss, step)
-            self._learner.learn_from(loss / len(micro_batches))
+        self._learner.begin()
+        known = [(batch.labels != self._ignore_index).sum() for batch in micro_batches]
+        learn = partial(self._learn_from, 1 / len(micro_batches))
+        for batch, pixels in zip(micro_batches, self._world.denominator(torch.stack(known)), strict=True):
+            self.meter.count(self._run(learn, batch, pixels, None), step)
         with phase("optimizers"):
             self._learner.update(step)
+
+    def _learn_from(self, weight: float, batch: Batch, pixels: Tensor) -> Found:
+        loss = cross_entropy_sum(self._learner(batch.images), batch.labels, self._ignore_index) / pixels
+        self._learner.learn_from(weight * loss)
+        return Found(losses={"loss/ce": loss.detach()})
 
     def rates(self, step: int) -> dict[str, float]:
         """The segmenter's."""
