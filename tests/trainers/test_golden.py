@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,7 +48,7 @@ def batch_of(case: str, iteration: int, std: float, device: str) -> Batch:
     )
 
 
-def method_of(settings: dict, speed: SpeedSettings, device: str) -> Adversarial:
+def method_of(settings: dict, speed: SpeedSettings, device: str, world: World) -> Adversarial:
     knobs = AdversarialSettings(
         semi_start=SEMI_START, threshold=settings["T"], discriminator_optimizer=AdamSettings(lr=1e-4)
     )
@@ -60,7 +62,7 @@ def method_of(settings: dict, speed: SpeedSettings, device: str) -> Adversarial:
     discriminator = Discriminator(CLASSES, (64, 128, 256, 512), "strided").double()
     fill(segmenter)
     fill(discriminator)
-    return Adversarial(knobs, trainer, segmenter.to(device), discriminator.to(device), ignore_index=255, world=World())
+    return Adversarial(knobs, trainer, segmenter.to(device), discriminator.to(device), ignore_index=255, world=world)
 
 
 OFF = {"channels_last": False, "fused_optimizers": False}
@@ -85,27 +87,30 @@ def test_the_step_on_a_gpu_is_the_published_one(case, speed):
     assert_published(case, speed, "cuda")
 
 
+@pytest.mark.gpu
+def test_two_workers_on_one_gpu_make_the_published_step(tmp_path):
+    """Their messages go by gloo: NCCL refuses two on one GPU."""
+    command = [sys.executable, str(HERE / "golden_workers.py"), str(tmp_path), "cuda"]
+    workers = [subprocess.Popen([*command, str(rank)]) for rank in range(2)]
+    try:
+        assert [worker.wait(timeout=300) for worker in workers] == [0, 0]
+    finally:
+        for worker in workers:
+            worker.kill()
+
+    found = json.loads((tmp_path / "found.json").read_text())
+    for ours, expected in zip(found, CASES["batch_norm_frozen"]["iterations"], strict=False):
+        assert_figures(ours, expected)
+
+
 def assert_published(case: str, speed: dict, device: str) -> None:
     settings, golden = CASES[case]["settings"], CASES[case]
     std = settings.get("img_std", 50.0)
-    method = method_of(settings, SpeedSettings(**speed), device)
+    method = method_of(settings, SpeedSettings(**speed), device, World())
 
     for iteration, expected in enumerate(golden["iterations"]):
         method.step(iteration, [batch_of(case, iteration, std, device)])
-        got = method.meter.take()
-        ours = {
-            "loss_seg": got["loss/ce"],
-            "loss_adv": got["loss/adv"],
-            "loss_semi": got.get("loss/semi", 0.0),
-            "loss_semi_adv": got["loss/semi_adv"],
-            "loss_d": got["loss/d"],
-            "selected": got.get("selected/share"),
-            "grad_norm_g": got["gradient_norm/segmenter"],
-            "grad_norm_d": got["gradient_norm/discriminator"],
-        }
-        assert (ours["selected"] is None) == (expected["selected"] is None)
-        present = {name: value for name, value in expected.items() if value is not None}
-        assert {name: ours[name] for name in present} == pytest.approx(present, rel=1e-9)
+        assert_figures(method.meter.take(), expected)
 
     final = golden["final"]
     assert norm_of(method.segmenter) == pytest.approx(final["param_norm_g"], rel=1e-9)
@@ -116,6 +121,22 @@ def assert_published(case: str, speed: dict, device: str) -> None:
     assert logits.sum().item() == pytest.approx(final["eval_logits_sum"], rel=1e-9)
     assert logits.abs().sum().item() == pytest.approx(final["eval_logits_abs"], rel=1e-9)
     assert logits[0, :, 0, 0].tolist() == pytest.approx(final["eval_logits_corner"], rel=1e-9)
+
+
+def assert_figures(got: dict, expected: dict) -> None:
+    ours = {
+        "loss_seg": got["loss/ce"],
+        "loss_adv": got["loss/adv"],
+        "loss_semi": got.get("loss/semi", 0.0),
+        "loss_semi_adv": got["loss/semi_adv"],
+        "loss_d": got["loss/d"],
+        "selected": got.get("selected/share"),
+        "grad_norm_g": got["gradient_norm/segmenter"],
+        "grad_norm_d": got["gradient_norm/discriminator"],
+    }
+    assert (ours["selected"] is None) == (expected["selected"] is None)
+    present = {name: value for name, value in expected.items() if value is not None}
+    assert {name: ours[name] for name in present} == pytest.approx(present, rel=1e-9)
 
 
 def norm_of(network: torch.nn.Module) -> float:
