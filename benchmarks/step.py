@@ -5,11 +5,14 @@
 
 PEER is a clone of hfslyc/AdvSemiSeg. Ours is its mathematics: two branches, batch statistics, a discriminator that
 sees unlabelled predictions. Both start from fresh weights and see the same random images after the warm-up.
+
+On a GPU each program is first looked at by itself, with its peak memory; then all go round by round.
 """
 
 import argparse
 import resource
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -38,8 +41,12 @@ SPEEDS = {
     "ours": SpeedSettings(),
     "ours, bfloat16": SpeedSettings(autocast="bfloat16"),
     "ours, bfloat16, recompute": SpeedSettings(autocast="bfloat16", recompute=True),
+    "ours, bfloat16, graphs": SpeedSettings(autocast="bfloat16", graphs=True),
     "ours, bfloat16, compile": SpeedSettings(autocast="bfloat16", compile=True),
+    "ours, bfloat16, compile, graphs": SpeedSettings(autocast="bfloat16", compile=True, graphs=True),
 }
+WARM_UP = 6
+"""Steps of each before it is timed on a GPU, by which graphs are recorded."""
 
 
 class Pixels:
@@ -120,45 +127,60 @@ def main() -> None:
         builders["published, autocast"] = lambda: published_step(peer, pixels, device, autocast=True)
     for name, speed in SPEEDS.items():
         # On a CPU it takes minutes to start and gains nothing.
-        if on_gpu or not (speed.compile or speed.recompute):
+        if on_gpu or not (speed.compile or speed.recompute or speed.graphs):
             builders[name] = lambda speed=speed: our_step(pixels, speed, device)
     print(f"{machine()}\n{count} + {count} images of {CROP} x {CROP}, {CLASSES} classes\n")
     settle = torch.cuda.synchronize if on_gpu else lambda: None
-    timings = interleaved({name: build() for name, build in builders.items()}, rounds=rounds, warmup=3, settle=settle)
-    print(timings.table("ms" if on_gpu else "s"))
-    tell_work(work_of_a_step(pixels), device, timings.median)
-    if on_gpu:
-        tell_peaks(builders)
-    else:
+    work = work_of_a_step(pixels)
+    rates = ceilings(work, device)
+    programs = {name: seen_alone(name, build) if on_gpu else build() for name, build in builders.items()}
+    timings = interleaved(programs, rounds=rounds, warmup=3, settle=settle)
+    print(f"\n{timings.table('ms' if on_gpu else 's')}")
+    for name, speed in SPEEDS.items():
+        if name in programs:
+            print(f"{name}: {work.flops / rates[speed.autocast] / timings.median(name):.0%} of the matmul rate")
+    if not on_gpu:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(f"peak RSS of this process, which holds all of them: {peak:.1f} GiB")
 
 
-def tell_work(work: Work, device: torch.device, median: Callable[[str], float]) -> None:
-    """How far each is from what the machine can do."""
-    print(f"\na step: {work.flops / 1e12:.2f} TFLOP, {work.moved / 2**30:.1f} GiB moved in float32 without fusion")
-    bandwidth = copy_rate(device)
-    for dtype, width, name in ((torch.float32, 4, "ours"), (torch.bfloat16, 2, "ours, bfloat16")):
-        rate = matmul_rate(device, dtype)
-        arithmetic, traffic = work.flops / rate, work.moved * width / 4 / bandwidth
+def seen_alone(name: str, build: Callable[[], Callable[[], None]]) -> Callable[[], None]:
+    """The program, once it has warmed up on a GPU; prints what it takes, so that a run that is cut tells something."""
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    before, started = torch.cuda.memory_allocated(), time.perf_counter()
+    step = build()
+    for _ in range(WARM_UP):
+        step()
+    torch.cuda.synchronize()
+    warmed, took = time.perf_counter(), []
+    for _ in range(5):
+        step()
+        took.append(time.perf_counter())
+    torch.cuda.synchronize()
+    seconds = (time.perf_counter() - warmed) / len(took)
+    peak = (torch.cuda.max_memory_allocated() - before) / 2**30
+    print(
+        f"{name:32} {1e3 * seconds:8.2f} ms a step, {peak:5.2f} GiB at its peak, "
+        f"{1e3 * (took[0] - warmed):7.2f} ms of the host for the first, {warmed - started:5.1f} s to start",
+        flush=True,
+    )
+    return step
+
+
+def ceilings(work: Work, device: torch.device) -> dict[str | None, float]:
+    """FLOP/s of matrix products, by what `autocast` asks for; prints them beside what a step needs."""
+    print(f"a step: {work.flops / 1e12:.2f} TFLOP, {work.moved / 2**30:.1f} GiB moved in float32 without fusion")
+    bandwidth, rates = copy_rate(device), {}
+    for autocast, dtype, width in ((None, torch.float32, 4), ("bfloat16", torch.bfloat16, 2)):
+        rates[autocast] = matmul_rate(device, dtype)
         print(
-            f"{str(dtype).removeprefix('torch.'):9} matmul {rate / 1e12:.3g} TFLOP/s, copy {bandwidth / 1e9:.3g} GB/s: "
-            f"arithmetic {arithmetic:.4g} s, traffic {traffic:.4g} s; {name}: {median(name):.4g} s, "
-            f"{arithmetic / median(name):.0%} of the matmul rate"
+            f"{str(dtype).removeprefix('torch.'):9} matmul {rates[autocast] / 1e12:.3g} TFLOP/s, "
+            f"copy {bandwidth / 1e9:.3g} GB/s: arithmetic {work.flops / rates[autocast]:.4g} s, "
+            f"traffic {work.moved * width / 4 / bandwidth:.4g} s",
+            flush=True,
         )
-
-
-def tell_peaks(builders: dict[str, Callable[[], Callable[[], None]]]) -> None:
-    """Peak memory of two steps of each, alone on the GPU."""
-    print("\npeak GPU memory, GiB")
-    for name, build in builders.items():
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-        step = build()
-        step(), step()
-        torch.cuda.synchronize()
-        print(f"{name:26} {torch.cuda.max_memory_allocated() / 2**30:6.2f}")
-        del step
+    return rates
 
 
 if __name__ == "__main__":
