@@ -1,8 +1,8 @@
 """Validation: one confusion matrix over whole images at their own size, each image counted once."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import groupby, islice
 
 import numpy as np
 import torch
@@ -16,17 +16,18 @@ from ..models.inference import (
     predict_averaged,
     predict_probabilities,
 )
-from ..models.resize import Resize
+from ..models.resize import Resize, Size
+from .ahead import ahead
 from .data.dataset import Dataset
 from .data.samples import Sample
 from .distributed import World
 from .losses import argmax
 from .metrics import class_iou, confusion, mean, metrics_of
-from .progress import progress
+from .progress import tick, underway
 from .speed import SpeedSettings
 
 _GROUP = 16
-"""Images that are read together where neighbours in the list have the same size, if they have few pixels."""
+"""Images of one size that are judged together, if they have few pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,27 +61,43 @@ def evaluate(
     is always of one scale and of images as they are. `resize` is the size at which the network reads them.
     """
     classes, ignored = len(dataset.classes), dataset.ignore_index
-    matrices = torch.zeros(2 if settings.averages else 1, classes, classes, dtype=torch.int64, device=device)
-    images = torch.zeros((), dtype=torch.int64, device=device)
-    predictors = (predict_probabilities, predict_averaged)[: len(matrices)]
+    predictors = (predict_probabilities, predict_averaged) if settings.averages else (predict_probabilities,)
+    judged = evenly(len(dataset.validation), settings.images)
+    samples = [s for i in world.share(len(judged)) if (s := dataset.validation[judged[i]]).has_mask]
+    groups = grouped([sample.read_size() for sample in samples])
+    # In one piece, so that workers exchange it in one message, and the host waits for the device once.
+    counts = torch.zeros(1 + len(predictors) * classes**2, dtype=torch.int64, device=device)
+    counts[0] += len(samples)
+    matrices = counts[1:].view(-1, classes, classes)
+    normalised = normalisation.on(device, dtype)
     was_training = segmenter.training
     segmenter.eval()
-    judged = evenly(len(dataset.validation), settings.images)
-    samples = [dataset.validation[judged[i]] for i in world.share(len(judged))]
-    for pictures, masks in _groups(progress(samples, len(samples), "images evaluated")):
-        pixels = pixels_of(pictures, normalisation, device, dtype, speed.memory_format)
-        truth = torch.from_numpy(masks).to(device)
-        for matrix, predict in zip(matrices, predictors, strict=True):
-            with speed.precision(device):
-                predicted = argmax(predict(segmenter, pixels, settings, resize=resize))
-            matrix += confusion(predicted, truth, classes, ignored)
-        images += len(pictures)
+
+    def read(group: int) -> tuple[Tensor, Tensor]:
+        return _read([samples[place] for place in groups[group]], pinned=device.type == "cuda")
+
+    with (
+        closing(ahead(read, range(len(groups)), speed.prefetch)) as readings,
+        underway("images evaluated", len(samples)) as done,
+    ):
+        seen = 0
+        done(seen)
+        for pictures, masks in readings:
+            pixels = pixels_of(pictures.to(device, non_blocking=True), normalised, speed.memory_format)
+            truth = masks.to(device, non_blocking=True)
+            for matrix, predict in zip(matrices, predictors, strict=True):
+                with speed.precision(device):
+                    predicted = argmax(predict(segmenter, pixels, settings, resize=resize))
+                matrix += confusion(predicted, truth, classes, ignored)
+            tick()
+            done(seen := seen + len(pictures))
     segmenter.train(was_training)
-    headline, *averaged = world.total(matrices).cpu()
+    counts = world.total(counts).cpu()
+    headline, *averaged = counts[1:].view(-1, classes, classes)
     metrics = metrics_of(headline, dataset.classes, ignored)
     for matrix in averaged:
         metrics["val/miou_multiscale"] = mean(class_iou(matrix, ignored))
-    return Evaluation(matrix=headline, images=int(world.total(images)), metrics=metrics)
+    return Evaluation(matrix=headline, images=int(counts[0]), metrics=metrics)
 
 
 def evenly(count: int, wanted: int | None) -> Sequence[int]:
@@ -90,10 +107,22 @@ def evenly(count: int, wanted: int | None) -> Sequence[int]:
     return [place * count // wanted for place in range(wanted)]
 
 
-def _groups(samples: Iterable[Sample]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Images uint8 [n, H, W, 3] and masks [n, H, W] of neighbours of equal size, few at a time."""
-    pairs = ((s.read_image(), mask) for s in samples if (mask := s.read_mask()) is not None)
-    for (height, width, _), same_size in groupby(pairs, key=lambda pair: pair[0].shape):
-        together = min(_GROUP, max(1, PIXELS_AT_ONCE // (height * width)))
-        while batch := list(islice(same_size, together)):
-            yield np.stack([image for image, _ in batch]), np.stack([mask for _, mask in batch])
+def grouped(sizes: Sequence[Size]) -> list[list[int]]:
+    """Places of images of one height and width that are judged together, in the order of the first of each."""
+    groups: list[list[int]] = []
+    open_groups: dict[Size, list[int]] = {}
+    for place, size in enumerate(sizes):
+        together = min(_GROUP, max(1, PIXELS_AT_ONCE // (size[0] * size[1])))
+        group = open_groups.get(size)
+        if group is None or len(group) == together:
+            groups.append(group := [])
+            open_groups[size] = group
+        group.append(place)
+    return groups
+
+
+def _read(samples: Sequence[Sample], *, pinned: bool) -> tuple[Tensor, Tensor]:
+    """Images uint8 [N, H, W, 3] of one size and their masks [N, H, W], in memory from which a device may copy."""
+    images, masks = zip(*((sample.read_image(), sample.read_mask()) for sample in samples), strict=True)
+    both = torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(masks))
+    return (both[0].pin_memory(), both[1].pin_memory()) if pinned else both
