@@ -1,6 +1,6 @@
 """Validation: one confusion matrix over whole images at their own size, each image counted once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -28,6 +28,10 @@ from .speed import SpeedSettings
 
 _GROUP = 16
 """Images of one size that are judged together, if they have few pixels."""
+_WAITING = 16 * PIXELS_AT_ONCE
+"""Pixels of images that were read and wait for others of their size."""
+_Pair = tuple[np.ndarray, np.ndarray]
+"""An image uint8 [H, W, 3] and its mask [H, W]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +68,6 @@ def evaluate(
     predictors = (predict_probabilities, predict_averaged) if settings.averages else (predict_probabilities,)
     judged = evenly(len(dataset.validation), settings.images)
     samples = [s for i in world.share(len(judged)) if (s := dataset.validation[judged[i]]).has_mask]
-    groups = grouped([sample.read_size() for sample in samples])
     # In one piece, so that workers exchange it in one message, and the host waits for the device once.
     counts = torch.zeros(1 + len(predictors) * classes**2, dtype=torch.int64, device=device)
     counts[0] += len(samples)
@@ -73,24 +76,21 @@ def evaluate(
     was_training = segmenter.training
     segmenter.eval()
 
-    def read(group: int) -> tuple[Tensor, Tensor]:
-        return _read([samples[place] for place in groups[group]], pinned=device.type == "cuda")
-
     with (
-        closing(ahead(read, range(len(groups)), speed.prefetch)) as readings,
+        closing(ahead(lambda place: _pair(samples[place]), range(len(samples)), speed.prefetch)) as pairs,
         underway("images evaluated", len(samples)) as done,
     ):
         seen = 0
         done(seen)
-        for pictures, masks in readings:
-            pixels = pixels_of(pictures.to(device, non_blocking=True), normalised, speed.memory_format)
-            truth = masks.to(device, non_blocking=True)
+        for group in grouped(pairs):
+            images, masks = (_stacked(arrays, device) for arrays in zip(*group, strict=True))
+            pixels = pixels_of(images, normalised, speed.memory_format)
             for matrix, predict in zip(matrices, predictors, strict=True):
                 with speed.precision(device):
                     predicted = argmax(predict(segmenter, pixels, settings, resize=resize))
-                matrix += confusion(predicted, truth, classes, ignored)
+                matrix += confusion(predicted, masks, classes, ignored)
             tick()
-            done(seen := seen + len(pictures))
+            done(seen := seen + len(group))
     segmenter.train(was_training)
     counts = world.total(counts).cpu()
     headline, *averaged = counts[1:].view(-1, classes, classes)
@@ -107,22 +107,30 @@ def evenly(count: int, wanted: int | None) -> Sequence[int]:
     return [place * count // wanted for place in range(wanted)]
 
 
-def grouped(sizes: Sequence[Size]) -> list[list[int]]:
-    """Places of images of one height and width that are judged together, in the order of the first of each."""
-    groups: list[list[int]] = []
-    open_groups: dict[Size, list[int]] = {}
-    for place, size in enumerate(sizes):
-        together = min(_GROUP, max(1, PIXELS_AT_ONCE // (size[0] * size[1])))
-        group = open_groups.get(size)
-        if group is None or len(group) == together:
-            groups.append(group := [])
-            open_groups[size] = group
-        group.append(place)
-    return groups
+def grouped(pairs: Iterable[_Pair]) -> Iterator[list[_Pair]]:
+    """Images and masks that are judged together: few, of one size, though others came between them.
+
+    Those that wait for others of their size have no more than `_WAITING` pixels together.
+    """
+    waiting: dict[Size, list[_Pair]] = {}
+    for image, mask in pairs:
+        height, width, _ = image.shape
+        group = waiting.setdefault((height, width), [])
+        group.append((image, mask))
+        if len(group) == min(_GROUP, max(1, PIXELS_AT_ONCE // (height * width))):
+            yield waiting.pop((height, width))
+        while sum(mask.size for group in waiting.values() for _, mask in group) > _WAITING:
+            yield waiting.pop(next(iter(waiting)))
+    yield from waiting.values()
 
 
-def _read(samples: Sequence[Sample], *, pinned: bool) -> tuple[Tensor, Tensor]:
-    """Images uint8 [N, H, W, 3] of one size and their masks [N, H, W], in memory from which a device may copy."""
-    images, masks = zip(*((sample.read_image(), sample.read_mask()) for sample in samples), strict=True)
-    both = torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(masks))
-    return (both[0].pin_memory(), both[1].pin_memory()) if pinned else both
+def _pair(sample: Sample) -> _Pair:
+    mask = sample.read_mask()
+    assert mask is not None
+    return sample.read_image(), mask
+
+
+def _stacked(arrays: Sequence[np.ndarray], device: torch.device) -> Tensor:
+    """Arrays of one shape on a device, or on their way there."""
+    together = torch.from_numpy(np.stack(arrays))
+    return (together.pin_memory() if device.type == "cuda" else together).to(device, non_blocking=True)

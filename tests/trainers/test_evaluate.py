@@ -115,13 +115,22 @@ class TestGroups:
 
         found = run(network, dataset)
 
-        assert network.calls == [*[(3, 3, 4, 6)] * 6, (1, 3, 7, 5), (1, 3, 9, 9)]
+        assert network.calls == [*[(3, 3, 4, 6)] * 6, (1, 3, 9, 9), (1, 3, 7, 5)]
         assert found.matrix.tolist() == counts_of(dataset).tolist()
 
-    def test_are_read_near_their_order_in_the_list(self):
-        sizes = [(300, 500), (500, 375), (300, 500), (9, 9), (500, 375), *[(300, 500)] * 6]
+    def test_of_what_waits_for_others_of_its_size_the_oldest_goes_first_when_memory_is_full(self, monkeypatch):
+        monkeypatch.setattr(module, "PIXELS_AT_ONCE", 20)
+        monkeypatch.setattr(module, "_WAITING", 22)
+        sizes = [(2, 5), (1, 4), (2, 3), (1, 4), (9, 9), (2, 3)]
 
-        assert grouped(sizes) == [[0, 2, 5, 6, 7, 8], [1, 4], [3], [9, 10]]
+        groups = grouped((np.zeros((*size, 3)), np.zeros(size)) for size in sizes)
+
+        assert [[mask.shape for _, mask in group] for group in groups] == [
+            [(2, 5)],
+            [(9, 9)],
+            [(1, 4), (1, 4)],
+            [(2, 3), (2, 3)],
+        ]
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -233,7 +242,7 @@ class Pictured:
     """A sample in memory."""
 
     def __init__(self, image: np.ndarray, mask: np.ndarray) -> None:
-        self.read_size, self.read_image, self.read_mask = lambda: mask.shape, lambda: image, lambda: mask
+        self.read_image, self.read_mask = lambda: image, lambda: mask
 
     has_mask = True
 
