@@ -1,5 +1,6 @@
 """The table of segmentation networks."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -58,6 +59,10 @@ ARCHITECTURES: dict[str, type[CompactSettings | DeepLabSettings]] = {
 """The settings of each architecture."""
 
 
+Normalised = Callable[[Tensor], Tensor]
+"""Normalises RGB images [N, 3, H, W] in 0...255, of any type, on the device for which it was made."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Normalisation:
     """Input of a network: (RGB in 0...255 - mean) / std, per channel."""
@@ -67,9 +72,16 @@ class Normalisation:
 
     def __call__(self, images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Normalised [N, 3, H, W] of a floating type, of RGB images in 0...255 of the same shape and any type."""
-        mean, std = (torch.tensor(v, dtype=dtype, device=images.device).view(3, 1, 1) for v in (self.mean, self.std))
+        return self.on(images.device, dtype)(images)
+
+    def on(self, device: torch.device, dtype: torch.dtype) -> Normalised:
+        """Itself for many images on one device, to which means and spreads are brought once."""
+        mean, std = (
+            torch.tensor(values, dtype=dtype).view(3, 1, 1).to(device, non_blocking=True)
+            for values in (self.mean, self.std)
+        )
         # In place on a copy: on a CPU fresh memory costs more than the arithmetic.
-        return images.to(dtype, copy=True).sub_(mean).div_(std)
+        return lambda images: images.to(dtype, copy=True).sub_(mean).div_(std)
 
 
 CAFFE_MEANS = Normalisation(mean=(122.68, 116.67, 104.01), std=(1.0, 1.0, 1.0))

@@ -17,6 +17,20 @@ In the Caffe original a block's stride sits on its first 1x1 convolution, in tor
 """
 
 
+class BatchNorm(nn.BatchNorm2d):
+    """Batch norm that does not count its batches: nobody reads that where a momentum is set, and counting is a kernel.
+
+    The count stays among the buffers, since published checkpoints have it.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[N, C, h, w], normalised."""
+        momentum, training = self.momentum or 0.0, self.training
+        return F.batch_norm(
+            input, self.running_mean, self.running_var, self.weight, self.bias, training, momentum, self.eps
+        )
+
+
 class Bottleneck(nn.Module):
     """1x1, 3x3, 1x1 with a shortcut; `strides` are those of the first two convolutions."""
 
@@ -26,15 +40,13 @@ class Bottleneck(nn.Module):
         super().__init__()
         out, stride = planes * self.expansion, max(strides)
         self.conv1 = nn.Conv2d(channels, planes, 1, stride=strides[0], bias=False)
-        self.bn1 = nn.BatchNorm2d(planes)
+        self.bn1 = BatchNorm(planes)
         self.conv2 = nn.Conv2d(planes, planes, 3, stride=strides[1], padding=dilation, dilation=dilation, bias=False)
-        self.bn2 = nn.BatchNorm2d(planes)
+        self.bn2 = BatchNorm(planes)
         self.conv3 = nn.Conv2d(planes, out, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(out)
+        self.bn3 = BatchNorm(out)
         self.downsample = (
-            nn.Sequential(nn.Conv2d(channels, out, 1, stride=stride, bias=False), nn.BatchNorm2d(out))
-            if project
-            else None
+            nn.Sequential(nn.Conv2d(channels, out, 1, stride=stride, bias=False), BatchNorm(out)) if project else None
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -85,7 +97,7 @@ class DeepLabV2(nn.Module):
         self.frozen_batch_norm = frozen_batch_norm
         self.backbone: Backbone = backbone
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
+        self.bn1 = BatchNorm(64)
         self.layer1 = self._stage(64, 64, blocks[0], stride=1, dilation=1)
         self.layer2 = self._stage(256, 128, blocks[1], stride=2, dilation=1)
         self.layer3 = self._stage(512, 256, blocks[2], stride=1, dilation=2)
@@ -96,7 +108,7 @@ class DeepLabV2(nn.Module):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.BatchNorm2d):
+            elif isinstance(module, BatchNorm):
                 module.weight.requires_grad_(False)
                 module.bias.requires_grad_(False)
 
@@ -116,7 +128,7 @@ class DeepLabV2(nn.Module):
         super().train(mode)
         if self.frozen_batch_norm:
             for module in self.modules():
-                if isinstance(module, nn.BatchNorm2d):
+                if isinstance(module, BatchNorm):
                     module.eval()
         return self
 

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .architectures import LEAST_SIDE, Normalisation, Segmenter
+from .architectures import LEAST_SIDE, Normalised, Segmenter
 from .resize import Resize, Size, size_of
 from .settings import Interval, Settings
 
@@ -45,16 +44,9 @@ class EvaluationSettings(Settings):
         return self.flip or bool(self.scales)
 
 
-def pixels_of(
-    pictures: np.ndarray,
-    normalisation: Normalisation,
-    device: torch.device,
-    dtype: torch.dtype,
-    memory_format: torch.memory_format,
-) -> Tensor:
-    """Images uint8 [N, H, W, 3] as a network on a device reads them, [N, 3, H, W]."""
-    pixels = normalisation(torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).contiguous(), dtype)
-    return pixels.contiguous(memory_format=memory_format)
+def pixels_of(pictures: Tensor, normalised: Normalised, memory_format: torch.memory_format) -> Tensor:
+    """Images uint8 [N, H, W, 3] as a network on their device reads them, [N, 3, H, W]."""
+    return normalised(pictures.permute(0, 3, 1, 2).contiguous()).contiguous(memory_format=memory_format)
 
 
 def predict_probabilities(

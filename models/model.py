@@ -147,7 +147,8 @@ class Model:
 
     def _maps(self, images: np.ndarray, averaged: bool, confidence: bool) -> Tensor:
         card, protocol = self.card, self.protocol
-        pixels = pixels_of(images.copy(), card.normalisation, self.device, torch.float32, protocol.memory_format)
+        pictures = torch.from_numpy(images.copy()).to(self.device)
+        pixels = pixels_of(pictures, card.normalisation.on(self.device, torch.float32), protocol.memory_format)
         predict = predict_averaged if averaged else predict_probabilities
         segmenter = self.segmenter.to(memory_format=protocol.memory_format)  # pyright: ignore[reportCallIssue]
         with protocol.precision(self.device):

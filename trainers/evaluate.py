@@ -1,8 +1,8 @@
 """Validation: one confusion matrix over whole images at their own size, each image counted once."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import groupby, islice
 
 import numpy as np
 import torch
@@ -16,17 +16,22 @@ from ..models.inference import (
     predict_averaged,
     predict_probabilities,
 )
-from ..models.resize import Resize
+from ..models.resize import Resize, Size
+from .ahead import ahead
 from .data.dataset import Dataset
 from .data.samples import Sample
 from .distributed import World
 from .losses import argmax
 from .metrics import class_iou, confusion, mean, metrics_of
-from .progress import progress
+from .progress import tick, underway
 from .speed import SpeedSettings
 
 _GROUP = 16
-"""Images that are read together where neighbours in the list have the same size, if they have few pixels."""
+"""Images of one size that are judged together, if they have few pixels."""
+_WAITING = 16 * PIXELS_AT_ONCE
+"""Pixels of images that were read and wait for others of their size."""
+_Pair = tuple[np.ndarray, np.ndarray]
+"""An image uint8 [H, W, 3] and its mask [H, W]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,27 +65,39 @@ def evaluate(
     is always of one scale and of images as they are. `resize` is the size at which the network reads them.
     """
     classes, ignored = len(dataset.classes), dataset.ignore_index
-    matrices = torch.zeros(2 if settings.averages else 1, classes, classes, dtype=torch.int64, device=device)
-    images = torch.zeros((), dtype=torch.int64, device=device)
-    predictors = (predict_probabilities, predict_averaged)[: len(matrices)]
+    predictors = (predict_probabilities, predict_averaged) if settings.averages else (predict_probabilities,)
+    judged = evenly(len(dataset.validation), settings.images)
+    samples = [s for i in world.share(len(judged)) if (s := dataset.validation[judged[i]]).has_mask]
+    # In one piece, so that workers exchange it in one message, and the host waits for the device once.
+    counts = torch.zeros(1 + len(predictors) * classes**2, dtype=torch.int64, device=device)
+    counts[0] += len(samples)
+    matrices = counts[1:].view(-1, classes, classes)
+    normalised = normalisation.on(device, dtype)
     was_training = segmenter.training
     segmenter.eval()
-    judged = evenly(len(dataset.validation), settings.images)
-    samples = [dataset.validation[judged[i]] for i in world.share(len(judged))]
-    for pictures, masks in _groups(progress(samples, len(samples), "images evaluated")):
-        pixels = pixels_of(pictures, normalisation, device, dtype, speed.memory_format)
-        truth = torch.from_numpy(masks).to(device)
-        for matrix, predict in zip(matrices, predictors, strict=True):
-            with speed.precision(device):
-                predicted = argmax(predict(segmenter, pixels, settings, resize=resize))
-            matrix += confusion(predicted, truth, classes, ignored)
-        images += len(pictures)
+
+    with (
+        closing(ahead(lambda place: _pair(samples[place]), range(len(samples)), speed.prefetch)) as pairs,
+        underway("images evaluated", len(samples)) as done,
+    ):
+        seen = 0
+        done(seen)
+        for group in grouped(pairs):
+            images, masks = (_stacked(arrays, device) for arrays in zip(*group, strict=True))
+            pixels = pixels_of(images, normalised, speed.memory_format)
+            for matrix, predict in zip(matrices, predictors, strict=True):
+                with speed.precision(device):
+                    predicted = argmax(predict(segmenter, pixels, settings, resize=resize))
+                matrix += confusion(predicted, masks, classes, ignored)
+            tick()
+            done(seen := seen + len(group))
     segmenter.train(was_training)
-    headline, *averaged = world.total(matrices).cpu()
+    counts = world.total(counts).cpu()
+    headline, *averaged = counts[1:].view(-1, classes, classes)
     metrics = metrics_of(headline, dataset.classes, ignored)
     for matrix in averaged:
         metrics["val/miou_multiscale"] = mean(class_iou(matrix, ignored))
-    return Evaluation(matrix=headline, images=int(world.total(images)), metrics=metrics)
+    return Evaluation(matrix=headline, images=int(counts[0]), metrics=metrics)
 
 
 def evenly(count: int, wanted: int | None) -> Sequence[int]:
@@ -90,10 +107,30 @@ def evenly(count: int, wanted: int | None) -> Sequence[int]:
     return [place * count // wanted for place in range(wanted)]
 
 
-def _groups(samples: Iterable[Sample]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Images uint8 [n, H, W, 3] and masks [n, H, W] of neighbours of equal size, few at a time."""
-    pairs = ((s.read_image(), mask) for s in samples if (mask := s.read_mask()) is not None)
-    for (height, width, _), same_size in groupby(pairs, key=lambda pair: pair[0].shape):
-        together = min(_GROUP, max(1, PIXELS_AT_ONCE // (height * width)))
-        while batch := list(islice(same_size, together)):
-            yield np.stack([image for image, _ in batch]), np.stack([mask for _, mask in batch])
+def grouped(pairs: Iterable[_Pair]) -> Iterator[list[_Pair]]:
+    """Images and masks that are judged together: few, of one size, though others came between them.
+
+    Those that wait for others of their size have no more than `_WAITING` pixels together.
+    """
+    waiting: dict[Size, list[_Pair]] = {}
+    for image, mask in pairs:
+        height, width, _ = image.shape
+        group = waiting.setdefault((height, width), [])
+        group.append((image, mask))
+        if len(group) == min(_GROUP, max(1, PIXELS_AT_ONCE // (height * width))):
+            yield waiting.pop((height, width))
+        while sum(mask.size for group in waiting.values() for _, mask in group) > _WAITING:
+            yield waiting.pop(next(iter(waiting)))
+    yield from waiting.values()
+
+
+def _pair(sample: Sample) -> _Pair:
+    mask = sample.read_mask()
+    assert mask is not None
+    return sample.read_image(), mask
+
+
+def _stacked(arrays: Sequence[np.ndarray], device: torch.device) -> Tensor:
+    """Arrays of one shape on a device, or on their way there."""
+    together = torch.from_numpy(np.stack(arrays))
+    return (together.pin_memory() if device.type == "cuda" else together).to(device, non_blocking=True)

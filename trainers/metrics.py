@@ -11,10 +11,14 @@ def confusion(predicted: Tensor, truth: Tensor, classes: int, ignore_index: int)
 
     The maps are of any types of whole numbers. Pixels whose truth is the ignore index do not count.
     """
+    # Ignored pixels have a cell of their own, and cells are counted by adding: to leave pixels out, or to count by
+    # torch.bincount, would wait for the device.
+    ignored = classes * classes
     truth = truth.long()
-    known = truth != ignore_index
-    cells = truth[known] * classes + predicted[known].long()
-    return torch.bincount(cells, minlength=classes * classes).view(classes, classes)
+    cells = torch.where(truth == ignore_index, ignored, truth * classes + predicted.long()).flatten()
+    counts = torch.zeros(ignored + 1, dtype=torch.int64, device=cells.device)
+    counts.index_add_(0, cells, torch.ones_like(counts[:1]).expand(len(cells)))
+    return counts[:ignored].view(classes, classes)
 
 
 def class_iou(matrix: Tensor, ignore_index: int) -> list[float | None]:

@@ -14,7 +14,7 @@ from advseg.models.architectures import (
     normalisation_of,
 )
 from advseg.models.compact import Compact
-from advseg.models.deeplab import DILATIONS, DeepLabV2
+from advseg.models.deeplab import DILATIONS, BatchNorm, DeepLabV2
 from advseg.models.discriminator import DiscriminatorSettings, build_discriminator
 
 SMALL_RESNET = (1, 1, 1, 1)
@@ -219,6 +219,18 @@ def test_scale_and_shift_of_batch_norm_never_learn(frozen):
     assert norms
     assert all(not p.requires_grad and p.grad is None for norm in norms for p in norm.parameters())
     assert all(p.grad is not None for p in network.parameters() if p.requires_grad)
+
+
+def test_batch_norm_is_torchs_own_but_for_the_count_of_batches():
+    plain, ours = torch.nn.BatchNorm2d(3), BatchNorm(3)
+    images = torch.rand(2, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+
+    for module in (plain, ours):
+        module(images)
+    assert torch.equal(ours.eval()(images), plain.eval()(images))
+    expected = {**plain.state_dict(), "num_batches_tracked": torch.tensor(0)}
+    assert ours.state_dict().keys() == expected.keys()
+    assert all(torch.equal(ours.state_dict()[name], expected[name]) for name in expected)
 
 
 @pytest.mark.parametrize("frozen", [True, False])

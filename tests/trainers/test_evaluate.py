@@ -9,14 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
-from advseg.models.architectures import IMAGENET
+from advseg.models.architectures import IMAGENET, Normalisation
 from advseg.models.inference import EvaluationSettings
 from advseg.trainers import evaluate as module
 from advseg.trainers.data.dataset import Dataset, DatasetSettings
 from advseg.trainers.data.images import voc_palette, write_mask
 from advseg.trainers.data.opening import open_dataset
 from advseg.trainers.distributed import World
-from advseg.trainers.evaluate import Evaluation, evaluate, evenly
+from advseg.trainers.evaluate import Evaluation, evaluate, evenly, grouped
 from advseg.trainers.speed import SpeedSettings
 
 CLASSES = ("dark", "light", "absent")
@@ -102,12 +102,12 @@ def test_iou_is_taken_over_all_pixels_of_all_images_that_are_not_ignored(dataset
 
 
 class TestGroups:
-    def test_are_neighbours_of_one_size_at_their_own_size(self, dataset):
+    def test_are_of_one_size_wherever_in_the_list_and_at_that_size(self, dataset):
         network = Threshold()
 
         run(network, dataset)
 
-        assert network.calls == [(16, 3, 4, 6), (1, 3, 4, 6), (1, 3, 7, 5), (1, 3, 4, 6), (1, 3, 9, 9)]
+        assert network.calls == [(16, 3, 4, 6), (2, 3, 4, 6), (1, 3, 7, 5), (1, 3, 9, 9)]
 
     def test_hold_no_more_pixels_than_allowed_unless_one_image_does(self, dataset, monkeypatch):
         monkeypatch.setattr(module, "PIXELS_AT_ONCE", 3 * 24)
@@ -115,9 +115,22 @@ class TestGroups:
 
         found = run(network, dataset)
 
-        expected = [(3, 3, 4, 6)] * 5 + [(2, 3, 4, 6), (1, 3, 7, 5), (1, 3, 4, 6), (1, 3, 9, 9)]
-        assert network.calls == expected
+        assert network.calls == [*[(3, 3, 4, 6)] * 6, (1, 3, 9, 9), (1, 3, 7, 5)]
         assert found.matrix.tolist() == counts_of(dataset).tolist()
+
+    def test_of_what_waits_for_others_of_its_size_the_oldest_goes_first_when_memory_is_full(self, monkeypatch):
+        monkeypatch.setattr(module, "PIXELS_AT_ONCE", 20)
+        monkeypatch.setattr(module, "_WAITING", 22)
+        sizes = [(2, 5), (1, 4), (2, 3), (1, 4), (9, 9), (2, 3)]
+
+        groups = grouped((np.zeros((*size, 3)), np.zeros(size)) for size in sizes)
+
+        assert [[mask.shape for _, mask in group] for group in groups] == [
+            [(2, 5)],
+            [(9, 9)],
+            [(1, 4), (1, 4)],
+            [(2, 3), (2, 3)],
+        ]
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -231,6 +244,8 @@ class Pictured:
     def __init__(self, image: np.ndarray, mask: np.ndarray) -> None:
         self.read_image, self.read_mask = lambda: image, lambda: mask
 
+    has_mask = True
+
 
 class Ids(torch.nn.Module):
     """Predicts 256 x green + blue, of many classes."""
@@ -257,7 +272,7 @@ def test_masks_of_many_classes_and_every_integer_type_are_judged(dataset, dtype,
     found = evaluate(
         Ids(),  # type: ignore[arg-type]
         many,
-        lambda pixels, dtype: pixels.to(dtype),  # type: ignore[arg-type]
+        Normalisation(mean=(0, 0, 0), std=(1, 1, 1)),
         settings=EvaluationSettings(),
         resize=None,
         world=World(),

@@ -24,6 +24,7 @@ import torch
 from torch import distributed as dist
 from torch import nn
 
+from advseg.models import deeplab
 from advseg.models.architectures import RESNET_BLOCKS, CompactSettings, DeepLabSettings
 from advseg.models.discriminator import DiscriminatorSettings
 from advseg.trainers import loop
@@ -132,8 +133,11 @@ def small_deeplab() -> Iterator[None]:
         narrowed = type(layer.__name__, (layer,), {"__init__": init})
         return narrowed
 
-    layers = {"Conv2d": narrow(nn.Conv2d, 2), "BatchNorm2d": narrow(nn.BatchNorm2d, 1)}
-    with mock.patch.multiple(nn, **layers), mock.patch.dict(RESNET_BLOCKS, deeplab_v2_resnet50=(1, 1, 1, 1)):
+    with (
+        mock.patch.object(nn, "Conv2d", narrow(nn.Conv2d, 2)),
+        mock.patch.object(deeplab, "BatchNorm", narrow(deeplab.BatchNorm, 1)),
+        mock.patch.dict(RESNET_BLOCKS, deeplab_v2_resnet50=(1, 1, 1, 1)),
+    ):
         yield
 
 
