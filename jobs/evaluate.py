@@ -23,6 +23,7 @@ from ..platform.spec.spec import Spec
 from ..platform.storage.packs import open_dataset
 from ..trainers.data.dataset import Dataset
 from ..trainers.described import device_name, network
+from ..trainers.devices import usual_device
 from ..trainers.distributed import World
 from ..trainers.errors import UserError, brief
 from ..trainers.evaluate import Evaluation, evaluate
@@ -46,7 +47,7 @@ def evaluate_model(model_path: Path, spec: Spec, folder: Path) -> dict[str, Any]
     """
     for name in (RESULTS, PICTURE):
         refuse_other_than_file(folder / name)
-    model = load_model(model_path)
+    model = load_model(model_path, usual_device())
     dataset = open_dataset(spec.dataset, only="validation")
     refuse_other_classes(model.card.classes, dataset.classes)
     folder.mkdir(parents=True, exist_ok=True)
@@ -58,19 +59,18 @@ def evaluate_model(model_path: Path, spec: Spec, folder: Path) -> dict[str, Any]
 
 
 def judge(model: Model, dataset: Dataset, spec: Spec) -> Evaluation:
-    """What a model makes of the validation images of a dataset, read as a spec says."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """What a model makes, on its device, of the validation images of a dataset, read as a spec says."""
     speed = spec.trainer.speed
     what = network(model.segmenter, model.card.segmenter.architecture)
-    log.info("%s on %s; validation images: %d", what, device_name(device), len(dataset.validation))
+    log.info("%s on %s; validation images: %d", what, device_name(model.device), len(dataset.validation))
     return evaluate(
-        speed.arrange(model.segmenter.to(device)),
+        speed.arrange(model.segmenter),
         dataset,
         model.card.normalisation,
         settings=replace(spec.trainer.evaluation, images=None),
         resize=model.card.resize,
         world=World(),
-        device=device,
+        device=model.device,
         dtype=torch.float32,
         speed=speed,
     )

@@ -21,6 +21,7 @@ from ..platform.spec.spec import spec_from
 from ..platform.storage.packs import open_dataset
 from ..platform.storage.store import Store
 from ..platform.tracking.patience import patiently
+from ..platform.workers.device import device_by
 from ..trainers.errors import UserError
 from .evaluate import judge
 from .predict import load_model
@@ -88,14 +89,15 @@ def _files_of(job: Job, champion: Incumbent) -> dict[str, bytes]:
 def _figure(document: dict[str, Any], store: Store, model: Model) -> float:
     """The mean IoU in percent of a model; it asks MLflow nothing."""
     spec = spec_from(document)
+    device = device_by(spec.resources)
     dataset = open_dataset(spec.dataset)
     judged = replace(dataset, validation=dataset.test)
     if isinstance(model, tuple):
         with trained_model(store, *model) as folder:
-            return judge(load_model(folder), judged, spec).metrics[METRIC]
+            return judge(load_model(folder, device), judged, spec).metrics[METRIC]
     with TemporaryDirectory(prefix="advseg-") as scratch:
         for name, content in model.items():
             path = Path(scratch, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        return judge(load_model(Path(scratch)), judged, spec).metrics[METRIC]
+        return judge(load_model(Path(scratch), device), judged, spec).metrics[METRIC]

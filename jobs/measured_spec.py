@@ -3,8 +3,6 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
-
 from ..models.decoding import Decoding
 from ..models.resize import Size
 from ..platform.spec.paths import anchor
@@ -13,6 +11,7 @@ from ..trainers.bounded_yaml import read_yaml
 from ..trainers.data.dataset import Dataset
 from ..trainers.data.opening import open_dataset
 from ..trainers.described import device_name
+from ..trainers.devices import usual_device
 from ..trainers.pace import Pace
 from ..trainers.recipe import Recipe
 from .first_spec import about, first_spec
@@ -26,7 +25,7 @@ def measured_spec(folder: Path, sizes: Sequence[Size], decoding: Decoding, pace_
 
     Raises UserError for a dataset that cannot be trained on.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = usual_device()
     scale = scale_for(sizes, on_gpu=device.type == "cuda")
     unlabelled, test = ((folder / name).exists() for name in ("unlabelled.txt", "test.txt"))
 

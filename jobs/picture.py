@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..trainers.data.masks import read_mask
+from ..trainers.devices import usual_device
 from ..trainers.errors import UserError
 from ..trainers.pictures.legend import with_legend
 from ..trainers.pictures.panels import colour, compose, heat
-from ..trainers.prediction import read_scene, usual_device
+from ..trainers.prediction import read_scene
 from .encoding import Kind
 from .outputs import refuse_other_than_file, write_picture
 from .predict import load_model, predictions_of

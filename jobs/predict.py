@@ -16,13 +16,15 @@ from ..models.model import Model, Prediction
 from ..models.protocol import Protocol
 from ..trainers.data.images import ImageError
 from ..trainers.described import device_name, network
+from ..trainers.devices import usual_device
 from ..trainers.errors import IncompleteError, UserError, listed
 from ..trainers.marked import made_of
-from ..trainers.prediction import decode_scene, usual_device
+from ..trainers.prediction import decode_scene
 from ..trainers.progress import progress
 from .encoding import Kind, encoded
 from .mask_writer import writer
 from .masks import origins_there, places_of
+from .own_device import device_named
 from .scenes import Scene, find_scenes
 
 log = logging.getLogger(__name__)
@@ -79,7 +81,7 @@ def predict(
     names = {scene.place: [f"{scene.stem}{kind}" for kind in kinds] for scene in scenes}
     places = places_of(names, to)
     there = origins_there(places, to, overwrite=overwrite)
-    model = load_model(model_path, device or usual_device())
+    model = load_model(model_path, device_named(device) if device else usual_device())
     if averaged and not protocol_of(model).evaluation.averages:
         raise UserError(
             f"model {model_path} was judged by no second figure to average as: its trainer.evaluation has neither "
@@ -169,15 +171,13 @@ def protocol_of(model: Model) -> Protocol:
         raise UserError(str(error)) from None
 
 
-def load_model(path: Path, device: str | torch.device = "cpu") -> Model:
-    """The model in a directory, on a device. Raises UserError for what is no model, and for no device."""
+def load_model(path: Path, device: torch.device | None = None) -> Model:
+    """The model in a directory, on a device. Raises UserError for what is no model."""
     if not path.exists():
         raise UserError(f"model {path} does not exist: name a folder, or a registered model, as in shapes@champion")
     try:
-        return load(path, device)
+        return load(path, device or "cpu")
     except MistakenError as error:
         raise UserError(str(error)) from None
     except BrokenDirectoryError as error:
         raise UserError(f"{error}: pull or train the model again") from None
-    except ValueError as error:
-        raise UserError(f"{error}: name another with --device, as cpu or cuda:0") from None

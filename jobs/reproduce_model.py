@@ -24,6 +24,7 @@ from ..platform.storage.packs import open_dataset
 from ..platform.storage.weights import local_weights
 from ..platform.tracking.identity import SECTIONS
 from ..trainers.data.dataset import DatasetError
+from ..trainers.devices import usual_device
 from ..trainers.errors import NotReproducedError, UserError
 from ..trainers.reporter import Reporter
 from ..trainers.whole_file import write_whole
@@ -147,7 +148,7 @@ def refuse_other_input(made: Made, spec: Spec) -> list[str]:
 
 def _here(then: Environment, spec: Spec) -> Environment:
     """By what it is trained here: as much as can be as it was then."""
-    device = torch.device("cuda" if then.device != "cpu" and torch.cuda.is_available() else "cpu")
+    device = torch.device("cpu") if then.device == "cpu" else usual_device()
     here = environment_here(device, min(then.workers or 1, spec.trainer.micro_batch_size))
     return replace(here, threads=then.threads or here.threads)
 

@@ -104,12 +104,18 @@ def train_beside_others(spec: Spec, folder: Path) -> None:
     train(spec, folder, Reporters(), told_to_stop=(lambda: None) if parent_process() else None)
 
 
-def train_and_tell(spec: Spec, folder: Path | None) -> None:
+def train_and_tell(
+    spec: Spec, folder: Path | None, *, world: World | None = None, device: torch.device | None = None
+) -> None:
     """`train` with its progress in the terminal; by default into the storage, as `<name>/local`."""
     folder = folder or (open_store(spec.storage or find_home() / "runs").folder or find_home() / "runs") / key_of(
         spec.name, "local"
     )
-    outcome = train(spec, folder, ConsoleReporter())
+    # Whoever started several processes tells of a signal itself.
+    told_to_stop = None if world is None or world.size == 1 else lambda: None
+    outcome = train(spec, folder, ConsoleReporter(), world=world, device=device, told_to_stop=told_to_stop)
+    if world and not world.leads:
+        return
     if spec.profile and (folder / PHASES).exists():
         print(f"{(folder / PHASES).read_text()}trace of {STEPS} steps in {folder / TRACE}")
     model = folder / MODEL

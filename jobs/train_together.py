@@ -2,13 +2,17 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 from torch import distributed as dist
+from torch.distributed.distributed_c10d import Store
+from torch.distributed.rendezvous import rendezvous
 
 from ..platform.base.environment import Environment
 from ..platform.base.pool import pool_of
@@ -50,15 +54,21 @@ def _work(
     """The share of one worker."""
     _set_threads(environment)
     device = _device(on_gpus, world.rank)
-    if on_gpus:
-        torch.cuda.set_device(device)
-    elif sys.platform == "linux":
+    store, _, _ = next(rendezvous(f"file://{meeting}/store", world.rank, world.size))
+    with joined(world, device, store, on_one_machine=True):
+        train(spec, folder, reporter, world=world, device=device)
+
+
+@contextmanager
+def joined(world: World, device: torch.device, store: Store, *, on_one_machine: bool) -> Iterator[None]:
+    """Meanwhile this process can send to the others what lies on its device; `store` is where they meet."""
+    if on_one_machine and sys.platform == "linux":
         # Not all machines can be reached by their own names.
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    backend, place = "nccl" if on_gpus else "gloo", f"file://{meeting}/store"
-    dist.init_process_group(backend, init_method=place, rank=world.rank, world_size=world.size)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size)
     try:
-        train(spec, folder, reporter, world=world, device=device)
+        yield
     finally:
         # The others, which wait for this one, learn that it has gone.
         dist.destroy_process_group()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+_CUT_OFF = ("gloo/transport", "ncclRemoteError")
 _LONGEST_TEXT = 800
 """Of what workers tell each other, in bytes."""
 
@@ -100,6 +101,11 @@ class World:
         """Wait for all workers."""
         if self.size > 1:
             dist.barrier()
+
+
+def is_cut_off(error: BaseException) -> bool:
+    """Whether a worker raises it that has lost its connection to another, which failed."""
+    return isinstance(error, RuntimeError) and any(each in str(error) for each in _CUT_OFF)
 
 
 def _statistics_of(network: nn.Module) -> list[Tensor]:

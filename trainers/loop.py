@@ -19,6 +19,7 @@ from .ahead import ahead
 from .batches import Batches
 from .checkpoint import CHECKPOINTS, checkpoint_at, load_checkpoint, save_checkpoint
 from .data.dataset import Dataset
+from .devices import usual_device
 from .distributed import World
 from .errors import CollapseError, ForeignCheckpointError, PreemptedError, UserError
 from .evaluate import Evaluation, evaluate
@@ -75,7 +76,10 @@ class Training:
         self.dataset = dataset
         self.directory = directory
         self.world = world or World()
-        self._device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = device or usual_device()
+        if self._device.type == "cuda" and self._device.index is not None:
+            # Streams, graphs and NCCL's barrier take the current one.
+            torch.cuda.set_device(self._device)
         self._weights = weights
         self._guard = guard or Unguarded()
         self._keeper = keeper or InPlace()

@@ -3,18 +3,12 @@
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from ..models.architectures import LEAST_SIDE
 from ..models.damage import refuse_damaged
 from ..models.decoding import Decoding
 from .data.images import Colour, ImageError, decode_image, mask_image, read_file, told
 from .marked import marked_png
-
-
-def usual_device() -> torch.device:
-    """A GPU if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def read_scene(path: Path, decoding: Decoding) -> np.ndarray:

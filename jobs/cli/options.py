@@ -82,6 +82,9 @@ Overrides = Annotated[
 Profile = Annotated[
     bool, typer.Option("--profile", help="Trace a few steps; trace.json.gz and phases.txt are kept with the run.")
 ]
+Device = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Where to compute, as cpu or cuda:1; by default a GPU, if any.")
+]
 Storage = Annotated[
     str | None,
     typer.Option(

@@ -1,6 +1,7 @@
 """Trainings: here, on the cluster, and of the paper's tables."""
 
 import os
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,7 @@ from ...platform.base.home import find_home
 from ...trainers.errors import UserError
 from .connections import mlflow
 from .following import submit_job
-from .options import AsJsonLines, Follow, Overrides, Profile, SpecPath, check_path, overrides
+from .options import AsJsonLines, Device, Follow, Overrides, Profile, SpecPath, check_path, overrides
 
 PANEL = "Train"
 verbs = typer.Typer()
@@ -35,19 +36,25 @@ def train(
             callback=check_path, metavar="DIR", help="Folder of the run; by default .advseg/runs/<name>/local."
         ),
     ] = None,
+    device: Device = None,
     profile: Profile = False,
 ) -> None:
     """Train once in this process, without Ray. The same command again resumes; Ctrl-C and SIGTERM save first.
+
+    Several GPUs of a machine share the batches of one training by `torchrun --nproc-per-node 4 -m advseg.jobs.cli
+    train SPEC`.
 
     Example: `advseg train leaves/advseg.yaml --set trainer.steps=10000`
     """
     from ...platform.pages.progress_bar import progress_shown
     from ...platform.spec.spec_file import load_spec
+    from ..torchrun import gathered
     from ..train import train_and_tell
 
-    read = load_spec(spec, overrides(set_, profile))
-    with progress_shown():
-        train_and_tell(read, to)
+    with gathered(device) as (world, own):
+        read = load_spec(spec, overrides(set_, profile))
+        with progress_shown() if world.leads else nullcontext():
+            train_and_tell(read, to, world=world, device=own)
 
 
 @verbs.command(rich_help_panel=PANEL)

@@ -9,7 +9,17 @@ import typer
 from ...platform.base.home import find_home
 from .connections import model_folder
 from .models import PANEL
-from .options import AsJson, ModelOrReference, Overrides, SpecPath, check_path, check_place, check_places, overrides
+from .options import (
+    AsJson,
+    Device,
+    ModelOrReference,
+    Overrides,
+    SpecPath,
+    check_path,
+    check_place,
+    check_places,
+    overrides,
+)
 
 _DIGITS = 12
 """Of a checksum in the name of a folder."""
@@ -86,10 +96,7 @@ def predict(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files that predict did not write, or that were changed since.")
     ] = False,
-    device: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Where to compute, as cpu or cuda:1; by default a GPU, if any."),
-    ] = None,
+    device: Device = None,
     batch: Annotated[
         int, typer.Option(min=1, metavar="N", help="Images of the same size that go through the network together.")
     ] = 1,

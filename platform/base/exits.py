@@ -1,6 +1,7 @@
 """How a command ends."""
 
 import errno
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -48,6 +49,8 @@ _FAILURES = (
     IncompleteError,
     NotReproducedError,
 )
+_TORCHRUN = "TORCHELASTIC_RUN_ID"
+"""Is in the environment of what torchrun has started, which does not know by which command."""
 _LONGEST = 4000
 """Characters of a line that are printed of a message."""
 
@@ -91,7 +94,8 @@ def _status(work: Callable[[], object]) -> int:
     except _FAILURES as error:
         return _fail(f"error: {error}", 1)
     except PreemptedError as error:
-        return _fail(f"interrupted: {error}; `{shlex.join(['advseg', *sys.argv[1:]])}` goes on", 130)
+        again = "the same command" if _TORCHRUN in os.environ else f"`{shlex.join(['advseg', *sys.argv[1:]])}`"
+        return _fail(f"interrupted: {error}; {again} goes on", 130)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     return 0

@@ -11,9 +11,10 @@ from mlflow.pyfunc.model import PythonModel
 
 from ...models.bundle import load
 from ...models.manifest import checksum_of
+from ...trainers.devices import usual_device
 from ...trainers.errors import UserError
 from ...trainers.marked import made_of
-from ...trainers.prediction import decode_scene, encode_mask, usual_device
+from ...trainers.prediction import decode_scene, encode_mask
 from .serving_files import IMAGE, MASK
 
 

@@ -1,7 +1,6 @@
 """A task is carried out: in this process, tracked, with a heartbeat, and with its failure in one line."""
 
 import logging
-import os
 import socket
 import traceback
 from collections.abc import Generator, Iterator
@@ -33,6 +32,7 @@ from ..storage.weights import start_weights
 from ..tracking.reporter import MlflowReporter
 from . import preemption
 from .checkpoints import sealed_checkpoints
+from .device import device_by
 from .failures import failure_of, naming_the_machine
 from .heartbeat import Heart
 from .lease import Lease
@@ -62,10 +62,11 @@ class _Guard:
 
 
 def run_task(
-    task: Task, *, world: World, device: torch.device | None = None, node: str = "", controller: str = ""
+    task: Task, *, world: World, gpu: torch.device | None = None, node: str = "", controller: str = ""
 ) -> Generator[Report]:
     """Train in this process, report by report, tracked by the leading worker, which leaves the trained model.
 
+    `gpu` is Ray's choice for this worker of those that the task's resources ask for, by default the first that it sees.
     `node` is Ray's id of where this process runs, `controller` of where Ray Train's does, and is to go on running.
 
     Raises what `Training.reports` raises, FencedError if a newer attempt has the task's directory, and
@@ -78,14 +79,14 @@ def run_task(
             lease.take()
         place = stack.enter_context(workplace(task.own, lease.check, files=world.leads))
         if world.leads:
-            yield from _lead(task, world, device, lease, place, node)
+            yield from _lead(task, world, gpu, lease, place, node)
         else:
-            training = _training(task, world, device, lease, place)
+            training = _training(task, world, gpu, lease, place)
             yield from stack.enter_context(closing(training.reports()))
 
 
 def _lead(
-    task: Task, world: World, device: torch.device | None, lease: Lease, place: Workplace, node: str
+    task: Task, world: World, gpu: torch.device | None, lease: Lease, place: Workplace, node: str
 ) -> Generator[Report]:
     # Of attempts that were killed, or are fenced out by now.
     drop_partials(place.directory)
@@ -106,7 +107,7 @@ def _lead(
     leave = tracker.close
     try:
         with _logging_to(place.directory / LOG):
-            training = _training(task, world, device, lease, place)
+            training = _training(task, world, gpu, lease, place)
             tracker.describe(partial(_describe, dataset=training.dataset, root=task.spec["dataset"]["root"]))
             trace = place.directory if task.spec["profile"] else None
             with closing(training.reports(trace=trace)) as reports:
@@ -156,12 +157,10 @@ def _leave_model(task: Task, training: Training, lease: Lease, place: Workplace)
     place.keep_model()
 
 
-def _training(task: Task, world: World, device: torch.device | None, lease: Lease, place: Workplace) -> Training:
+def _training(task: Task, world: World, gpu: torch.device | None, lease: Lease, place: Workplace) -> Training:
     tell_of_other_code()
     spec = spec_from(task.spec)
-    if spec.resources.gpus_per_worker and not torch.cuda.is_available():
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
-        raise RuntimeError(f"No CUDA GPUs are available, with CUDA_VISIBLE_DEVICES {visible}: see nvidia-smi there")
+    device = device_by(spec.resources, gpu)
     dataset = open_dataset(spec.dataset)
     if task.dataset not in (None, dataset.digest):
         raise DatasetError(

@@ -21,6 +21,7 @@ from torch.distributed import DistNetworkError, DistStoreError
 
 from ...trainers.data.dataset import DatasetError
 from ...trainers.data.images import ImageError
+from ...trainers.distributed import is_cut_off
 from ...trainers.errors import (
     BrokenEnvironmentError,
     CheckpointError,
@@ -52,8 +53,6 @@ _TELLING = (
     Kind.ERROR,
 )
 """Of several workers' failures, what tells most of the cause first."""
-_CUT_OFF = ("gloo/transport", "ncclRemoteError")
-"""What a worker says that has lost its connection to another, which failed."""
 _MACHINES = (OSError, CheckpointError, DatasetError, ImageError)
 """What a training raises for its disks, mounts and connections: its own settings were read before it began."""
 _DEVICE = (
@@ -114,7 +113,7 @@ def failure_of(error: BaseException) -> Failure:
             return Failure(kind=Kind.OUT_OF_MEMORY, text=_one_line(error))
         case OSError() if error.errno == errno.ENOMEM:
             return Failure(kind=Kind.OUT_OF_MEMORY, text=_one_line(error))
-        case _ if isinstance(error, _LOST) or _is_cut_off(error):
+        case _ if isinstance(error, _LOST) or is_cut_off(error):
             return Failure(kind=Kind.LOST, text=_one_line(error))
         case _ if _is_environments(error):
             return Failure(kind=Kind.ENVIRONMENT, text=_here(error))
@@ -167,11 +166,7 @@ def _named(error: BaseException) -> str:
 
 def _place(error: BaseException) -> tuple[bool, int]:
     """Where an error comes among those of several workers: whoever was cut off knows nothing of the cause."""
-    return _is_cut_off(error), _TELLING.index(failure_of(error).kind)
-
-
-def _is_cut_off(error: BaseException) -> bool:
-    return isinstance(error, RuntimeError) and _says(error, _CUT_OFF)
+    return is_cut_off(error), _TELLING.index(failure_of(error).kind)
 
 
 def _one_line(error: BaseException) -> str:

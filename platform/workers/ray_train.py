@@ -67,7 +67,7 @@ def _worker(config: dict[str, Any]) -> None:
     world = World(rank=context.get_world_rank(), size=context.get_world_size())
     nodes = {"node": ray.get_runtime_context().get_node_id(), "controller": config["controller"]}
     with naming_the_machine():
-        device = get_device()
-    with closing(run_task(config["task"], world=world, device=device, **nodes)) as reports:
+        gpu = get_device()
+    with closing(run_task(config["task"], world=world, gpu=gpu, **nodes)) as reports:
         for report in reports:
             train.report({STEP: report.step, METRIC: report.metrics[METRIC]})

@@ -1,7 +1,11 @@
 """A registered model is trained again from what the registry knows, and is the same to the bit or is told not to be."""
 
+import json
 import math
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +18,6 @@ from mlflow.tracking import MlflowClient
 
 from advseg.jobs.reproduced import Compared, refuse_differing
 from advseg.jobs.train import train
-from advseg.jobs.train_together import train_as
 from advseg.models import load
 from advseg.models.bundle import save
 from advseg.models.card import Card
@@ -104,14 +107,57 @@ def test_a_model_whose_weights_are_not_those_of_its_manifest_is_refused(
     assert len(err.splitlines()) == 1
 
 
-def test_workers_are_as_many_as_then(advseg: Command, put: Register, spec: Path, tmp_path: Path) -> None:
-    # Four processes import PyTorch, which takes 30 s of a busy machine with two cores.
-    train_as(load_spec(spec), tmp_path / "run", Reporters(), Environment(workers=2, threads=1, device="cpu"))
-    model = tmp_path / "run" / "model"
-    assert load(model).card.lineage["environment"]["workers"] == 2
-    status, out, err = advseg("reproduce", put(path=model))
+DYING = """
+import os, signal
+from advseg.jobs.cli.main import main
+from advseg.trainers.loop import Training
+
+goes_on = Training._must_stop
+
+def die(self):
+    if (self.world.rank, self.step, os.environ["TORCHELASTIC_RESTART_COUNT"]) == (1, 3, "0"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return goes_on(self)
+
+Training._must_stop = die
+main()
+"""
+"""The program, whose second process is killed after the third step when it is started first."""
+
+
+def test_what_torchrun_trained_is_that_of_one_process_and_is_reproduced_by_as_many(
+    advseg: Command, put: Register, spec: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "dying.py").write_text(DYING)
+    run = tmp_path / "run"
+    verb = ["train", str(spec), "--to", str(run), "--set", "trainer.precision=float64"]
+    # Six processes import PyTorch in this test, which takes a minute of a busy machine with two cores.
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
+    started = subprocess.run(
+        [sys.executable, "-m", *launcher, "dying.py", *verb],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+
+    assert started.returncode == 0, started.stderr
+    said = "error: another process of this training was killed, perhaps for want of memory: make room, and the "
+    assert [line[: len(said)] for line in started.stderr.splitlines() if "error: " in line] == [said]
+    assert "\nresumed from " in started.stderr
+    assert [line.split()[1] for line in started.stdout.splitlines()[:-1]] == ["2/4", "4/4"]
+    train(load_spec(spec, ["trainer.precision=float64"]), tmp_path / "one", Reporters())
+    assert figures_in(run) == [pytest.approx(each, rel=1e-9, abs=1e-9) for each in figures_in(tmp_path / "one")]
+
+    assert load(run / "model").card.lineage["environment"]["workers"] == 2
+    status, out, err = advseg("reproduce", put(path=run / "model"))
     assert (status, err) == (0, "")
     assert out.endswith("2 files of weights are equal\n")
+
+
+def figures_in(run: Path) -> list[dict[str, float]]:
+    """Losses and what was found by the validation images, report by report."""
+    reports = (json.loads(line)["metrics"] for line in (run / "metrics.jsonl").read_text().splitlines())
+    return [{name: value for name, value in each.items() if name.startswith(("loss/", "val/"))} for each in reports]
 
 
 def test_it_goes_on_where_it_was_killed(

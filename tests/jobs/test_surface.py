@@ -24,7 +24,7 @@ SURFACE: dict[str, Any] = {
         "pack": "SPEC PLACE --set",
         "shapes": "FOLDER --labelled --unlabelled --val --test --size --seed",
     },
-    "train": "SPEC --set --to --profile",
+    "train": "SPEC --set --to --device --profile",
     "submit": "SPEC --set --follow --fork --profile",
     "reproduce": "WHAT [ROW...] --on --seeds --processes --to --any-code --set --json",
     "job": {

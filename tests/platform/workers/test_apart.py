@@ -72,7 +72,7 @@ def task(make_task: Callable[[Store], Task], new_bucket: Callable[[str], str], m
 
 def run(task: Task, reports: int | None = None) -> list[int]:
     """The steps of the first so many reports of an attempt, which is stopped then, or of all to its end."""
-    with closing(run_task(task, world=World(), device=torch.device("cpu"))) as running:
+    with closing(run_task(task, world=World())) as running:
         return [report.step for report in (running if reports is None else islice(running, reports))]
 
 
@@ -140,7 +140,7 @@ def test_goes_on_elsewhere_to_the_same_bits(
 
 
 def test_that_was_fenced_out_keeps_nothing_more(task: Task) -> None:
-    with closing(run_task(task, world=World(), device=torch.device("cpu"))) as running:
+    with closing(run_task(task, world=World())) as running:
         next(running)
         next(running)
         before = task.own.keys()
@@ -246,7 +246,7 @@ def packed(task: Task, new_bucket: Callable[[str], str], moto_server: str, tmp_p
 
 
 def test_begins_before_all_of_its_pack_is_there_and_ends_with_the_same_bits(packed: Task, tmp_path: Path) -> None:
-    with closing(run_task(packed, world=World(), device=torch.device("cpu"))) as running:
+    with closing(run_task(packed, world=World())) as running:
         next(running)
         assert 0 < len(list(tmp_path.glob("cache/advseg/packs/*/unlabelled-*.arrow"))) < 4
         assert [report.step for report in running] == [2, 3, 4]

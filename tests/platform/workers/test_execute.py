@@ -81,7 +81,7 @@ def long(task: Task) -> Task:
 
 
 def running(task: Task) -> Generator[Report]:
-    return run_task(task, world=World(), device=torch.device("cpu"))
+    return run_task(task, world=World())
 
 
 def run(task: Task) -> list[int]:
@@ -332,7 +332,7 @@ class TestPreemption:
         self, long: Task, nodes: dict[str, str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(draining.state, "get_draining_nodes", lambda: {"w1": 0})
-        reports = run_task(long, world=World(), device=torch.device("cpu"), **nodes)
+        reports = run_task(long, world=World(), **nodes)
         next(reports)
         wait_until(preemption.asked_to_stop)
         with pytest.raises(PreemptedError, match="asked to stop, and saved at step 1"):
@@ -387,6 +387,12 @@ class TestEnvironment:
         resources = {**task.spec["resources"], "gpus_per_worker": 1}
         with pytest.raises(BrokenEnvironmentError, match="with CUDA_VISIBLE_DEVICES 7"):
             run(replace(task, spec={**task.spec, "resources": resources}))
+
+    def test_without_a_gpu_of_its_own_it_trains_on_the_cpu_though_one_is_visible(
+        self, task: Task, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        assert run(task) == [1]
 
     def test_is_to_blame_for_a_disk_on_which_nothing_can_be_saved(
         self, task: Task, monkeypatch: pytest.MonkeyPatch
