@@ -17,12 +17,13 @@ from ..models.bundle import read_card
 from ..models.manifest import BrokenDirectoryError
 from ..models.weights import WeightsError, digest_of, load_weights
 from .ahead import ahead
-from .batches import Batches
+from .batches import Batches, Drawn
 from .checkpoint import CHECKPOINTS, checkpoint_at, host_copy, load_checkpoint, save_checkpoint
 from .data.dataset import Dataset
 from .distributed import World
 from .errors import CollapseError, ForeignCheckpointError, PreemptedError, UserError
 from .evaluate import Evaluation, evaluate
+from .figures import Figures, work_of_steps
 from .guard import Guard, Unguarded
 from .header import header
 from .health import symptoms
@@ -41,7 +42,7 @@ from .resuming import common_checkpoint
 from .settings import DTYPES
 from .standing import Standing
 from .trained_card import trained_card
-from .waiting import watching
+from .waiting import Timed, watching
 from .whole_file import drop_partials
 from .writing import Writing
 
@@ -159,10 +160,11 @@ class Training:
             self._take_start_weights()
             tick()
         if self.step == settings.steps:
-            yield self._report({})
+            yield self._report({}, {})
         else:
             self._reopen()
-        drawn = ahead(self._batches.draw, range(self.step, settings.steps), settings.speed.prefetch)
+        drawn = Timed(ahead(self._batches.draw, range(self.step, settings.steps), settings.speed.prefetch))
+        figures = self._figures(drawn)
         with (
             self._writing,
             closing(watching(drawn, self.dataset) if self.world.leads else drawn) as batches,
@@ -171,19 +173,22 @@ class Training:
         ):
             done(self.step, self._newest_miou())
             while self.step < settings.steps:
+                figures.begin()
                 with phase(DRAW):
                     parts = next(batches)
                 with phase(MOVE):
                     batch = self._batches.on_device(parts)
                 with phase(STEP):
                     self.method.step(self.step, batch)
+                figures.made(self.step)
                 self._standing.step += 1
                 tick()
                 tracer.step()
                 self._writing.look()
                 if settings.evaluates(self.step):
-                    yield from self._conclude()
+                    yield from self._conclude(figures)
                 if settings.saves(self.step, self._standing.best_step):
+                    figures.pause()
                     self._save()
                 done(self.step, self._newest_miou())
                 if self._must_stop():
@@ -194,14 +199,20 @@ class Training:
             self._wait_for_checkpoint()
         self._finish()
 
-    def _conclude(self) -> Iterator[Report]:
+    def _figures(self, drawn: Timed[list[Drawn]]) -> Figures:
+        classes, ignored = len(self.dataset.classes), self.dataset.ignore_index
+        work = work_of_steps(self.recipe, classes, ignored, self.method.wants, self.world.size, self._device)
+        return Figures(drawn, work, self._device)
+
+    def _conclude(self, figures: Figures) -> Iterator[Report]:
         """Evaluate and report."""
-        figures, evaluation = self.method.meter.take(), self.evaluate()
+        means, measured = self.method.meter.take(), figures.take()
+        evaluation = self.evaluate()
         rates = {f"lr/{network}": rate for network, rate in self.method.rates(self.step - 1).items()}
-        self._standing.judged({**figures, **rates, **evaluation.metrics})
+        self._standing.judged({**means, **rates, **evaluation.metrics})
         pictures = self.pictures(evaluation) if self.world.leads else {}
         self._wait_for_checkpoint()
-        yield self._report(pictures)
+        yield self._report(pictures, measured)
         self._watch(evaluation)
 
     def _newest_miou(self) -> str:
@@ -295,9 +306,9 @@ class Training:
             self.step, evaluation, self.dataset, self.method, self._normalisation, settings, self._device
         )
 
-    def _report(self, pictures: dict[str, Image.Image]) -> Report:
+    def _report(self, pictures: dict[str, Image.Image], figures: dict[str, float]) -> Report:
         steps, metrics = self.recipe.trainer.steps, self._standing.metrics
-        return Report(step=self.step, steps=steps, metrics=metrics, pictures=pictures)
+        return Report(step=self.step, steps=steps, metrics=metrics, figures=figures, pictures=pictures)
 
     def _save(self) -> None:
         """Begin to write the state, as it is now, as a checkpoint."""
