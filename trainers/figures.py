@@ -42,6 +42,7 @@ def work_of_steps(
         rate = workers * matmul_rate(device, dtype)
         firsts = {wants(step): step for step in reversed(range(trainer.steps))}
         least_s = {kind: flops_of_step(recipe, classes, ignore_index, step) / rate for kind, step in firsts.items()}
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
 
     def work(step: int) -> Work:
