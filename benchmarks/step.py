@@ -21,7 +21,7 @@ import source  # noqa: F401
 import torch
 from peer import Peer, PublishedStep
 from timing import interleaved, machine
-from work import Work, copy_rate, counted, matmul_rate
+from work import Work, copy_rate, counted
 
 from advseg.models.architectures import DeepLabSettings, build_segmenter
 from advseg.trainers.data.augment import AugmentationSettings
@@ -31,6 +31,7 @@ from advseg.trainers.methods.method import Batch
 from advseg.trainers.methods.table import build_method
 from advseg.trainers.settings import TrainerSettings
 from advseg.trainers.speed import SpeedSettings
+from advseg.trainers.work import matmul_rate
 
 CLASSES, CROP, IGNORED = 21, 321, 255
 METHOD = AdversarialSettings(semi_start=0)

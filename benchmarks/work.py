@@ -1,7 +1,6 @@
-"""How much work a program is, counted and not timed, and how fast this machine does such work at best."""
+"""How much work a program is, counted and not timed, and how fast this machine moves bytes at best."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
+
+from advseg.trainers.work import best_seconds
 
 
 @dataclass(kw_only=True)
@@ -45,31 +46,8 @@ def counted() -> Iterator[Work]:
     work.flops, work.moved = flops.get_total_flops(), moved.total
 
 
-def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of a large square matrix product, the best of several."""
-    side = 8192 if device.type == "cuda" else 2048
-    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    return 2 * side**3 / _best(lambda: a @ b, device)
-
-
 def copy_rate(device: torch.device) -> float:
     """Bytes/s that are read and written when a large tensor is copied, the best of several."""
     source = torch.ones(2**28 if device.type == "cuda" else 2**26, device=device)
     target = torch.empty_like(source)
-    return 2 * source.numel() * source.element_size() / _best(lambda: target.copy_(source), device)
-
-
-def _best(program: Callable[[], object], device: torch.device) -> float:
-    seconds = []
-    for _ in range(12):
-        _settle(device)
-        started = time.perf_counter()
-        program()
-        _settle(device)
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)
-
-
-def _settle(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    return 2 * source.numel() * source.element_size() / best_seconds(lambda: target.copy_(source), device)

@@ -52,6 +52,28 @@ def save_checkpoint(root: Path, step: int, state: dict[str, Any], kept: Kept = _
     return path
 
 
+def host_copy(state: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """A copy of a state, of tensors on a device and on the host, that stays as it is; all of it is on the host."""
+    copy = _copied(state)
+    if device.type == "cuda":
+        torch.cuda.current_stream(device).synchronize()
+    return copy
+
+
+def _copied(value: Any) -> Any:
+    match value:
+        case torch.Tensor():
+            # From a GPU to pinned memory all tensors are on their way at once.
+            copy = torch.empty(value.shape, dtype=value.dtype, pin_memory=value.is_cuda)
+            return copy.copy_(value.detach(), non_blocking=True)
+        case dict():
+            return {key: _copied(child) for key, child in value.items()}
+        case list() | tuple():
+            return [_copied(child) for child in value]
+        case _:
+            return value
+
+
 def checkpoint_at(root: Path, step: int) -> Path:
     """Where the checkpoint of a step lies, if there is one."""
     return root / f"step-{step:08d}"

@@ -13,11 +13,12 @@ def header(recipe: Recipe, dataset: Dataset, segmenter: Segmenter, device: torch
     """Device and network, images and their sizes, steps, and what is to be known of the images and masks."""
     settings = recipe.trainer
     crop = "{} x {}".format(*settings.augmentation.crop)
+    saved = f", saved every {settings.save_every}" if settings.save_every else ""
     images = ", ".join(f"{len(samples)} {part}" for part, samples in dataset.parts.items() if samples)
     return [
         f"{network(segmenter, recipe.segmenter.architecture)} on {device_name(device)}",
         f"{images} images of {_sizes(settings.resize)}, in crops of {crop}",
-        f"{settings.steps} steps of {settings.batch_size} images, evaluated every {settings.evaluate_every}",
+        f"{settings.steps} steps of {settings.batch_size} images, evaluated every {settings.evaluate_every}{saved}",
         *(f"note: {note}" for note in dataset.notes),
     ]
 

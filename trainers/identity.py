@@ -20,6 +20,7 @@ def identity_of(recipe: Settings, dataset: Dataset) -> dict[str, Any]:
     identity = json.loads(json.dumps({"dataset": data, **asdict(recipe)}))
     # A run that it stopped is one that may go on with more of it.
     del identity["trainer"]["collapse_patience"]
+    del identity["trainer"]["save_every"]
     del identity["trainer"]["speed"]["prefetch"]
     drop_unset(identity["trainer"]["evaluation"])
     return identity

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ from ..models.bundle import read_card
 from ..models.manifest import BrokenDirectoryError
 from ..models.weights import WeightsError, digest_of, load_weights
 from .ahead import ahead
-from .batches import Batches
-from .checkpoint import CHECKPOINTS, checkpoint_at, load_checkpoint, save_checkpoint
+from .batches import Batches, Drawn
+from .checkpoint import CHECKPOINTS, checkpoint_at, host_copy, load_checkpoint, save_checkpoint
 from .data.dataset import Dataset
 from .devices import usual_device
 from .distributed import World
 from .errors import CollapseError, ForeignCheckpointError, PreemptedError, UserError
 from .evaluate import Evaluation, evaluate
+from .figures import Figures, work_of_steps
 from .guard import Guard, Unguarded
 from .header import header
 from .health import symptoms
@@ -41,8 +43,9 @@ from .resuming import common_checkpoint
 from .settings import DTYPES
 from .standing import Standing
 from .trained_card import trained_card
-from .waiting import watching
+from .waiting import Timed, watching
 from .whole_file import drop_partials
+from .writing import Writing
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +112,8 @@ class Training:
         self._normalisation = normalisation_of(recipe.segmenter)
         self._standing = Standing()
         self._saved = 0
-        """Step of the newest checkpoint."""
+        """Step of the newest checkpoint, which may be being written."""
+        self._writing = Writing()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             segmenter = build_segmenter(recipe.segmenter, len(dataset.classes)).to(self._device, self._dtype)
@@ -147,7 +151,8 @@ class Training:
     def reports(self, *, trace: Path | None = None) -> Generator[Report]:
         """Train to the end, from the newest whole checkpoint or else from the recipe's start weights.
 
-        Each report comes before the checkpoint of its step is written. `trace` is a folder for a trace of a few steps.
+        Checkpoints are written while it goes on. Each report comes before that of its step is begun, and after all of
+        before are there; so are they however it ends. `trace` is a folder for a trace of a few steps.
 
         Raises NonFiniteLossError, CollapseError, CheckpointError, UserError for weights that do not fit, FencedError,
         OSError where the disk is full, and PreemptedError once the guard asked to stop and the state is saved.
@@ -164,43 +169,60 @@ class Training:
             self._take_start_weights()
             tick()
         if self.step == settings.steps:
-            yield self._report({})
+            yield self._report({}, {})
         else:
             self._reopen()
-        drawn = ahead(self._batches.draw, range(self.step, settings.steps), settings.speed.prefetch)
+        drawn = Timed(ahead(self._batches.draw, range(self.step, settings.steps), settings.speed.prefetch))
+        figures = self._figures(drawn)
         with (
+            self._writing,
             closing(watching(drawn, self.dataset) if self.world.leads else drawn) as batches,
             tracing(trace) as tracer,
             underway("steps", settings.steps) as done,
         ):
             done(self.step, self._newest_miou())
             while self.step < settings.steps:
+                figures.begin()
                 with phase(DRAW):
                     parts = next(batches)
                 with phase(MOVE):
                     batch = self._batches.on_device(parts)
                 with phase(STEP):
                     self.method.step(self.step, batch)
+                figures.made(self.step)
                 self._standing.step += 1
                 tick()
                 tracer.step()
-                if self.step % settings.evaluate_every == 0 or self.step == settings.steps:
-                    yield from self._conclude()
+                self._writing.look()
+                if settings.evaluates(self.step):
+                    yield from self._conclude(figures)
+                if settings.saves(self.step, self._standing.best_step):
+                    figures.pause()
+                    self._save()
                 done(self.step, self._newest_miou())
                 if self._must_stop():
                     if self._saved != self.step:
                         self._save()
+                    self._wait_for_checkpoint()
                     raise PreemptedError(f"asked to stop, and saved at step {self.step}")
+            self._wait_for_checkpoint()
         self._finish()
 
-    def _conclude(self) -> Iterator[Report]:
-        """Evaluate, report and save."""
-        figures, evaluation = self.method.meter.take(), self.evaluate()
+    def _figures(self, drawn: Timed[list[Drawn]]) -> Figures:
+        classes, ignored = len(self.dataset.classes), self.dataset.ignore_index
+        work = work_of_steps(self.recipe, classes, ignored, self.method.wants, self.world.size, self._device)
+        return Figures(drawn, work, self._device)
+
+    def _conclude(self, figures: Figures) -> Iterator[Report]:
+        """Evaluate and report."""
+        means, measured = self.method.meter.take(), figures.take()
+        evaluation = self.evaluate()
         rates = {f"lr/{network}": rate for network, rate in self.method.rates(self.step - 1).items()}
-        self._standing.judged({**figures, **rates, **evaluation.metrics})
-        yield self._report(self.pictures(evaluation) if self.world.leads else {})
+        self._standing.judged({**means, **rates, **evaluation.metrics})
+        pictures = self.pictures(evaluation) if self.world.leads else {}
+        self._wait_for_checkpoint()
+        yield self._report(pictures, measured)
         self._watch(evaluation)
-        self._save()
 
     def _newest_miou(self) -> str:
         metrics = self._standing.metrics
@@ -293,15 +315,17 @@ class Training:
             self.step, evaluation, self.dataset, self.method, self._normalisation, settings, self._device
         )
 
-    def _report(self, pictures: dict[str, Image.Image]) -> Report:
+    def _report(self, pictures: dict[str, Image.Image], figures: dict[str, float]) -> Report:
         steps, metrics = self.recipe.trainer.steps, self._standing.metrics
-        return Report(step=self.step, steps=steps, metrics=metrics, pictures=pictures)
+        return Report(step=self.step, steps=steps, metrics=metrics, figures=figures, pictures=pictures)
 
     def _save(self) -> None:
+        """Begin to write the state, as it is now, as a checkpoint."""
         meter = self.method.meter.state_dict()
         statistics = self.world.own_statistics(self.method.segmenter)
         if self.world.leads:
-            self._guard.check()
+            # There is one copy of the state at a time.
+            self._writing.wait()
             state = {
                 "identity": identity_of(self.recipe, self.dataset),
                 **asdict(self._standing),
@@ -310,14 +334,21 @@ class Training:
                 "method": self.method.state_dict(),
             }
             kept = Kept(newest=self._newest_kept, best=self._standing.best_step)
-            tick()
-            try:
-                self._keeper.keep(save_checkpoint(self.directory / CHECKPOINTS, self.step, state, kept), kept)
-            except OSError:
-                # A newer attempt clears away what an older one is writing.
-                self._guard.check()
-                raise
+            self._writing.begin(partial(self._write, self.step, host_copy(state, self._device), kept))
         self._saved = self.step
+
+    def _write(self, step: int, state: dict[str, Any], kept: Kept) -> None:
+        self._guard.check()
+        try:
+            self._keeper.keep(save_checkpoint(self.directory / CHECKPOINTS, step, state, kept), kept)
+        except OSError:
+            # A newer attempt clears away what an older one is writing.
+            self._guard.check()
+            raise
+
+    def _wait_for_checkpoint(self) -> None:
+        """Wait until that which is being written is there: for all workers, as the end of one ends the others."""
+        self._writing.wait()
         self.world.barrier()
 
     def _outcome(self) -> Outcome:

@@ -12,6 +12,12 @@ from PIL import Image
 
 from .whole_file import replace_whole
 
+IMAGES, WAITING, MATMUL = "speed/images_per_second", "speed/waiting_for_data", "speed/matmul_share"
+"""Images that go through the segmenter in a second of steps; the shares of that in which the step waits for its batch,
+and which its matrix products would take at the GPU's best."""
+MEMORY = "memory/peak"
+"""GiB, since the process began: what PyTorch held of a GPU's memory, or on a CPU the resident set."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
@@ -21,6 +27,8 @@ class Report:
     steps: int
     metrics: dict[str, float]
     """Means since the report before, and validation results; IoU in percent."""
+    figures: dict[str, float] = field(default_factory=dict, compare=False)
+    """Of speed and memory, by the names above: measured, so never the same twice."""
     pictures: dict[str, Image.Image] = field(default_factory=dict, compare=False)
     """By the name of its file in the run's directory; only the leading worker draws them, and once a step is saved
     nobody does again."""
@@ -45,11 +53,25 @@ class ConsoleReporter:
         self._stderr = stderr
 
     def report(self, report: Report) -> None:
-        """Print step, losses and mean IoU."""
+        """Print step, losses, mean IoU, speed and memory."""
         shown = {n.removeprefix("loss/"): v for n, v in report.metrics.items() if n.startswith("loss/")}
         losses = "  ".join(f"L_{name} {value:.3f}" for name, value in shown.items())
         line = f"step {report.step}/{report.steps}  {losses}  mIoU {report.metrics['val/miou']:.1f}"
-        print(line, file=sys.stderr if self._stderr else sys.stdout, flush=True)
+        print(
+            "  ".join(filter(None, [line, _told(report.figures)])),
+            file=sys.stderr if self._stderr else sys.stdout,
+            flush=True,
+        )
+
+
+def _told(figures: dict[str, float]) -> str:
+    """As `31.4 images/s (2 % waiting for data), 0.90 GiB`."""
+    if IMAGES not in figures:
+        return ""
+    shares = [f"{100 * figures[WAITING]:.0f} % waiting for data"]
+    if MATMUL in figures:
+        shares.append(f"{100 * figures[MATMUL]:.0f} % of the matmul rate")
+    return f"{figures[IMAGES]:.4g} images/s ({', '.join(shares)}), {figures[MEMORY]:.2f} GiB"
 
 
 def append_line(path: Path, line: str, *, durable: bool = False) -> None:
@@ -106,9 +128,10 @@ class JsonLinesReporter:
         self._steps = {found["step"] for line in whole_lines(path) if (found := read_object(line)) and "step" in found}
 
     def report(self, report: Report) -> None:
-        """Append `{"step": ..., "metrics": {...}}`."""
+        """Append `{"step": ..., "metrics": {...}, "figures": {...}}`."""
         if report.step not in self._steps:
-            append_line(self._path, json.dumps({"step": report.step, "metrics": report.metrics}), durable=True)
+            line = {"step": report.step, "metrics": report.metrics, "figures": report.figures}
+            append_line(self._path, json.dumps(line), durable=True)
             self._steps.add(report.step)
 
 

@@ -39,7 +39,11 @@ class TrainerSettings(Settings):
     """Draws fresh weights, batches and augmentation."""
     augmentation: AugmentationSettings
     evaluate_every: Annotated[int, Interval(1)] = 1000
-    """Steps between two evaluations, each with a report and a checkpoint."""
+    """Steps between two evaluations, each with a report, and with a checkpoint unless `save_every` says otherwise."""
+    save_every: Annotated[int, Interval(1)] | None = None
+    """Steps between two checkpoints, which are written while the training goes on; a kill loses the steps since. Beside
+    them the last step is saved, every evaluation that is the best so far, and where a training is asked to stop. None:
+    at each evaluation."""
     evaluation: EvaluationSettings = EvaluationSettings()
     resize: Resize | None = None
     """At what size the network reads whole images, in training before augmentation: a height and width for all, or
@@ -59,6 +63,16 @@ class TrainerSettings(Settings):
         refuse_huge(self.resize)
         if self.speed.autocast and self.precision != "float32":
             raise ValueError(f"speed.autocast needs precision float32, but precision is {self.precision}")
+
+    def evaluates(self, step: int) -> bool:
+        """Whether the network is evaluated after so many steps."""
+        return step % self.evaluate_every == 0 or step == self.steps
+
+    def saves(self, step: int, best_step: int) -> bool:
+        """Whether there is to be a checkpoint after so many steps, the best evaluation so far being at `best_step`."""
+        if self.save_every is None:
+            return self.evaluates(step)
+        return step % self.save_every == 0 or step in (best_step, self.steps)
 
     @property
     def micro_batch_size(self) -> int:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from typing import TypeVar
 
@@ -18,19 +18,38 @@ LONG = 0.25
 T = TypeVar("T")
 
 
-def watching(batches: Generator[T], dataset: Dataset, clock: Callable[[], float] = time.monotonic) -> Generator[T]:
+class Timed(Iterator[T]):
+    """Batches, and for how long they were waited for."""
+
+    def __init__(self, batches: Generator[T], clock: Callable[[], float] = time.monotonic) -> None:
+        self._batches = batches
+        self.clock = clock
+        self.waited = 0.0
+        """Seconds, by the clock."""
+
+    def __next__(self) -> T:
+        asked = self.clock()
+        try:
+            return next(self._batches)
+        finally:
+            self.waited += self.clock() - asked
+
+    def close(self) -> None:
+        """Close the batches."""
+        self._batches.close()
+
+
+def watching(batches: Timed[T], dataset: Dataset) -> Generator[T]:
     """The batches; once, if they are decoded from files and long waited for, a line that a pack would spare it."""
     waited = began = 0.0
     with closing(batches):
         for number in range(LAST + 1):
-            asked = clock()
             if number == FIRST:
-                waited, began = 0.0, asked
+                waited, began = batches.waited, batches.clock()
             if (batch := next(batches, None)) is None:
                 return
-            waited += clock() - asked
             yield batch
-        share = waited / (clock() - began)
+        share = (batches.waited - waited) / (batches.clock() - began)
         if share >= LONG and isinstance(dataset.labelled[0], FileSample):
             log.info(
                 "note: %.0f %% of the time is waited for images: `advseg data pack` decodes them once, "

@@ -44,6 +44,7 @@ ACCOUNTS = Table(
     Column("run_id", String),
     Column("checkpoint", String),
     Column("checksum", String),
+    Column("images_per_second", Float),
 )
 
 BASELINES = Table(
@@ -122,12 +123,19 @@ def _to_version_5(connection: Connection) -> None:
     CONFIRMATIONS.create(connection, checkfirst=True)
 
 
+def _to_version_6(connection: Connection) -> None:
+    """Add how fast trainings go; of those of before nothing is known."""
+    if "images_per_second" not in {column["name"] for column in inspect(connection).get_columns(ACCOUNTS.name)}:
+        connection.execute(text(f"ALTER TABLE {ACCOUNTS.name} ADD COLUMN images_per_second FLOAT"))
+
+
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     _to_version_1,
     _to_version_2,
     _to_version_3,
     _to_version_4,
     _to_version_5,
+    _to_version_6,
 )
 """What brings a ledger from each version to the next; also one that a crash left in between."""
 

@@ -89,6 +89,7 @@ def _row_json(row: Row) -> dict[str, Any]:
         "curve": [{"step": step, "miou": miou} for step, miou in row.curve.items()],
         "attempts": row.account.attempts,
         "device_seconds": row.account.device_seconds,
+        "images_per_second": row.account.images_per_second,
         "lost_steps": row.account.lost_steps,
         "mlflow_run": row.account.run_id,
         "checkpoint": row.account.checkpoint,

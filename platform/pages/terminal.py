@@ -43,9 +43,10 @@ def trials_table(sweep: str, rows: Sequence[Row], scale: Scale | None) -> Table:
     """Trials of a sweep in the order given, each on one line, with their curves if there is a scale of the sweep's."""
     table, names = _trial_table(f"sweep {sweep}", [row.params for row in rows], justify="right")
     tried_again = any(row.account.attempts > 1 for row in rows)
+    measured = any(row.account.images_per_second for row in rows)
     if scale:
         table.add_column("curve", no_wrap=True)
-    for heading in (*(["tries"] if tried_again else []), "device\ntime"):
+    for heading in (*(["tries"] if tried_again else []), *(["img/s"] if measured else []), "device\ntime"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("state")
     for row in rows:
@@ -57,6 +58,7 @@ def trials_table(sweep: str, rows: Sequence[Row], scale: Scale | None) -> Table:
             best_report(row.best),
             *([sparkline(row.curve, scale)] if scale else []),
             *([str(row.account.attempts)] if tried_again else []),
+            *([number(row.account.images_per_second)] if measured else []),
             duration(row.account.device_seconds),
             _state(row.told_state, row.reason),
         )

@@ -19,6 +19,7 @@ _SECTIONS = ("model", "method", "trainer")
 _NOT_VARIED = {
     "trainer.steps": "the trials of a sweep are compared step by step, so all make the same",
     "trainer.evaluate_every": "the trials of a sweep are compared step by step, so all report at the same",
+    "trainer.save_every": "it does not determine a training's result",
     "trainer.collapse_patience": "it does not determine a training's result",
     "trainer.speed.prefetch": "it does not determine a training's result",
 }

@@ -97,7 +97,7 @@ class MlflowReporter:
     def report(self, report: Report) -> None:
         """Spool one report."""
         if report.step not in self._reported:
-            self._spool.append(_record(report.step, report.metrics))
+            self._spool.append(_record(report.step, {**report.metrics, **report.figures}))
             self._reported.add(report.step)
             self._wake.set()
 

@@ -19,6 +19,8 @@ class Account:
     """Seconds of training times the devices that it took: GPUs, or workers where there are none."""
     lost_steps: int = 0
     """Steps that had to be made again because no checkpoint held them."""
+    images_per_second: float | None = None
+    """Images that went through its segmenter in a second of steps, as its newest report measured it."""
     run_id: str | None = None
     """Its MLflow run."""
     checkpoint: str | None = None

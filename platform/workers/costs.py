@@ -35,5 +35,6 @@ def counted(account: Account, beat: Beat | None, sealed: Sealed | None, resource
         counted=beat.attempt,
         device_seconds=account.device_seconds + beat.seconds * resources.devices,
         lost_steps=account.lost_steps + lost_steps,
+        images_per_second=beat.images_per_second or account.images_per_second,
         run_id=beat.run_id or account.run_id,
     )

@@ -20,7 +20,7 @@ from ...trainers.errors import BrokenEnvironmentError, FencedError, PreemptedErr
 from ...trainers.loop import Training
 from ...trainers.pictures.report import CLASS_BARS, CONFUSION, PANELS
 from ...trainers.profiling import PHASES, TRACE
-from ...trainers.reporter import PictureReporter, Report
+from ...trainers.reporter import IMAGES, PictureReporter, Report
 from ...trainers.whole_file import drop_partials
 from ..base import draining
 from ..base.code_digest import tell_of_other_code
@@ -93,6 +93,7 @@ def _lead(
     tracker = MlflowReporter(task.tracking_uri, task.identity, place.directory / METRICS, ARTIFACTS)
     pictures = PictureReporter(place.directory)
     training: Training | None = None
+    report: Report | None = None
     heart = Heart(
         task.own,
         task.attempt,
@@ -100,6 +101,7 @@ def _lead(
         lambda: tracker.run_id,
         node,
         halvings=task.halvings,
+        images_per_second=lambda: report.figures.get(IMAGES) if report else None,
         asked_to_stop=preemption.asked_to_stop,
         check=lease.check,
     )

@@ -42,6 +42,8 @@ class Beat:
     run_id: str | None = None
     halvings: int = 0
     """How often its micro-batch was halved."""
+    images_per_second: float | None = None
+    """As its newest report measured it; None before the first."""
     failure: Failure | None = None
     """How it ended, if it broke; one that was asked to stop says so before it does, for its node may not wait."""
 
@@ -83,6 +85,7 @@ class Heart:
         node: str,
         *,
         halvings: int = 0,
+        images_per_second: Callable[[], float | None] = lambda: None,
         asked_to_stop: Callable[[], bool] = lambda: False,
         check: Callable[[], None] = lambda: None,
         beat_s: float | None = None,
@@ -97,6 +100,7 @@ class Heart:
         self._run_id = run_id
         self._node = node
         self._halvings = halvings
+        self._images_per_second = images_per_second
         self._asked_to_stop = asked_to_stop
         self._check = check
         self._beat_s = store.beat_s if beat_s is None else beat_s
@@ -129,6 +133,7 @@ class Heart:
             node=self._node,
             run_id=self._run_id(),
             halvings=self._halvings,
+            images_per_second=self._images_per_second(),
             failure=failure,
         )
         self._store.write(FILE, json.dumps(asdict(beat)).encode())

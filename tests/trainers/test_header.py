@@ -17,13 +17,14 @@ def test_device_network_images_and_steps_are_told_first(
     program: ModuleType, shapes: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "advseg")
-    training = Training(program.recipe_of("supervised", steps=3), shapes, tmp_path, device=torch.device("cpu"))
+    recipe = program.recipe_of("supervised", steps=3, save_every=2)
+    training = Training(recipe, shapes, tmp_path, device=torch.device("cpu"))
     training.run(Reporters())
     parameters = sum(parameter.numel() for parameter in training.method.segmenter.parameters())
     network, images, steps = caplog.messages[:3]
     assert network.startswith(f"compact of {parameters:,} parameters on cpu with ")
     assert images.endswith(" images of their own size, in crops of 24 x 24")
-    assert steps == "3 steps of 2 images, evaluated every 3"
+    assert steps == "3 steps of 2 images, evaluated every 3, saved every 2"
 
 
 def test_what_the_masks_hold_too_little_of_is_noted_once(

@@ -1,5 +1,6 @@
 import json
 import resource
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,12 @@ from advseg.trainers.reporter import (
 )
 
 METRICS = {"val/miou": 41.27, "loss/ce": 1.2345, "loss/d": 0.3, "lr/segmenter": 0.01}
+FIGURES = {"speed/images_per_second": 31.41, "speed/waiting_for_data": 0.021, "memory/peak": 0.9}
 
 
 def report_of(step: int, **pictures: Image.Image) -> Report:
     files = {f"{name}.png": picture for name, picture in pictures.items()}
-    return Report(step=step, steps=10, metrics=METRICS, pictures=files)
+    return Report(step=step, steps=10, metrics=METRICS, figures=FIGURES, pictures=files)
 
 
 def grey(shade: int) -> Image.Image:
@@ -33,10 +35,22 @@ def shades_in(folder: Path) -> dict[str, int]:
     return {path.relative_to(folder).as_posix(): Image.open(path).getpixel((0, 0))[0] for path in folder.rglob("*.*")}
 
 
-def test_the_console_shows_step_losses_and_mean_iou_in_a_line(capsys):
-    ConsoleReporter().report(report_of(5))
+@pytest.mark.parametrize(
+    ("figures", "told"),
+    [
+        ({}, ""),
+        ({"memory/peak": 0.9}, ""),
+        (FIGURES, "  31.41 images/s (2 % waiting for data), 0.90 GiB"),
+        (
+            {**FIGURES, "speed/matmul_share": 0.412},
+            "  31.41 images/s (2 % waiting for data, 41 % of the matmul rate), 0.90 GiB",
+        ),
+    ],
+)
+def test_the_console_shows_step_losses_mean_iou_and_what_was_measured_in_a_line(capsys, figures, told):
+    ConsoleReporter().report(replace(report_of(5), figures=figures))
 
-    assert capsys.readouterr().out == "step 5/10  L_ce 1.234  L_d 0.300  mIoU 41.3\n"
+    assert capsys.readouterr().out == f"step 5/10  L_ce 1.234  L_d 0.300  mIoU 41.3{told}\n"
 
 
 def test_json_lines_grow_by_an_object_a_report_also_after_a_restart(tmp_path):
@@ -44,7 +58,7 @@ def test_json_lines_grow_by_an_object_a_report_also_after_a_restart(tmp_path):
         JsonLinesReporter(tmp_path / "log.jsonl").report(report_of(step))
 
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert lines == [{"step": 5, "metrics": METRICS}, {"step": 10, "metrics": METRICS}]
+    assert lines == [{"step": step, "metrics": METRICS, "figures": FIGURES} for step in (5, 10)]
 
 
 @pytest.mark.parametrize("kept", [0, 1, -1])
@@ -159,8 +173,9 @@ def test_what_one_reporter_raises_stops_the_others():
     assert after.reports == []
 
 
-def test_reports_are_equal_by_their_figures_not_their_pictures():
-    assert report_of(1, newest=grey(1)) == report_of(1)
+def test_reports_are_equal_by_what_was_learnt_not_by_their_pictures_nor_what_was_measured():
+    assert report_of(1, newest=grey(1)) == replace(report_of(1), figures={})
+    assert report_of(1) != replace(report_of(1), metrics={})
 
 
 def test_a_panel_has_a_tile_for_every_title_and_row():

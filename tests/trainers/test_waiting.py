@@ -12,7 +12,7 @@ from advseg.trainers.data.images import IGNORE_INDEX
 from advseg.trainers.data.opening import open_dataset
 from advseg.trainers.data.packing import write_pack
 from advseg.trainers.data.shapes import CLASSES
-from advseg.trainers.waiting import FIRST, LAST, watching
+from advseg.trainers.waiting import FIRST, LAST, Timed, watching
 
 
 class Clock:
@@ -34,7 +34,7 @@ def told(dataset: Dataset, caplog: pytest.LogCaptureFixture, wait: float, steps:
             yield number
 
     numbers = []
-    for number in watching(draws(), dataset, clock):
+    for number in watching(Timed(draws(), clock), dataset):
         clock.now += 1
         numbers.append(number)
     assert numbers == [*range(steps)]

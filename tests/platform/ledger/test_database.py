@@ -79,7 +79,8 @@ def as_version_2_had_it(database: RDBStorage) -> None:
         for table in (OWNERS, ACCOUNTS, BASELINES):
             rows = connection.execute(table.select()).mappings().all()
             table.drop(connection)
-            columns = [column for column in table.columns if column.name not in ("sweep_id", "checksum")]
+            later = ("sweep_id", "checksum", "images_per_second")
+            columns = [column for column in table.columns if column.name not in later]
             old = Table(
                 table.name,
                 MetaData(),
@@ -255,6 +256,24 @@ class TestSchema:
             for table in (OWNERS, ACCOUNTS, BASELINES):
                 kept = set(connection.execute(select(table.c.sweep_id)).scalars())
                 assert kept == {new.get_study_user_attrs(ids["probe"])[SWEEP_ID]}
+
+    @on_both
+    def test_of_version_5_knows_how_fast_trainings_go_from_then_on(
+        self, make_spec: MakeSpec, opened: Opened, tmp_path: Path, ledger_address: str | None
+    ) -> None:
+        account = Account(attempts=2, device_seconds=1.5, checksum="c")
+        ledger = opened(make_spec())
+        ledger.propose()
+        ledger.note(0, account)
+        ledger.close()
+        with writing(tmp_path, ledger_address) as left, left.engine.begin() as connection:
+            connection.execute(text("ALTER TABLE advseg_accounts DROP COLUMN images_per_second"))
+            connection.execute(SCHEMA.update().values(version=5))
+        assert read_sweep(tmp_path, "probe", ledger_address).rows[0].account == account
+        after = opened(make_spec())
+        assert after.row(0).account == account
+        after.note(0, replace(account, images_per_second=31.4))
+        assert after.row(0).account.images_per_second == 31.4
 
     @on_both
     def test_of_version_2_is_read_as_it_is(

@@ -174,6 +174,13 @@ class TestTables:
             "1 0.01235 8 50.00 50.00@8 ▁ 2 0 s COMPLETE",
         ]
 
+    def test_show_how_fast_trials_went_once_that_is_known(self) -> None:
+        measured = Account(attempts=1, images_per_second=31.416)
+        assert trials([row(0, value=50.0, account=measured), row(1, value=50.0)]) == [
+            "0 0.01235 8 50.00 50.00@8 ▁ 31.42 0 s COMPLETE",
+            "1 0.01235 8 50.00 50.00@8 ▁ 0 s COMPLETE",
+        ]
+
     def test_cut_no_word_off_in_a_narrow_terminal(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("COLUMNS", "30")
         rows = [row(0, "F", 50.0, "out of memory")]

@@ -47,6 +47,7 @@ class TestKeys:
                 "model.weights",
                 "trainer.steps",
                 "trainer.evaluate_every",
+                "trainer.save_every",
                 "trainer.speed.prefetch",
             }
         )

@@ -50,7 +50,7 @@ from advseg.trainers.metrics import confusion
 from advseg.trainers.pictures.report import CLASS_BARS, CONFUSION, PANELS
 from advseg.trainers.profiling import PHASES, STEPS, TRACE, WAIT
 from advseg.trainers.progress import ticks
-from advseg.trainers.reporter import Report
+from advseg.trainers.reporter import IMAGES, MEMORY, WAITING, Report
 
 
 @pytest.fixture
@@ -175,6 +175,9 @@ class TestRun:
         assert run(long) == [1, 2, 3, 4]
         assert is_open(client, long)
         assert history(client, long) == [1, 2, 3, 4]
+        metrics = run_of(client, long).data.metrics
+        assert {IMAGES, WAITING, MEMORY} < metrics.keys()
+        assert beat_of(long).images_per_second == metrics[IMAGES]
 
     def test_is_left_to_the_driver_also_if_it_is_asked_for_no_more_reports(
         self, long: Task, client: MlflowClient
