@@ -2,12 +2,14 @@
 #
 #   PYTHON=python3.12            another Python, 3.11 to 3.13
 #   PEER=~/AdvSemiSeg            a clone of the published implementation, for the benchmarks
+#   RESULTS=somewhere            the folder for what make bench-gpu prints, else bench-gpu/
 #   TORCH_INDEX=https://download.pytorch.org/whl/cpu
 #                                a smaller PyTorch for Linux machines without a GPU
 
 PYTHON ?= python3
 TORCH_INDEX ?=
 PEER ?=
+RESULTS ?= bench-gpu
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -57,9 +59,14 @@ bench: peer setup
 		echo "== $$program" && set -- $$program && name=$$1 && shift && $(BIN)/python benchmarks/$$name.py "$$@" || exit; \
 	done
 
+# Each prints as it goes: what a run that is cut has told is there, on the terminal and in RESULTS.
+bench-gpu: SHELL := /bin/bash
 bench-gpu: peer
-	@$(PYTHON) benchmarks/step.py $(PEER) --device cuda
-	@$(PYTHON) benchmarks/evaluation.py --device cuda
+	@mkdir -p $(RESULTS)
+	@set -o pipefail; for program in "step $(PEER)" "loop $(PEER)" "evaluation --network deeplab_v2_resnet101"; do \
+		echo "== $$program" && set -- $$program && name=$$1 && shift \
+			&& $(PYTHON) -u benchmarks/$$name.py "$$@" --device cuda 2>&1 | tee $(RESULTS)/$$name.txt || exit; \
+	done
 
 peer:
 	@test -f "$(PEER)/train.py" || { echo "error: PEER is '$(PEER)', but must be a clone of the published implementation:" \
