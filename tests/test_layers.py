@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -145,3 +146,27 @@ def test_no_file_names_what_lies_outside_the_project():
     outside = ".." + "/shared"
     texts = [*MODULES, *ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*.toml"), ROOT / "Makefile"]
     assert not [path for path in texts if outside in path.read_text()]
+
+
+def test_the_benchmarks_and_tests_of_a_gpu_need_few_packages():
+    """Machines that have one seldom have ours: `make bench-gpu` and `make test-gpu` install nothing."""
+    few = {"torch", "numpy", "PIL", "cv2", "safetensors", "pyarrow", "pytest"}
+    of_torch = {"torchgen", "sympy", "mpmath", "networkx", "jinja2", "markupsafe", "filelock", "fsspec", "setuptools"}
+    of_torch |= {"typing_extensions", "attr", "_distutils_hack"}
+    of_pytest = {"_pytest", "pluggy", "iniconfig", "packaging", "pygments", "py"}
+    others = set(packages_distributions()) - few - of_torch - of_pytest - {"advseg"}
+    tests = [
+        str(path)
+        for path in ROOT.glob("tests/**/test_*.py")
+        if "mark.gpu" in path.read_text() and path != Path(__file__)
+    ]
+    program = f"""
+import runpy, sys
+sys.modules.update(dict.fromkeys({sorted(others)!r}))
+sys.path.insert(0, {str(ROOT / "benchmarks")!r})
+import source, step, evaluation
+for path in {tests!r}:
+    runpy.run_path(path)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
