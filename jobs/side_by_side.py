@@ -6,9 +6,12 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children
 from pathlib import Path
 
+import torch
+
 from ..platform.base.pool import pool_of
 from ..platform.spec.spec import Spec
 from ..platform.workers import preemption
+from ..trainers.devices import usual_device
 from ..trainers.errors import BrokenEnvironmentError, PreemptedError
 from .train import tell_of_stopping, train_beside_others
 
@@ -16,12 +19,14 @@ from .train import tell_of_stopping, train_beside_others
 def train_side_by_side(asked: Mapping[Path, Spec], processes: int, tell: Callable[[Path], None]) -> None:
     """Train each spec in its folder, so many at a time, and tell of each that is done.
 
+    Each process takes a GPU of its own where there are as many; where there are fewer, they share them.
+
     Raises PreemptedError if SIGTERM or Ctrl-C ended it, once those under way are saved, and what ended a training, once
     the others are.
     """
     if processes == 1:
         for folder, spec in asked.items():
-            train_beside_others(spec, folder)
+            train_beside_others(spec, folder, usual_device())
             tell(folder)
         return
     with pool_of(processes) as pool, preemption.listening(_stop), preemption.training():
@@ -38,15 +43,17 @@ def train_side_by_side(asked: Mapping[Path, Spec], processes: int, tell: Callabl
 
 def _train(pool: ProcessPoolExecutor, asked: Mapping[Path, Spec], processes: int, tell: Callable[[Path], None]) -> None:
     """Have the pool train, handing out no more than it has processes: none begins another after it was asked to end."""
-    waiting, running = iter(asked.items()), dict[Future[None], Path]()
+    waiting, running = iter(asked.items()), dict[Future[None], tuple[Path, int]]()
+    free, gpus = list(range(processes)), torch.cuda.device_count()
     while True:
-        while len(running) < processes and not preemption.asked_to_stop() and (task := next(waiting, None)):
-            folder, spec = task
-            running[pool.submit(train_beside_others, spec, folder)] = folder
+        while free and not preemption.asked_to_stop() and (task := next(waiting, None)):
+            (folder, spec), place = task, free.pop(0)
+            running[pool.submit(train_beside_others, spec, folder, device_at(place, gpus))] = folder, place
         if not running:
             break
         for done in wait(running, return_when=FIRST_COMPLETED).done:
-            folder = running.pop(done)
+            folder, place = running.pop(done)
+            free.append(place)
             try:
                 done.result()
             except (PreemptedError, BrokenProcessPool) as error:
@@ -58,6 +65,11 @@ def _train(pool: ProcessPoolExecutor, asked: Mapping[Path, Spec], processes: int
                 tell(folder)
     if preemption.asked_to_stop():
         raise PreemptedError("asked to stop, and saved what was under way")
+
+
+def device_at(place: int, gpus: int) -> torch.device:
+    """The device of a training at one of several places, on a machine with so many GPUs."""
+    return torch.device("cuda", place % gpus) if gpus else torch.device("cpu")
 
 
 def _stop() -> None:

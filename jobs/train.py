@@ -96,12 +96,12 @@ def tell_of_stopping() -> None:
     os.write(2, b"stopping: it is saved after this step; Ctrl-C once more does not wait\n")
 
 
-def train_beside_others(spec: Spec, folder: Path) -> None:
+def train_beside_others(spec: Spec, folder: Path, device: torch.device) -> None:
     """`train` without a word, in this process alone or in one of several at a time, which another tells to stop."""
-    if not torch.cuda.is_available():
+    if device.type == "cpu":
         # More threads would only wait for those of the other processes.
         torch.set_num_threads(1)
-    train(spec, folder, Reporters(), told_to_stop=(lambda: None) if parent_process() else None)
+    train(spec, folder, Reporters(), device=device, told_to_stop=(lambda: None) if parent_process() else None)
 
 
 def train_and_tell(

@@ -13,9 +13,10 @@ from waiting import wait_for
 
 from advseg.jobs import train as job
 from advseg.platform.base.alone import alone_in
+from advseg.platform.base.exits import exit_status
 from advseg.platform.spec.spec_file import load_spec
 from advseg.trainers.checkpoint import newest_sealed
-from advseg.trainers.errors import UserError
+from advseg.trainers.errors import PreemptedError, UserError
 from advseg.trainers.reporter import Report, Reporters
 
 LONG = ("trainer.steps=1000000", "trainer.evaluate_every=3")
@@ -26,8 +27,7 @@ def program(spec: Path, folder: Path, *overrides: str) -> list[str]:
     return ["train", str(spec), *sets, "--to", str(folder)]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_the_command_that_goes_on_is_named(spec: Path, tmp_path: Path, number: int) -> None:
+def test_an_interrupt_saves_and_the_command_that_goes_on_is_named(spec: Path, tmp_path: Path) -> None:
     arguments = program(spec, tmp_path / "a run", *LONG)
     process = subprocess.Popen(
         [sys.executable, "-m", "advseg.jobs.cli", *arguments],
@@ -37,7 +37,7 @@ def test_a_signal_saves_and_the_command_that_goes_on_is_named(spec: Path, tmp_pa
     )
     assert process.stdout
     assert process.stdout.readline().startswith("step 3/")
-    process.send_signal(number)
+    process.send_signal(signal.SIGINT)
     _, errors = process.communicate()
 
     assert process.returncode == 130, errors
@@ -90,8 +90,6 @@ class Sending:
 
 
 def test_what_was_ended_goes_on_to_the_same_weights(spec: Path, model: Path, tmp_path: Path) -> None:
-    from advseg.trainers.errors import PreemptedError
-
     with pytest.raises(PreemptedError, match="saved at step 2"):
         job.train(load_spec(spec), tmp_path / "run", Sending(signal.SIGTERM))
     job.train(load_spec(spec), tmp_path / "run", Reporters())
@@ -105,6 +103,17 @@ def test_a_second_interrupt_does_not_wait_and_handlers_are_put_back(spec: Path, 
         job.train(load_spec(spec), tmp_path / "run", Sending(signal.SIGINT, 2))
     assert newest_sealed(tmp_path / "run" / "checkpoints") is None
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def test_what_torchrun_has_started_goes_on_by_a_command_that_it_does_not_know(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> None:
+        raise PreemptedError("saved at step 2")
+
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    assert exit_status(work) == 130
+    assert capsys.readouterr().err == "interrupted: saved at step 2; the same command goes on\n"
 
 
 def test_two_in_one_folder_are_refused(spec: Path, tmp_path: Path) -> None:
