@@ -70,7 +70,6 @@ class Batches:
             augmentation=settings.augmentation,
             ignore_index=self._dataset.ignore_index,
             scaled=self._scaled,
-            device=self._device if settings.speed.augment_on_device else None,
             pinned=self._device.type == "cuda",
         )
 

@@ -8,7 +8,7 @@ from ..models.settings import Settings
 from .data.dataset import Dataset
 from .data.streams import DRAWS
 from .differences import differences
-from .moved import moves
+from .moved import moves, without_gone
 
 _CAME_LATER = {"adversarial": {"discriminator_sees_void": True}}
 """By the method's name, settings that older checkpoints do not have, with the values by which they were trained."""
@@ -38,6 +38,7 @@ def refusal(ours: dict[str, Any], theirs: dict[str, Any], *, any_accumulation: b
     """
     if moved := moves(theirs):
         return f"is of an older version of advseg: {', '.join(moved)}: go on with the version that wrote it"
+    theirs = without_gone(theirs)
     method = theirs["method"]
     theirs = {**theirs, "method": {**_CAME_LATER.get(method["name"], {}), **method}}
     if theirs["trainer"]["steps"] < ours["trainer"]["steps"]:

@@ -29,9 +29,6 @@ class SpeedSettings(Settings):
     autocast: Literal["bfloat16"] | None = None
     """Changes results: networks compute in bfloat16, of 8 significant bits; weights, losses and sums stay float32.
     Twice as fast where the hardware knows it (GPUs since Ampere, CPUs with AVX512-BF16 or AMX), slower elsewhere."""
-    augment_on_device: bool = False
-    """Changes results: scale, mirror, turn and colour on the training device. Scaled pixels differ by rounding to
-    whole numbers, and colours are computed in another order. For GPUs that wait for their CPUs."""
     channels_last: bool = True
     """Keep images and weights with the channels of a pixel side by side, as fast convolutions want them."""
     fused_optimizers: bool = True

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from .augment import AugmentationSettings, View, draw_view, show_image, show_mask, show_validity
-from .device import show_image_there, show_mask_there, show_validity_there
 from .draws import Draws, key_of
 from .samples import Sample
 from .scaled import ScaledSamples
@@ -48,13 +47,11 @@ class Stream:
         augmentation: AugmentationSettings,
         ignore_index: int,
         scaled: ScaledSamples,
-        device: torch.device | None = None,
         pinned: bool = False,
     ) -> None:
         """`scaled` reads samples at the size that they are augmented at; several streams may share it.
 
-        `device` is where crops are augmented and stay; None is the host, where every bit is the same everywhere.
-        `pinned` is whether they then lie in memory that a GPU copies from while others work.
+        `pinned` is whether crops lie in memory that a GPU copies from while others work.
         """
         self._samples = samples
         self._draws = key_of(digest, split, seed, "draws")
@@ -63,14 +60,11 @@ class Stream:
         self._augmentation = augmentation
         self._ignore_index = ignore_index
         self._scaled = scaled
-        self._device = device
         self._pinned = pinned
         self._order = lru_cache(maxsize=2)(self._order_of)
 
     def crops(self, step: int, slots: Sequence[int]) -> Crops:
         """The samples in some slots (from 0 to batch size - 1) of the batch of a step."""
-        if self._device is not None:
-            return self._crops_there(step, slots, self._device)
         labels = self._no_labels(len(slots))
         images, valid = self._blank((*labels.shape, 3), torch.uint8), self._blank(labels.shape, torch.bool)
         for place, (image, mask, view) in enumerate(self._drawn(step, slots)):
@@ -79,17 +73,6 @@ class Stream:
             if mask is not None:
                 show_mask(mask, view, labels[place].numpy())
         return Crops(images=images.permute(0, 3, 1, 2), labels=labels, valid=valid)
-
-    def _crops_there(self, step: int, slots: Sequence[int], device: torch.device) -> Crops:
-        labels = self._no_labels(len(slots)).to(device)
-        valid = torch.zeros_like(labels, dtype=torch.bool)
-        images = labels.new_zeros((len(slots), 3, *labels.shape[1:]), dtype=torch.uint8)
-        for place, (image, mask, view) in enumerate(self._drawn(step, slots)):
-            show_image_there(image, view, images[place])
-            show_validity_there(view, valid[place])
-            if mask is not None:
-                show_mask_there(mask, view, labels[place])
-        return Crops(images=images, labels=labels, valid=valid)
 
     def labels(self, step: int, slots: Sequence[int]) -> Tensor:
         """The labels of `crops` alone, on the host; the samples must have masks, and no image is read."""
