@@ -205,13 +205,21 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, help="of each in a round; by default 10, and 30 on a GPU")
     parser.add_argument("--prefetch", type=int, default=SpeedSettings().prefetch)
+    parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--graphs", action="store_true")
     asked = parser.parse_args()
     device, on_gpu = torch.device(asked.device), asked.device == "cuda"
     if on_gpu and not torch.cuda.is_available():
         sys.exit("error: --device is cuda, but PyTorch finds no GPU")
     settle = torch.cuda.synchronize if on_gpu else lambda: None
-    speed = SpeedSettings(autocast="bfloat16" if on_gpu else None, compile=asked.compile, prefetch=asked.prefetch)
+    speed = SpeedSettings(
+        autocast="bfloat16" if on_gpu else None,
+        compile=asked.compile,
+        graphs=asked.graphs,
+        prefetch=asked.prefetch,
+        workers=asked.workers,
+    )
     small = not (on_gpu or asked.peer)
     size = 10 if on_gpu else 2 if small else 1
     recipe = recipe_of(CompactSettings() if small else DeepLabSettings(branches=2), size, speed)
@@ -239,7 +247,7 @@ def main() -> None:
                 rounds=asked.rounds,
                 steps=asked.steps or (30 if on_gpu else 10),
                 # What lies ready at first, of ours and of each of its loaders.
-                lead_in=max(asked.prefetch, 2 * PUBLISHED_WORKERS if asked.peer else 0) + 2,
+                lead_in=max(asked.prefetch, asked.workers, 2 * PUBLISHED_WORKERS if asked.peer else 0) + 2,
                 batch_size=size,
             )
         finally:

@@ -20,7 +20,8 @@ def identity_of(recipe: Settings, dataset: Dataset) -> dict[str, Any]:
     identity = json.loads(json.dumps({"dataset": data, **asdict(recipe)}))
     # A run that it stopped is one that may go on with more of it.
     del identity["trainer"]["collapse_patience"]
-    del identity["trainer"]["speed"]["prefetch"]
+    for key in ("prefetch", "workers"):
+        del identity["trainer"]["speed"][key]
     drop_unset(identity["trainer"]["evaluation"])
     return identity
 

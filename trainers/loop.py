@@ -15,7 +15,6 @@ from ..models.architectures import DeepLabSettings, build_segmenter, normalisati
 from ..models.bundle import read_card
 from ..models.manifest import BrokenDirectoryError
 from ..models.weights import WeightsError, digest_of, load_weights
-from .ahead import ahead
 from .batches import Batches
 from .checkpoint import CHECKPOINTS, checkpoint_at, load_checkpoint, save_checkpoint
 from .data.dataset import Dataset
@@ -163,7 +162,7 @@ class Training:
             yield self._report({})
         else:
             self._reopen()
-        drawn = ahead(self._batches.draw, range(self.step, settings.steps), settings.speed.prefetch)
+        drawn = self._batches.drawn_ahead(range(self.step, settings.steps))
         with (
             closing(watching(drawn, self.dataset) if self.world.leads else drawn) as batches,
             tracing(trace) as tracer,

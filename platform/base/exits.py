@@ -11,6 +11,7 @@ from ...trainers.errors import (
     FencedError,
     FruitlessError,
     IncompleteError,
+    LostProcessError,
     NotReproducedError,
     PreemptedError,
     UserError,
@@ -46,6 +47,7 @@ _FAILURES = (
     BrokenEnvironmentError,
     FruitlessError,
     IncompleteError,
+    LostProcessError,
     NotReproducedError,
 )
 _LONGEST = 4000

@@ -21,6 +21,7 @@ _NOT_VARIED = {
     "trainer.evaluate_every": "the trials of a sweep are compared step by step, so all report at the same",
     "trainer.collapse_patience": "it does not determine a training's result",
     "trainer.speed.prefetch": "it does not determine a training's result",
+    "trainer.speed.workers": "it does not determine a training's result",
 }
 _ELSEWHERE = {"dataset": "all trials of a sweep learn from the same data"}
 _TRIED = 64

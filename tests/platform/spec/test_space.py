@@ -48,6 +48,7 @@ class TestKeys:
                 "trainer.steps",
                 "trainer.evaluate_every",
                 "trainer.speed.prefetch",
+                "trainer.speed.workers",
             }
         )
 
