@@ -3,7 +3,7 @@
     python benchmarks/input.py [PEER]
 
 The images are drawn here (smooth colours with noise, which JPEG packs as photographs: about 100 kB each), 375 x 500 and
-500 x 375, masks as palette PNGs. Each program draws the same number of samples in one thread, files in the page cache,
+500 x 375, masks as grey PNGs. Each program draws the same number of samples in one thread, files in the page cache,
 and CPU seconds of the whole process count. With PEER, a clone of hfslyc/AdvSemiSeg, its loader is the first one.
 """
 
@@ -25,7 +25,6 @@ from timing import interleaved, machine
 from advseg.models.architectures import CAFFE_MEANS
 from advseg.trainers.data.augment import AugmentationSettings
 from advseg.trainers.data.dataset import Dataset, DatasetSettings
-from advseg.trainers.data.images import voc_palette, write_mask
 from advseg.trainers.data.opening import open_dataset
 from advseg.trainers.data.packing import write_pack
 from advseg.trainers.data.scaled import ScaledSamples
@@ -49,7 +48,7 @@ def write_dataset(root: Path, count: int = COUNT) -> DatasetSettings:
         Image.fromarray(image.astype(np.uint8)).save(root / "JPEGImages" / f"{number:04}.jpg", quality=90)
         blobs = rng.integers(0, 21, (height // 75, width // 75)).astype(np.uint8)
         mask = cv2.resize(blobs, (width, height), interpolation=cv2.INTER_NEAREST)
-        write_mask(root / "SegmentationClassAug" / f"{number:04}.png", mask, voc_palette())
+        Image.fromarray(mask).save(root / "SegmentationClassAug" / f"{number:04}.png")
     ids = [f"{number:04}\n" for number in range(count)]
     (lists / "train.txt").write_text("".join(ids[:-1]))
     (lists / "val.txt").write_text(ids[-1])
@@ -122,11 +121,11 @@ class PillowDataset(torch.utils.data.Dataset):
         return torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32)), torch.from_numpy(ids.copy()).long()
 
 
-def published_dataset(peer: Peer, root: Path) -> torch.utils.data.Dataset:
-    """The published loader's dataset of the same files."""
+def published_dataset(peer: Peer, root: Path, least: int | None = None) -> torch.utils.data.Dataset:
+    """The published loader's dataset of the same files, over and over until there are so many."""
     means = np.array(CAFFE_MEANS.mean[::-1], np.float32)
     return peer.voc.VOCDataSet(
-        str(root), str(root / "ImageSets/Segmentation/train.txt"), crop_size=(CROP, CROP), mean=means
+        str(root), str(root / "ImageSets/Segmentation/train.txt"), least, crop_size=(CROP, CROP), mean=means
     )
 
 

@@ -26,6 +26,7 @@ from ..platform.tracking.identity import SECTIONS
 from ..trainers.data.dataset import DatasetError
 from ..trainers.devices import usual_device
 from ..trainers.errors import NotReproducedError, UserError
+from ..trainers.moved import without_gone
 from ..trainers.reporter import Reporter
 from ..trainers.whole_file import write_whole
 from .reproduced import Compared
@@ -102,7 +103,7 @@ def spec_of(made: Made, overrides: Sequence[str]) -> Spec:
     if any(override.startswith("dataset.root") for override in overrides):
         dataset["pack"] = None
     override_keys(document, overrides)
-    return parse_spec(document, source=f"the spec of {what}")
+    return parse_spec(without_gone(document), source=f"the spec of {what}")
 
 
 def refuse_other_code(made: Made) -> None:

@@ -164,7 +164,7 @@ def test_the_benchmarks_and_tests_of_a_gpu_need_few_packages():
 import runpy, sys
 sys.modules.update(dict.fromkeys({sorted(others)!r}))
 sys.path.insert(0, {str(ROOT / "benchmarks")!r})
-import source, step, evaluation
+import source, step, loop, evaluation
 for path in {tests!r}:
     runpy.run_path(path)
 """

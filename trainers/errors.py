@@ -68,6 +68,10 @@ class BrokenEnvironmentError(RuntimeError):
     """
 
 
+class LostProcessError(RuntimeError):
+    """A process that a training needs was killed; the training may go on from its newest checkpoint."""
+
+
 class NotReproducedError(RuntimeError):
     """What was computed again came out otherwise, or would be computed by other code; the message says why."""
 

@@ -8,7 +8,7 @@ from ..models.settings import Settings
 from .data.dataset import Dataset
 from .data.streams import DRAWS
 from .differences import differences
-from .moved import moves
+from .moved import moves, without_gone
 
 _CAME_LATER = {"adversarial": {"discriminator_sees_void": True}}
 """By the method's name, settings that older checkpoints do not have, with the values by which they were trained."""
@@ -21,7 +21,8 @@ def identity_of(recipe: Settings, dataset: Dataset) -> dict[str, Any]:
     # A run that it stopped is one that may go on with more of it.
     del identity["trainer"]["collapse_patience"]
     del identity["trainer"]["save_every"]
-    del identity["trainer"]["speed"]["prefetch"]
+    for key in ("prefetch", "workers"):
+        del identity["trainer"]["speed"][key]
     drop_unset(identity["trainer"]["evaluation"])
     return identity
 
@@ -39,6 +40,7 @@ def refusal(ours: dict[str, Any], theirs: dict[str, Any], *, any_accumulation: b
     """
     if moved := moves(theirs):
         return f"is of an older version of advseg: {', '.join(moved)}: go on with the version that wrote it"
+    theirs = without_gone(theirs)
     method = theirs["method"]
     theirs = {**theirs, "method": {**_CAME_LATER.get(method["name"], {}), **method}}
     if theirs["trainer"]["steps"] < ours["trainer"]["steps"]:

@@ -16,12 +16,12 @@ from ..models.architectures import DeepLabSettings, build_segmenter, normalisati
 from ..models.bundle import read_card
 from ..models.manifest import BrokenDirectoryError
 from ..models.weights import WeightsError, digest_of, load_weights
-from .ahead import ahead
-from .batches import Batches, Drawn
+from .batches import Batches
 from .checkpoint import CHECKPOINTS, checkpoint_at, host_copy, load_checkpoint, save_checkpoint
 from .data.dataset import Dataset
 from .devices import usual_device
 from .distributed import World
+from .drawing import Drawn
 from .errors import CollapseError, ForeignCheckpointError, PreemptedError, UserError
 from .evaluate import Evaluation, evaluate
 from .figures import Figures, work_of_steps
@@ -172,7 +172,7 @@ class Training:
             yield self._report({}, {})
         else:
             self._reopen()
-        drawn = Timed(ahead(self._batches.draw, range(self.step, settings.steps), settings.speed.prefetch))
+        drawn = Timed(self._batches.drawn_ahead(range(self.step, settings.steps)))
         figures = self._figures(drawn)
         with (
             self._writing,

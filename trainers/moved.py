@@ -1,4 +1,4 @@
-"""Keys of a run's description that have another place than in older versions."""
+"""Keys of a run's description that have another place than in older versions, or none."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +15,10 @@ _KNOBS = (
 )
 MOVED: dict[str, str] = {"discriminator": "method.discriminator"} | {f"trainer.{k}": f"method.{k}" for k in _KNOBS}
 """The place now of each key of before."""
+GONE: dict[str, tuple[Any, str]] = {
+    "trainer.speed.augment_on_device": (False, "processes of trainer.speed.workers draw batches instead"),
+}
+"""Of each key that has no place any more, the value with which it did nothing, and what there is for it."""
 
 
 def moves(document: Mapping[str, Any]) -> list[str]:
@@ -28,3 +32,21 @@ def _holds(document: Any, key: list[str]) -> bool:
             return False
         document = document[name]
     return True
+
+
+def without_gone(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A document of before without the keys that are gone, where they did nothing."""
+    kept = {**document}
+    for key, (off, _) in GONE.items():
+        if _holds(kept, key.split(".")):
+            _drop(kept, key.split("."), off)
+    return kept
+
+
+def _drop(document: dict[str, Any], key: list[str], off: Any) -> None:
+    first, *rest = key
+    if rest:
+        document[first] = {**document[first]}
+        _drop(document[first], rest, off)
+    elif document[first] == off:
+        del document[first]

@@ -29,9 +29,6 @@ class SpeedSettings(Settings):
     autocast: Literal["bfloat16"] | None = None
     """Changes results: networks compute in bfloat16, of 8 significant bits; weights, losses and sums stay float32.
     Twice as fast where the hardware knows it (GPUs since Ampere, CPUs with AVX512-BF16 or AMX), slower elsewhere."""
-    augment_on_device: bool = False
-    """Changes results: scale, mirror, turn and colour on the training device. Scaled pixels differ by rounding to
-    whole numbers, and colours are computed in another order. For GPUs that wait for their CPUs."""
     channels_last: bool = True
     """Keep images and weights with the channels of a pixel side by side, as fast convolutions want them."""
     fused_optimizers: bool = True
@@ -49,6 +46,9 @@ class SpeedSettings(Settings):
     more slowly than the GPU runs them. For one worker."""
     prefetch: Annotated[int, Interval(0, 64)] = 2
     """Threads that draw coming batches while a step computes. 0: each batch is drawn when it is needed."""
+    workers: Annotated[int, Interval(0, 64)] = 0
+    """Processes that draw coming batches, where threads do not keep up; at least as many batches lie ahead. Each takes
+    seconds to start and about 300 MB. 0: the threads of `prefetch` draw."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -12,6 +12,7 @@ from ...trainers.errors import (
     FencedError,
     FruitlessError,
     IncompleteError,
+    LostProcessError,
     NotReproducedError,
     PreemptedError,
     UserError,
@@ -47,6 +48,7 @@ _FAILURES = (
     BrokenEnvironmentError,
     FruitlessError,
     IncompleteError,
+    LostProcessError,
     NotReproducedError,
 )
 _TORCHRUN = "TORCHELASTIC_RUN_ID"

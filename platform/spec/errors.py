@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from ...trainers.errors import brief
-from ...trainers.moved import MOVED
+from ...trainers.moved import GONE, MOVED
 
 _RULES = {
     "int_parsing": "must be a whole number",
@@ -119,6 +119,8 @@ def _problem_of(key: str, detail: ErrorDetails, model: type[BaseModel]) -> Probl
     match detail["type"]:
         case "extra_forbidden" | "unexpected_keyword_argument" if key in MOVED:
             return Problem("", f"{key} is {MOVED[key]} now")
+        case "extra_forbidden" | "unexpected_keyword_argument" if key in GONE:
+            return Problem(key, f"is gone: {GONE[key][1]}")
         case "extra_forbidden" | "unexpected_keyword_argument":
             return Problem.unknown(key, _fields_at(model, detail["loc"][:-1]))
         case kind if kind in _MISSING:

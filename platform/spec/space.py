@@ -22,6 +22,7 @@ _NOT_VARIED = {
     "trainer.save_every": "it does not determine a training's result",
     "trainer.collapse_patience": "it does not determine a training's result",
     "trainer.speed.prefetch": "it does not determine a training's result",
+    "trainer.speed.workers": "it does not determine a training's result",
 }
 _ELSEWHERE = {"dataset": "all trials of a sweep learn from the same data"}
 _TRIED = 64

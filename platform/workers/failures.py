@@ -28,12 +28,14 @@ from ...trainers.errors import (
     DivergedError,
     FencedError,
     ForeignCheckpointError,
+    LostProcessError,
     PreemptedError,
     UserError,
 )
 from .retry import Failure, Kind
 
 _LOST = (
+    LostProcessError,
     NodeDiedError,
     RayActorError,
     WorkerCrashedError,

@@ -282,7 +282,7 @@ def test_one_bit_of_one_figure_is_enough(advseg: Command, put: Register) -> None
 def test_a_model_of_an_older_version_is_tried_with_what_is_not_known(advseg: Command, put: Register) -> None:
     def older(card: Card) -> Card:
         lineage = {key: value for key, value in card.lineage.items() if key != "environment"}
-        return replace(card, lineage=lineage)
+        return with_spec("trainer", speed={"augment_on_device": False})(replace(card, lineage=lineage))
 
     address = put(older, advseg_code=code_digest(TRAINING))
     status, out, _ = advseg("reproduce", address)

@@ -3,7 +3,7 @@ from dataclasses import fields
 import pytest
 
 from advseg.trainers.methods.adversarial import AdversarialSettings
-from advseg.trainers.moved import MOVED, moves
+from advseg.trainers.moved import MOVED, moves, without_gone
 from advseg.trainers.settings import TrainerSettings
 
 BEFORE = {"discriminator": {"widths": [4]}, "trainer": {"steps": 12, "threshold": 0.2}}
@@ -25,3 +25,12 @@ def test_a_place_of_now_is_a_setting_of_the_method_and_no_place_of_before_is_one
     younger = {"method.name", "method.discriminator_sees_void"}
     assert set(MOVED.values()) == {f"method.{field.name}" for field in fields(AdversarialSettings)} - younger
     assert not set(MOVED) & {f"trainer.{field.name}" for field in fields(TrainerSettings)}
+
+
+def test_what_is_gone_is_left_out_where_it_did_nothing():
+    before = {"trainer": {"steps": 12, "speed": {"compile": True, "augment_on_device": False}}}
+
+    assert without_gone(before) == {"trainer": {"steps": 12, "speed": {"compile": True}}}
+    assert before["trainer"]["speed"]["augment_on_device"] is False
+    for document in ({"trainer": {"speed": {"augment_on_device": True}}}, {"trainer": {}}, {}):
+        assert without_gone(document) == document

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -59,6 +60,10 @@ class _Shard:
         self._card = card
         self._bring = bring
         self._rows: _Rows | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Another process maps it itself.
+        return _Shard, (self._path, self._card, self._bring)
 
     @property
     def rows(self) -> _Rows:

@@ -4,7 +4,7 @@ Nothing is drawn from a global or advancing random state, so a run that resumes 
 and any division of the slots among workers shows the same pixels.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .augment import AugmentationSettings, View, draw_view, show_image, show_mask, show_validity
-from .device import show_image_there, show_mask_there, show_validity_there
+from .augment import AugmentationSettings, draw_view, show_image, show_mask, show_validity
 from .draws import Draws, key_of
 from .samples import Sample
 from .scaled import ScaledSamples
@@ -48,14 +47,8 @@ class Stream:
         augmentation: AugmentationSettings,
         ignore_index: int,
         scaled: ScaledSamples,
-        device: torch.device | None = None,
-        pinned: bool = False,
     ) -> None:
-        """`scaled` reads samples at the size that they are augmented at; several streams may share it.
-
-        `device` is where crops are augmented and stay; None is the host, where every bit is the same everywhere.
-        `pinned` is whether they then lie in memory that a GPU copies from while others work.
-        """
+        """`scaled` reads samples at the size that they are augmented at; several streams may share it."""
         self._samples = samples
         self._draws = key_of(digest, split, seed, "draws")
         self._orders = key_of(digest, split, seed, "orders")
@@ -63,61 +56,42 @@ class Stream:
         self._augmentation = augmentation
         self._ignore_index = ignore_index
         self._scaled = scaled
-        self._device = device
-        self._pinned = pinned
         self._order = lru_cache(maxsize=2)(self._order_of)
 
     def crops(self, step: int, slots: Sequence[int]) -> Crops:
         """The samples in some slots (from 0 to batch size - 1) of the batch of a step."""
-        if self._device is not None:
-            return self._crops_there(step, slots, self._device)
-        labels = self._no_labels(len(slots))
-        images, valid = self._blank((*labels.shape, 3), torch.uint8), self._blank(labels.shape, torch.bool)
-        for place, (image, mask, view) in enumerate(self._drawn(step, slots)):
+        shape = (len(slots), *self._augmentation.crop)
+        images, valid = torch.empty(*shape, 3, dtype=torch.uint8), torch.empty(shape, dtype=torch.bool)
+        labels = torch.empty(shape, dtype=torch.int32)
+        self.draw(step, slots, images, valid, labels)
+        return Crops(images=images.movedim(-1, 1), labels=labels, valid=valid)
+
+    def draw(self, step: int, slots: Sequence[int], images: Tensor, valid: Tensor, labels: Tensor | None) -> None:
+        """Put them into images [N, H, W, 3], what is valid and labels of any type for ids; without, no mask is read."""
+        # Torch would wake threads of its own for this, in each thread that draws.
+        images.numpy().fill(0)
+        valid.numpy().fill(False)
+        if labels is not None:
+            labels.numpy().fill(self._ignore_index)
+        for place, slot in enumerate(slots):
+            sample, rng = self._sample(step, slot)
+            image = self._scaled.image(sample)
+            view = draw_view(image.shape[:2], self._augmentation, rng)
             show_image(image, view, images[place].numpy())
             show_validity(view, valid[place].numpy())
-            if mask is not None:
+            if labels is not None and (mask := self._scaled.mask(sample)) is not None:
                 show_mask(mask, view, labels[place].numpy())
-        return Crops(images=images.permute(0, 3, 1, 2), labels=labels, valid=valid)
 
-    def _crops_there(self, step: int, slots: Sequence[int], device: torch.device) -> Crops:
-        labels = self._no_labels(len(slots)).to(device)
-        valid = torch.zeros_like(labels, dtype=torch.bool)
-        images = labels.new_zeros((len(slots), 3, *labels.shape[1:]), dtype=torch.uint8)
-        for place, (image, mask, view) in enumerate(self._drawn(step, slots)):
-            show_image_there(image, view, images[place])
-            show_validity_there(view, valid[place])
-            if mask is not None:
-                show_mask_there(mask, view, labels[place])
-        return Crops(images=images, labels=labels, valid=valid)
-
-    def labels(self, step: int, slots: Sequence[int]) -> Tensor:
-        """The labels of `crops` alone, on the host; the samples must have masks, and no image is read."""
-        labels = self._no_labels(len(slots))
+    def draw_labels(self, step: int, slots: Sequence[int], labels: Tensor) -> None:
+        """Put the labels of `crops` alone into [N, H, W]; the samples must have masks, and no image is read."""
+        labels.numpy().fill(self._ignore_index)
         for place, slot in enumerate(slots):
-            sample, rng = self._draw(step, slot)
+            sample, rng = self._sample(step, slot)
             mask = self._scaled.mask(sample)
             assert mask is not None
             show_mask(mask, draw_view(mask.shape, self._augmentation, rng), labels[place].numpy())
-        return labels
 
-    def _drawn(self, step: int, slots: Sequence[int]) -> Iterator[tuple[np.ndarray, np.ndarray | None, View]]:
-        """Image, mask if there is one, and what to show of them."""
-        for slot in slots:
-            sample, rng = self._draw(step, slot)
-            image = self._scaled.image(sample)
-            yield image, self._scaled.mask(sample), draw_view(image.shape[:2], self._augmentation, rng)
-
-    def _no_labels(self, count: int) -> Tensor:
-        return self._blank((count, *self._augmentation.crop), torch.int32, self._ignore_index)
-
-    def _blank(self, shape: Sequence[int], dtype: torch.dtype, value: int = 0) -> Tensor:
-        blank = torch.empty(*shape, dtype=dtype, pin_memory=self._pinned)
-        # Torch would wake threads of its own for this, in each thread that draws.
-        blank.numpy().fill(value)
-        return blank
-
-    def _draw(self, step: int, slot: int) -> tuple[Sample, Draws]:
+    def _sample(self, step: int, slot: int) -> tuple[Sample, Draws]:
         epoch, place = divmod(step * self._batch_size + slot, len(self._samples))
         rng = Draws(self._draws, [0, 0, slot, step])
         return self._samples[self._order(epoch)[place]], rng

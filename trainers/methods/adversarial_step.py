@@ -90,8 +90,10 @@ class Adversarial:
         self._world = world
 
     def wants(self, step: int) -> Wants:
-        """Ground truth for the discriminator, and unlabelled images once any loss looks at them."""
-        return Wants(real=True, unlabelled=self.settings.uses_unlabelled_at(step))
+        """Ground truth for the discriminator, unlabelled images once a loss looks at them, truth for pseudo-labels."""
+        s = self.settings
+        measured = s.semi_weight(step) > 0
+        return Wants(real=True, unlabelled=s.uses_unlabelled_at(step), unlabelled_labels=measured)
 
     def step(self, step: int, micro_batches: Sequence[Batch]) -> None:
         """Train both networks on one batch. Both gradients are complete before either network changes."""

@@ -19,6 +19,8 @@ class Wants:
     real: bool = False
     """Labels of a draw of their own, which no prediction is compared with."""
     unlabelled: bool = False
+    unlabelled_labels: bool = False
+    """What masks unlabelled images have, by which pseudo-labels are measured."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,6 +49,7 @@ class TestKeys:
                 "trainer.evaluate_every",
                 "trainer.save_every",
                 "trainer.speed.prefetch",
+                "trainer.speed.workers",
             }
         )
 

@@ -162,7 +162,7 @@ class TestProblems:
     ) -> None:
         knobs = document.pop("method")
         document["discriminator"] = knobs["discriminator"]
-        document["trainer"] |= {"lambda_adv": 0.1, "threshold": 0.3}
+        document["trainer"] |= {"lambda_adv": 0.1, "threshold": 0.3, "speed": {"augment_on_device": True}}
         document["sweep"] |= {
             "space": {"trainer.lambda_semi": {"low": 0, "high": 1}},
             "first": [{"trainer.lambda_semi": 0.5}],
@@ -172,6 +172,7 @@ class TestProblems:
             "sweep.first.0: trainer.lambda_semi is method.lambda_semi now",
             "sweep.space: trainer.lambda_semi is method.lambda_semi now",
             "trainer.lambda_adv is method.lambda_adv now",
+            "trainer.speed.augment_on_device: is gone: processes of trainer.speed.workers draw batches instead",
             "trainer.threshold is method.threshold now",
         ]
 

@@ -1,6 +1,6 @@
 import hashlib
 import random
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -134,7 +134,20 @@ def test_labels_can_be_had_without_their_images(samples):
         stream = stream_of(masked, augmentation=augmentation, scaled=ScaledSamples(resize))
 
         for step in range(4):
-            assert torch.equal(stream.labels(step, range(4)), stream.crops(step, range(4)).labels)
+            labels = torch.empty(4, 5, 5, dtype=torch.uint8)
+            stream.draw_labels(step, range(4), labels)
+            assert torch.equal(labels, stream.crops(step, range(4)).labels)
+
+
+def test_images_can_be_had_without_their_masks(samples):
+    unmasked = [replace(sample, mask=sample.mask and Path("nowhere")) for sample in samples]
+    images, valid = torch.empty(4, 5, 10, 3, dtype=torch.uint8), torch.empty(4, 5, 10, dtype=torch.bool)
+
+    stream_of(unmasked).draw(1, range(4), images, valid, None)
+
+    crops = stream_of(samples).crops(1, range(4))
+    assert torch.equal(images.movedim(-1, 1), crops.images)
+    assert torch.equal(valid, crops.valid)
 
 
 def test_labels_are_the_mask_where_there_is_one_and_ignored_elsewhere(samples):

@@ -1,0 +1,120 @@
+"""Processes that draw batches: the same bits and errors as in threads, and no end of either that leaves the other."""
+
+import multiprocessing
+import os
+import select
+import signal
+from contextlib import closing
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+import torch
+
+from advseg.models.resize import LongerSide
+from advseg.trainers.data.augment import AugmentationSettings
+from advseg.trainers.data.dataset import Dataset, DatasetSettings
+from advseg.trainers.data.images import ImageError
+from advseg.trainers.data.jitter import JitterSettings
+from advseg.trainers.data.opening import open_dataset
+from advseg.trainers.data.packing import write_pack
+from advseg.trainers.data.shapes import CLASSES
+from advseg.trainers.distributed import World
+from advseg.trainers.drawers import Drawers
+from advseg.trainers.drawing import Drawing
+from advseg.trainers.errors import LostProcessError
+from advseg.trainers.loop import Training
+from advseg.trainers.methods.method import Wants
+from advseg.trainers.reporter import RecordingReporter
+from advseg.trainers.settings import TrainerSettings
+from advseg.trainers.speed import SpeedSettings
+
+ALL = Wants(real=True, unlabelled=True, unlabelled_labels=True)
+SETTINGS = TrainerSettings(
+    steps=9,
+    batch_size=4,
+    accumulation=2,
+    resize=LongerSide(longer=40),
+    augmentation=AugmentationSettings(crop=(24, 24), scale=(0.5, 1.5), rotate=True, jitter=JitterSettings(hue=0.1)),
+    speed=SpeedSettings(workers=2),
+)
+
+
+@pytest.fixture
+def packed(shapes_root: Path, tmp_path: Path) -> Dataset:
+    """The shapes, of which one unlabelled image is no more."""
+    settings = DatasetSettings(root=shapes_root, classes=CLASSES)
+    write_pack(tmp_path / "pack", open_dataset(settings), settings)
+    packed = open_dataset(replace(settings, pack=str(tmp_path / "pack")))
+    assert packed.labelled[0].read_image() is not None  # mapped here
+    lost = replace(open_dataset(settings).unlabelled[0], image=tmp_path / "lost.png")
+    return replace(packed, unlabelled=(lost,))
+
+
+def test_they_draw_the_same_bits_and_raise_the_same_errors(packed):
+    here = Drawing(SETTINGS, packed, World(rank=1, size=2))
+    with closing(Drawers(SETTINGS, packed, World(rank=1, size=2))) as there:
+        for step, wants in ((0, Wants()), (7, Wants(real=True))):
+            for ours, theirs in zip(here.draw(step, wants), there.draw(step, wants), strict=True):
+                assert ours.layout == theirs.layout
+                torch.testing.assert_close(ours.parts(), theirs.parts(), rtol=0, atol=0)
+        with pytest.raises(ImageError) as expected:
+            here.draw(0, ALL)
+        with pytest.raises(ImageError) as raised:
+            there.draw(0, ALL)
+        assert str(raised.value) == str(expected.value)
+        assert there.draw(1, Wants())
+    assert not multiprocessing.active_children()
+
+
+def test_a_training_whose_process_is_killed_says_so_and_goes_on_to_the_same_end(program, shapes, tmp_path):
+    recipe, alone = program.recipe_of(steps=6, evaluate_every=2), RecordingReporter()
+    Training(recipe, shapes, tmp_path / "alone").run(alone)
+    recipe = replace(recipe, trainer=replace(recipe.trainer, speed=SpeedSettings(workers=1)))
+    killed, reporter = Training(recipe, shapes, tmp_path / "run"), RecordingReporter()
+    learn = killed.method.step
+
+    def killing(step, micro_batches):
+        learn(step, micro_batches)
+        if step == 2:
+            (process,) = multiprocessing.active_children()
+            assert process.pid
+            os.kill(process.pid, signal.SIGKILL)
+
+    killed.method.step = killing
+    with pytest.raises(LostProcessError, match=r"^a process of trainer\.speed\.workers was killed: .*\bmemory\b.*$"):
+        killed.run(reporter)
+    Training(recipe, shapes, tmp_path / "run").run(reporter)
+
+    assert reporter.reports == alone.reports
+    assert not multiprocessing.active_children()
+
+
+def test_they_end_with_a_training_that_is_killed(shapes):
+    ours, theirs = multiprocessing.Pipe()
+    training = multiprocessing.get_context("fork").Process(target=draw_and_die, args=(shapes, theirs))
+    training.start()
+    pids = ours.recv()
+    training.join()
+
+    assert training.exitcode == -signal.SIGKILL
+    assert pids
+    for pid in pids:
+        wait_for_the_end_of(pid)
+
+
+def draw_and_die(dataset: Dataset, pipe: Connection) -> None:
+    drawers = Drawers(SETTINGS, dataset, World())
+    drawers.draw(0, ALL)
+    pipe.send([process.pid for process in multiprocessing.active_children()])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def wait_for_the_end_of(pid: int) -> None:
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    assert select.select([process], [], [], 60)[0]
+    os.close(process)

@@ -1,0 +1,67 @@
+"""Processes that draw coming batches, for where threads under Python's lock do not keep up."""
+
+import os
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from multiprocessing import get_context, parent_process
+from threading import Thread
+
+import cv2
+import torch
+
+from .data.dataset import Dataset
+from .distributed import World
+from .drawing import Drawing, Drawn
+from .errors import LostProcessError
+from .methods.method import Wants
+from .settings import TrainerSettings
+
+_drawing: Drawing
+"""Of the run that this process draws for."""
+
+
+class Drawers:
+    """As many processes as `trainer.speed.workers` says. Close them after use; they end with this process, too."""
+
+    def __init__(self, settings: TrainerSettings, dataset: Dataset, world: World) -> None:
+        training = replace(dataset, validation=(), test=())
+        # A fork would take along the locks of torch's threads, and what a GPU's driver holds.
+        self._pool = ProcessPoolExecutor(
+            settings.speed.workers, get_context("spawn"), initializer=_begin, initargs=(settings, training, world)
+        )
+
+    def draw(self, step: int, wants: Wants) -> list[Drawn]:
+        """As `Drawing.draw`, in shared memory; any thread may ask. Raises LostProcessError if a process was killed."""
+        try:
+            return self._pool.submit(_draw, step, wants).result()
+        except BrokenProcessPool:
+            raise LostProcessError(
+                "a process of trainer.speed.workers was killed: it ran out of memory, or /dev/shm is full: "
+                "lower trainer.speed.workers or prefetch, or give the machine more"
+            ) from None
+
+    def close(self) -> None:
+        """End the processes after what each draws now."""
+        self._pool.shutdown(cancel_futures=True)
+
+
+def _begin(settings: TrainerSettings, dataset: Dataset, world: World) -> None:
+    # Ctrl-C, and what ends a whole group, is for the training, which still saves.
+    os.setpgrp()
+    Thread(target=_end_with_parent, daemon=True).start()
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    global _drawing
+    _drawing = Drawing(settings, dataset, world)
+
+
+def _draw(step: int, wants: Wants) -> list[Drawn]:
+    return _drawing.draw(step, wants)
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent
+    parent.join()
+    os._exit(1)

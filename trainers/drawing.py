@@ -1,0 +1,122 @@
+"""A worker's share of a step's batch on the host, the same in whatever thread or process it is drawn."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from .data.dataset import Dataset
+from .data.masks import mask_dtype
+from .data.samples import Sample
+from .data.scaled import MOST_BYTES, ScaledSamples
+from .data.streams import Stream
+from .distributed import World
+from .methods.method import Wants
+from .settings import TrainerSettings
+
+_ALIGNED = 16
+"""Bytes, of which each part's place is a multiple."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """A worker's share of a micro-batch in one piece of memory, which travels as a whole."""
+
+    layout: Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
+    """Type and shape of each part: images uint8 [N, H, W, 3], what is valid bool, and class ids [N, H, W]."""
+    memory: Tensor
+    """uint8 [bytes]."""
+
+    @classmethod
+    def empty(cls, layout: Mapping[str, tuple[torch.dtype, tuple[int, ...]]], *, pinned: bool) -> "Drawn":
+        """Memory for parts; `pinned` is whether a GPU can copy from it while others work."""
+        size = sum(_aligned(_bytes(*each)) for each in layout.values())
+        return cls(layout=layout, memory=torch.empty(size, dtype=torch.uint8, pin_memory=pinned))
+
+    def parts(self) -> dict[str, Tensor]:
+        """Each part by its name, as a view."""
+        parts, start = {}, 0
+        for name, (dtype, shape) in self.layout.items():
+            size = _bytes(dtype, shape)
+            parts[name] = self.memory[start : start + size].view(dtype).view(shape)
+            start += _aligned(size)
+        return parts
+
+    def pinned(self) -> "Drawn":
+        """A copy from which a GPU can copy while others work."""
+        copy = Drawn.empty(self.layout, pinned=True)
+        # Torch would wake threads of its own for this.
+        copy.memory.numpy()[...] = self.memory.numpy()
+        return copy
+
+    def to(self, device: torch.device) -> "Drawn":
+        """On a device, as soon as it is needed there; nothing waits for it here."""
+        return replace(self, memory=self.memory.to(device, non_blocking=True))
+
+
+class Drawing:
+    """The streams that a run's batches come from."""
+
+    def __init__(self, settings: TrainerSettings, dataset: Dataset, world: World) -> None:
+        self._settings = settings
+        self._world = world
+        highest = max(dataset.ignore_index, len(dataset.classes) - 1)
+        self._ids = torch.from_numpy(mask_dtype(highest)(0).reshape(1)).dtype
+        scaled = ScaledSamples(settings.resize, MOST_BYTES // max(1, settings.speed.workers))
+
+        def stream(samples: Sequence[Sample], split: str) -> Stream:
+            return Stream(
+                samples,
+                digest=dataset.digest,
+                split=split,
+                seed=settings.seed,
+                batch_size=settings.batch_size,
+                augmentation=settings.augmentation,
+                ignore_index=dataset.ignore_index,
+                scaled=scaled,
+            )
+
+        self._labelled = stream(dataset.labelled, "labelled")
+        self._real = stream(dataset.labelled, "real")
+        self._unlabelled = stream(dataset.unlabelled, "unlabelled")
+
+    def draw(self, step: int, wants: Wants, *, pinned: bool = False) -> list[Drawn]:
+        """The share of each micro-batch of a step, as far as it is wanted. Raises ImageError and what packs raise."""
+        size = self._settings.micro_batch_size
+        starts = range(0, self._settings.batch_size, size)
+        return [
+            self._drawn(step, [start + slot for slot in self._world.share(size)], wants, pinned) for start in starts
+        ]
+
+    def _drawn(self, step: int, slots: Sequence[int], wants: Wants, pinned: bool) -> Drawn:
+        drawn = Drawn.empty(self._layout(len(slots), wants), pinned=pinned)
+        parts = drawn.parts()
+        self._labelled.draw(step, slots, parts["images"], parts["valid"], parts["labels"])
+        if wants.real:
+            self._real.draw_labels(step, slots, parts["real_labels"])
+        if wants.unlabelled:
+            labels = parts.get("unlabelled_labels")
+            self._unlabelled.draw(step, slots, parts["unlabelled"], parts["unlabelled_valid"], labels)
+        return drawn
+
+    def _layout(self, count: int, wants: Wants) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+        shape = (count, *self._settings.augmentation.crop)
+        pixels, valid, ids = (torch.uint8, (*shape, 3)), (torch.bool, shape), (self._ids, shape)
+        layout = {"images": pixels, "valid": valid, "labels": ids}
+        if wants.real:
+            layout |= {"real_labels": ids}
+        if wants.unlabelled:
+            layout |= {"unlabelled": pixels, "unlabelled_valid": valid}
+        if wants.unlabelled_labels:
+            layout |= {"unlabelled_labels": ids}
+        return layout
+
+
+def _bytes(dtype: torch.dtype, shape: tuple[int, ...]) -> int:
+    return dtype.itemsize * math.prod(shape)
+
+
+def _aligned(size: int) -> int:
+    return -(-size // _ALIGNED) * _ALIGNED
