@@ -8,13 +8,18 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from advseg.models.architectures import CompactSettings
 from advseg.trainers.checkpoint import CHECKPOINTS, load_scalars
+from advseg.trainers.data.augment import AugmentationSettings
 from advseg.trainers.data.dataset import Dataset
 from advseg.trainers.figures import Figures, Work, peak_memory, work_of_steps
 from advseg.trainers.loop import Training
+from advseg.trainers.methods.adversarial import AdversarialSettings
 from advseg.trainers.methods.method import Wants
 from advseg.trainers.outcome import read_outcome
+from advseg.trainers.recipe import Recipe
 from advseg.trainers.reporter import IMAGES, MATMUL, MEMORY, WAITING, RecordingReporter
+from advseg.trainers.settings import TrainerSettings
 from advseg.trainers.waiting import Timed
 from advseg.trainers.work import flops_of_step
 
@@ -118,12 +123,23 @@ def test_every_report_has_figures_and_nothing_else_of_a_training_has_them(
     assert not any(name in str(told) for name in (IMAGES, WAITING, MEMORY))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="GPU")
-def test_on_a_gpu_the_share_of_its_matmul_rate_is_told_too(program, shapes: Dataset, tmp_path: Path) -> None:
-    reporter = RecordingReporter()
-    Training(program.recipe_of(), shapes, tmp_path, device=torch.device("cuda")).run(reporter)
+@pytest.mark.gpu
+def test_on_a_gpu_the_share_of_its_matmul_rate_is_told_too() -> None:
+    gpu = torch.device("cuda")
+    trainer = TrainerSettings(steps=8, augmentation=AugmentationSettings(crop=(64, 64)))
+    recipe = Recipe(segmenter=CompactSettings(), method=AdversarialSettings(semi_start=4), trainer=trainer)
+    work = work_of_steps(recipe, 4, 255, lambda step: Wants(unlabelled=step >= 4), 1, gpu)
+    figures = Figures(Timed(iter([0] * 8)), work, gpu)
+    product = torch.randn(4096, 4096, device=gpu)
 
-    for report in reporter.reports:
-        assert report.figures.keys() == {IMAGES, WAITING, MATMUL, MEMORY}
-        assert 0 < report.figures[MATMUL] < 1
-        assert 0 < report.figures[MEMORY] < 1
+    for step in range(8):
+        figures.begin()
+        for _ in range(10):
+            product = product @ product / 4096
+        figures.made(step)
+    found = figures.take()
+
+    assert work(4).least_s > work(3).least_s > 0
+    assert found.keys() == {IMAGES, WAITING, MATMUL, MEMORY}
+    assert 0 < found[MATMUL] < 1
+    assert 0.05 < found[MEMORY] < 8

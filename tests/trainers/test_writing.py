@@ -94,7 +94,7 @@ def test_the_copy_of_a_state_stays_as_it_was_and_shares_nothing() -> None:
     assert (copy["grown"], copy["name"]) == ([[1, 2]], "a")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="GPU")
+@pytest.mark.gpu
 def test_a_copy_from_a_gpu_lies_in_pinned_memory_and_stays_as_it_was() -> None:
     weights = torch.randn(64, 3, 512, 512, device="cuda").contiguous(memory_format=torch.channels_last)
     before = weights.cpu()
