@@ -42,7 +42,7 @@ def flops_of_step(recipe: Recipe, classes: int, ignore_index: int, step: int) ->
             real_labels=labels if wants.real else None,
             unlabelled=images if wants.unlabelled else None,
             unlabelled_valid=torch.empty(shape, dtype=torch.bool) if wants.unlabelled else None,
-            unlabelled_labels=labels if wants.unlabelled else None,
+            unlabelled_labels=labels if wants.unlabelled_labels else None,
         )
         with FlopCounterMode(display=False) as counter:
             method.step(step, [batch])

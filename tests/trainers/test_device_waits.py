@@ -193,10 +193,10 @@ def test_the_loop_does_not_wait_between_reports(program, data, tmp_path, method,
 
     with waits(device) as seen:
 
-        def concluding():
+        def concluding(figures):
             # From the first report to the second one, which is the last.
             before.append(len(seen))
-            yield from conclude()
+            yield from conclude(figures)
             seen.clear()
 
         with mock.patch.object(training, "_conclude", concluding), torch.enable_grad():
