@@ -6,7 +6,7 @@ That is measured and never comes out twice, so it goes with the reports, and int
 import resource
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -37,16 +37,21 @@ def work_of_steps(
     """
     trainer = recipe.trainer
     least_s: dict[Wants, float] = {}
+
+    def kind_of(step: int) -> Wants:
+        # Masks that only measure go through no network.
+        return replace(wants(step), unlabelled_labels=False)
+
     if device.type == "cuda":
         dtype = torch.bfloat16 if trainer.speed.autocast else DTYPES[trainer.precision]
         rate = workers * matmul_rate(device, dtype)
-        firsts = {wants(step): step for step in reversed(range(trainer.steps))}
+        firsts = {kind_of(step): step for step in reversed(range(trainer.steps))}
         least_s = {kind: flops_of_step(recipe, classes, ignore_index, step) / rate for kind, step in firsts.items()}
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
 
     def work(step: int) -> Work:
-        kind = wants(step)
+        kind = kind_of(step)
         return Work(images=trainer.batch_size * (2 if kind.unlabelled else 1), least_s=least_s.get(kind, 0.0))
 
     return work
