@@ -566,7 +566,8 @@ def test_a_batch_is_divided_evenly(program):
 
 def test_images_are_resized_before_they_are_cropped(program, shapes, tmp_path):
     """Images of 32 x 32, brought to 40 x 56, fill a crop of that size."""
-    recipe = program.recipe_of(resize=(40, 56), augmentation=AugmentationSettings(crop=(40, 56), mirror=False))
+    augmentation = AugmentationSettings(crop=(40, 56), mirror=False)
+    recipe = program.recipe_of(semi_start=0, resize=(40, 56), augmentation=augmentation)
     (sample,) = [s for s in shapes.unlabelled if s.id == "shapes_00005"]
 
     (batch,) = Training(recipe, replace(shapes, unlabelled=(sample,)), tmp_path).batch(0)
