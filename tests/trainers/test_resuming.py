@@ -3,8 +3,7 @@
 import shutil
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,37 +19,9 @@ from advseg.trainers.recipe import Recipe
 from advseg.trainers.reporter import Reporters
 from advseg.trainers.resuming import shared
 
+OnWorkers = Callable[[int, Callable[[World], Any]], list[Any]]
 BUILDING = threading.Lock()
 """First weights come from torch's one generator."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Threaded(World):
-    """Workers that are threads of one process. Their sums, and what the leading one spreads, go by `shares`."""
-
-    barrier: threading.Barrier
-    shares: dict[int, Any] = field(default_factory=dict)
-
-    def total(self, tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.copy_(torch.stack([*self.exchanged(tensor.clone()).values()]).sum(0))
-
-    def spread(self, content: bytes, device: torch.device) -> bytes:
-        return self.exchanged(content)[0]
-
-    def exchanged(self, ours: Any) -> dict[int, Any]:
-        self.shares[self.rank] = ours
-        self.barrier.wait(60)
-        everyones = dict(self.shares)
-        self.barrier.wait(60)
-        return everyones
-
-
-def on_workers(size: int, work: Callable[[World], Any]) -> list[Any]:
-    """What each of several workers makes of it."""
-    barrier, shares = threading.Barrier(size), {}
-    worlds = [Threaded(rank=rank, size=size, barrier=barrier, shares=shares) for rank in range(size)]
-    with ThreadPoolExecutor(size) as pool:
-        return list(pool.map(work, worlds))
 
 
 @pytest.fixture
@@ -65,7 +36,7 @@ def trained(recipe: Recipe, shapes: Dataset, tmp_path: Path) -> Path:
     return tmp_path / "0"
 
 
-def resumed(recipe: Recipe, datasets: list[Dataset], folders: list[Path]) -> list[int | str]:
+def resumed(on_workers: OnWorkers, recipe: Recipe, datasets: list[Dataset], folders: list[Path]) -> list[int | str]:
     """Where each worker resumed, or why it did not; those that did have the same networks and optimizers."""
 
     def resume(world: World) -> int | str:
@@ -83,8 +54,8 @@ def resumed(recipe: Recipe, datasets: list[Dataset], folders: list[Path]) -> lis
 
 
 @pytest.fixture
-def resume(recipe: Recipe, shapes: Dataset) -> Callable[..., list[int | str]]:
-    return lambda *folders: resumed(recipe, [shapes] * len(folders), list(folders))
+def resume(on_workers: OnWorkers, recipe: Recipe, shapes: Dataset) -> Callable[..., list[int | str]]:
+    return lambda *folders: resumed(on_workers, recipe, [shapes] * len(folders), list(folders))
 
 
 def test_workers_that_see_the_same_folder_take_up_the_same(resume, trained):
@@ -113,7 +84,7 @@ def test_what_the_others_find_in_folders_of_their_own_does_not_count(resume, tra
     assert resume(trained, tmp_path / "damaged", tmp_path / "empty") == [4, 4, 4]
 
 
-def test_all_begin_with_the_weights_of_the_leading_worker(recipe, shapes, tmp_path):
+def test_all_begin_with_the_weights_of_the_leading_worker(on_workers, recipe, shapes, tmp_path):
     def start(world: World) -> dict[str, Any]:
         ours = replace(recipe, trainer=replace(recipe.trainer, seed=world.rank))
         with BUILDING:
@@ -129,7 +100,7 @@ def test_all_begin_with_the_weights_of_the_leading_worker(recipe, shapes, tmp_pa
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64])
-def test_a_worker_whose_weights_differ_in_one_bit_has_strayed(dtype):
+def test_a_worker_whose_weights_differ_in_one_bit_has_strayed(on_workers, dtype):
     def look(world: World) -> list[int]:
         weights = torch.ones(3, 4, dtype=dtype)
         if world.rank == 2:
@@ -149,10 +120,10 @@ def test_workers_that_differ_stop_with_the_step_of_the_report(program, shapes, t
     assert not (tmp_path / CHECKPOINTS).exists()
 
 
-def test_a_worker_whose_data_are_others_is_named_by_all(recipe, shapes, trained):
+def test_a_worker_whose_data_are_others_is_named_by_all(on_workers, recipe, shapes, trained):
     others = replace(shapes, digest="another")
 
-    (reason,) = set(resumed(recipe, [shapes, others], [trained, trained]))
+    (reason,) = set(resumed(on_workers, recipe, [shapes, others], [trained, trained]))
 
     assert reason.startswith(f"worker 1 of 2 cannot resume as worker 0 does: {trained}")
     assert "belongs to other settings or data" in reason
