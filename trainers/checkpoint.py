@@ -38,7 +38,7 @@ def save_checkpoint(root: Path, step: int, state: dict[str, Any], kept: Kept = _
     processes may save to the same root. Raises OSError, for a full disk among others: the older ones are left then.
     """
     tensors: dict[str, Tensor] = {}
-    scalars = _split(state, "", tensors)
+    scalars = split_state(state, "", tensors)
 
     def write(directory: Path) -> None:
         save_tensors(tensors, directory / TENSORS)
@@ -83,7 +83,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """The state in a checkpoint directory. Raises BrokenDirectoryError if it is damaged, or is being removed."""
     scalars = load_scalars(path)
     with _there(path / TENSORS) as tensors:
-        return _join(scalars, load_file(tensors))
+        return join_state(scalars, load_file(tensors))
 
 
 def load_scalars(path: Path) -> dict[str, Any]:
@@ -153,28 +153,42 @@ def _newest_first(root: Path, keeper: Keeper | None = None) -> list[tuple[int, P
     return sorted(((step, root / name) for name in names if (step := step_of(name)) is not None), reverse=True)
 
 
-def _split(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """The value as JSON, its tensors moved to `tensors` under their path in the nest."""
+def tensors_in(state: Any) -> Iterator[Tensor]:
+    """The tensors of a state, as they are."""
+    match state:
+        case torch.Tensor():
+            yield state
+        case dict():
+            for child in state.values():
+                yield from tensors_in(child)
+        case list() | tuple():
+            for child in state:
+                yield from tensors_in(child)
+
+
+def split_state(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """A state as JSON, its tensors put on the host into `tensors` under their path in the nest, which begins `name`."""
     match value:
         case torch.Tensor():
             name = f"{len(tensors)}{name}"  # the number tells "a/b" from "b" within "a"
             tensors[name] = value.detach().cpu().contiguous()
             return {_REFERENCE: name}
         case dict():
-            return {str(key): _split(child, f"{name}/{key}", tensors) for key, child in value.items()}
+            return {str(key): split_state(child, f"{name}/{key}", tensors) for key, child in value.items()}
         case list() | tuple():
-            return [_split(child, f"{name}/{index}", tensors) for index, child in enumerate(value)]
+            return [split_state(child, f"{name}/{index}", tensors) for index, child in enumerate(value)]
         case _:
             return value
 
 
-def _join(value: Any, tensors: dict[str, Tensor]) -> Any:
+def join_state(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """The state that `split_state` took apart."""
     match value:
         case {"$tensor": str(name)} if len(value) == 1:
             return tensors[name]
         case dict():
-            return {key: _join(child, tensors) for key, child in value.items()}
+            return {key: join_state(child, tensors) for key, child in value.items()}
         case list():
-            return [_join(child, tensors) for child in value]
+            return [join_state(child, tensors) for child in value]
         case _:
             return value

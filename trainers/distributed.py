@@ -1,6 +1,6 @@
 """The workers that share one global batch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +11,8 @@ from torch import distributed as dist
 _CUT_OFF = ("gloo/transport", "ncclRemoteError")
 _LONGEST_TEXT = 800
 """Of what workers tell each other, in bytes."""
+_PIECE = 2**26
+"""Bytes of what they receive that are on the device at a time."""
 
 
 class Pending(Protocol):
@@ -63,6 +65,32 @@ class World:
         letters = text.encode()[:_LONGEST_TEXT]
         said[self.rank, : len(letters)] = torch.tensor(list(letters), dtype=torch.int32, device=device)
         return [bytes(row).rstrip(b"\0").decode(errors="ignore") for row in self.total(said).tolist()]
+
+    def spread(self, content: bytes, device: torch.device) -> bytes:
+        """What the leading worker has, a byte at least; what the others give does not count. Waits for all workers."""
+        if self.size == 1:
+            return content
+        length = torch.tensor(len(content), device=device)
+        dist.broadcast(length, 0)
+        received = torch.frombuffer(bytearray(content if self.leads else int(length)), dtype=torch.uint8)
+        for part in received.split(_PIECE):
+            there = part.to(device)
+            dist.broadcast(there, 0)
+            part.copy_(there)
+        return received.numpy().tobytes()
+
+    def strayed(self, tensors: Iterable[Tensor], device: torch.device) -> list[int]:
+        """The workers whose tensors, of 4 or 8 bytes a value, have other bits than those of the leading one.
+
+        Told by the sum of all bits, 4 bytes at a time. Waits for all workers and for the device.
+        """
+        if self.size == 1:
+            return []
+        sums = torch.zeros(self.size, dtype=torch.int64, device=device)
+        for tensor in tensors:
+            sums[self.rank] += tensor.detach().flatten().view(torch.int32).sum().to(device)
+        first, *others = self.total(sums).tolist()
+        return [rank for rank, theirs in enumerate(others, 1) if theirs != first]
 
     def begin_total(self, tensor: Tensor) -> Pending | None:
         """`total`, begun beside what comes next, which must not touch the tensor before the end was waited for."""

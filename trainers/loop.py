@@ -1,6 +1,7 @@
 """The training loop: draw a batch, step, and from time to time evaluate, report and save."""
 
 import logging
+import socket
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import asdict, replace
@@ -17,12 +18,12 @@ from ..models.bundle import read_card
 from ..models.manifest import BrokenDirectoryError
 from ..models.weights import WeightsError, digest_of, load_weights
 from .batches import Batches
-from .checkpoint import CHECKPOINTS, checkpoint_at, host_copy, load_checkpoint, save_checkpoint
+from .checkpoint import CHECKPOINTS, checkpoint_at, host_copy, load_checkpoint, save_checkpoint, tensors_in
 from .data.dataset import Dataset
 from .devices import usual_device
 from .distributed import World
 from .drawing import Drawn
-from .errors import CollapseError, ForeignCheckpointError, PreemptedError, UserError
+from .errors import BrokenEnvironmentError, CollapseError, ForeignCheckpointError, PreemptedError, UserError
 from .evaluate import Evaluation, evaluate
 from .figures import Figures, work_of_steps
 from .guard import Guard, Unguarded
@@ -39,7 +40,7 @@ from .profiling import DRAW, MOVE, STEP, phase, tracing
 from .progress import tick, underway
 from .recipe import Recipe
 from .reporter import Report, Reporter
-from .resuming import common_checkpoint
+from .resuming import common_checkpoint, shared
 from .settings import DTYPES
 from .standing import Standing
 from .trained_card import trained_card
@@ -167,6 +168,9 @@ class Training:
         tick()
         if self.step == 0:
             self._take_start_weights()
+            start = shared(self.method.state_dict(), self.world, self._device)
+            if not self.world.leads:
+                self.method.load_state_dict(start)
             tick()
         if self.step == settings.steps:
             yield self._report({}, {})
@@ -217,12 +221,25 @@ class Training:
         """Evaluate and report."""
         means, measured = self.method.meter.take(), figures.take()
         evaluation = self.evaluate()
+        self._compare_workers()
         rates = {f"lr/{network}": rate for network, rate in self.method.rates(self.step - 1).items()}
         self._standing.judged({**means, **rates, **evaluation.metrics})
         pictures = self.pictures(evaluation) if self.world.leads else {}
         self._wait_for_checkpoint()
         yield self._report(pictures, measured)
         self._watch(evaluation)
+
+    def _compare_workers(self) -> None:
+        """Raises BrokenEnvironmentError where workers no longer have the same networks."""
+        strayed = self.world.strayed(tensors_in(self.method.state_dict()), self._device)
+        if not strayed:
+            return
+        first, *_ = hosts = self.world.tell(socket.gethostname(), self._device)
+        who = ", ".join(f"{rank} of {self.world.size} on {hosts[rank]}" for rank in strayed)
+        raise BrokenEnvironmentError(
+            f"step {self.step}: other weights than worker 0 on {first} has, though all learn from the same sums, has "
+            f"worker {who}: train on machines of one kind that work; it goes on from the newest checkpoint"
+        )
 
     def _newest_miou(self) -> str:
         metrics = self._standing.metrics
@@ -389,8 +406,8 @@ class Training:
     def resume(self) -> None:
         """Take up the newest whole checkpoint that the leading worker finds, if there is one.
 
-        Raises CheckpointError if it belongs to other settings or other data, if it has another format, if there
-        are only damaged ones, or if other workers do not find the same.
+        Raises CheckpointError if it belongs to other settings or other data, if it has another format, or if there
+        are only damaged ones.
         """
         root = self.directory / CHECKPOINTS
         found = common_checkpoint(root, self._keeper, self._accept, self.world, self._device)

@@ -1,13 +1,15 @@
-"""From which checkpoint a run goes on: the leading worker decides, and all workers take up the same."""
+"""What all workers begin with or go on from: the leading one decides, and they take up its state."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load, save
+from torch import Tensor
 
-from ..models.manifest import BrokenDirectoryError, checksum_of
-from .checkpoint import load_checkpoint, newest_checkpoint
+from .checkpoint import checkpoint_at, join_state, newest_checkpoint, split_state
 from .distributed import World
 from .errors import CheckpointError
 from .keeper import Keeper
@@ -21,45 +23,44 @@ def common_checkpoint(
 ) -> Found | None:
     """The newest whole checkpoint that the leading worker finds in `root`, for each worker; None before the first.
 
-    Where they have no folder in common, the keeper brings it to each.
+    The others look for none and read none: they receive the leading one's, whatever storage they see.
 
-    `accept` raises CheckpointError for one that this run cannot take up. Where any worker cannot, or does not find the
-    same one in its `root`, all of them raise CheckpointError, and name that worker.
+    `accept` raises CheckpointError for one that this run cannot take up. Where any worker cannot, all of them raise
+    CheckpointError, and name that worker.
     """
-    found: Found | None = None
+    state: dict[str, Any] = {}
     problem: CheckpointError | None = None
-    choice = ""
     try:
         if world.leads and (found := newest_checkpoint(root, keeper=keeper)):
             accept(*found)
-            choice = f"{found[0].name} {checksum_of(found[0])}"
+            state = found[1]
     except CheckpointError as error:
         problem = error
-    choice = world.tell(choice, device)[0]
-    if not world.leads and choice:
-        try:
-            found = _chosen(root, keeper, *choice.split())
-            accept(*found)
-        except CheckpointError as error:
-            problem = error
+    state = shared(state, world, device)
+    path = checkpoint_at(root, state["step"]) if state else root
+    try:
+        if state and not world.leads:
+            accept(path, state)
+    except CheckpointError as error:
+        problem = error
     problems = world.tell(str(problem or ""), device)
     if world.leads and problem:
         raise problem
     for rank, text in enumerate(problems):
         if text:
             raise CheckpointError(f"worker {rank} of {world.size} cannot resume as worker 0 does: {text}")
-    return found
+    return (path, state) if state else None
 
 
-def _chosen(root: Path, keeper: Keeper, name: str, checksum: str) -> Found:
-    """The checkpoint of a name and the checksum of its manifest. Raises CheckpointError."""
-    path = root / name
-    try:
-        if not path.exists():
-            keeper.bring(path)
-        state = load_checkpoint(path)
-    except BrokenDirectoryError as error:
-        raise CheckpointError(f"{error}: let all workers see the same storage") from None
-    if checksum_of(path) != checksum:
-        raise CheckpointError(f"{path} is not what worker 0 finds there: let all workers see the same storage")
-    return path, state
+def shared(state: dict[str, Any], world: World, device: torch.device) -> dict[str, Any]:
+    """The leading worker's state for each worker, bit by bit; those who receive it have its tensors on the host.
+
+    A state nests as that of a checkpoint does. What the others give does not count. Waits for all workers.
+    """
+    if world.size == 1:
+        return state
+    tensors: dict[str, Tensor] = {}
+    told = json.dumps(split_state(state, "", tensors)) if world.leads else ""
+    scalars = json.loads(world.spread(told.encode(), device))
+    content = world.spread(save(tensors) if world.leads else b"", device)
+    return state if world.leads else join_state(scalars, load(content))

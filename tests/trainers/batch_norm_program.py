@@ -7,12 +7,14 @@ import importlib.util
 import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import torch
 from torch import distributed as dist
 
 from advseg.models import architectures
 from advseg.models.architectures import DeepLabSettings
+from advseg.trainers import distributed
 from advseg.trainers.distributed import World
 from advseg.trainers.loop import Training
 from advseg.trainers.optimizers import SGDSettings
@@ -59,7 +61,12 @@ def main(root: str, directory: str, rank: str, size: str) -> None:
     )
     training = Training(recipe, training_program.open_shapes(Path(root)), folder, world=world)
     training.run(JsonLinesReporter(folder / f"{rank}.jsonl"))
-    torch.save({"calls": CALLS, "end": training.method.segmenter.state_dict()}, folder / f"{rank}.pt")
+    end = training.method.segmenter.state_dict()
+    same, others = torch.ones(3), torch.ones(3) + world.rank
+    found = [world.strayed([weights], torch.device("cpu")) for weights in (same, others)]
+    with mock.patch.object(distributed, "_PIECE", 5):
+        spread = world.spread(b"from worker " + rank.encode(), torch.device("cpu"))
+    torch.save({"calls": CALLS, "end": end, "strayed": found, "spread": spread}, folder / f"{rank}.pt")
     dist.destroy_process_group()
 
 

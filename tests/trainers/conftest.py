@@ -2,16 +2,56 @@ import importlib.util
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+import torch
 
 from advseg.trainers.data.dataset import Dataset
 from advseg.trainers.data.shapes import ShapesSettings, write_shapes
+from advseg.trainers.distributed import World
 
 PROGRAM = Path(__file__).parent / "training_program.py"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Threaded(World):
+    """Workers that are threads of one process. Their sums, and what the leading one spreads, go by `shares`."""
+
+    barrier: threading.Barrier
+    shares: dict[int, Any] = field(default_factory=dict)
+
+    def total(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.copy_(torch.stack([*self.exchanged(tensor.clone()).values()]).sum(0))
+
+    def spread(self, content: bytes, device: torch.device) -> bytes:
+        return self.exchanged(content)[0]
+
+    def exchanged(self, ours: Any) -> dict[int, Any]:
+        self.shares[self.rank] = ours
+        self.barrier.wait(60)
+        everyones = dict(self.shares)
+        self.barrier.wait(60)
+        return everyones
+
+
+@pytest.fixture(scope="session")
+def on_workers() -> Callable[[int, Callable[[World], Any]], list[Any]]:
+    """Does something on each of several workers, and gives what they make of it."""
+
+    def run(size: int, work: Callable[[World], Any]) -> list[Any]:
+        barrier, shares = threading.Barrier(size), {}
+        worlds = [Threaded(rank=rank, size=size, barrier=barrier, shares=shares) for rank in range(size)]
+        with ThreadPoolExecutor(size) as pool:
+            return list(pool.map(work, worlds))
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Batch norm on several workers, which are processes of their own over gloo."""
 
 import copy
+import json
 import os
 import subprocess
 import sys
@@ -76,7 +77,15 @@ def test_all_workers_evaluate_and_end_with_the_network_that_is_saved(folder):
     assert found and found[1]["step"] == 3
     for end in ends:
         torch.testing.assert_close(end, found[1]["method"]["segmenter"]["network"], rtol=0, atol=0)
-    assert (folder / "0.jsonl").read_text() == (folder / "1.jsonl").read_text()
+    lines = ((folder / f"{rank}.jsonl").read_text().splitlines() for rank in range(SIZE))
+    first, second = ([json.loads(line)["metrics"] for line in reports] for reports in lines)
+    assert first == second
+
+
+def test_workers_learn_of_one_that_has_other_weights_and_what_the_leading_one_spreads(folder):
+    for record in records(folder):
+        assert record["strayed"] == [[], [1]]
+        assert record["spread"] == b"from worker 0"
 
 
 def test_frozen_statistics_are_not_touched():

@@ -1,7 +1,3 @@
-import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -186,27 +182,16 @@ class TestSharing:
         assert sum(share.images for share in shares) == 20
         assert sum(share.matrix for share in shares).tolist() == counts_of(dataset).tolist()  # type: ignore[union-attr]
 
-    def test_gives_each_of_more_workers_than_images_the_whole_result(self, shapes, shapes_root, program, tmp_path):
+    def test_gives_each_of_more_workers_than_images_the_whole_result(self, on_workers, shapes):
+        asked = {"settings": EvaluationSettings(flip=True), "dtype": torch.float64}
         few = replace(shapes, validation=shapes.validation[:2])
-        alone = run(fixed_network(), few, settings=EvaluationSettings(flip=True), dtype=torch.float64)
-        code = WORKER.format(
-            program=program.__file__, tests=__file__, root=str(shapes_root), store=str(tmp_path / "store")
-        )
-        workers = [
-            subprocess.Popen(
-                [sys.executable, "-c", code, str(rank)],
-                stdout=subprocess.PIPE,
-                env={**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
-            )
-            for rank in range(3)
-        ]
-        try:
-            found = [json.loads(worker.communicate(timeout=1200)[0]) for worker in workers]
-        finally:
-            for worker in workers:
-                worker.kill()
+        networks = [fixed_network() for _ in range(4)]
+        alone = run(networks[3], few, **asked)
 
-        assert found == [{"matrix": alone.matrix.tolist(), "images": 2, "metrics": alone.metrics}] * 3
+        found = on_workers(3, lambda world: run(networks[world.rank], few, world=world, **asked))
+
+        assert found == [alone] * 3
+        assert all(torch.equal(each.matrix, alone.matrix) for each in found)
         assert "val/miou_multiscale" in alone.metrics
 
 
@@ -217,25 +202,6 @@ def fixed_network() -> torch.nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return Compact(6, 8).double()
-
-
-WORKER = """
-import json, runpy, sys
-from dataclasses import replace
-from pathlib import Path
-import torch
-from torch import distributed as dist
-torch.set_num_threads(1)
-tests, shapes = runpy.run_path({tests!r}), runpy.run_path({program!r})
-rank = int(sys.argv[1])
-dist.init_process_group("gloo", store=dist.FileStore({store!r}, 3), rank=rank, world_size=3)
-data = shapes["open_shapes"](Path({root!r}))
-few = replace(data, validation=data.validation[:2])
-asked = {{"settings": tests["EvaluationSettings"](flip=True), "dtype": torch.float64}}
-found = tests["run"](tests["fixed_network"](), few, world=tests["World"](rank=rank, size=3), **asked)
-dist.destroy_process_group()
-print(json.dumps({{"matrix": found.matrix.tolist(), "images": found.images, "metrics": found.metrics}}))
-"""
 
 
 class Pictured:

@@ -3,35 +3,25 @@
 import shutil
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from advseg.trainers.checkpoint import CHECKPOINTS
+from advseg.trainers.checkpoint import CHECKPOINTS, tensors_in
 from advseg.trainers.data.dataset import Dataset
 from advseg.trainers.distributed import World
-from advseg.trainers.errors import CheckpointError
+from advseg.trainers.errors import BrokenEnvironmentError, CheckpointError
 from advseg.trainers.loop import Training
 from advseg.trainers.recipe import Recipe
 from advseg.trainers.reporter import Reporters
+from advseg.trainers.resuming import shared
 
-
-@dataclass(frozen=True, kw_only=True)
-class Threaded(World):
-    """Workers that are threads of one process. Their sums are over `shares`."""
-
-    barrier: threading.Barrier
-    shares: dict[int, torch.Tensor] = field(default_factory=dict)
-
-    def total(self, tensor: torch.Tensor) -> torch.Tensor:
-        self.shares[self.rank] = tensor.clone()
-        self.barrier.wait(60)
-        tensor.copy_(torch.stack(list(self.shares.values())).sum(0))
-        self.barrier.wait(60)
-        return tensor
+OnWorkers = Callable[[int, Callable[[World], Any]], list[Any]]
+BUILDING = threading.Lock()
+"""First weights come from torch's one generator."""
 
 
 @pytest.fixture
@@ -46,36 +36,30 @@ def trained(recipe: Recipe, shapes: Dataset, tmp_path: Path) -> Path:
     return tmp_path / "0"
 
 
-def resumed(recipe: Recipe, datasets: list[Dataset], folders: list[Path]) -> list[int | str]:
-    """Where each worker resumed, or why it did not."""
-    barrier, shares = threading.Barrier(len(folders)), {}
+def resumed(on_workers: OnWorkers, recipe: Recipe, datasets: list[Dataset], folders: list[Path]) -> list[int | str]:
+    """Where each worker resumed, or why it did not; those that did have the same networks and optimizers."""
 
-    def resume(rank: int) -> int | str:
-        world = Threaded(rank=rank, size=len(folders), barrier=barrier, shares=shares)
-        training = Training(recipe, datasets[rank], folders[rank], world=world, device=torch.device("cpu"))
+    def resume(world: World) -> int | str:
+        folder, data = folders[world.rank], datasets[world.rank]
+        with BUILDING:
+            training = Training(recipe, data, folder, world=world, device=torch.device("cpu"))
         try:
             training.resume()
         except CheckpointError as error:
             return str(error)
+        assert not world.strayed(tensors_in(training.method.state_dict()), torch.device("cpu"))
         return training.step
 
-    with ThreadPoolExecutor(len(folders)) as pool:
-        return list(pool.map(resume, range(len(folders))))
+    return on_workers(len(folders), resume)
 
 
 @pytest.fixture
-def resume(recipe: Recipe, shapes: Dataset) -> Callable[..., list[int | str]]:
-    return lambda *folders: resumed(recipe, [shapes] * len(folders), list(folders))
+def resume(on_workers: OnWorkers, recipe: Recipe, shapes: Dataset) -> Callable[..., list[int | str]]:
+    return lambda *folders: resumed(on_workers, recipe, [shapes] * len(folders), list(folders))
 
 
 def test_workers_that_see_the_same_folder_take_up_the_same(resume, trained):
     assert resume(trained, trained, trained) == [4, 4, 4]
-
-
-def test_workers_with_folders_of_their_own_take_up_what_is_the_same_there(resume, trained, tmp_path):
-    shutil.copytree(trained, tmp_path / "1")
-
-    assert resume(trained, tmp_path / "1") == [4, 4]
 
 
 def test_a_newer_one_that_the_leading_worker_does_not_see_is_not_taken_up(resume, trained, tmp_path):
@@ -89,41 +73,57 @@ def test_all_begin_where_the_leading_worker_sees_none(resume, trained, tmp_path)
     assert resume(tmp_path / "empty", trained) == [0, 0]
 
 
-def lack(path: Path) -> None:
-    shutil.rmtree(path)
-
-
 def damage(path: Path) -> None:
     (path / "state.json").write_text("{}")
 
 
-def swap(path: Path) -> None:
-    shutil.rmtree(path)
-    shutil.copytree(path.with_name("step-00000003"), path)
+def test_what_the_others_find_in_folders_of_their_own_does_not_count(resume, trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "damaged")
+    damage(tmp_path / "damaged" / CHECKPOINTS / "step-00000004")
+
+    assert resume(trained, tmp_path / "damaged", tmp_path / "empty") == [4, 4, 4]
 
 
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [(lack, "has no MANIFEST.json"), (damage, "differs from its checksum"), (swap, "is not what worker 0 finds there")],
-)
-def test_a_worker_that_does_not_find_the_same_is_named_by_all(resume, trained, tmp_path, change, told):
-    shutil.copytree(trained, tmp_path / "2")
-    path = tmp_path / "2" / CHECKPOINTS / "step-00000004"
-    change(path)
+def test_all_begin_with_the_weights_of_the_leading_worker(on_workers, recipe, shapes, tmp_path):
+    def start(world: World) -> dict[str, Any]:
+        ours = replace(recipe, trainer=replace(recipe.trainer, seed=world.rank))
+        with BUILDING:
+            state = Training(ours, shapes, tmp_path, device=torch.device("cpu")).method.state_dict()
+        return shared(state, world, torch.device("cpu"))
 
-    reasons = set(resume(trained, trained, tmp_path / "2"))
+    first, *others = on_workers(3, start)
 
-    (reason,) = reasons
-    assert reason.startswith("worker 2 of 3 cannot resume as worker 0 does: ")
-    assert str(path) in reason
-    assert told in reason
-    assert "\n" not in reason
+    for other in others:
+        assert other.keys() == first.keys() == {"segmenter", "discriminator"}
+        for name in first:
+            torch.testing.assert_close(other[name]["network"], dict(first[name]["network"]), rtol=0, atol=0)
 
 
-def test_a_worker_whose_data_are_others_is_named_by_all(recipe, shapes, trained):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64])
+def test_a_worker_whose_weights_differ_in_one_bit_has_strayed(on_workers, dtype):
+    def look(world: World) -> list[int]:
+        weights = torch.ones(3, 4, dtype=dtype)
+        if world.rank == 2:
+            weights.view(torch.int32)[1, 1] ^= 1
+        return world.strayed([torch.zeros((), dtype=dtype), weights.t()], torch.device("cpu"))
+
+    assert on_workers(3, look) == [[2]] * 3
+
+
+def test_workers_that_differ_stop_with_the_step_of_the_report(program, shapes, tmp_path, monkeypatch):
+    monkeypatch.setattr(World, "strayed", lambda *_: [1, 2])
+    monkeypatch.setattr(World, "tell", lambda _, text, device: ["one", "two", "three"] if text else [])
+    training = Training(program.recipe_of(steps=4, evaluate_every=2), shapes, tmp_path, device=torch.device("cpu"))
+
+    with pytest.raises(BrokenEnvironmentError, match=r"^step 2: .* 0 on one has, .* 1 of 1 on two, 2 of 1 on three"):
+        training.run(Reporters())
+    assert not (tmp_path / CHECKPOINTS).exists()
+
+
+def test_a_worker_whose_data_are_others_is_named_by_all(on_workers, recipe, shapes, trained):
     others = replace(shapes, digest="another")
 
-    (reason,) = set(resumed(recipe, [shapes, others], [trained, trained]))
+    (reason,) = set(resumed(on_workers, recipe, [shapes, others], [trained, trained]))
 
     assert reason.startswith(f"worker 1 of 2 cannot resume as worker 0 does: {trained}")
     assert "belongs to other settings or data" in reason

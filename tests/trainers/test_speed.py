@@ -2,7 +2,9 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from advseg.models.architectures import CompactSettings, DeepLabSettings
 from advseg.models.compact import Compact
 from advseg.models.deeplab import DeepLabV2
 from advseg.models.discriminator import Discriminator, DiscriminatorSettings
+from advseg.models.inference import EvaluationSettings, predict_probabilities
 from advseg.trainers.data.augment import AugmentationSettings
 from advseg.trainers.distributed import World
 from advseg.trainers.errors import UserError
@@ -131,6 +134,31 @@ def test_a_compiled_step_is_the_same_to_rounding():
     assert fast_metrics == pytest.approx(metrics, rel=1e-9)
     for name, value in weights.items():
         torch.testing.assert_close(fast_weights[name], value, rtol=1e-9, atol=1e-9)
+
+
+def test_an_evaluation_of_a_network_whose_step_is_compiled_compiles_nothing(monkeypatch):
+    graphs = []
+
+    def keep(graph: torch.fx.GraphModule, inputs: list) -> Callable:
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=keep))
+    network = Compact(CLASSES, 8)
+    step = compiled(network, torch.device("cuda"))
+    images = torch.zeros(2, 3, SIDE, SIDE)
+    step(images)
+    assert graphs
+    graphs.clear()
+
+    with torch.inference_mode():
+        network.eval()
+        for height in (SIDE, 32, 40):
+            predict_probabilities(network, torch.zeros(1, 3, height, 48), EvaluationSettings())
+    network.train()
+    step(images)
+
+    assert not graphs
 
 
 def test_compiling_without_a_compiler_is_told_in_one_line(monkeypatch):
