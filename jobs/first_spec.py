@@ -4,24 +4,36 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
+
 from ..models.decoding import PLAIN, Decoding
+from ..trainers.described import device_name
 from .first_training import BATCH, Length, Scale
 
 _SWEPT = 20
 """Trials."""
+_ON_A_GPU = "resources: {gpus_per_worker: 0.5} # of what `advseg submit` trains: two trials share a GPU"
 
 
 def first_spec(
-    folder: Path, scale: Scale, length: Length, decoding: Decoding, *, unlabelled: bool, test: bool, machine: str
+    folder: Path,
+    scale: Scale,
+    length: Length,
+    decoding: Decoding,
+    *,
+    unlabelled: bool,
+    test: bool,
+    device: torch.device,
 ) -> str:
     """The text of a spec for the lists in a folder, with a sweep of the same as a comment.
 
-    `unlabelled` is whether there are images without masks, `test` whether there are some to test by.
+    `unlabelled` is whether there are images without masks, `test` whether there are some to test by, and `device` where
+    the length was measured.
     """
     name = name_of(folder)
     return "\n".join(
         [
-            *_head(name, length, machine),
+            *_head(name, length, device_name(device)),
             *_dataset(unlabelled, test, decoding),
             "",
             f"model: {{architecture: compact, width: {scale.width}}} # up to 56: wider learns more, in more time",
@@ -30,6 +42,7 @@ def first_spec(
             "",
             *_trainer(scale, length),
             "",
+            *([_ON_A_GPU, ""] if device.type == "cuda" else []),
             *_sweep(name, length, unlabelled),
             "",
         ]

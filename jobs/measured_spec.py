@@ -30,9 +30,7 @@ def measured_spec(folder: Path, sizes: Sequence[Size], decoding: Decoding, pace_
     unlabelled, test = ((folder / name).exists() for name in ("unlabelled.txt", "test.txt"))
 
     def text(length: Length) -> str:
-        return first_spec(
-            folder, scale, length, decoding, unlabelled=unlabelled, test=test, machine=device_name(device)
-        )
+        return first_spec(folder, scale, length, decoding, unlabelled=unlabelled, test=test, device=device)
 
     document = read_yaml(text(PROVISIONAL))
     anchor(document, folder)

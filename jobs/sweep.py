@@ -19,7 +19,7 @@ from ..platform.base.events import Stage, emit
 from ..platform.base.keys import BASELINE, key_of
 from ..platform.cluster.driver import Job, run_job
 from ..platform.cluster.nodes import live_nodes
-from ..platform.cluster.placement import check_ledger, concurrency_of, trainings_of
+from ..platform.cluster.placement import check_ledger, concurrency_of, idle_gpus, trainings_of
 from ..platform.cluster.preflight import Preflight
 from ..platform.cluster.waiting import wait_for_room
 from ..platform.gate.verdict import Gate
@@ -72,6 +72,8 @@ def sweep(job: Job) -> None:
     check_ledger(spec.ledger, live_nodes())
     nodes = wait_for_room(trainings_of(spec), settings.retry.start_timeout)
     concurrency = concurrency_of(settings.concurrency, spec.resources, nodes)
+    if idle := idle_gpus(spec.resources, nodes):
+        emit(Stage(text=idle))
     preflight = Preflight(job, spec.resources, nodes, settings.retry.start_timeout)
     dataset = preflight.check() or open_dataset(spec.dataset).digest
     # Of a spec that somebody wrote, not `submit`, keys may be missing.

@@ -41,8 +41,7 @@ def train(
 ) -> None:
     """Train once in this process, without Ray. The same command again resumes; Ctrl-C and SIGTERM save first.
 
-    Several GPUs of a machine share the batches of one training by `torchrun --nproc-per-node 4 -m advseg.jobs.cli
-    train SPEC`.
+    By `torchrun --standalone --nproc-per-node 4 -m advseg.jobs.cli train SPEC` the GPUs of a machine share its batches.
 
     Example: `advseg train leaves/advseg.yaml --set trainer.steps=10000`
     """

@@ -64,8 +64,8 @@ def exit_status(work: Callable[[], object]) -> int:
     - 1: the job failed: a run that diverged or that another process took over, a sweep without one complete trial, one
       that stopped as its disks, drivers or servers fail; a job on the cluster, for who follows it or waits for it, that
       failed or was stopped; a model that is not reproduced; images without a mask, for they cannot be read
-      or it cannot be put in its place. A bug ends with 1, too, and a traceback.
-    - 2: a mistake of the user's, in the command line, a spec, a dataset, or what cannot be reached.
+      or it cannot be put in its place; storage in S3 that fails. A bug ends with 1, too, and a traceback.
+    - 2: a mistake of the user's, in the command line, a spec, a dataset, or a service that cannot be reached.
     - 130: it was interrupted. A training on this machine is saved first, on SIGTERM, too; a second Ctrl-C does not
       wait.
     - 141: nobody reads what it prints any more, as behind `| head`.

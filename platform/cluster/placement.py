@@ -52,6 +52,14 @@ def trainings_of(spec: "Spec") -> list[Resources]:
     return [baseline, *[spec.resources] * spec.sweep.concurrency]
 
 
+def idle_gpus(resources: Resources, nodes: Iterable[Node]) -> str | None:
+    """That trainings leave the GPUs of a cluster alone, in words; None if they do not, or there are none."""
+    gpus = sum(node.has.get("GPU", 0) for node in nodes)
+    if resources.gpus_per_worker or not gpus:
+        return None
+    return f"resources.gpus_per_worker is 0, so this trains on CPUs, though the cluster has GPUs: {gpus:g}"
+
+
 def first_lack(trainings: Iterable[Resources], nodes: Sequence[Node]) -> str | None:
     """Why one of some trainings does not fit by itself; None if each does."""
     return next(filter(None, (lack_of(resources, nodes) for resources in trainings)), None)

@@ -23,7 +23,9 @@ class Resources(Section):
     cpus_per_worker: Annotated[float, Field(gt=0)] = 1
     """CPUs that Ray sets aside for each."""
     gpus_per_worker: Annotated[float, Field(ge=0)] = 0
-    """GPUs that Ray sets aside for each; a part of one where a training has one worker alone."""
+    """GPUs that Ray sets aside for each; with 0 it computes on the CPU, whatever GPUs there are. A part of one, as 0.5,
+    where a training has one worker alone: two trainings share it. A worker computes on one GPU, and any above 1 that it
+    has stand idle."""
     accelerator: str | None = None
     """Kind of GPU that every worker's node must have, by Ray's name for it, as `A100` or `L4`; by default any."""
     node_labels: dict[str, str] = Field(default_factory=dict)

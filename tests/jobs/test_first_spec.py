@@ -12,8 +12,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
+import yaml
 from PIL import Image
 from sklearn.datasets import load_sample_image
+
+from advseg.jobs.first_spec import first_spec
+from advseg.jobs.first_training import PROVISIONAL, scale_for
+from advseg.models.decoding import PLAIN
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -57,6 +63,18 @@ def folder(tmp_path: Path) -> Path:
                     Image.fromarray(COLOURS[mask[tile]]).save(folder / f"masks/{number:02}.png")
                 number += 1
     return folder
+
+
+@pytest.mark.parametrize(("device", "resources"), [("cpu", None), ("cuda", {"gpus_per_worker": 0.5})])
+def test_it_asks_for_a_gpu_where_it_was_measured_on_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: str, resources: dict[str, float] | None
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA H100")
+    scale = scale_for([(64, 64)], on_gpu=device == "cuda")
+
+    text = first_spec(tmp_path, scale, PROVISIONAL, PLAIN, unlabelled=True, test=False, device=torch.device(device))
+
+    assert yaml.safe_load(text).get("resources") == resources
 
 
 def test_its_first_steps_beat_the_commonest_class_by_far(folder: Path, advseg: Command, tmp_path: Path) -> None:

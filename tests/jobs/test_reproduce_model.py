@@ -258,12 +258,13 @@ def test_changes_that_no_commit_holds_are_named(advseg: Command, put: Register, 
 
 def test_another_torch_is_told_and_blamed_where_figures_differ(advseg: Command, put: Register) -> None:
     def changed(card: Card) -> Card:
-        card = with_environment(torch="1.0.0")(card)
+        card = with_environment(torch="1.0.0", device="cuda", hardware="NVIDIA H100")(card)
         return replace(card, metrics={**card.metrics, "val/miou": card.metrics["val/miou"] + 1})
 
     status, out, err = advseg("reproduce", put(changed))
     assert status == 1
     assert "torch: 1.0.0 then, " in out
+    assert "device: cuda then, cpu here\nhardware: NVIDIA H100 then, " in out
     assert line_of(out, "val/miou").endswith("differs")
     assert line_of(out, "segmenter.safetensors").endswith("equal")
     assert " 1 differ (val/miou); it may be of torch (1.0.0 then, " in err

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from advseg.platform.cluster.nodes import Node, nodes_of, off_the_head
-from advseg.platform.cluster.placement import check_ledger, concurrency_of, lack_of, room_on
+from advseg.platform.cluster.placement import check_ledger, concurrency_of, idle_gpus, lack_of, room_on
 from advseg.platform.spec.spec import Resources
 from advseg.trainers.errors import UserError
 
@@ -97,6 +97,20 @@ class TestConcurrency:
         resources, nodes = asked(cpus_per_worker=each, workers=workers), [node(f"w{i}", n) for i, n in enumerate(cpus)]
         fits = sum(room_on(each, resources) for each in nodes) >= workers
         assert (lack_of(resources, nodes) is None) == fits
+
+
+@pytest.mark.parametrize(
+    ("share", "gpus", "told"),
+    [
+        (0, 2, "resources.gpus_per_worker is 0, so this trains on CPUs, though the cluster has GPUs: 6"),
+        (0, 0, None),
+        (0.5, 2, None),
+    ],
+)
+def test_gpus_that_nothing_asks_for_are_told(share: float, gpus: int, told: str | None) -> None:
+    nodes = [node("head", 8), node("w1", 8, gpus), node("w2", 8, 2 * gpus)]
+
+    assert idle_gpus(asked(gpus_per_worker=share), nodes) == told
 
 
 class TestLack:

@@ -391,12 +391,6 @@ class TestEnvironment:
         with pytest.raises(BrokenEnvironmentError, match="with CUDA_VISIBLE_DEVICES 7"):
             run(replace(task, spec={**task.spec, "resources": resources}))
 
-    def test_without_a_gpu_of_its_own_it_trains_on_the_cpu_though_one_is_visible(
-        self, task: Task, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-        assert run(task) == [1]
-
     def test_is_to_blame_for_a_disk_on_which_nothing_can_be_saved(
         self, task: Task, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -406,6 +400,13 @@ class TestEnvironment:
         monkeypatch.setattr(loop, "save_checkpoint", full)
         with pytest.raises(BrokenEnvironmentError, match="No space left on device"):
             run(task)
+
+
+def test_without_a_gpu_of_its_own_it_trains_on_the_cpu_though_one_is_visible(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert run(task) == [1]
 
 
 def test_a_heartbeat_moves_while_a_training_opens_its_data_and_evaluates(
