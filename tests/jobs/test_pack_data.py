@@ -123,6 +123,28 @@ def test_an_empty_folder_is_as_good_as_none(advseg: Command, job: Path, tmp_path
     assert (tmp_path / "new" / "pack.json").is_file()
 
 
+def test_of_training_images_at_their_size_a_pack_is_for_trainings_of_that_alone(
+    advseg: Command, job: Path, tmp_path: Path
+) -> None:
+    pack, at = tmp_path / "small", "--set=trainer.resize=[24, 16]"
+    assert advseg("data", "pack", job, pack, "--resized", at)[0] == 0
+
+    assert "lie already in" in advseg("data", "pack", job, pack, "--resized", at)[1]
+    assert advseg("data", "check", job, f"--set=dataset.pack={pack}", at)[0] == 0
+    other = "the pack holds training images at trainer.resize [24, 16], but here it is null: restore it, or write"
+    for verb in (["data", "check"], ["train"]):
+        status, _, err = advseg(*verb, job, f"--set=dataset.pack={pack}")
+        assert (status, other in err) == (2, True)
+    status, _, err = advseg("data", "pack", job, pack)
+    assert status == 2
+    assert f"{pack} holds a pack of training images at trainer.resize [24, 16], not at null: name another" in err
+    status, _, err = advseg("data", "pack", job, "new", "--resized")
+    assert (status, err) == (
+        2,
+        "error: --resized packs training images at trainer.resize, which the spec does not set: set it\n",
+    )
+
+
 class TestRefuses:
     def assert_refused(self, told: tuple[int, str, str], message: str) -> None:
         status, out, err = told
