@@ -66,7 +66,7 @@ def test_a_training_from_it_needs_no_images_and_ends_in_the_same_model(
     assert status == 0, err
     for name in ("segmenter.safetensors", "discriminator.safetensors"):
         assert (tmp_path / "plain/model" / name).read_bytes() == (tmp_path / "packed/model" / name).read_bytes()
-    assert (tmp_path / "plain/metrics.jsonl").read_text() == (tmp_path / "packed/metrics.jsonl").read_text()
+    assert (tmp_path / "plain/outcome.json").read_bytes() == (tmp_path / "packed/outcome.json").read_bytes()
     plain, panels = contents(tmp_path / "plain/panels"), contents(tmp_path / "packed/panels")
     assert plain
     assert panels == plain
