@@ -1,6 +1,7 @@
 """Input pipeline: images per core-second, from disk to normalised float batches, VOC-sized, random scale, crop 321.
 
     python benchmarks/input.py [PEER]
+    python benchmarks/input.py --ahead 4       four threads against four processes that draw ahead, by the clock
 
 The images are drawn here (smooth colours with noise, which JPEG packs as photographs: about 100 kB each), 375 x 500 and
 500 x 375, masks as grey PNGs. Each program draws the same number of samples in one thread, files in the page cache,
@@ -20,15 +21,24 @@ import source  # noqa: F401
 import torch
 from peer import Peer
 from PIL import Image
-from timing import interleaved, machine
+from timing import Timings, interleaved, machine
 
 from advseg.models.architectures import CAFFE_MEANS
+from advseg.trainers.batches import Batches
 from advseg.trainers.data.augment import AugmentationSettings
+from advseg.trainers.data.classes import VOC_CLASSES
 from advseg.trainers.data.dataset import Dataset, DatasetSettings
+from advseg.trainers.data.images import IGNORE_INDEX, voc_palette
+from advseg.trainers.data.jitter import JitterSettings
 from advseg.trainers.data.opening import open_dataset
 from advseg.trainers.data.packing import write_pack
+from advseg.trainers.data.samples import FileSample
 from advseg.trainers.data.scaled import ScaledSamples
 from advseg.trainers.data.streams import Stream
+from advseg.trainers.distributed import World
+from advseg.trainers.methods.method import Wants
+from advseg.trainers.settings import TrainerSettings
+from advseg.trainers.speed import SpeedSettings
 
 COUNT, BATCH, CROP = 120, 10, 321
 AUGMENTATION = AugmentationSettings(crop=(CROP, CROP), scale=(0.5, 1.5), mirror=True)
@@ -53,6 +63,28 @@ def write_dataset(root: Path, count: int = COUNT) -> DatasetSettings:
     (lists / "train.txt").write_text("".join(ids[:-1]))
     (lists / "val.txt").write_text(ids[-1])
     return DatasetSettings(root=root, labelled="train", unlabelled=None, validation="val")
+
+
+def listed_dataset(settings: DatasetSettings) -> Dataset:
+    """That dataset, of which no file is read: to open it reads JPEGs by a package that bare GPU machines lack."""
+    names = (settings.root / "ImageSets/Segmentation/train.txt").read_text().split()
+    samples = tuple(
+        FileSample(
+            id=name,
+            image=settings.root / f"JPEGImages/{name}.jpg",
+            mask=settings.root / f"SegmentationClassAug/{name}.png",
+        )
+        for name in names
+    )
+    return Dataset(
+        labelled=samples,
+        unlabelled=(),
+        validation=samples[:1],
+        classes=VOC_CLASSES,
+        palette=voc_palette(len(VOC_CLASSES)),
+        ignore_index=IGNORE_INDEX,
+        digest="listed",
+    )
 
 
 def batch_of(dataset: Dataset) -> Callable[[int], torch.Tensor]:
@@ -84,6 +116,56 @@ def our_batches(dataset: Dataset) -> Callable[[], object]:
             assert draw(step).shape == (BATCH, 3, CROP, CROP)
 
     return draw_all
+
+
+class Ahead:
+    """Batches that threads or processes draw ahead of a training that waits for nothing else."""
+
+    def __init__(self, dataset: Dataset, jitter: JitterSettings, speed: SpeedSettings) -> None:
+        settings = TrainerSettings(steps=1, augmentation=replace(AUGMENTATION, jitter=jitter), speed=speed)
+        batches = Batches(settings, dataset, lambda _: Wants(), CAFFE_MEANS, world=World(), device=torch.device("cpu"))
+        self._depth = max(speed.prefetch, speed.workers)
+        self._drawn = batches.drawn_ahead(range(10**6))
+
+    def lead_in(self) -> None:
+        """Take those that were drawn while others had their turn."""
+        for _ in range(self._depth + 1):
+            next(self._drawn)
+
+    def __call__(self) -> None:
+        """Take as many as there are samples."""
+        for _ in range(COUNT // BATCH):
+            next(self._drawn)
+
+    def close(self) -> None:
+        """End the threads and processes."""
+        self._drawn.close()
+
+
+def compare_ahead(root: Path, count: int, rounds: int) -> None:
+    """Print the time by the clock of each way."""
+    settings = write_dataset(root / "voc")
+    files = listed_dataset(settings)
+    write_pack(root / "pack", files, settings)
+    pack = open_dataset(replace(settings, pack=str(root / "pack")))
+    jitter = JitterSettings(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.1)
+    sources = {"pack": (pack, JitterSettings()), "files": (files, JitterSettings()), "pack, colours": (pack, jitter)}
+    for name, (dataset, colours) in sources.items():
+        ways = {
+            "one thread": Ahead(dataset, colours, SpeedSettings(prefetch=1)),
+            f"{count} threads": Ahead(dataset, colours, SpeedSettings(prefetch=count)),
+            f"{count} processes": Ahead(dataset, colours, SpeedSettings(prefetch=count, workers=count)),
+        }
+        seconds: dict[str, list[float]] = {way: [] for way in ways}
+        for _ in range(rounds):
+            for way, ahead in ways.items():
+                ahead.lead_in()
+                started = time.perf_counter()
+                ahead()
+                seconds[way].append((time.perf_counter() - started) / (COUNT // BATCH * BATCH))
+        for ahead in ways.values():
+            ahead.close()
+        print(f"\n{name}, a sample\n{Timings(seconds=seconds).table()}", flush=True)
 
 
 def loader_batches(dataset: torch.utils.data.Dataset) -> Callable[[], object]:
@@ -132,7 +214,7 @@ def published_dataset(peer: Peer, root: Path, least: int | None = None) -> torch
 def programs(root: Path, peer: Path | None) -> Iterator[tuple[str, Callable[[], object]]]:
     """All of them by name."""
     settings = write_dataset(root / "voc")
-    files = open_dataset(settings)
+    files = listed_dataset(settings)
     write_pack(root / "pack", files, settings)
     if peer:
         yield "published loader", loader_batches(published_dataset(Peer(peer), root / "voc"))
@@ -146,10 +228,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("peer", type=Path, nargs="?")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--ahead", type=int, help="threads, and processes, to compare by the clock")
     asked = parser.parse_args()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
+        if asked.ahead:
+            print(machine())
+            compare_ahead(Path(folder), asked.ahead, asked.rounds)
+            return
         drawn = dict(programs(Path(folder), asked.peer))
         sizes = [path.stat().st_size for path in Path(folder).rglob("*.jpg")]
         print(f"{machine()}\n{COUNT} images, {sum(sizes) / len(sizes) / 1000:.0f} kB each, batches of {BATCH}\n")

@@ -22,7 +22,7 @@ from threading import Semaphore, Thread
 
 import source  # noqa: F401
 import torch
-from input import published_dataset, write_dataset
+from input import listed_dataset, published_dataset, write_dataset
 from peer import Peer, PublishedStep
 from timing import Timings, machine
 
@@ -30,10 +30,8 @@ from advseg.models.architectures import CompactSettings, DeepLabSettings
 from advseg.trainers.data.augment import AugmentationSettings
 from advseg.trainers.data.classes import VOC_CLASSES
 from advseg.trainers.data.dataset import Dataset
-from advseg.trainers.data.images import IGNORE_INDEX, voc_palette
 from advseg.trainers.data.opening import open_dataset
 from advseg.trainers.data.packing import write_pack
-from advseg.trainers.data.samples import FileSample
 from advseg.trainers.loop import Training
 from advseg.trainers.methods.adversarial import AdversarialSettings
 from advseg.trainers.recipe import Recipe
@@ -105,25 +103,8 @@ class Loop:
 def datasets(root: Path) -> Iterator[tuple[str, Dataset]]:
     """One dataset packed and in files, half of it labelled."""
     settings = write_dataset(root / "voc", IMAGES + 1)
-    names = [line.strip() for line in (root / "voc/ImageSets/Segmentation/train.txt").read_text().splitlines()]
-    # To open it reads files with a package that bare machines lack.
-    samples = tuple(
-        FileSample(
-            id=name,
-            image=root / f"voc/JPEGImages/{name}.jpg",
-            mask=root / f"voc/SegmentationClassAug/{name}.png",
-        )
-        for name in names
-    )
-    files = Dataset(
-        labelled=samples[::2],
-        unlabelled=samples[1::2],
-        validation=samples[:1],
-        classes=VOC_CLASSES,
-        palette=voc_palette(len(VOC_CLASSES)),
-        ignore_index=IGNORE_INDEX,
-        digest="loop",
-    )
+    listed = listed_dataset(settings)
+    files = replace(listed, labelled=listed.labelled[::2], unlabelled=listed.labelled[1::2])
     write_pack(root / "pack", files, settings)
     yield "pack", open_dataset(replace(settings, pack=str(root / "pack")))
     yield "files", files

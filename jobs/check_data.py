@@ -16,6 +16,7 @@ from ..platform.storage.packs import inspect_dataset
 from ..trainers.data.dataset import Dataset
 from ..trainers.data.images import Colour
 from ..trainers.data.readings import PartCensus
+from ..trainers.data.scaled import other_resize
 from ..trainers.errors import UserError, listed
 from ..trainers.pictures.overview import draw_overview
 from ..trainers.recipe import TrainerSettings
@@ -48,7 +49,9 @@ class Check:
 def check(spec: Spec, picture: Path) -> Check:
     """Read every file of a spec's dataset; if nothing is wrong with it, write a picture of samples."""
     inspection = inspect_dataset(spec.dataset)
-    dataset, notes = inspection.dataset, list(inspection.notes)
+    dataset, notes, problems = inspection.dataset, list(inspection.notes), inspection.problems
+    if dataset and (other := other_resize(dataset, spec.trainer.resize)):
+        dataset, problems = None, (other,)
     if dataset:
         notes += notes_on_crop(dataset, spec.trainer)
         settings = spec.trainer
@@ -62,7 +65,7 @@ def check(spec: Spec, picture: Path) -> Check:
         palette=dataset.palette if dataset else (),
         parts=inspection.parts,
         notes=notes,
-        problems=inspection.problems,
+        problems=problems,
         picture=picture if dataset else None,
     )
 

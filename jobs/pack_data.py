@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ..models.manifest import MANIFEST, read_manifest
+from ..models.resize import Resize
 from ..platform.base.keys import S3
 from ..platform.base.s3_address import S3Address, s3_address
 from ..platform.spec.spec_file import load_spec
@@ -17,43 +18,50 @@ from ..trainers.data.opening import open_dataset
 from ..trainers.data.pack import is_shard
 from ..trainers.data.pack_card import CARD, PackCard, other_settings, read_card, verify_pack
 from ..trainers.data.packing import gigabytes, write_pack
+from ..trainers.data.scaled import resized, shown_resize
 from ..trainers.errors import UserError
 
 _REMEDY = "name another place, or remove it"
 
 
-def pack_data(path: Path, overrides: Sequence[str], place: str) -> list[str]:
-    """Pack the dataset of a spec file; return what there is to say. Raises UserError as `pack` does."""
+def pack_data(path: Path, overrides: Sequence[str], place: str, *, at_resize: bool = False) -> list[str]:
+    """Pack the dataset of a spec file, its training images at their own size or at `trainer.resize`.
+
+    Returns what there is to say. Raises UserError as `pack` does.
+    """
     # The spec may name the pack that is to be written, and start weights that lie where it trains alone.
-    settings = load_spec(path, [*overrides, "dataset.pack=null", "model.weights=null"]).dataset
+    spec = load_spec(path, [*overrides, "dataset.pack=null", "model.weights=null"])
+    if at_resize and spec.trainer.resize is None:
+        raise UserError("--resized packs training images at trainer.resize, which the spec does not set: set it")
+    settings, resize = spec.dataset, spec.trainer.resize if at_resize else None
     if place.startswith(S3):
-        told = pack_to_s3(settings, s3_address(place))
+        told = pack_to_s3(settings, s3_address(place), resize)
     else:
         place = str(Path(place).resolve())
-        told = pack(settings, Path(place))
+        told = pack(settings, Path(place), resize)
     return [told, "read them by", f"  --set dataset.pack={shlex.quote(place)}"]
 
 
-def pack(settings: DatasetSettings, folder: Path) -> str:
+def pack(settings: DatasetSettings, folder: Path, resize: Resize | None) -> str:
     """Pack a dataset into a folder, unless it lies there already, and return what there is to say.
 
     Raises UserError for a folder that holds anything else, a pack of another dataset included.
     """
     card = _card_in(folder)
-    dataset = _dataset_of(settings, card, str(folder))
+    dataset = _dataset_of(settings, resize, card, str(folder))
     if card and _is_whole(folder):
         return f"{_images(dataset)} images lie already in {folder}"
     return _told(dataset, write_pack(folder, dataset, settings), str(folder))
 
 
-def pack_to_s3(settings: DatasetSettings, address: S3Address) -> str:
+def pack_to_s3(settings: DatasetSettings, address: S3Address, resize: Resize | None) -> str:
     """As `pack`, to a place in S3, by way of a folder of this machine. Raises StoreError, too."""
     above, _, name = address.prefix.rpartition("/")
     if not name:
         raise UserError(f"{address} is a bucket: name a place in it, as {address}/packs/voc")
     with TemporaryDirectory(prefix="advseg-") as folder:
         card = _card_there(open_store(str(address), AT_ONCE), Path(folder))
-        dataset = _dataset_of(settings, card, str(address))
+        dataset = _dataset_of(settings, resize, card, str(address))
         if card:
             return f"{_images(dataset)} images lie already in {address}"
         card = write_pack(Path(folder) / name, dataset, settings)
@@ -61,17 +69,22 @@ def pack_to_s3(settings: DatasetSettings, address: S3Address) -> str:
     return _told(dataset, card, str(address))
 
 
-def _dataset_of(settings: DatasetSettings, card: PackCard | None, place: str) -> Dataset:
+def _dataset_of(settings: DatasetSettings, resize: Resize | None, card: PackCard | None, place: str) -> Dataset:
     """The dataset that is to lie in a place, which may have a pack. Raises UserError if that is another's."""
     if card and (found := other_settings(settings, card)):
         raise UserError(f"{place} holds a pack of other settings ({found}): {_REMEDY}")
+    if card and card.resize != resize:
+        raise UserError(
+            f"{place} holds a pack of training images at trainer.resize {shown_resize(card.resize)}, not at "
+            f"{shown_resize(resize)}: {_REMEDY}"
+        )
     dataset = open_dataset(settings)
     if card and card.digest != dataset.digest:
         raise UserError(
             f"{place} holds a pack of other images, masks or lists (its digest is {card.digest[:8]}, but that of "
             f"{settings.root} is {dataset.digest[:8]}): {_REMEDY}"
         )
-    return dataset
+    return resized(dataset, resize) if resize else dataset
 
 
 def _card_in(folder: Path) -> PackCard | None:

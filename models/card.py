@@ -60,7 +60,7 @@ def card_of(document: Any) -> Card:
         ignore_index=_whole(_present(given, "ignore_index"), "ignore_index", 0, MAX_CLASSES - 1),
         normalisation=_normalisation(_entry(dict, given, "normalisation")),
         decoding=_decoding(_the(dict, given.get("decoding", {}), "decoding")),
-        resize=_resize(given.get("resize")),
+        resize=resize_of(given.get("resize")),
         metrics={
             _text(name, "metrics"): _number(value, f"metrics[{shown(name)}]")
             for name, value in _entry(dict, given, "metrics").items()
@@ -133,7 +133,8 @@ def _channels(given: dict[str, Any], key: str, low: float, high: float) -> tuple
     return red, green, blue
 
 
-def _resize(given: Any) -> Resize | None:
+def resize_of(given: Any) -> Resize | None:
+    """What JSON says of a size at which a network reads images. Raises ValueError for what is none."""
     if given is None:
         return None
     if isinstance(given, dict):

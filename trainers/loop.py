@@ -20,6 +20,7 @@ from ..models.weights import WeightsError, digest_of, load_weights
 from .batches import Batches
 from .checkpoint import CHECKPOINTS, checkpoint_at, host_copy, load_checkpoint, save_checkpoint, tensors_in
 from .data.dataset import Dataset
+from .data.scaled import other_resize
 from .devices import usual_device
 from .distributed import World
 from .drawing import Drawn
@@ -96,6 +97,8 @@ class Training:
                 f"{self.world.size} workers need an image of each: raise it or use fewer workers"
             )
         recipe.method.check_dataset(dataset)
+        if other := other_resize(dataset, settings.resize):
+            raise UserError(other)
         if settings.speed.graphs and (self._device.type != "cuda" or self.world.size > 1):
             raise UserError(
                 f"trainer.speed.graphs is true, but graphs are for one worker on a GPU, and this is one of "

@@ -85,6 +85,9 @@ def check(
 def pack(
     spec: SpecPath,
     place: Annotated[str, typer.Argument(callback=check_place, help="Folder to write, or s3://bucket/prefix.")],
+    resized: Annotated[
+        bool, typer.Option("--resized", help="Training images at the spec's trainer.resize, for trainings of it alone.")
+    ] = False,
     set_: Overrides = None,
 ) -> None:
     """Decode a spec's dataset once; `dataset.pack` reads it from there.
@@ -95,7 +98,7 @@ def pack(
     from ..pack_data import pack_data
 
     with progress_shown():
-        told = pack_data(spec, overrides(set_), place)
+        told = pack_data(spec, overrides(set_), place, at_resize=resized)
     typer.echo("\n".join(told))
 
 

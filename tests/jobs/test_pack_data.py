@@ -66,7 +66,7 @@ def test_a_training_from_it_needs_no_images_and_ends_in_the_same_model(
     assert status == 0, err
     for name in ("segmenter.safetensors", "discriminator.safetensors"):
         assert (tmp_path / "plain/model" / name).read_bytes() == (tmp_path / "packed/model" / name).read_bytes()
-    assert (tmp_path / "plain/metrics.jsonl").read_text() == (tmp_path / "packed/metrics.jsonl").read_text()
+    assert (tmp_path / "plain/outcome.json").read_bytes() == (tmp_path / "packed/outcome.json").read_bytes()
     plain, panels = contents(tmp_path / "plain/panels"), contents(tmp_path / "packed/panels")
     assert plain
     assert panels == plain
@@ -121,6 +121,28 @@ def test_an_empty_folder_is_as_good_as_none(advseg: Command, job: Path, tmp_path
 
     assert advseg("data", "pack", job, "new")[0] == 0
     assert (tmp_path / "new" / "pack.json").is_file()
+
+
+def test_of_training_images_at_their_size_a_pack_is_for_trainings_of_that_alone(
+    advseg: Command, job: Path, tmp_path: Path
+) -> None:
+    pack, at = tmp_path / "small", "--set=trainer.resize=[24, 16]"
+    assert advseg("data", "pack", job, pack, "--resized", at)[0] == 0
+
+    assert "lie already in" in advseg("data", "pack", job, pack, "--resized", at)[1]
+    assert advseg("data", "check", job, f"--set=dataset.pack={pack}", at)[0] == 0
+    other = "the pack holds training images at trainer.resize [24, 16], but here it is null: restore it, or write"
+    for verb in (["data", "check"], ["train"]):
+        status, _, err = advseg(*verb, job, f"--set=dataset.pack={pack}")
+        assert (status, other in err) == (2, True)
+    status, _, err = advseg("data", "pack", job, pack)
+    assert status == 2
+    assert f"{pack} holds a pack of training images at trainer.resize [24, 16], not at null: name another" in err
+    status, _, err = advseg("data", "pack", job, "new", "--resized")
+    assert (status, err) == (
+        2,
+        "error: --resized packs training images at trainer.resize, which the spec does not set: set it\n",
+    )
 
 
 class TestRefuses:

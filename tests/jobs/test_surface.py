@@ -21,7 +21,7 @@ SURFACE: dict[str, Any] = {
     "data": {
         "init": "FOLDER --seed --scale --orientation",
         "check": "SPEC --set --picture --json",
-        "pack": "SPEC PLACE --set",
+        "pack": "SPEC PLACE --resized --set",
         "shapes": "FOLDER --labelled --unlabelled --val --test --size --seed",
     },
     "train": "SPEC --set --to --device --profile",

@@ -34,6 +34,11 @@ def test_the_longer_side_is_as_asked_and_the_shorter_one_in_proportion_but_for_r
 
 
 @given(settings_with_a_longer_side(), sizes)
+def test_an_image_of_that_size_keeps_it(resize: LongerSide, size: tuple[int, int]) -> None:
+    assert size_of(resize, size_of(resize, size)) == size_of(resize, size)
+
+
+@given(settings_with_a_longer_side(), sizes)
 def test_an_image_that_is_turned_is_read_at_the_turned_size(resize: LongerSide, size: tuple[int, int]) -> None:
     height, width = size
     turned = size_of(resize, (width, height))

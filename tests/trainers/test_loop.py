@@ -570,7 +570,8 @@ def test_images_are_resized_before_they_are_cropped(program, shapes, tmp_path):
     recipe = program.recipe_of(semi_start=0, resize=(40, 56), augmentation=augmentation)
     (sample,) = [s for s in shapes.unlabelled if s.id == "shapes_00005"]
 
-    (batch,) = Training(recipe, replace(shapes, unlabelled=(sample,)), tmp_path).batch(0)
+    # Where pseudo-labels are measured.
+    (batch,) = Training(recipe, replace(shapes, unlabelled=(sample,)), tmp_path).batch(4)
 
     assert batch.unlabelled is not None and batch.unlabelled_valid is not None and batch.unlabelled_labels is not None
     assert batch.unlabelled.shape == (2, 3, 40, 56)

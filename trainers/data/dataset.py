@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from ...models.decoding import HIGHEST, PLAIN, Decoding, Orientation
+from ...models.resize import Resize
 from ...models.settings import Interval, Settings
 from ..errors import UserError
 from .images import IGNORE_INDEX, Colour
@@ -99,6 +100,8 @@ class Dataset:
     digest: str
     notes: tuple[str, ...] = ()
     """What whoever trains on it should know: parts left out, masks that hold too little."""
+    resized: Resize | None = None
+    """The `trainer.resize` by which labelled and unlabelled images and masks are scaled already; None: not at all."""
 
     @property
     def parts(self) -> dict[str, tuple[Sample, ...]]:

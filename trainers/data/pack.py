@@ -150,6 +150,7 @@ def open_pack(folder: Path, settings: DatasetSettings, bring: Bring | None = Non
         decoding=settings.decoding,
         digest=card.digest,
         notes=card.notes,
+        resized=card.resize,
     )
 
 

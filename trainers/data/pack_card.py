@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ...models.card import resize_of
 from ...models.manifest import BrokenDirectoryError, verify_directory
 from ...models.regular_file import read_regular
+from ...models.resize import Resize
 from ..differences import differences
 from ..errors import brief
 from .dataset import DatasetError, DatasetSettings
@@ -45,6 +47,8 @@ class PackCard:
     """Of each part."""
     notes: tuple[str, ...] = ()
     """Of the dataset; older packs have none."""
+    resize: Resize | None = None
+    """As `resized` of the dataset."""
     format_version: int = FORMAT_VERSION
 
     @property
@@ -96,7 +100,8 @@ def _card_of(said: dict[str, Any]) -> PackCard:
         raise ValueError("it must count the images and bytes of each shard")
     palette = tuple((int(r), int(g), int(b)) for r, g, b in said["palette"])
     classes, notes = (tuple(map(str, texts)) for texts in (said["classes"], said.get("notes", ())))
-    return PackCard(**said | {"classes": classes, "palette": palette, "shards": shards, "notes": notes})
+    made: dict[str, Any] = {"classes": classes, "palette": palette, "shards": shards, "notes": notes}
+    return PackCard(**said | made | dict[str, Any](resize=resize_of(said.get("resize"))))
 
 
 def packed_settings(settings: DatasetSettings) -> dict[str, Any]:

@@ -55,8 +55,13 @@ def write_pack(folder: Path, dataset: Dataset, settings: DatasetSettings) -> Pac
             settings=packed_settings(settings),
             shards=shards,
             notes=dataset.notes,
+            resize=dataset.resized,
         )
-        (place / CARD).write_text(json.dumps(asdict(card), indent=1), encoding="utf-8")
+        said = asdict(card)
+        if card.resize is None:
+            # As packs of before, which never are.
+            del said["resize"]
+        (place / CARD).write_text(json.dumps(said, indent=1), encoding="utf-8")
 
     try:
         write_directory(folder, write)

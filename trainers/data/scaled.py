@@ -1,11 +1,13 @@
 """Samples at the size at which a network reads them."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from threading import Lock
 
 import numpy as np
 
-from ...models.resize import Resize, size_of
+from ...models.resize import LongerSide, Resize, size_of
+from .dataset import Dataset
 from .resize import Size, resize_image, resize_mask
 from .samples import Sample
 
@@ -46,3 +48,67 @@ class ScaledSamples:
                 self._kept[key] = scaled
                 self._left -= scaled.nbytes
         return scaled
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResizedSample:
+    """A sample as a network reads it in training."""
+
+    original: Sample
+    resize: Resize
+    _scaled: ScaledSamples = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_scaled", ScaledSamples(self.resize, most_bytes=0))
+
+    @property
+    def id(self) -> str:
+        """The original's."""
+        return self.original.id
+
+    @property
+    def has_mask(self) -> bool:
+        """The original's."""
+        return self.original.has_mask
+
+    def read_size(self) -> tuple[int, int]:
+        """After scaling."""
+        return size_of(self.resize, self.original.read_size())
+
+    def read_image(self) -> np.ndarray:
+        """Scaled anew each time."""
+        return self._scaled.image(self.original)
+
+    def read_mask(self) -> np.ndarray | None:
+        """Scaled anew each time."""
+        return self._scaled.mask(self.original)
+
+
+def resized(dataset: Dataset, resize: Resize) -> Dataset:
+    """A dataset whose training images are as a training of this `resize` reads them; those that judge it stay."""
+    labelled, unlabelled = (
+        tuple(ResizedSample(original=sample, resize=resize) for sample in samples)
+        for samples in (dataset.labelled, dataset.unlabelled)
+    )
+    return replace(dataset, labelled=labelled, unlabelled=unlabelled, resized=resize)
+
+
+def other_resize(dataset: Dataset, resize: Resize | None) -> str:
+    """Why a training of this `resize` cannot read a dataset's images, with a remedy; empty if it can."""
+    if dataset.resized in (None, resize):
+        return ""
+    return (
+        f"the pack holds training images at trainer.resize {shown_resize(dataset.resized)}, but here it is "
+        f"{shown_resize(resize)}: restore it, or write another pack by `advseg data pack`"
+    )
+
+
+def shown_resize(resize: Resize | None) -> str:
+    """As a spec has it."""
+    match resize:
+        case None:
+            return "null"
+        case LongerSide():
+            return f"{{longer: {resize.longer}, multiple: {resize.multiple}}}"
+        case height, width:
+            return f"[{height}, {width}]"

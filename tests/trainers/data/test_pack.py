@@ -1,5 +1,6 @@
 import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from PIL import ExifTags, Image
 
 from advseg.models import manifest
 from advseg.models.manifest import MANIFEST, write_directory
+from advseg.models.resize import LongerSide, size_of
 from advseg.trainers.checkpoint import CHECKPOINTS, newest_checkpoint
 from advseg.trainers.data import pack, packing
 from advseg.trainers.data.augment import AugmentationSettings
@@ -29,7 +31,7 @@ from advseg.trainers.data.notes import few_note
 from advseg.trainers.data.opening import inspect_dataset, open_dataset
 from advseg.trainers.data.pack import PackedSample
 from advseg.trainers.data.packing import write_pack
-from advseg.trainers.data.scaled import ScaledSamples
+from advseg.trainers.data.scaled import ScaledSamples, resized
 from advseg.trainers.data.shapes import CLASSES
 from advseg.trainers.data.streams import Stream
 from advseg.trainers.errors import UserError
@@ -260,6 +262,15 @@ class TestReading:
 
         assert image.sum() == open_dataset(packed).labelled[1].read_image().sum()
 
+    def test_of_another_process_maps_the_file_itself(self, packed):
+        sample = open_dataset(packed).labelled[1]
+        image = sample.read_image()
+
+        sent = pickle.dumps(sample)
+
+        assert image.tobytes()[:64] not in sent
+        assert np.array_equal(pickle.loads(sent).read_image(), image)
+
     def test_is_safe_from_many_threads(self, packed):
         samples = open_dataset(packed).labelled
         expected = [int(sample.read_image().sum()) for sample in samples]
@@ -292,6 +303,33 @@ class TestTrainingFromAPack:
 
         for ours, theirs in zip(shown[:3], shown[3:], strict=True):
             assert all(torch.equal(a, b) for x, y in zip(ours, theirs, strict=True) for a, b in zip(x, y, strict=True))
+
+    @pytest.mark.parametrize("resize", [(12, 20), LongerSide(longer=16, multiple=4), LongerSide(longer=99)])
+    def test_at_its_size_shows_the_same_crops_and_judges_by_the_same_images(self, plain, tmp_path, resize):
+        dataset, settings = open_dataset(plain), replace(plain, pack=str(tmp_path / "pack"))
+        write_pack(tmp_path / "pack", resized(dataset, resize), plain)
+        packed = open_dataset(settings)
+
+        assert (packed.digest, packed.resized) == (dataset.digest, resize)
+        chosen = AugmentationSettings(crop=(10, 10), scale=(0.5, 1.5))
+        options = {"digest": "d", "split": "x", "seed": 1, "ignore_index": 255, "batch_size": 4, "augmentation": chosen}
+        for part in ("labelled", "unlabelled"):
+            ours, theirs = (
+                Stream(each.parts[part], **options, scaled=ScaledSamples(resize)).crops(1, range(4))
+                for each in (dataset, packed)
+            )
+            assert all(torch.equal(getattr(ours, name), getattr(theirs, name)) for name in vars(ours))
+            assert [sample.read_size() for sample in packed.parts[part]] == [
+                size_of(resize, sample.read_size()) for sample in dataset.parts[part]
+            ]
+        assert_same(*(replace(each, labelled=(), unlabelled=()) for each in (packed, dataset)))
+
+    def test_of_another_size_is_refused(self, program, shapes, tmp_path):
+        message = (
+            r"^the pack holds training images at trainer\.resize \[12, 20\], but here it is {longer: 16, multiple: 1}: "
+        )
+        with pytest.raises(UserError, match=message):
+            Training(program.recipe_of(resize=LongerSide(longer=16)), resized(shapes, (12, 20)), tmp_path)
 
     def test_ends_in_the_same_bits_and_figures(self, program, both, tmp_path):
         ends = [run(program, dataset, tmp_path / str(number)) for number, dataset in enumerate(both)]
