@@ -72,6 +72,7 @@ def _trials(sweep: str, rows: Sequence[Row], spec: Spec | None) -> Iterator[str]
         "step",
         "state",
         "attempts",
+        "images/s",
         "device time",
         "reason",
     )
@@ -84,6 +85,7 @@ def _trials(sweep: str, rows: Sequence[Row], spec: Spec | None) -> Iterator[str]
             f"{row.step}{steps}",
             row.told_state,
             str(row.account.attempts),
+            number(row.account.images_per_second),
             duration(row.account.device_seconds),
             row.reason,
         )

@@ -93,9 +93,15 @@ def deeplab_for_many_workers() -> Recipe:
 
 
 def seldom_reported() -> Recipe:
-    """Thirty-two steps in double precision with two reports."""
+    """Thirty-two steps in double precision with two reports, and checkpoints between them."""
     return recipe_of(
-        precision="float64", batch_size=4, steps=32, evaluate_every=16, semi_start=2, collapse_patience=None
+        precision="float64",
+        batch_size=4,
+        steps=32,
+        evaluate_every=16,
+        save_every=6,
+        semi_start=2,
+        collapse_patience=None,
     )
 
 

@@ -147,7 +147,7 @@ class TestPage:
         assert (
             f"dataset data, digest {'d' * 64} best trial 3: mIoU 45.00; no complete baseline. Best trials" in page.text
         )
-        assert "trial lambda_adv threshold mIoU, % best step state attempts device time reason 3 " in page.text
+        assert "trial lambda_adv threshold mIoU, % best step state attempts images/s device time reason 3 " in page.text
         assert "45.00 45.00@8 8/8 COMPLETE 1 0:01:00 2 " in page.text
         assert "41.00 41.00@8 8/8 PRUNED 2 0 s not among the best at step 8" in page.text
 
