@@ -95,7 +95,8 @@ def _predict(segmenter: Segmenter, pixels: Tensor, settings: EvaluationSettings)
     size = _size(pixels)
     window = _within(settings.window, size) if settings.mode == "sliding" else size
     if window == size:
-        return torch.cat([segmenter(part).softmax(1) for part in _parts(pixels)])
+        maps = [segmenter(part).softmax(1) for part in _parts(pixels)]
+        return maps[0] if len(maps) == 1 else torch.cat(maps)
     together = max(1, PIXELS_AT_ONCE // (len(pixels) * window[0] * window[1]))
 
     def read(places: Sequence[Place]) -> Iterator[Tensor]:

@@ -45,7 +45,8 @@ class SpeedSettings(Settings):
     """Record what a step does on a GPU as a CUDA graph and replay it, for steps whose many kernels the host launches
     more slowly than the GPU runs them. For one worker."""
     prefetch: Annotated[int, Interval(0, 64)] = 2
-    """Threads that draw coming batches while a step computes. 0: each batch is drawn when it is needed."""
+    """Threads that draw coming batches while a step computes, and read the next images of an evaluation. 0: each batch
+    is drawn, and each image read, when it is needed."""
     workers: Annotated[int, Interval(0, 64)] = 0
     """Processes that draw coming batches, where threads do not keep up; at least as many batches lie ahead. Each takes
     seconds to start and about 300 MB. 0: the threads of `prefetch` draw."""
