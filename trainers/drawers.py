@@ -1,5 +1,6 @@
 """Processes that draw coming batches, for where threads under Python's lock do not keep up."""
 
+import atexit
 import os
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -49,6 +50,8 @@ class Drawers:
 def _begin(settings: TrainerSettings, dataset: Dataset, world: World) -> None:
     # Ctrl-C, and what ends a whole group, is for the training, which still saves.
     os.setpgrp()
+    # To take torch apart would keep whoever closes waiting for seconds.
+    atexit.register(os._exit, 0)
     Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +17,8 @@ from .distributed import World
 from .methods.method import Wants
 from .settings import TrainerSettings
 
+Layout = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
+"""Type and shape of each part of a memory, by its name and in the order in which they lie there."""
 _ALIGNED = 16
 """Bytes, of which each part's place is a multiple."""
 
@@ -24,13 +27,13 @@ _ALIGNED = 16
 class Drawn:
     """A worker's share of a micro-batch in one piece of memory, which travels as a whole."""
 
-    layout: Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
-    """Type and shape of each part: images uint8 [N, H, W, 3], what is valid bool, and class ids [N, H, W]."""
+    layout: Layout
+    """Images uint8 [N, H, W, 3]; what is valid, bool, and class ids, uint8 or int32, [N, H, W]."""
     memory: Tensor
     """uint8 [bytes]."""
 
     @classmethod
-    def empty(cls, layout: Mapping[str, tuple[torch.dtype, tuple[int, ...]]], *, pinned: bool) -> "Drawn":
+    def empty(cls, layout: Layout, *, pinned: bool) -> "Drawn":
         """Memory for parts; `pinned` is whether a GPU can copy from it while others work."""
         size = sum(_aligned(_bytes(*each)) for each in layout.values())
         return cls(layout=layout, memory=torch.empty(size, dtype=torch.uint8, pin_memory=pinned))
@@ -63,7 +66,7 @@ class Drawing:
         self._settings = settings
         self._world = world
         highest = max(dataset.ignore_index, len(dataset.classes) - 1)
-        self._ids = torch.from_numpy(mask_dtype(highest)(0).reshape(1)).dtype
+        self._ids = torch.uint8 if mask_dtype(highest) is np.uint8 else torch.int32
         scaled = ScaledSamples(settings.resize, MOST_BYTES // max(1, settings.speed.workers))
 
         def stream(samples: Sequence[Sample], split: str) -> Stream:
@@ -101,7 +104,7 @@ class Drawing:
             self._unlabelled.draw(step, slots, parts["unlabelled"], parts["unlabelled_valid"], labels)
         return drawn
 
-    def _layout(self, count: int, wants: Wants) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+    def _layout(self, count: int, wants: Wants) -> Layout:
         shape = (count, *self._settings.augmentation.crop)
         pixels, valid, ids = (torch.uint8, (*shape, 3)), (torch.bool, shape), (self._ids, shape)
         layout = {"images": pixels, "valid": valid, "labels": ids}
