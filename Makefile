@@ -55,7 +55,7 @@ docs: setup
 	@$(BIN)/python docs/build_site.py
 
 bench: peer setup
-	@for program in "step $(PEER)" "input $(PEER)" compact "compact --threads 2" evaluation workers tracking startup ledger slots cluster; do \
+	@for program in "step $(PEER)" "input $(PEER)" "input --ahead 2" loop compact "compact --threads 2" evaluation workers tracking startup ledger slots cluster; do \
 		echo "== $$program" && set -- $$program && name=$$1 && shift && $(BIN)/python benchmarks/$$name.py "$$@" || exit; \
 	done
 

@@ -154,7 +154,7 @@ def published(peer: Peer, root: Path, size: int, device: torch.device) -> Callab
     ]
 
     def run(steps: int) -> None:
-        with torch.backends.cudnn.flags(benchmark=True):  # as its script sets it
+        with torch.backends.cudnn.flags(enabled=True, benchmark=True):  # as its script sets it
             for _ in range(steps):
                 (images, labels, *_), (_, real, *_), (unlabelled, *_) = map(next, loaders)
                 step(images, labels, real, unlabelled)
