@@ -1,6 +1,8 @@
 """A small segmenter for CPUs: strided stem, dilated residual body, summed dilated branches."""
 
-import torch
+from functools import reduce
+from operator import add
+
 from torch import Tensor, nn
 
 from .upsampling import upsampled
@@ -57,5 +59,5 @@ class Compact(nn.Module):
         for block in self.body:
             x = x + block(x)
         x = self.fuse(fine + upsampled(self.up(x), fine.shape[-2:]))
-        x = torch.stack([branch(x) for branch in self.branches]).sum(0)
+        x = reduce(add, (branch(x) for branch in self.branches))
         return upsampled(x.to(images.dtype), images.shape[-2:])

@@ -1,8 +1,9 @@
 """DeepLab-v2 on a dilated ResNet (Chen et al., 2017), with the parameter names of the published checkpoints."""
 
+from functools import reduce
+from operator import add
 from typing import Literal, Self
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -74,7 +75,7 @@ class Branches(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, h, w] to [N, K, h, w]."""
-        return torch.stack([branch(x) for branch in list(self.conv2d_list)[: self.summed]]).sum(0)
+        return reduce(add, (branch(x) for branch in list(self.conv2d_list)[: self.summed]))
 
 
 class DeepLabV2(nn.Module):
