@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from functools import reduce
 from typing import Any
 
 from ..models.settings import Settings
@@ -12,6 +13,8 @@ from .moved import moves, without_gone
 
 _CAME_LATER = {"adversarial": {"discriminator_sees_void": True}}
 """By the method's name, settings that older checkpoints do not have, with the values by which they were trained."""
+_UNSET: dict[str, Any] = {"evaluation.images": None, "save_every": None, "speed.graphs": False, "speed.workers": 0}
+"""Settings of a trainer that came later, with the values by which nothing is other than before."""
 
 
 def identity_of(recipe: Settings, dataset: Dataset) -> dict[str, Any]:
@@ -23,14 +26,17 @@ def identity_of(recipe: Settings, dataset: Dataset) -> dict[str, Any]:
     del identity["trainer"]["save_every"]
     for key in ("prefetch", "workers"):
         del identity["trainer"]["speed"][key]
-    drop_unset(identity["trainer"]["evaluation"])
+    drop_unset(identity["trainer"])
     return identity
 
 
-def drop_unset(evaluation: dict[str, Any]) -> None:
+def drop_unset(trainer: dict[str, Any]) -> None:
     """Take away what came later than others and is not used, so that identities of before stay what they are."""
-    if evaluation.get("images") is None:
-        evaluation.pop("images", None)
+    for key, unset in _UNSET.items():
+        *path, name = key.split(".")
+        section = reduce(dict[str, Any].__getitem__, path, trainer)
+        if section.get(name, unset) == unset:
+            section.pop(name, None)
 
 
 def refusal(ours: dict[str, Any], theirs: dict[str, Any], *, any_accumulation: bool) -> str | None:

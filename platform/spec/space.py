@@ -201,7 +201,7 @@ def _problems(document: dict[str, Any]) -> list[Problem]:
         spec = Spec.model_validate(document)
     except ValidationError as error:
         return problems_of(error, Spec, document)
-    return list(unfit_workers(spec))
+    return list(unfit_workers(spec, in_sweep=True))
 
 
 def _typed(dimension: Dimension, hint: Any) -> Dimension:

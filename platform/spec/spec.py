@@ -16,6 +16,7 @@ from ...trainers.kept import Export
 from ...trainers.methods.adversarial import AdversarialSettings
 from ...trainers.methods.supervised import SupervisedSettings
 from ...trainers.methods.table import ABLATIONS, MethodSettings
+from ...trainers.moved import without_gone
 from ...trainers.recipe import Recipe
 from ...trainers.settings import TrainerSettings
 from ..base.keys import S3
@@ -106,7 +107,7 @@ class Spec(Section):
         """All that determines a sweep's results, apart from how long it goes on and where, as JSON."""
         beside = ("storage", "ledger", "resources", "runtime_env", "keep", "export", "published", "profile")
         document = self.model_dump(mode="json", exclude={**dict.fromkeys(beside, True), "dataset": {"pack", "test"}})
-        drop_unset(document["trainer"]["evaluation"])
+        drop_unset(document["trainer"])
         for key in ("trials", "concurrency", "register_as", "confirm", "retry", "fork"):
             (document["sweep"] or {}).pop(key, None)
         return document
@@ -141,10 +142,11 @@ def with_values(document: Mapping[str, Any], values: Mapping[str, Any]) -> dict[
 
 
 def spec_from(document: Mapping[str, Any]) -> Spec:
-    """The spec of a document that was validated before, but for values that have been set since.
+    """The spec of a document that was validated before, also by an older version, but for values set since.
 
     Raises UserError that names all that is wrong in one line.
     """
+    document = without_gone(document)
     try:
         return Spec.model_validate(document)
     except ValidationError as error:

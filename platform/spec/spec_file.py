@@ -113,7 +113,7 @@ def parse_spec(document: dict[str, Any], *, source: str, files_elsewhere: bool =
         problems += check_space(document, Sweep(trials=1, space=sound))[1]
     if spec:
         spec = spec.model_copy(update={"sweep": sweep})
-        problems += unfit_workers(spec)
+        problems += unfit_workers(spec, in_sweep=spec.sweep is not None)
         problems += unfit_pruner(spec)
     if problems or spec is None:
         raise SpecError(_listed(problems, source))

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from advseg.models.architectures import CompactSettings, DeepLabSettings
-from advseg.platform.spec.spec import Spec
+from advseg.platform.spec.spec import Spec, spec_from
 from advseg.platform.spec.spec_file import SpecError, load_spec, parse_spec
 from advseg.trainers.data.layouts import TREES
 from advseg.trainers.methods.supervised import SupervisedSettings
@@ -21,6 +21,8 @@ MakeSpec = Callable[..., Spec]
 WriteSpec = Callable[[dict[str, Any]], Path]
 
 names = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1)
+
+GRAPHS = "trainer.speed.graphs"
 
 
 def problems(path: Path, *overrides: str) -> list[str]:
@@ -525,6 +527,38 @@ class TestOverrides:
         self, document: dict[str, Any], write_spec: WriteSpec
     ) -> None:
         assert problems(write_spec(document), "trainer.steps.more=3") == ["trainer.steps: must be a whole number"]
+
+    @pytest.mark.parametrize(
+        ("overrides", "key"),
+        [
+            (["trainer.speed.graphs=true"], GRAPHS),
+            (["trainer.speed.graphs=true", "resources.gpus_per_worker=1"], None),
+            (["trainer.speed.graphs=true", "resources.gpus_per_worker=0.5"], None),
+            (["trainer.speed.graphs=true", "resources.gpus_per_worker=1", "sweep.baseline_workers=2"], GRAPHS),
+            (["sweep.space.trainer.speed.graphs.choices=[false,true]"], f"sweep.space.{GRAPHS}.choices.1"),
+            (["resources.gpus_per_worker=1.5"], "resources.gpus_per_worker"),
+        ],
+    )
+    def test_what_no_worker_could_begin_is_refused_before_one_does(
+        self, document: dict[str, Any], write_spec: WriteSpec, overrides: list[str], key: str | None
+    ) -> None:
+        path = write_spec(document)
+        if key is None:
+            assert load_spec(path, overrides).trainer.speed.graphs
+        else:
+            (problem,) = problems(path, *overrides)
+            assert problem.startswith(f"{key}: ")
+
+    def test_of_a_version_before_are_read_where_they_were_stored(self, make_spec: MakeSpec) -> None:
+        spec = make_spec("trainer.speed.compile=true")
+        stored = spec.model_dump(mode="json")
+        stored["trainer"]["speed"]["augment_on_device"] = False
+        for later in (("save_every",), ("speed", "graphs"), ("speed", "workers")):
+            section = stored["trainer"] if len(later) == 1 else stored["trainer"][later[0]]
+            del section[later[-1]]
+        assert spec_from(stored) == spec
+        trainer = spec.identity()["trainer"]
+        assert not {"save_every", "graphs", "workers"} & {*trainer, *trainer["speed"]}
 
     @pytest.mark.parametrize(
         ("overrides", "refused"),
