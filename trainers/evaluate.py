@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from ..models.inference import (
     predict_averaged,
     predict_probabilities,
 )
-from ..models.resize import Resize, Size
+from ..models.resize import Resize, Size, size_of
 from .ahead import ahead
 from .data.dataset import Dataset
 from .data.samples import Sample
@@ -82,7 +83,7 @@ def evaluate(
     ):
         seen = 0
         done(seen)
-        for group in grouped(pairs):
+        for group in grouped(pairs, resize):
             images, masks = (_stacked(arrays, device) for arrays in zip(*group, strict=True))
             pixels = pixels_of(images, normalised, speed.memory_format)
             for matrix, predict in zip(matrices, predictors, strict=True):
@@ -107,18 +108,20 @@ def evenly(count: int, wanted: int | None) -> Sequence[int]:
     return [place * count // wanted for place in range(wanted)]
 
 
-def grouped(pairs: Iterable[_Pair]) -> Iterator[list[_Pair]]:
+def grouped(pairs: Iterable[_Pair], resize: Resize | None) -> Iterator[list[_Pair]]:
     """Images and masks that are judged together: few, of one size, though others came between them.
 
-    Those that wait for others of their size have no more than `_WAITING` pixels together.
+    Their pixels are few both as they are and at the size at which the network reads them, `resize`. Those that wait
+    for others of their size have no more than `_WAITING` pixels together.
     """
     waiting: dict[Size, list[_Pair]] = {}
     for image, mask in pairs:
         height, width, _ = image.shape
-        group = waiting.setdefault((height, width), [])
+        size = height, width
+        group = waiting.setdefault(size, [])
         group.append((image, mask))
-        if len(group) == min(_GROUP, max(1, PIXELS_AT_ONCE // (height * width))):
-            yield waiting.pop((height, width))
+        if len(group) == min(_GROUP, max(1, PIXELS_AT_ONCE // max(prod(size), prod(size_of(resize, size))))):
+            yield waiting.pop(size)
         while sum(mask.size for group in waiting.values() for _, mask in group) > _WAITING:
             yield waiting.pop(next(iter(waiting)))
     yield from waiting.values()

@@ -7,6 +7,7 @@ from PIL import Image
 
 from advseg.models.architectures import IMAGENET, Normalisation
 from advseg.models.inference import EvaluationSettings
+from advseg.models.resize import LongerSide
 from advseg.trainers import evaluate as module
 from advseg.trainers.data.dataset import Dataset, DatasetSettings
 from advseg.trainers.data.images import voc_palette, write_mask
@@ -114,12 +115,23 @@ class TestGroups:
         assert network.calls == [*[(3, 3, 4, 6)] * 6, (1, 3, 9, 9), (1, 3, 7, 5)]
         assert found.matrix.tolist() == counts_of(dataset).tolist()
 
+    @pytest.mark.parametrize(("resize", "together"), [((16, 16), 2), (LongerSide(longer=14), 4), ((2, 3), 16)])
+    def test_hold_no_more_pixels_than_allowed_at_the_size_at_which_the_network_reads_them(
+        self, dataset, monkeypatch, resize, together
+    ):
+        monkeypatch.setattr(module, "PIXELS_AT_ONCE", 2 * 16 * 16)
+        network = Threshold()
+
+        run(network, dataset, resize=resize)
+
+        assert max(images for images, *_ in network.calls) == together
+
     def test_of_what_waits_for_others_of_its_size_the_oldest_goes_first_when_memory_is_full(self, monkeypatch):
         monkeypatch.setattr(module, "PIXELS_AT_ONCE", 20)
         monkeypatch.setattr(module, "_WAITING", 22)
         sizes = [(2, 5), (1, 4), (2, 3), (1, 4), (9, 9), (2, 3)]
 
-        groups = grouped((np.zeros((*size, 3)), np.zeros(size)) for size in sizes)
+        groups = grouped(((np.zeros((*size, 3)), np.zeros(size)) for size in sizes), None)
 
         assert [[mask.shape for _, mask in group] for group in groups] == [
             [(2, 5)],
