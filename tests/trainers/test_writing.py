@@ -12,7 +12,7 @@ import torch
 from advseg.trainers import loop
 from advseg.trainers.checkpoint import CHECKPOINTS, host_copy, load_checkpoint, newest_sealed
 from advseg.trainers.data.dataset import Dataset
-from advseg.trainers.errors import CollapseError, FencedError, PreemptedError
+from advseg.trainers.errors import CollapseError, FencedError, NonFiniteLossError, PreemptedError
 from advseg.trainers.guard import Unguarded
 from advseg.trainers.keeper import InPlace
 from advseg.trainers.kept import Kept
@@ -71,12 +71,27 @@ class TestWriting:
             raise KeyboardInterrupt
         assert written == ["all of it"]
 
-    def test_tells_what_broke_it_beside_what_broke_that(self) -> None:
+    @pytest.mark.parametrize("own", [KeyboardInterrupt(), NonFiniteLossError("step 5: the loss is nan")])
+    def test_lets_what_broke_the_work_within_come_up_and_warns_of_its_own_error(
+        self, own: BaseException, caplog: pytest.LogCaptureFixture
+    ) -> None:
         writing = Writing()
-        with pytest.raises(OSError, match="No space left") as caught, writing:
+        with pytest.raises(type(own)) as caught, writing:
             writing.begin(fails)
-            raise KeyboardInterrupt
-        assert isinstance(caught.value.__context__, KeyboardInterrupt)
+            raise own
+        assert caught.value is own
+        assert caplog.messages == [
+            "what was being written meanwhile broke: OSError: [Errno 28] No space left on device"
+        ]
+        writing.wait()
+
+    def test_raises_what_broke_it_where_the_work_within_ends_or_is_left(self) -> None:
+        writing = Writing()
+        with pytest.raises(OSError, match="No space left"), writing:
+            writing.begin(fails)
+        with pytest.raises(OSError, match="No space left"), writing:
+            writing.begin(fails)
+            raise GeneratorExit
 
 
 def test_the_copy_of_a_state_stays_as_it_was_and_shares_nothing() -> None:
