@@ -7,11 +7,11 @@ from ..trainers.errors import UserError
 
 
 def device_named(name: str) -> torch.device:
-    """The device of a name. Raises UserError for one that is not there."""
+    """The device of a name. Raises UserError for one that is not there or does not work."""
     try:
         return device_of(name)
     except ValueError as error:
-        raise UserError(f"{error}: name another with --device, as cpu or cuda:0") from None
+        raise UserError(f"{error}: choose another --device") from None
 
 
 def own_device(name: str | None, gpus: int, place: int = 0, processes: int = 1) -> torch.device:
@@ -20,11 +20,11 @@ def own_device(name: str | None, gpus: int, place: int = 0, processes: int = 1) 
     `place` counts the processes from 0: of GPUs each has its own. Raises UserError where that cannot be, and for a
     device that is not there.
     """
-    kind = name or ("cuda" if gpus else "cpu")
+    kind = ("cuda" if gpus else "cpu") if name is None else name
     if processes > 1 and kind not in ("cpu", "cuda"):
         raise UserError(
-            f"--device {kind} is one device, but torchrun has started {processes} processes here: name cpu or cuda, of "
-            f"which each takes its own"
+            f"--device is {kind!r}, but torchrun has started {processes} processes here: name cpu or cuda, of which "
+            f"each takes its own"
         )
     if kind != "cuda" or not gpus:
         return device_named(kind)

@@ -81,7 +81,7 @@ def predict(
     names = {scene.place: [f"{scene.stem}{kind}" for kind in kinds] for scene in scenes}
     places = places_of(names, to)
     there = origins_there(places, to, overwrite=overwrite)
-    model = load_model(model_path, device_named(device) if device else usual_device())
+    model = load_model(model_path, usual_device() if device is None else device_named(device))
     if averaged and not protocol_of(model).evaluation.averages:
         raise UserError(
             f"model {model_path} was judged by no second figure to average as: its trainer.evaluation has neither "

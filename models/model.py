@@ -161,14 +161,22 @@ class Model:
 
 
 def device_of(name: str | torch.device) -> torch.device:
-    """A device. Raises ValueError for one that is not there."""
+    """A device. Raises ValueError for one that is not there or does not work."""
+    there = _devices()
+    # As PyTorch has it, a kind alone is its first device.
+    if str(name) not in {*there, *(device.removesuffix(":0") for device in there)}:
+        raise ValueError(f"there is no device {shown(str(name))} here, only {', '.join(there)}")
     try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.empty(0, device=name)
     # PyTorch has no class of its own for what it was built without.
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"there is no device {shown(str(name))} here: {one_line(error)}") from None
-    return device
+        raise ValueError(f"device {shown(str(name))} does not work: {one_line(error)}") from None
+    return torch.device(name)
+
+
+def _devices() -> list[str]:
+    gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    return ["cpu", *gpus, *(["mps:0"] if torch.backends.mps.is_available() else [])]
 
 
 def _all(given: list[Any], decoding: Decoding) -> Iterator[np.ndarray]:

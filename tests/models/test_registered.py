@@ -15,6 +15,7 @@ import torch
 from registry_stand_in import Registry, serving
 
 from advseg.models import load
+from advseg.models import model as model_module
 from advseg.models.architectures import IMAGENET, CompactSettings, build_segmenter
 from advseg.models.bundle import CARD, DISCRIMINATOR, SEGMENTER, save
 from advseg.models.card import Card
@@ -320,9 +321,10 @@ def test_it_takes_the_base_install_alone_and_asks_this_machine_past_any_proxy(
 
 
 class TestADevice:
-    """`meta` is one that every machine has, and that computes nothing."""
+    """`meta` is one that PyTorch has everywhere, and that computes nothing."""
 
-    def test_is_where_the_networks_and_the_images_go(self, folder: Path) -> None:
+    def test_is_where_the_networks_and_the_images_go(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(model_module, "_devices", lambda: ["meta"])
         model, seen = load(folder, device="meta"), []
         model.segmenter.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].device.type))
         with pytest.raises(RuntimeError, match="meta"):
@@ -333,8 +335,8 @@ class TestADevice:
     def test_is_the_processor_otherwise(self, folder: Path) -> None:
         assert load(folder).probabilities(IMAGE).device.type == "cpu"
 
-    @pytest.mark.parametrize("device", ["cuda:99", "of tomorrow", "vulkan"])
+    @pytest.mark.parametrize("device", ["cuda:99", "of tomorrow", "vulkan", "meta"])
     def test_that_is_not_there_is_told_in_a_line(self, folder: Path, device: str) -> None:
-        with pytest.raises(ValueError, match=f"^there is no device '{device}' here: ") as caught:
+        with pytest.raises(ValueError, match=f"^there is no device '{device}' here, only cpu") as caught:
             load(folder, device=device)
         assert len(str(caught.value).splitlines()) == 1
