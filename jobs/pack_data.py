@@ -39,7 +39,8 @@ def pack_data(path: Path, overrides: Sequence[str], place: str, *, at_resize: bo
     else:
         place = str(Path(place).resolve())
         told = pack(settings, Path(place), resize)
-    return [told, "read them by", f"  --set dataset.pack={shlex.quote(place)}"]
+    only = f"training images are at trainer.resize {shown_resize(resize)}: the pack serves trainings of that alone"
+    return [told, *([only] if resize else []), "read them by", f"  --set dataset.pack={shlex.quote(place)}"]
 
 
 def pack(settings: DatasetSettings, folder: Path, resize: Resize | None) -> str:

@@ -22,7 +22,7 @@ _SIDE = {"cuda": 8192, "cpu": 2048}
 def flops_of_step(recipe: Recipe, classes: int, ignore_index: int, step: int) -> int:
     """Additions and multiplications, each counted, of the convolutions and matrix products of a step over all workers.
 
-    What `recompute` makes twice counts once. It is counted on the meta device: nothing is computed.
+    What `recompute` computes a second time is not counted again. Counted on the meta device: nothing is computed.
     """
     from torch.utils.flop_counter import FlopCounterMode
 

@@ -127,9 +127,11 @@ def test_of_training_images_at_their_size_a_pack_is_for_trainings_of_that_alone(
     advseg: Command, job: Path, tmp_path: Path
 ) -> None:
     pack, at = tmp_path / "small", "--set=trainer.resize=[24, 16]"
-    assert advseg("data", "pack", job, pack, "--resized", at)[0] == 0
+    only = "training images are at trainer.resize [24, 16]: the pack serves trainings of that alone"
+    status, out, _ = advseg("data", "pack", job, pack, "--resized", at)
+    assert (status, out.splitlines()[1:]) == (0, [only, "read them by", f"  --set dataset.pack={pack}"])
 
-    assert "lie already in" in advseg("data", "pack", job, pack, "--resized", at)[1]
+    assert f"images lie already in {pack}\n{only}\n" in advseg("data", "pack", job, pack, "--resized", at)[1]
     assert advseg("data", "check", job, f"--set=dataset.pack={pack}", at)[0] == 0
     other = "the pack holds training images at trainer.resize [24, 16], but here it is null: restore it, or write"
     for verb in (["data", "check"], ["train"]):
