@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import signal
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -34,8 +35,14 @@ class Drawers:
 
     def draw(self, step: int, wants: Wants) -> list[Drawn]:
         """As `Drawing.draw`, in shared memory; any thread may ask. Raises LostProcessError if a process was killed."""
+        # The first calls start the processes, which inherit this: Ctrl-C is for the training, which still saves.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            return self._pool.submit(_draw, step, wants).result()
+            drawn = self._pool.submit(_draw, step, wants)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        try:
+            return drawn.result()
         except BrokenProcessPool:
             raise LostProcessError(
                 "a process of trainer.speed.workers was killed: it ran out of memory, or /dev/shm is full: "
@@ -48,7 +55,7 @@ class Drawers:
 
 
 def _begin(settings: TrainerSettings, dataset: Dataset, world: World) -> None:
-    # Ctrl-C, and what ends a whole group, is for the training, which still saves.
+    # What ends a whole group is for the training, too.
     os.setpgrp()
     # To take torch apart would keep whoever closes waiting for seconds.
     atexit.register(os._exit, 0)

@@ -7,6 +7,8 @@ import signal
 from contextlib import closing
 from dataclasses import replace
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,19 @@ def packed(shapes_root: Path, tmp_path: Path) -> Dataset:
     return replace(packed, unlabelled=(lost,))
 
 
+@pytest.fixture
+def interrupted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C comes as soon as a process is there, before it has imported anything."""
+
+    def start(process: SpawnProcess) -> None:
+        BaseProcess.start(process)
+        assert process.pid
+        os.kill(process.pid, signal.SIGINT)
+
+    monkeypatch.setattr(SpawnProcess, "start", start)
+
+
+@pytest.mark.usefixtures("interrupted_at_once")
 def test_they_draw_the_same_bits_and_raise_the_same_errors(packed):
     here = Drawing(SETTINGS, packed, World(rank=1, size=2))
     with closing(Drawers(SETTINGS, packed, World(rank=1, size=2))) as there:
