@@ -34,7 +34,10 @@ class Drawers:
         )
 
     def draw(self, step: int, wants: Wants) -> list[Drawn]:
-        """As `Drawing.draw`, in shared memory; any thread may ask. Raises LostProcessError if a process was killed."""
+        """As `Drawing.draw`, in shared memory; any thread may ask.
+
+        Raises LostProcessError, too, if a process was killed or there is no room for a batch.
+        """
         # The first calls start the processes, which inherit this: Ctrl-C is for the training, which still saves.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -45,8 +48,9 @@ class Drawers:
             return drawn.result()
         except BrokenProcessPool:
             raise LostProcessError(
-                "a process of trainer.speed.workers was killed: it ran out of memory, or /dev/shm is full: "
-                "lower trainer.speed.workers or prefetch, or give the machine more"
+                "a process of trainer.speed.workers was killed: out of memory or of room in /dev/shm (lower "
+                "trainer.speed.workers or prefetch, or give the machine more), or of open files (raise `ulimit -n`): "
+                "the same command goes on from the newest checkpoint"
             ) from None
 
     def close(self) -> None:
@@ -67,7 +71,18 @@ def _begin(settings: TrainerSettings, dataset: Dataset, world: World) -> None:
 
 
 def _draw(step: int, wants: Wants) -> list[Drawn]:
-    return _drawing.draw(step, wants)
+    drawn = _drawing.draw(step, wants)
+    try:
+        for each in drawn:
+            each.memory.share_memory_()
+    except RuntimeError as error:
+        cause, *_ = str(error).splitlines()
+        raise LostProcessError(
+            f"a process of trainer.speed.workers found no room for a batch in /dev/shm ({cause}): lower "
+            "trainer.speed.workers or prefetch, or give it more, in Docker by --shm-size: the same command goes on "
+            "from the newest checkpoint"
+        ) from None
+    return drawn
 
 
 def _end_with_parent() -> None:

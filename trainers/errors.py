@@ -69,7 +69,7 @@ class BrokenEnvironmentError(RuntimeError):
 
 
 class LostProcessError(RuntimeError):
-    """A process that a training needs was killed; the training may go on from its newest checkpoint."""
+    """A process of a training was killed or found no room; the training may go on from its newest checkpoint."""
 
 
 class NotReproducedError(RuntimeError):

@@ -10,11 +10,14 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from advseg.models.resize import LongerSide
+from advseg.trainers import drawers
 from advseg.trainers.data.augment import AugmentationSettings
 from advseg.trainers.data.dataset import Dataset, DatasetSettings
 from advseg.trainers.data.images import ImageError
@@ -24,7 +27,7 @@ from advseg.trainers.data.packing import write_pack
 from advseg.trainers.data.shapes import CLASSES
 from advseg.trainers.distributed import World
 from advseg.trainers.drawers import Drawers
-from advseg.trainers.drawing import Drawing
+from advseg.trainers.drawing import Drawing, Drawn
 from advseg.trainers.errors import LostProcessError
 from advseg.trainers.loop import Training
 from advseg.trainers.methods.method import Wants
@@ -98,12 +101,27 @@ def test_a_training_whose_process_is_killed_says_so_and_goes_on_to_the_same_end(
             os.kill(process.pid, signal.SIGKILL)
 
     killed.method.step = killing
-    with pytest.raises(LostProcessError, match=r"^a process of trainer\.speed\.workers was killed: .*\bmemory\b.*$"):
+    line = r"^a process .* was killed: .*\bmemory\b.*/dev/shm.*`ulimit -n`.*: the same command goes on from .*$"
+    with pytest.raises(LostProcessError, match=line):
         killed.run(reporter)
     Training(recipe, shapes, tmp_path / "run").run(reporter)
 
     assert reporter.reports == alone.reports
     assert not multiprocessing.active_children()
+
+
+def test_a_batch_without_room_in_shared_memory_is_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = os.statvfs("/dev/shm")
+    # A file with nothing in it.
+    memory = torch.from_numpy(np.memmap(tmp_path / "memory", mode="w+", shape=(room.f_blocks + 1) * room.f_frsize))
+    huge = SimpleNamespace(draw=lambda step, wants: [Drawn(layout={}, memory=memory)])
+    monkeypatch.setattr(drawers, "_drawing", huge, raising=False)
+
+    line = r"^a process of .* no room for a batch in /dev/shm \(.*No space left.*\): .*--shm-size: the same command .*$"
+    with pytest.raises(LostProcessError, match=line):
+        drawers._draw(0, Wants())
 
 
 def test_they_end_with_a_training_that_is_killed(shapes):
@@ -120,8 +138,8 @@ def test_they_end_with_a_training_that_is_killed(shapes):
 
 
 def draw_and_die(dataset: Dataset, pipe: Connection) -> None:
-    drawers = Drawers(SETTINGS, dataset, World())
-    drawers.draw(0, ALL)
+    processes = Drawers(SETTINGS, dataset, World())
+    processes.draw(0, ALL)
     pipe.send([process.pid for process in multiprocessing.active_children()])
     os.kill(os.getpid(), signal.SIGKILL)
 
