@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from PIL import Image
@@ -24,7 +24,14 @@ from .data.scaled import other_resize
 from .devices import usual_device
 from .distributed import World
 from .drawing import Drawn
-from .errors import BrokenEnvironmentError, CollapseError, ForeignCheckpointError, PreemptedError, UserError
+from .errors import (
+    BrokenEnvironmentError,
+    CollapseError,
+    ForeignCheckpointError,
+    LostProcessError,
+    PreemptedError,
+    UserError,
+)
 from .evaluate import Evaluation, evaluate
 from .figures import Figures, work_of_steps
 from .guard import Guard, Unguarded
@@ -191,7 +198,7 @@ class Training:
             while self.step < settings.steps:
                 figures.begin()
                 with phase(DRAW):
-                    parts = next(batches)
+                    parts = self._next(batches)
                 with phase(MOVE):
                     batch = self._batches.on_device(parts)
                 with phase(STEP):
@@ -208,12 +215,24 @@ class Training:
                     self._save()
                 done(self.step, self._newest_miou())
                 if self._must_stop():
-                    if self._saved != self.step:
-                        self._save()
-                    self._wait_for_checkpoint()
-                    raise PreemptedError(f"asked to stop, and saved at step {self.step}")
+                    self._stop()
             self._wait_for_checkpoint()
         self._finish()
+
+    def _next(self, batches: Iterator[list[Drawn]]) -> list[Drawn]:
+        try:
+            return next(batches)
+        except LostProcessError:
+            # What asks a machine's processes to stop ends those that draw. Several workers could not agree on the step.
+            if self.world.size == 1 and self._guard.asked_to_stop():
+                self._stop()
+            raise
+
+    def _stop(self) -> NoReturn:
+        if self._saved != self.step:
+            self._save()
+        self._wait_for_checkpoint()
+        raise PreemptedError(f"asked to stop, and saved at step {self.step}") from None
 
     def _figures(self, drawn: Timed[list[Drawn]]) -> Figures:
         classes, ignored = len(self.dataset.classes), self.dataset.ignore_index

@@ -5,14 +5,16 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
 import torch
 
 from advseg.trainers.checkpoint import load_checkpoint, newest_sealed
-from advseg.trainers.errors import CheckpointError, FencedError, NonFiniteLossError, PreemptedError
+from advseg.trainers.distributed import World
+from advseg.trainers.drawing import Drawn
+from advseg.trainers.errors import CheckpointError, FencedError, LostProcessError, NonFiniteLossError, PreemptedError
 from advseg.trainers.guard import Unguarded
 from advseg.trainers.loop import Training
 from advseg.trainers.optimizers import SGDSettings
@@ -95,6 +97,41 @@ def test_a_training_that_made_its_last_step_is_asked_no_more(program, shapes, tm
     outcome = Training(program.recipe_of(), shapes, tmp_path, guard=AskedAfter(12)).run(RecordingReporter())
 
     assert outcome.step == 12
+
+
+class TestThatLosesWhatDrawsAsItIsAskedToStop:
+    """One signal goes to all processes of a machine."""
+
+    @staticmethod
+    def at(training: Training, step: int, monkeypatch: pytest.MonkeyPatch) -> Training:
+        def drawn(steps: range) -> Generator[list[Drawn]]:
+            yield from map(training._batches.draw, range(steps.start, step))
+            training._guard = AskedAfter(0)
+            raise LostProcessError("it was killed")
+
+        monkeypatch.setattr(training._batches, "drawn_ahead", drawn)
+        return training
+
+    @pytest.mark.parametrize("step", [0, 5])
+    def test_saves_and_goes_on_to_the_same_bits(self, program, shapes, undisturbed, tmp_path, monkeypatch, step):
+        expected, alone, outcome = undisturbed
+        reporter = RecordingReporter()
+
+        training = self.at(Training(program.recipe_of(), shapes, tmp_path), step, monkeypatch)
+        with pytest.raises(PreemptedError, match=rf"^asked to stop, and saved at step {step}$"):
+            training.run(reporter)
+
+        assert Training(program.recipe_of(), shapes, tmp_path).run(reporter) == outcome
+        assert reporter.reports == expected
+        assert files(checkpoint(tmp_path, 12)) == files(checkpoint(alone, 12))
+
+    def test_tells_the_loss_if_it_is_one_of_several_workers(self, program, shapes, tmp_path, monkeypatch):
+        world = World(rank=0, size=2)
+        training = self.at(Training(program.recipe_of(), shapes, tmp_path, world=world), 0, monkeypatch)
+
+        with pytest.raises(LostProcessError):
+            training._next(training._batches.drawn_ahead(range(1)))
+        assert contents(tmp_path) == {}
 
 
 def test_a_loss_that_broke_before_the_stop_is_raised_after_it(program, shapes, tmp_path):
