@@ -65,12 +65,14 @@ class Figures:
         self._work = work
         self._device = device
         self._began: float | None = None
+        self._waited_before = 0.0
         self._forget()
 
     def begin(self) -> None:
-        """A step begins, unless one has begun since the last pause."""
+        """Steps begin, unless they have since the last pause."""
         if self._began is None:
             self._began = self._batches.clock()
+            self._waited_before = self._batches.waited
 
     def made(self, step: int) -> None:
         """A step was made."""
@@ -84,6 +86,7 @@ class Figures:
             if self._device.type == "cuda":
                 torch.cuda.synchronize(self._device)
             self._seconds += self._batches.clock() - self._began
+            self._waited += self._batches.waited - self._waited_before
             self._began = None
 
     def take(self) -> dict[str, float]:
@@ -91,8 +94,7 @@ class Figures:
         self.pause()
         figures = {MEMORY: peak_memory(self._device)}
         if self._seconds:
-            waited = self._batches.waited - self._waited_before
-            figures |= {IMAGES: self._images / self._seconds, WAITING: waited / self._seconds}
+            figures |= {IMAGES: self._images / self._seconds, WAITING: self._waited / self._seconds}
             if self._least_s:
                 figures[MATMUL] = self._least_s / self._seconds
         self._forget()
@@ -100,8 +102,7 @@ class Figures:
 
     def _forget(self) -> None:
         self._images = 0
-        self._seconds = self._least_s = 0.0
-        self._waited_before = self._batches.waited
+        self._seconds = self._waited = self._least_s = 0.0
 
 
 def peak_memory(device: torch.device) -> float:

@@ -196,9 +196,10 @@ class Training:
         ):
             done(self.step, self._newest_miou())
             while self.step < settings.steps:
-                figures.begin()
                 with phase(DRAW):
                     parts = self._next(batches)
+                # What is waited for the first is the start of the processes that draw.
+                figures.begin()
                 with phase(MOVE):
                     batch = self._batches.on_device(parts)
                 with phase(STEP):
@@ -216,6 +217,7 @@ class Training:
                 done(self.step, self._newest_miou())
                 if self._must_stop():
                     self._stop()
+                figures.begin()
             self._wait_for_checkpoint()
         self._finish()
 

@@ -1,7 +1,8 @@
 """How fast a training goes is measured beside it: in its reports, and in nothing that it comes to."""
 
 import resource
-from collections.abc import Iterator
+from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,11 @@ from advseg.models.architectures import CompactSettings
 from advseg.trainers.checkpoint import CHECKPOINTS, load_scalars
 from advseg.trainers.data.augment import AugmentationSettings
 from advseg.trainers.data.dataset import Dataset
+from advseg.trainers.drawing import Drawn
 from advseg.trainers.figures import Figures, Work, peak_memory, work_of_steps
 from advseg.trainers.loop import Training
 from advseg.trainers.methods.adversarial import AdversarialSettings
-from advseg.trainers.methods.method import Wants
+from advseg.trainers.methods.method import Batch, Wants
 from advseg.trainers.outcome import read_outcome
 from advseg.trainers.recipe import Recipe
 from advseg.trainers.reporter import IMAGES, MATMUL, MEMORY, WAITING, RecordingReporter
@@ -34,7 +36,7 @@ class Machine:
         self.batches = Timed(self._drawn(), lambda: self.now)
         self.figures = Figures(self.batches, lambda step: Work(images=4 if step < 2 else 8, least_s=least_s), CPU)
 
-    def _drawn(self) -> Iterator[int]:
+    def _drawn(self) -> Generator[int]:
         while True:
             self.now += 2
             yield 0
@@ -109,15 +111,33 @@ def test_a_step_is_counted_without_being_made(program, shapes: Dataset, tmp_path
 
 
 def test_every_report_has_figures_and_nothing_else_of_a_training_has_them(
-    program, shapes: Dataset, tmp_path: Path
+    program, shapes: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reporter = RecordingReporter()
-    outcome = Training(program.recipe_of(), shapes, tmp_path).run(reporter)
+    now = 0
+    training, reporter = Training(program.recipe_of(), shapes, tmp_path), RecordingReporter()
+    learn = training.method.step
 
+    def draw(steps: range) -> Generator[list[Drawn]]:
+        nonlocal now
+        for step in steps:
+            now += 2 if step else 1000
+            yield training._batches.draw(step)
+
+    def make(step: int, batch: list[Batch]) -> None:
+        nonlocal now
+        now += 3
+        learn(step, batch)
+
+    monkeypatch.setattr("advseg.trainers.loop.Timed", partial(Timed, clock=lambda: now))
+    monkeypatch.setattr(training._batches, "drawn_ahead", draw)
+    monkeypatch.setattr(training.method, "step", make)
+    outcome = training.run(reporter)
+
+    # The first batch is waited for while what draws it starts.
+    assert [report.figures[WAITING] for report in reporter.reports] == [4 / 13, *[6 / 15] * 3]
+    assert [report.figures[IMAGES] for report in reporter.reports] == [12 / 13, *[12 / 15] * 3]
     for report in reporter.reports:
         assert report.figures.keys() == {IMAGES, WAITING, MEMORY}
-        assert report.figures[IMAGES] > 0
-        assert 0 <= report.figures[WAITING] <= 1
         assert not report.metrics.keys() & report.figures.keys()
     told = (outcome.metrics, load_scalars(tmp_path / CHECKPOINTS / "step-00000012"), read_outcome(tmp_path))
     assert not any(name in str(told) for name in (IMAGES, WAITING, MEMORY))
