@@ -1,7 +1,8 @@
 """What a GPU does to a batch, recorded as a CUDA graph and then replayed: the host no longer launches each kernel."""
 
 from collections.abc import Callable, Hashable
-from dataclasses import fields
+from dataclasses import dataclass, fields
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -28,6 +29,32 @@ def _directly(learn: Learn, batch: Batch, pixels: Tensor, way: Hashable) -> Foun
     return learn(batch, pixels)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Recording:
+    """What a function did, and the memory on which it did so."""
+
+    graph: torch.cuda.CUDAGraph
+    batch: Batch
+    pixels: Tensor
+    found: Found
+
+    @classmethod
+    def of(cls, learn: Learn, batch: Batch, pixels: Tensor) -> Self:
+        """A recording of a call, which is not made by that."""
+        graph = torch.cuda.CUDAGraph()
+        # Threads that draw batches may ask for pinned memory meanwhile.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            found = learn(batch, pixels)
+        return cls(graph=graph, batch=batch, pixels=pixels, found=found)
+
+    def take_in(self, batch: Batch, pixels: Tensor) -> None:
+        """Let the next replay be of other values."""
+        self.pixels.copy_(pixels)
+        for field in fields(Batch):
+            if (fresh := getattr(batch, field.name)) is not None:
+                getattr(self.batch, field.name).copy_(fresh)
+
+
 class Replay:
     """Calls a function; on and on the same way, it replays what it recorded of it.
 
@@ -38,47 +65,28 @@ class Replay:
     def __init__(self) -> None:
         self._way: Hashable = None
         self._calls = 0
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._batch: Batch | None = None
-        self._pixels: Tensor | None = None
-        self._found = Found()
+        self._recording: _Recording | None = None
 
     def __call__(self, learn: Learn, batch: Batch, pixels: Tensor, way: Hashable) -> Found:
         """What `learn` finds."""
         if way != self._way:
-            self._way, self._calls, self._graph = way, 0, None
+            self._way, self._calls, self._recording = way, 0, None
         self._calls += 1
         if self._calls <= WARM_UP:
-            return self._beside(learn, batch, pixels)
-        if self._graph is None:
-            self._record(learn, batch, pixels)
+            return _beside(learn, batch, pixels)
+        if self._recording is None:
+            self._recording = _Recording.of(learn, batch, pixels)
         else:
-            self._take_in(batch, pixels)
-        assert self._graph is not None
-        self._graph.replay()
-        return self._found
+            self._recording.take_in(batch, pixels)
+        self._recording.graph.replay()
+        return self._recording.found
 
-    @staticmethod
-    def _beside(learn: Learn, batch: Batch, pixels: Tensor) -> Found:
-        """On a stream of its own, as what is recorded has: autograd remembers streams."""
-        ours, stream = torch.cuda.current_stream(), torch.cuda.Stream()
-        stream.wait_stream(ours)
-        with torch.cuda.stream(stream):
-            found = learn(batch, pixels)
-        ours.wait_stream(stream)
-        return found
 
-    def _record(self, learn: Learn, batch: Batch, pixels: Tensor) -> None:
-        self._batch, self._pixels = batch, pixels
-        graph = torch.cuda.CUDAGraph()
-        # Threads that draw batches may ask for pinned memory meanwhile.
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            self._found = learn(batch, pixels)
-        self._graph = graph
-
-    def _take_in(self, batch: Batch, pixels: Tensor) -> None:
-        assert self._batch is not None and self._pixels is not None
-        self._pixels.copy_(pixels)
-        for field in fields(Batch):
-            if (fresh := getattr(batch, field.name)) is not None:
-                getattr(self._batch, field.name).copy_(fresh)
+def _beside(learn: Learn, batch: Batch, pixels: Tensor) -> Found:
+    """On a stream of its own, as what is recorded has: autograd remembers streams."""
+    ours, stream = torch.cuda.current_stream(), torch.cuda.Stream()
+    stream.wait_stream(ours)
+    with torch.cuda.stream(stream):
+        found = learn(batch, pixels)
+    ours.wait_stream(stream)
+    return found

@@ -18,7 +18,7 @@ class ScaledSamples:
     """What became smaller is kept, as far as memory goes: a photograph takes longer to decode than a step computes."""
 
     def __init__(self, resize: Resize | None, most_bytes: int = MOST_BYTES) -> None:
-        self._resize = resize
+        self.resize = resize
         self._left = most_bytes
         self._kept: dict[tuple[str, str], np.ndarray] = {}
         self._lock = Lock()
@@ -41,7 +41,7 @@ class ScaledSamples:
             return kept
         array = read()
         assert array is not None
-        scaled = scale(array, size_of(self._resize, array.shape[:2]))
+        scaled = scale(array, size_of(self.resize, array.shape[:2]))
         with self._lock:
             if scaled.size < array.size and scaled.nbytes <= self._left and key not in self._kept:
                 scaled.flags.writeable = False
@@ -55,11 +55,7 @@ class ResizedSample:
     """A sample as a network reads it in training."""
 
     original: Sample
-    resize: Resize
-    _scaled: ScaledSamples = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_scaled", ScaledSamples(self.resize, most_bytes=0))
+    scaled: ScaledSamples = field(repr=False, compare=False)
 
     @property
     def id(self) -> str:
@@ -73,21 +69,22 @@ class ResizedSample:
 
     def read_size(self) -> tuple[int, int]:
         """After scaling."""
-        return size_of(self.resize, self.original.read_size())
+        return size_of(self.scaled.resize, self.original.read_size())
 
     def read_image(self) -> np.ndarray:
         """Scaled anew each time."""
-        return self._scaled.image(self.original)
+        return self.scaled.image(self.original)
 
     def read_mask(self) -> np.ndarray | None:
         """Scaled anew each time."""
-        return self._scaled.mask(self.original)
+        return self.scaled.mask(self.original)
 
 
 def resized(dataset: Dataset, resize: Resize) -> Dataset:
     """A dataset whose training images are as a training of this `resize` reads them; those that judge it stay."""
+    scaled = ScaledSamples(resize, most_bytes=0)
     labelled, unlabelled = (
-        tuple(ResizedSample(original=sample, resize=resize) for sample in samples)
+        tuple(ResizedSample(original=sample, scaled=scaled) for sample in samples)
         for samples in (dataset.labelled, dataset.unlabelled)
     )
     return replace(dataset, labelled=labelled, unlabelled=unlabelled, resized=resize)
