@@ -4,8 +4,7 @@ import logging
 import socket
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import asdict, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,47 +13,34 @@ from PIL import Image
 from torch import nn
 
 from ..models.architectures import DeepLabSettings, build_segmenter, normalisation_of
-from ..models.bundle import read_card
-from ..models.manifest import BrokenDirectoryError
-from ..models.weights import WeightsError, digest_of, load_weights
 from .batches import Batches
-from .checkpoint import CHECKPOINTS, checkpoint_at, host_copy, load_checkpoint, save_checkpoint, tensors_in
+from .checkpoint import tensors_in
 from .data.dataset import Dataset
 from .data.scaled import other_resize
 from .devices import usual_device
 from .distributed import World
 from .drawing import Drawn
-from .errors import (
-    BrokenEnvironmentError,
-    CollapseError,
-    ForeignCheckpointError,
-    LostProcessError,
-    PreemptedError,
-    UserError,
-)
+from .errors import BrokenEnvironmentError, CollapseError, LostProcessError, PreemptedError, UserError
 from .evaluate import Evaluation, evaluate
 from .figures import Figures, work_of_steps
 from .guard import Guard, Unguarded
 from .header import header
 from .health import symptoms
-from .identity import identity_of, refusal
 from .keeper import InPlace, Keeper
 from .kept import Export, Kept
 from .methods.method import Batch
 from .methods.table import build_method
-from .outcome import Outcome, drop_outcome, read_outcome, write_outcome
+from .outcome import Outcome
 from .pictures.report import draw_report
 from .profiling import DRAW, MOVE, STEP, phase, tracing
 from .progress import tick, underway
 from .recipe import Recipe
 from .reporter import Report, Reporter
-from .resuming import common_checkpoint, shared
+from .resuming import begin
+from .saved import Saved
 from .settings import DTYPES
-from .standing import Standing
 from .trained_card import trained_card
 from .waiting import Timed, watching
-from .whole_file import drop_partials
-from .writing import Writing
 
 log = logging.getLogger(__name__)
 
@@ -94,9 +80,6 @@ class Training:
             torch.cuda.set_device(self._device)
         self._weights = weights
         self._guard = guard or Unguarded()
-        self._keeper = keeper or InPlace()
-        self._newest_kept = kept
-        self._any_accumulation = any_accumulation
         settings, segmenting = recipe.trainer, recipe.segmenter
         if settings.micro_batch_size < self.world.size:
             raise UserError(
@@ -121,10 +104,6 @@ class Training:
             )
         self._dtype = DTYPES[settings.precision]
         self._normalisation = normalisation_of(recipe.segmenter)
-        self._standing = Standing()
-        self._saved = 0
-        """Step of the newest checkpoint, which may be being written."""
-        self._writing = Writing()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             segmenter = build_segmenter(recipe.segmenter, len(dataset.classes)).to(self._device, self._dtype)
@@ -141,11 +120,23 @@ class Training:
         self._batches = Batches(
             settings, dataset, self.method.wants, self._normalisation, world=self.world, device=self._device
         )
+        self.saved = Saved(
+            recipe,
+            dataset,
+            self.method,
+            directory,
+            world=self.world,
+            device=self._device,
+            guard=self._guard,
+            keeper=keeper or InPlace(),
+            kept=kept,
+            any_accumulation=any_accumulation,
+        )
 
     @property
     def step(self) -> int:
         """Steps made so far."""
-        return self._standing.step
+        return self.saved.standing.step
 
     @property
     def device(self) -> torch.device:
@@ -157,7 +148,7 @@ class Training:
         with closing(self.reports(trace=trace)) as reports:
             for report in reports:
                 reporter.report(report)
-        return self._outcome()
+        return self.saved.outcome()
 
     def reports(self, *, trace: Path | None = None) -> Generator[Report]:
         """Train to the end, from the newest whole checkpoint or else from the recipe's start weights.
@@ -169,27 +160,24 @@ class Training:
         OSError where the disk is full, and PreemptedError once the guard asked to stop and the state is saved.
         """
         settings = self.recipe.trainer
+        self.saved.clear()
         if self.world.leads:
-            self._guard.check()
-            drop_partials(self.directory / CHECKPOINTS)
             for line in header(self.recipe, self.dataset, self.method.segmenter, self._device):
                 log.info(line)
-        self.resume()
+        self.saved.resume()
         tick()
         if self.step == 0:
-            self._take_start_weights()
-            start = shared(self.method.state_dict(), self.world, self._device)
-            if not self.world.leads:
-                self.method.load_state_dict(start)
+            begun = begin(self.method, self.recipe.segmenter, self._weights, self.world, self._device)
+            self.saved.standing.start_weights = begun
             tick()
         if self.step == settings.steps:
             yield self._report({}, {})
         else:
-            self._reopen()
+            self.saved.reopen()
         drawn = Timed(self._batches.drawn_ahead(range(self.step, settings.steps)))
         figures = self._figures(drawn)
         with (
-            self._writing,
+            self.saved.writing,
             closing(watching(drawn, self.dataset) if self.world.leads else drawn) as batches,
             tracing(trace) as tracer,
             underway("steps", settings.steps) as done,
@@ -205,21 +193,21 @@ class Training:
                 with phase(STEP):
                     self.method.step(self.step, batch)
                 figures.made(self.step)
-                self._standing.step += 1
+                self.saved.standing.step += 1
                 tick()
                 tracer.step()
-                self._writing.look()
+                self.saved.writing.look()
                 if settings.evaluates(self.step):
                     yield from self._conclude(figures)
-                if settings.saves(self.step, self._standing.best_step):
+                if settings.saves(self.step, self.saved.standing.best_step):
                     figures.pause()
-                    self._save()
+                    self.saved.save()
                 done(self.step, self._newest_miou())
                 if self._must_stop():
                     self._stop()
                 figures.begin()
-            self._wait_for_checkpoint()
-        self._finish()
+            self.saved.wait()
+        self.saved.finish()
 
     def _next(self, batches: Iterator[list[Drawn]]) -> list[Drawn]:
         try:
@@ -231,9 +219,9 @@ class Training:
             raise
 
     def _stop(self) -> NoReturn:
-        if self._saved != self.step:
-            self._save()
-        self._wait_for_checkpoint()
+        if self.saved.step != self.step:
+            self.saved.save()
+        self.saved.wait()
         raise PreemptedError(f"asked to stop, and saved at step {self.step}") from None
 
     def _figures(self, drawn: Timed[list[Drawn]]) -> Figures:
@@ -247,9 +235,9 @@ class Training:
         evaluation = self.evaluate()
         self._compare_workers()
         rates = {f"lr/{network}": rate for network, rate in self.method.rates(self.step - 1).items()}
-        self._standing.judged({**means, **rates, **evaluation.metrics})
+        self.saved.standing.judged({**means, **rates, **evaluation.metrics})
         pictures = self.pictures(evaluation) if self.world.leads else {}
-        self._wait_for_checkpoint()
+        self.saved.wait()
         yield self._report(pictures, measured)
         self._watch(evaluation)
 
@@ -266,7 +254,7 @@ class Training:
         )
 
     def _newest_miou(self) -> str:
-        metrics = self._standing.metrics
+        metrics = self.saved.standing.metrics
         return f"mIoU {metrics['val/miou']:.1f}" if metrics else ""
 
     def _must_stop(self) -> bool:
@@ -284,37 +272,8 @@ class Training:
         gone or damaged, a whole model of that step that lies there already stays, and else it is the last one; a
         warning says so.
         """
-        if which == "last" or self._goes_back(path):
-            self.method.export(path, trained_card(self.recipe, self.dataset, self._standing, lineage))
-
-    def _goes_back(self, path: Path) -> bool:
-        """To the best step, of which a checkpoint is kept; no if that is lost, but not its model."""
-        standing = self._standing
-        if standing.best_step in (0, standing.step):
-            return True
-        checkpoint = checkpoint_at(self.directory / CHECKPOINTS, standing.best_step)
-        try:
-            if not checkpoint.exists():
-                self._keeper.bring(checkpoint)
-            state = load_checkpoint(checkpoint)
-        except BrokenDirectoryError as error:
-            if kept := self._is_of_best_step(path):
-                log.warning("%s stays, which is of the best step, %d: %s", path, standing.best_step, error)
-            else:
-                log.warning("the model is that of step %d, the last: of the best one %s", standing.step, error)
-            return not kept
-        standing.step, standing.metrics = state["step"], state["metrics"]
-        self.method.load_state_dict(state["method"])
-        return True
-
-    def _is_of_best_step(self, path: Path) -> bool:
-        """Whether a model lies there whole that was this training's at its best step."""
-        standing = self._standing
-        try:
-            card = read_card(path)
-        except BrokenDirectoryError:
-            return False
-        return (card.lineage.get("step"), card.metrics.get("val/miou")) == (standing.best_step, standing.best_miou)
+        if which == "last" or self.saved.goes_back(path):
+            self.method.export(path, trained_card(self.recipe, self.dataset, self.saved.standing, lineage))
 
     def batch(self, step: int) -> list[Batch]:
         """This worker's share of a step's micro-batches, on the training device; the same whenever it is asked."""
@@ -322,7 +281,7 @@ class Training:
 
     def _watch(self, evaluation: Evaluation) -> None:
         """Say what goes wrong, and raise CollapseError once it has gone on for too long."""
-        standing = self._standing
+        standing = self.saved.standing
         found = (*self.method.symptoms(standing.metrics), *symptoms(evaluation.matrix, self.dataset.classes))
         standing.collapsed = standing.collapsed + 1 if found else 0
         for symptom in found if self.world.leads else ():
@@ -357,106 +316,5 @@ class Training:
         )
 
     def _report(self, pictures: dict[str, Image.Image], figures: dict[str, float]) -> Report:
-        steps, metrics = self.recipe.trainer.steps, self._standing.metrics
+        steps, metrics = self.recipe.trainer.steps, self.saved.standing.metrics
         return Report(step=self.step, steps=steps, metrics=metrics, figures=figures, pictures=pictures)
-
-    def _save(self) -> None:
-        """Begin to write the state, as it is now, as a checkpoint."""
-        meter = self.method.meter.state_dict()
-        statistics = self.world.own_statistics(self.method.segmenter)
-        if self.world.leads:
-            # There is one copy of the state at a time.
-            self._writing.wait()
-            state = {
-                "identity": identity_of(self.recipe, self.dataset),
-                **asdict(self._standing),
-                "meter": meter,
-                "statistics": statistics,
-                "method": self.method.state_dict(),
-            }
-            kept = Kept(newest=self._newest_kept, best=self._standing.best_step)
-            self._writing.begin(partial(self._write, self.step, host_copy(state, self._device), kept))
-        self._saved = self.step
-
-    def _write(self, step: int, state: dict[str, Any], kept: Kept) -> None:
-        self._guard.check()
-        try:
-            self._keeper.keep(save_checkpoint(self.directory / CHECKPOINTS, step, state, kept), kept)
-        except OSError:
-            # A newer attempt clears away what an older one is writing.
-            self._guard.check()
-            raise
-
-    def _wait_for_checkpoint(self) -> None:
-        """Wait until that which is being written is there: for all workers, as the end of one ends the others."""
-        self._writing.wait()
-        self.world.barrier()
-
-    def _outcome(self) -> Outcome:
-        standing = self._standing
-        return Outcome(
-            step=standing.step,
-            metrics=standing.metrics,
-            best_miou=standing.best_miou,
-            best_step=standing.best_step,
-            dataset_digest=self.dataset.digest,
-        )
-
-    def _reopen(self) -> None:
-        """Drop the outcome of a training that had finished here but whose last checkpoint is gone or damaged."""
-        if self.world.leads and read_outcome(self.directory) is not None:
-            self._guard.check()
-            drop_outcome(self.directory)
-
-    def _finish(self) -> None:
-        """Leave the outcome, if a kill after the last checkpoint or damage did not leave it there."""
-        if self.world.leads and read_outcome(self.directory) != (outcome := self._outcome()):
-            self._guard.check()
-            write_outcome(self.directory, outcome)
-
-    def _take_start_weights(self) -> None:
-        """Put the recipe's start weights, if it names any, in the place of the fresh ones. Raises UserError."""
-        settings = self.recipe.segmenter
-        if settings.weights is None:
-            return
-        path = self._weights or Path(settings.weights)
-        try:
-            loaded = load_weights(self.method.segmenter, settings, path)
-        except WeightsError as error:
-            raise UserError(str(error)) from None
-        self._standing.start_weights = digest_of(path)
-        log.info(loaded)
-
-    def resume(self) -> None:
-        """Take up the newest whole checkpoint that the leading worker finds, if there is one.
-
-        Raises CheckpointError if it belongs to other settings or other data, if it has another format, or if there
-        are only damaged ones.
-        """
-        root = self.directory / CHECKPOINTS
-        found = common_checkpoint(root, self._keeper, self._accept, self.world, self._device)
-        if found is None:
-            return
-        path, state = found
-        self._standing = Standing.in_state(state)
-        self._saved = self.step
-        self.method.load_state_dict(state["method"])
-        # Between two evaluations each worker's are its own; a checkpoint of before has the first one's alone.
-        if (statistics := state.get("statistics")) is not None:
-            self.world.take_statistics(self.method.segmenter, statistics.to(self._device))
-        self.method.meter.load_state_dict(state["meter"], self._device)
-        log.info("resumed from %s at step %d", path, self.step)
-        if (planned := state["identity"]["trainer"]["steps"]) < (steps := self.recipe.trainer.steps):
-            self._standing.grown.append((self.step, planned))
-            log.warning(
-                "goes on to step %d, though it was begun for %d: from here on its learning rates are those of %d "
-                "steps, so it ends otherwise than a training of as many from its start",
-                *(steps, planned, steps),
-            )
-
-    def _accept(self, path: Path, state: dict[str, Any]) -> None:
-        ours, theirs = identity_of(self.recipe, self.dataset), state["identity"]
-        if reason := refusal(ours, theirs, any_accumulation=self._any_accumulation):
-            raise ForeignCheckpointError(
-                f"{path} {reason}, or train in another directory than {self.directory} (--to), where it begins anew"
-            )

@@ -1,6 +1,7 @@
 """What all workers begin with or go on from: the leading one decides, and they take up its state."""
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,40 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from ..models.architectures import SegmenterSettings
+from ..models.weights import WeightsError, digest_of, load_weights
 from .checkpoint import checkpoint_at, join_state, newest_checkpoint, split_state
 from .distributed import World
-from .errors import CheckpointError
+from .errors import CheckpointError, UserError
 from .keeper import Keeper
+from .methods.method import Method
+
+log = logging.getLogger(__name__)
 
 Found = tuple[Path, dict[str, Any]]
 """A checkpoint, and the state in it."""
+
+
+def begin(
+    method: Method, settings: SegmenterSettings, weights: Path | None, world: World, device: torch.device
+) -> str | None:
+    """Put the start weights that the settings name, if any, in the place of the fresh ones; their digest.
+
+    `weights` is where they lie here, if elsewhere. The others take the leading worker's networks. Raises UserError.
+    """
+    digest = None
+    if settings.weights is not None:
+        path = weights or Path(settings.weights)
+        try:
+            loaded = load_weights(method.segmenter, settings, path)
+        except WeightsError as error:
+            raise UserError(str(error)) from None
+        digest = digest_of(path)
+        log.info(loaded)
+    start = shared(method.state_dict(), world, device)
+    if not world.leads:
+        method.load_state_dict(start)
+    return digest
 
 
 def common_checkpoint(

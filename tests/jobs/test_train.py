@@ -41,16 +41,16 @@ class TestTraining:
     def test_resumes_to_the_same_weights(
         self, spec: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from advseg.trainers.loop import Training
+        from advseg.trainers.saved import Saved
 
-        save = Training._save
+        save = Saved.save
 
-        def save_and_die(training: Training) -> None:
-            save(training)
+        def save_and_die(saved: Saved) -> None:
+            save(saved)
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(Training, "_save", save_and_die)
+            patch.setattr(Saved, "save", save_and_die)
             train(spec, tmp_path / "run")
         assert not (tmp_path / "run" / "model").exists()
         train(spec, tmp_path / "run")

@@ -189,7 +189,7 @@ def test_moving_a_batch_and_a_step_of_any_phase_do_not_wait(program, data, tmp_p
 @pytest.mark.parametrize("method", METHODS)
 def test_the_loop_does_not_wait_between_reports(program, data, tmp_path, method, device):
     training = Training(program.recipe_of(method, steps=6), data, tmp_path, device=torch.device(device))
-    conclude, save, before = training._conclude, training._save, []
+    conclude, save, before = training._conclude, training.saved.save, []
 
     with waits(device) as seen:
 
@@ -202,7 +202,11 @@ def test_the_loop_does_not_wait_between_reports(program, data, tmp_path, method,
             # From here on to the second report, which is the last.
             seen.clear()
 
-        with mock.patch.multiple(training, _conclude=concluding, _save=saving), torch.enable_grad():
+        with (
+            mock.patch.object(training, "_conclude", concluding),
+            mock.patch.object(training.saved, "save", saving),
+            torch.enable_grad(),
+        ):
             for report in training.reports():
                 if report.step == 6:
                     break

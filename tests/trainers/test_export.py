@@ -81,7 +81,7 @@ def test_where_the_best_checkpoint_is_gone_a_whole_model_of_that_step_stays(
     training.export(path, {}, "best")
     shutil.rmtree(checkpoint_at(training.directory / CHECKPOINTS, 6))
     again = Training(program.recipe_of(), shapes, training.directory, kept=1)
-    again.resume()
+    again.saved.resume()
 
     with caplog.at_level(logging.WARNING, "advseg"):
         again.export(path, {}, "best")

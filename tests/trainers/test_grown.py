@@ -37,7 +37,7 @@ def test_it_goes_on_from_its_checkpoint_and_says_what_that_means(
 ) -> None:
     before = load_checkpoint(checkpoint_at(ended / CHECKPOINTS, 6))["method"]
     longer, reporter = Training(program.recipe_of(steps=9), shapes, ended), RecordingReporter()
-    longer.resume()
+    longer.saved.resume()
     copy = save_checkpoint(tmp_path / "copy", 6, {"method": longer.method.state_dict()})
     torch.testing.assert_close(load_checkpoint(copy)["method"], before, rtol=0, atol=0)
     assert "goes on to step 9, though it was begun for 6: from here on its learning rates are those of 9" in caplog.text

@@ -20,6 +20,7 @@ from advseg.trainers.loop import Training
 from advseg.trainers.optimizers import SGDSettings
 from advseg.trainers.outcome import OUTCOME, Outcome, read_outcome
 from advseg.trainers.reporter import RecordingReporter, Report
+from advseg.trainers.saved import Saved
 
 
 class AskedAfter(Unguarded):
@@ -84,8 +85,8 @@ def test_a_training_that_is_asked_to_stop_saves_and_goes_on_to_the_bits_of_one_t
 
 def test_a_training_that_has_reported_a_step_saves_it_once(program, shapes, tmp_path, monkeypatch):
     saves = []
-    save = Training._save
-    monkeypatch.setattr(Training, "_save", lambda training: (saves.append(training.step), save(training)))
+    save = Saved.save
+    monkeypatch.setattr(Saved, "save", lambda saved: (saves.append(saved.standing.step), save(saved)))
 
     with pytest.raises(PreemptedError):
         Training(program.recipe_of(), shapes, tmp_path, guard=AskedAfter(3)).run(RecordingReporter())

@@ -107,7 +107,7 @@ def test_a_checkpoint_of_before_the_best_step_was_known_is_gone_on_from(program,
     save_checkpoint(path.parent, state["step"], state)
 
     resumed = Training(program.recipe_of(), shapes, tmp_path)
-    resumed.resume()
+    resumed.saved.resume()
 
     assert known > 0
     assert resumed.step == 12

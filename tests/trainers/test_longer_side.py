@@ -94,9 +94,9 @@ def test_a_training_goes_on_at_its_own_size_alone(
 ) -> None:
     Training(recipe, mixed, tmp_path / "run").run(Reporters())
     again = Training(recipe, mixed, tmp_path / "run")
-    again.resume()
+    again.saved.resume()
     assert again.step == 4
 
     other = program.recipe_of(steps=4, evaluate_every=4, resize=LongerSide(longer=48), collapse_patience=None)
     with pytest.raises(ForeignCheckpointError, match=r"trainer\.resize\.longer is 48, but the checkpoint has 40"):
-        Training(other, mixed, tmp_path / "run").resume()
+        Training(other, mixed, tmp_path / "run").saved.resume()

@@ -238,7 +238,7 @@ def test_a_checkpoint_of_before_a_setting_came_was_trained_by_what_is_its_defaul
     speed["augment_on_device"] = False
     save_checkpoint(tmp_path / "checkpoints", state["step"], state)
 
-    Training(program.recipe_of(), shapes, tmp_path).resume()
+    Training(program.recipe_of(), shapes, tmp_path).saved.resume()
 
     message = refusal(Training(program.recipe_of(discriminator_sees_void=False), shapes, tmp_path))
     assert "method.discriminator_sees_void is False, but the checkpoint has True" in message
@@ -327,7 +327,7 @@ def test_a_finished_run_without_its_outcome_writes_it_when_it_is_resumed(
 ):
     _, _, outcome = undisturbed
     with monkeypatch.context() as patch:
-        patch.setattr("advseg.trainers.loop.write_outcome", killed)
+        patch.setattr("advseg.trainers.saved.write_outcome", killed)
         with pytest.raises(KeyboardInterrupt):
             Training(program.recipe_of(), shapes, tmp_path).run(RecordingReporter())
     if left:

@@ -44,7 +44,7 @@ def resumed(on_workers: OnWorkers, recipe: Recipe, datasets: list[Dataset], fold
         with BUILDING:
             training = Training(recipe, data, folder, world=world, device=torch.device("cpu"))
         try:
-            training.resume()
+            training.saved.resume()
         except CheckpointError as error:
             return str(error)
         assert not world.strayed(tensors_in(training.method.state_dict()), torch.device("cpu"))

@@ -27,7 +27,7 @@ from torch import nn
 from advseg.models import deeplab
 from advseg.models.architectures import RESNET_BLOCKS, CompactSettings, DeepLabSettings
 from advseg.models.discriminator import DiscriminatorSettings
-from advseg.trainers import loop
+from advseg.trainers import saved
 from advseg.trainers.data.augment import AugmentationSettings
 from advseg.trainers.data.dataset import Dataset, DatasetSettings
 from advseg.trainers.data.images import IGNORE_INDEX
@@ -205,8 +205,8 @@ def counted(die_at: int | None, kill: Callable[[], None] = die) -> Iterator[list
 
         return run
 
-    saves = (loop.save_checkpoint, loop.write_outcome)
-    with mock.patch.multiple(loop, **{save.__name__: watching(save) for save in saves}):
+    saves = (saved.save_checkpoint, saved.write_outcome)
+    with mock.patch.multiple(saved, **{save.__name__: watching(save) for save in saves}):
         yield changes
 
 

@@ -30,7 +30,7 @@ from advseg.platform.workers.lease import FOLDER, Attempt, Lease, holder_of
 from advseg.platform.workers.retry import Kind
 from advseg.platform.workers.task import ACCUMULATION_TAG, METRICS, Task
 from advseg.trainers import evaluate as evaluating
-from advseg.trainers import loop
+from advseg.trainers import saved
 from advseg.trainers.checkpoint import CHECKPOINTS, newest_sealed
 from advseg.trainers.data import readings
 from advseg.trainers.data.opening import open_dataset
@@ -397,7 +397,7 @@ class TestEnvironment:
         def full(*_: object) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr(loop, "save_checkpoint", full)
+        monkeypatch.setattr(saved, "save_checkpoint", full)
         with pytest.raises(BrokenEnvironmentError, match="No space left on device"):
             run(task)
 
