@@ -150,7 +150,7 @@ def search(job: Job, ledger: Ledger, tasks: SweepTasks, concurrency: int) -> Non
 
 def trials_told(sweep: Sweep, concurrency: int) -> str:
     """How many trials there are to be, and how many of them run at a time, in a line."""
-    told = f"{sweep.trials} trials, {concurrency} at a time"
+    told = f"{sweep.trials} trial{'s' if sweep.trials > 1 else ''}, {concurrency} at a time"
     if concurrency == sweep.concurrency:
         return told
     return f"{told}: the cluster has no room for {sweep.concurrency}, as sweep.concurrency says"

@@ -38,7 +38,7 @@ from advseg.platform.workers.heartbeat import Beat, read_beat
 
 pytestmark = pytest.mark.cluster
 
-TRIALS, EVERY = 3, 6
+EVERY = 6
 STRIKES = 3
 """Of a trial, at most; between two of them, and after the last, it reports and saves."""
 STEPS = STRIKES * 2 * EVERY
@@ -48,6 +48,7 @@ STEPS = STRIKES * 2 * EVERY
 class Severity:
     """How bad it gets."""
 
+    trials: int
     hang_timeout: float
     locked_s: float
     """For so long the ledger is locked: for longer than what counts as hung."""
@@ -57,8 +58,8 @@ class Severity:
     """So many kinds of them strike."""
 
 
-SHORT = Severity(hang_timeout=15, locked_s=18, requests=1, faults=4)
-LONG = Severity(hang_timeout=30, locked_s=40, requests=6, faults=7)
+SHORT = Severity(trials=2, hang_timeout=15, locked_s=18, requests=1, faults=4)
+LONG = Severity(trials=3, hang_timeout=30, locked_s=40, requests=6, faults=7)
 
 
 @dataclass(kw_only=True)
@@ -179,12 +180,12 @@ WITH_THE_LEDGER = "the disk is full"
 """May end the driver: the ledger is on that disk."""
 
 
-def plan(rng: random.Random, kinds: list[str]) -> list[list[tuple[int, str]]]:
+def plan(rng: random.Random, kinds: list[str], trials: int) -> list[list[tuple[int, str]]]:
     """For each trial, at which steps what strikes it."""
     rng.shuffle(kinds)
     return [
-        [(2 * EVERY * place + rng.randrange(1, EVERY), kind) for place, kind in enumerate(kinds[number::TRIALS])]
-        for number in range(TRIALS)
+        [(2 * EVERY * place + rng.randrange(1, EVERY), kind) for place, kind in enumerate(kinds[number::trials])]
+        for number in range(trials)
     ]
 
 
@@ -244,7 +245,7 @@ def test_a_sweep_whose_environment_fails_ends_as_one_left_alone(
         name,
         trainer={"steps": STEPS, "evaluate_every": EVERY},
         sweep={
-            "trials": TRIALS,
+            "trials": severity.trials,
             "concurrency": 1,
             "sampler": {"name": "random"},
             # A slow machine may bring about more losses than the one that is asked for.
@@ -257,14 +258,14 @@ def test_a_sweep_whose_environment_fails_ends_as_one_left_alone(
     path = tmp_path / "spec.yaml"
     path.write_text(yaml.safe_dump(document))
 
-    sweep = WatchedSweep(storage, name, TRIALS)
+    sweep = WatchedSweep(storage, name, severity.trials)
     logs = Path(read_records(cluster)[RAY].temp_dir) / "ray" / "session_latest" / "logs"
     scene = Scene(sweep=sweep, data=data, proxy=proxy, orders=orders, logs=logs, severity=severity)
     # Elsewhere there is neither a disk in memory nor a limit for another process.
     possible = [kind for kind in FAULTS if kind != WITH_THE_LEDGER or sys.platform == "linux"]
     rng = random.Random(seed)
     kinds = rng.sample(possible, min(severity.faults, len(possible)))
-    strikes = plan(rng, kinds)
+    strikes = plan(rng, kinds, severity.trials)
     felt, stops = list[str](), list[str]()
 
     def go_on() -> None:
@@ -308,18 +309,19 @@ def test_a_sweep_whose_environment_fails_ends_as_one_left_alone(
 
 def assert_as_left_alone(sweep: WatchedSweep, undisturbed, mlflow_client: MlflowClient) -> None:
     """All trials are complete, once each, with the figures of an undisturbed training, in ledger, spool and MLflow."""
+    trials = range(sweep.trials)
     spec, rows = read_spec(sweep.storage, sweep.name), read_sweep(sweep.storage, sweep.name).rows
     assert [(row.number, row.state, row.reason) for row in rows] == [
-        (number, TrialState.COMPLETE, "") for number in range(TRIALS)
+        (number, TrialState.COMPLETE, "") for number in trials
     ]
-    assert [row.params for row in rows] == [point(spec, number) for number in range(TRIALS)]
+    assert [row.params for row in rows] == [point(spec, number) for number in trials]
     assert [row.curve for row in rows] == [undisturbed(spec, row.params) for row in rows]
 
     experiment = mlflow_client.get_experiment_by_name(sweep.name)
     assert experiment
     runs = mlflow_client.search_runs([experiment.experiment_id])
     keys = [run.data.tags[KEY_TAG] for run in runs]
-    assert sorted(keys) == sorted(f"{sweep.name}{end}" for end in ("", "/baseline", *(f"/{n}" for n in range(TRIALS))))
+    assert sorted(keys) == sorted(f"{sweep.name}{end}" for end in ("", "/baseline", *(f"/{n}" for n in trials)))
     assert {run.info.status for run in runs} == {"FINISHED"}
     by_key = {run.data.tags[KEY_TAG]: run.info.run_id for run in runs}
     for row in rows:

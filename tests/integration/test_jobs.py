@@ -270,13 +270,13 @@ def test_a_sweep_of_two_workers_a_trial_that_was_detached_from_and_stopped_is_re
     cluster, spec, submit, advseg, orders, mlflow_client, tmp_path
 ):
     document = spec("stopped", resources={"workers": 2})
-    document["sweep"] |= {"trials": 2, "baseline_workers": 1}
+    document["sweep"] |= {"trials": 1, "baseline_workers": 1}
 
     line = f"{'stopped/0':<20}  step     {EVERY}/{STEPS}"
     with orders.held("stopped/0", step=EVERY + 1):
         status, output = follow_until(cluster, document, tmp_path / "stopped.yaml", line)
         assert status == 0
-        assert "2 trials, 1 at a time" in output
+        assert "1 trial, 1 at a time" in output
         assert (
             "detached; job stopped-1 goes on: `advseg job follow stopped-1` shows it, `advseg job stop stopped-1`"
             in output
@@ -294,7 +294,7 @@ def test_a_sweep_of_two_workers_a_trial_that_was_detached_from_and_stopped_is_re
     assert "job stopped-2 ended: SUCCEEDED" in again
     assert {row.state for row in read_sweep(cluster / "runs", "stopped").rows} == {TrialState.COMPLETE}
     runs = runs_of(mlflow_client, "stopped")
-    assert len(runs) == 4
+    assert len(runs) == 3
     history = mlflow_client.get_metric_history(runs["stopped/0"].info.run_id, METRIC)
     assert [point.step for point in history] == list(range(EVERY, STEPS + 1, EVERY))
 
@@ -302,7 +302,7 @@ def test_a_sweep_of_two_workers_a_trial_that_was_detached_from_and_stopped_is_re
 def test_a_single_training_on_ray_train_is_stopped_and_goes_on_and_keeps_its_model(
     cluster, spec, submit, advseg, orders, mlflow_client, tmp_path
 ):
-    document = spec("single", job="train", resources={"workers": 2})
+    document = spec("single", job="train")
     del document["sweep"]
     with orders.held("single/single", step=EVERY + 1):
         submit(document)
@@ -313,7 +313,7 @@ def test_a_single_training_on_ray_train_is_stopped_and_goes_on_and_keeps_its_mod
         assert run.data.tags[REASON_TAG] == "stopped from outside"
 
     output = submit(document, "--follow")
-    assert "training on 2 Ray Train workers" in output
+    assert "training on 1 Ray Train worker\n" in output
     assert "resumed from " in (cluster / "runs/single/single/log.txt").read_text()
     assert "the model is in MLflow: `advseg models pull single/single --to DIR` downloads it" in output
     assert runs_of(mlflow_client, "single")["single/single"].info.status == "FINISHED"
@@ -321,6 +321,7 @@ def test_a_single_training_on_ray_train_is_stopped_and_goes_on_and_keeps_its_mod
     assert load(tmp_path / "model").discriminator is not None
 
 
+@pytest.mark.chaos  # Each part is tested without Ray: a baseline that diverges, a driver's exit status, who follows it.
 def test_a_failing_job_says_why_and_leaves_no_run_running(spec, submit, mlflow_client):
     document = spec("failing")
     document["sweep"]["baseline_workers"] = 1

@@ -96,7 +96,7 @@ def sync(advseg, mlflow_client: MlflowClient) -> Callable[[str], None]:
 @pytest.mark.parametrize(
     ("seed", "trials", "workers", "drivers", "every"),
     [
-        pytest.param(0, 3, 2, 1, 4),
+        pytest.param(0, 2, 1, 1, 4),
         *(pytest.param(seed, TRIALS, 20, 10, 50, marks=pytest.mark.chaos) for seed in (1,)),
     ],
 )

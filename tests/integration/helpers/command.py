@@ -1,12 +1,21 @@
 """The program as a user would call it."""
 
+import multiprocessing
 import os
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from waiting import LIMIT_S
+
+_PROCESSES = multiprocessing.get_context("forkserver")
+# What takes seconds of a processor is imported once, in the process that all commands are forked from. Not so Ray: it
+# reads the environment as it is imported.
+_PROCESSES.set_forkserver_preload(
+    ["advseg.jobs.cli.main", "advseg.jobs.reproduce_model", "advseg.platform.pages.sweep_report"]
+)
 
 
 class Command:
@@ -26,13 +35,28 @@ class Command:
         return {**os.environ, **self._environment, "ADVSEG_HOME": str(self._home)}
 
     def __call__(self, *arguments: str | Path, status: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            self.line(*arguments),
-            env=self.environment(),
-            cwd=self._home,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT_S,
-        )
+        line = self.line(*arguments)
+        with TemporaryDirectory() as told:
+            out, err = Path(told, "out"), Path(told, "err")
+            process = _PROCESSES.Process(target=_run, args=(line[3:], self.environment(), self._home, out, err))
+            process.start()
+            process.join(LIMIT_S)
+            process.kill()
+            process.join()
+            assert process.exitcode is not None
+            done = subprocess.CompletedProcess(line, process.exitcode, out.read_text(), err.read_text())
+            process.close()
         assert done.returncode == status, f"{done.args} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
         return done
+
+
+def _run(arguments: list[str], environment: dict[str, str], folder: Path, out: Path, err: Path) -> None:
+    from advseg.jobs.cli.main import main
+
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    for number, path in ((1, out), (2, err)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+    sys.argv = ["advseg", *arguments]
+    main()

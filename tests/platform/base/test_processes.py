@@ -59,12 +59,12 @@ def test_what_was_launched_can_be_told_by_its_environment_at_once(
 class TestKill:
     def test_ends_the_very_process(self, child: subprocess.Popen[bytes]) -> None:
         kill(identity_of(child))
-        assert child.wait(10) == -9
+        assert child.wait(60) == -9
 
     def test_ends_one_that_is_stopped(self, child: subprocess.Popen[bytes]) -> None:
         psutil.Process(child.pid).suspend()
         kill(identity_of(child))
-        assert child.wait(10) == -9
+        assert child.wait(60) == -9
 
     @pytest.mark.parametrize("change", [{"created": 1.0}, {"created": -1e9}, {"space": "another boot/1"}], ids=str)
     def test_spares_a_stranger_with_its_pid(self, child: subprocess.Popen[bytes], change: dict[str, object]) -> None:

@@ -51,7 +51,7 @@ class Jobs:
         listed = list(self.known.values())
         if not hasattr(self._looked, "once"):
             self._looked.once = True
-            self._all_have_looked.wait(10)
+            self._all_have_looked.wait(60)
         return listed
 
     def get_job_info(self, id: str) -> Any:
