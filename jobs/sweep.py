@@ -19,7 +19,7 @@ from ..platform.base.events import Stage, emit
 from ..platform.base.keys import BASELINE, key_of
 from ..platform.cluster.driver import Job, run_job
 from ..platform.cluster.nodes import live_nodes
-from ..platform.cluster.placement import check_ledger, concurrency_of, idle_gpus, trainings_of
+from ..platform.cluster.placement import check_ledger, concurrency_of, trainings_of
 from ..platform.cluster.preflight import Preflight
 from ..platform.cluster.waiting import wait_for_room
 from ..platform.gate.verdict import Gate
@@ -68,12 +68,9 @@ def sweep(job: Job) -> None:
     """
     spec, settings = job.spec, job.spec.sweep
     assert settings
-    baseline_resources = spec.resources.model_copy(update={"workers": settings.baseline_workers})
     check_ledger(spec.ledger, live_nodes())
     nodes = wait_for_room(trainings_of(spec), settings.retry.start_timeout)
     concurrency = concurrency_of(settings.concurrency, spec.resources, nodes)
-    if idle := idle_gpus(spec.resources, nodes):
-        emit(Stage(text=idle))
     preflight = Preflight(job, spec.resources, nodes, settings.retry.start_timeout)
     dataset = preflight.check() or open_dataset(spec.dataset).digest
     # Of a spec that somebody wrote, not `submit`, keys may be missing.
@@ -104,9 +101,9 @@ def sweep(job: Job) -> None:
             keep_report(job, ledger, run_id, ending)
 
         with ended_by(end):
-            workers = baseline_resources.workers
+            workers = settings.baseline_workers
             emit(Stage(text=f"supervised baseline on {workers} Ray Train worker{'s' if workers > 1 else ''}"))
-            train_baseline(ledger, tasks.baseline(), baseline_resources, settings.retry)
+            train_baseline(ledger, tasks.baseline(), spec.baseline_resources, settings.retry)
             ledger.ownership.check()
             kept = (job.store, spec.name, key_of(spec.name, BASELINE), ledger.baseline().account.checksum)
             unless_refused(lambda: keep_model(job.client, *kept), "the model of the baseline")

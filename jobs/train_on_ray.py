@@ -9,7 +9,6 @@ import sys
 from ..platform.base.events import Stage, emit
 from ..platform.base.keys import SINGLE, key_of
 from ..platform.cluster.driver import Job, run_job
-from ..platform.cluster.placement import idle_gpus
 from ..platform.cluster.preflight import Preflight
 from ..platform.cluster.waiting import wait_for_room
 from ..platform.spec.resources import Resources
@@ -28,8 +27,6 @@ def train(job: Job) -> None:
     resources = Resources.model_validate(job.document["resources"])
     retry = Retry()
     nodes = wait_for_room([resources], retry.start_timeout)
-    if idle := idle_gpus(resources, nodes):
-        emit(Stage(text=idle))
     preflight = Preflight(job, resources, nodes, retry.start_timeout)
     digest = preflight.check()
     key = key_of(job.document["name"], SINGLE)

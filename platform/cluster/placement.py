@@ -48,14 +48,13 @@ def trainings_of(spec: "Spec") -> list[Resources]:
     """What the trainings of a job ask for that may run at a time."""
     if spec.sweep is None:
         return [spec.resources]
-    baseline = spec.resources.model_copy(update={"workers": spec.sweep.baseline_workers})
-    return [baseline, *[spec.resources] * spec.sweep.concurrency]
+    return [spec.baseline_resources, *[spec.resources] * spec.sweep.concurrency]
 
 
-def idle_gpus(resources: Resources, nodes: Iterable[Node]) -> str | None:
+def idle_gpus(trainings: Iterable[Resources], nodes: Iterable[Node]) -> str | None:
     """That trainings leave the GPUs of a cluster alone, in words; None if they do not, or there are none."""
     gpus = sum(node.has.get("GPU", 0) for node in nodes)
-    if resources.gpus_per_worker or not gpus:
+    if not gpus or any(resources.gpus_per_worker for resources in trainings):
         return None
     return f"resources.gpus_per_worker is 0, so this trains on CPUs, though the cluster has GPUs: {gpus:g}"
 

@@ -10,7 +10,7 @@ from ...trainers.errors import BrokenEnvironmentError, UserError
 from ..base.events import Stage, emit
 from ..spec.resources import Resources
 from .nodes import Node, live_nodes
-from .placement import first_lack
+from .placement import first_lack, idle_gpus
 
 _POLL_S = 2.0
 _SETTLE_S = 30.0
@@ -18,24 +18,30 @@ _SETTLE_S = 30.0
 
 
 def wait_for_room(trainings: Sequence[Resources], limit_s: float) -> list[Node]:
-    """The nodes, once each of some trainings fits on them by itself.
+    """The nodes, once each of some trainings fits on them by itself. Tells of GPUs that they leave idle.
 
     A cluster of this machine alone does not grow: what does not fit raises UserError at once. Of any other nobody can
     know, so its autoscaler is asked for room for all at once, and BrokenEnvironmentError raised if none has come
     after `limit_s` seconds.
     """
     nodes = live_nodes()
-    lack = first_lack(trainings, nodes)
-    if lack is None:
-        return nodes
+    if lack := first_lack(trainings, nodes):
+        nodes = _wait_for_others(trainings, nodes, lack, limit_s)
+    if idle := idle_gpus(trainings, nodes):
+        emit(Stage(text=idle))
+    return nodes
+
+
+def _wait_for_others(trainings: Sequence[Resources], nodes: Sequence[Node], lack: str, limit_s: float) -> list[Node]:
+    """The nodes, once others have joined those on which something lacks."""
     if all(node.is_hidden for node in nodes):
         raise UserError(lack)
     told = f"waiting at most {limit_s:g} s for nodes that an autoscaler, or you, may add: {lack}"
     emit(Stage(text=told, waits=True))
     with _demanded(trainings):
-        nodes = _wait(trainings, limit_s)
-    emit(Stage(text=f"{len(nodes)} nodes are there"))
-    return nodes
+        there = _wait(trainings, limit_s)
+    emit(Stage(text=f"{len(there)} nodes are there"))
+    return there
 
 
 def _wait(trainings: Sequence[Resources], limit_s: float) -> list[Node]:

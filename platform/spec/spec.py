@@ -85,6 +85,12 @@ class Spec(Section):
         """What the trainer needs of it. Raises ValueError if its parts do not go together."""
         return Recipe(segmenter=self.model, method=self.method, trainer=self.trainer)
 
+    @property
+    def baseline_resources(self) -> Resources:
+        """What the supervised baseline of this sweep asks of the cluster."""
+        assert self.sweep
+        return self.resources.model_copy(update={"workers": self.sweep.baseline_workers})
+
     def with_values(self, values: Mapping[str, Value]) -> "Spec":
         """This spec with some keys, e.g. `method.lambda_adv`, set to other values."""
         return Spec.model_validate(with_values(self.model_dump(mode="json"), values))

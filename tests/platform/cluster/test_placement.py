@@ -110,7 +110,7 @@ class TestConcurrency:
 def test_gpus_that_nothing_asks_for_are_told(share: float, gpus: int, told: str | None) -> None:
     nodes = [node("head", 8), node("w1", 8, gpus), node("w2", 8, 2 * gpus)]
 
-    assert idle_gpus(asked(gpus_per_worker=share), nodes) == told
+    assert idle_gpus([asked(), asked(gpus_per_worker=share)], nodes) == told
 
 
 class TestLack:

@@ -61,6 +61,12 @@ def test_what_fits_is_not_waited_for(cluster: Cluster, capsys: pytest.CaptureFix
     assert capsys.readouterr().out == ""
 
 
+def test_gpus_that_are_left_idle_are_told(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    cluster.nodes = {0: [HEAD, worker(1), Node(id="2", name="w2", address="10.0.1.2", has={"CPU": 1.0, "GPU": 4.0})]}
+    wait_for_room(TRAININGS, 100)
+    assert "this trains on CPUs, though the cluster has GPUs: 4" in capsys.readouterr().out
+
+
 def test_a_cluster_of_this_machine_alone_does_not_grow(cluster: Cluster) -> None:
     cluster.nodes = {0: [Node(id="h", name="head", address="127.0.0.1", has={})]}
     with pytest.raises(UserError, match=LACK):
