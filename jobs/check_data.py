@@ -50,7 +50,7 @@ def check(spec: Spec, picture: Path) -> Check:
     """Read every file of a spec's dataset; if nothing is wrong with it, write a picture of samples."""
     inspection = inspect_dataset(spec.dataset)
     dataset, notes, problems = inspection.dataset, list(inspection.notes), inspection.problems
-    if dataset and (other := other_resize(dataset, spec.trainer.resize)):
+    if dataset and (other := other_resize(dataset.resized, spec.trainer.resize)):
         dataset, problems = None, (other,)
     if dataset:
         notes += notes_on_crop(dataset, spec.trainer)

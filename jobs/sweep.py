@@ -19,6 +19,7 @@ from ..platform.base.events import Stage, emit
 from ..platform.base.keys import BASELINE, key_of
 from ..platform.cluster.driver import Job, run_job
 from ..platform.cluster.nodes import live_nodes
+from ..platform.cluster.opened import digest_of
 from ..platform.cluster.placement import check_ledger, concurrency_of, trainings_of
 from ..platform.cluster.preflight import Preflight
 from ..platform.cluster.waiting import wait_for_room
@@ -34,7 +35,6 @@ from ..platform.registry.champion import crown, keep_model
 from ..platform.registry.verdicts import hold_verdicts
 from ..platform.registry.versions import registered_keys
 from ..platform.spec.sweep import Sweep
-from ..platform.storage.packs import open_dataset
 from ..platform.sweep.attempts import update_of
 from ..platform.sweep.baseline import train_baseline
 from ..platform.sweep.cleaning import removals, remove
@@ -72,7 +72,7 @@ def sweep(job: Job) -> None:
     nodes = wait_for_room(trainings_of(spec), settings.retry.start_timeout)
     concurrency = concurrency_of(settings.concurrency, spec.resources, nodes)
     preflight = Preflight(job, spec.resources, nodes, settings.retry.start_timeout)
-    dataset = preflight.check() or open_dataset(spec.dataset).digest
+    dataset = preflight.check() or digest_of(spec)
     # Of a spec that somebody wrote, not `submit`, keys may be missing.
     document = spec.model_dump(mode="json")
     # An id that nobody has, for a sweep that is yet to begin.

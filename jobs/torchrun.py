@@ -10,6 +10,7 @@ from torch import distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
+from ..platform.base.orphaned import stop_with_parent
 from ..trainers.distributed import World, is_cut_off
 from ..trainers.errors import BrokenEnvironmentError
 from .own_device import own_device
@@ -20,13 +21,15 @@ from .train_together import joined
 def gathered(device: str | None) -> Iterator[tuple[World, torch.device]]:
     """This process's place among those that torchrun has started, and its device of a kind; it may be alone.
 
-    Where one fails the others do, too: the first raises why, the others SystemExit. Raises BrokenEnvironmentError in
-    the place of what is raised where another was killed, and what `own_device` raises.
+    Where one fails the others do, too: the first raises why, the others SystemExit. Where torchrun itself is killed
+    each gets a SIGTERM. Raises BrokenEnvironmentError in the place of what is raised where another was killed, and what
+    `own_device` raises.
     """
     if not dist.is_torchelastic_launched():
         yield World(), own_device(device, torch.cuda.device_count())
         return
     store, rank, size = next(rendezvous("env://"))
+    stop_with_parent()
     # With --max-restarts those that were started before left their addresses there.
     store = PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)
     here = int(os.environ["LOCAL_WORLD_SIZE"])

@@ -87,7 +87,7 @@ class Training:
                 f"{self.world.size} workers need an image of each: raise it or use fewer workers"
             )
         recipe.method.check_dataset(dataset)
-        if other := other_resize(dataset, settings.resize):
+        if other := other_resize(dataset.resized, settings.resize):
             raise UserError(other)
         if settings.speed.graphs and (self._device.type != "cuda" or self.world.size > 1):
             raise UserError(

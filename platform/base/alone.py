@@ -2,30 +2,47 @@
 
 import fcntl
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ...trainers.errors import UserError
 
+OCCUPANT = ".occupant"
+"""Names the process that works in a folder; what one that was killed leaves means nothing."""
+
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
     """Nobody else is in a folder, which is made if need be, while this lasts. Raises UserError if somebody is.
 
-    It is the folder itself that is locked: nothing is left of a process that was killed. Where a file system has no
+    It is the folder itself that is locked: one that was killed is in the way of nobody. Where a file system has no
     locks, as some networks' have none, everybody gets in.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
+    occupant, descriptor = folder / OCCUPANT, os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise UserError(
-                    f"another process trains in {folder}: wait until it ends, or train in another folder"
+                    f"another process trains in {folder}{_named_in(occupant)}: wait until it ends, or train in another "
+                    f"folder"
                 ) from None
-        yield
+            occupant.write_text(f"pid {os.getpid()} on {socket.gethostname()}")
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                occupant.unlink()
     finally:
         os.close(descriptor)
+
+
+def _named_in(occupant: Path) -> str:
+    try:
+        return f" ({occupant.read_text()})"
+    except (OSError, ValueError):
+        return ""  # One of an older version says nothing.

@@ -65,13 +65,13 @@ def read_copy(document: dict[str, Any]) -> Copy:
     try:
         from ..spec.paths import missing_files
         from ..spec.spec import spec_from
-        from ..storage.packs import open_dataset
+        from .opened import digest_of
     except ImportError as error:
         return Copy(lack=f"the dataset cannot be read without {error.name}")
     if missing := [str(problem) for problem in missing_files(document)]:
         return Copy(lack="; ".join(missing))
     try:
-        return Copy(digest=open_dataset(spec_from(document).dataset).digest)
+        return Copy(digest=digest_of(spec_from(document)))
     except (UserError, BrokenEnvironmentError, OSError) as error:
         return Copy(lack=brief(" ".join(str(error).split()), _LONGEST))
 

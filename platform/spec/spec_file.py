@@ -13,6 +13,7 @@ from ...models.regular_file import read_regular
 from ...trainers.bounded_yaml import YamlError, read_yaml
 from ...trainers.errors import UserError, brief
 from .errors import MOST_TOLD, Problem, problems_of
+from .packed import packed_resize, unfit_sizes
 from .paths import anchor, missing_files, section_of, unfit_paths
 from .presets import apply_preset
 from .pruning import unfit_pruner
@@ -115,6 +116,8 @@ def parse_spec(document: dict[str, Any], *, source: str, files_elsewhere: bool =
         spec = spec.model_copy(update={"sweep": sweep})
         problems += unfit_workers(spec, in_sweep=spec.sweep is not None)
         problems += unfit_pruner(spec)
+        if not files_elsewhere:
+            problems += unfit_sizes(spec, packed_resize(spec))
     if problems or spec is None:
         raise SpecError(_listed(problems, source))
     return spec

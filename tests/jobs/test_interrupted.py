@@ -1,8 +1,10 @@
 """Trainings on this machine that a signal ends, and two in one folder."""
 
 import os
+import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -117,9 +119,10 @@ def test_what_torchrun_has_started_goes_on_by_a_command_that_it_does_not_know(
 
 
 def test_two_in_one_folder_are_refused(spec: Path, tmp_path: Path) -> None:
-    with alone_in(tmp_path / "run"), pytest.raises(UserError, match="another process trains in "):
-        job.train(load_spec(spec), tmp_path / "run", Reporters())
-    assert list((tmp_path / "run").iterdir()) == []
+    run, here = tmp_path / "run", re.escape(f"(pid {os.getpid()} on {socket.gethostname()})")
+    with alone_in(run), pytest.raises(UserError, match=f"another process trains in .*/run {here}: wait until it ends"):
+        job.train(load_spec(spec), run, Reporters())
+    assert list(run.iterdir()) == []
 
 
 def test_one_that_was_killed_is_in_no_folder_any_more(tmp_path: Path) -> None:

@@ -7,7 +7,11 @@ from typing import Any
 import pytest
 import yaml
 
+from advseg.platform.cluster.opened import digest_of
+from advseg.platform.spec.spec_file import load_spec
 from advseg.platform.storage.opening import open_store
+from advseg.trainers.data.opening import open_dataset
+from advseg.trainers.errors import UserError
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -145,6 +149,30 @@ def test_of_training_images_at_their_size_a_pack_is_for_trainings_of_that_alone(
         2,
         "error: --resized packs training images at trainer.resize, which the spec does not set: set it\n",
     )
+
+
+def test_a_sweep_of_several_sizes_takes_no_pack_of_one(advseg: Command, job: Path, tmp_path: Path) -> None:
+    document = yaml.safe_load(job.read_text())
+    document |= {"job": "sweep", "sweep": {"trials": 2, "space": {"trainer.resize.longer": {"low": 24, "high": 32}}}}
+    document["trainer"]["resize"] = {"longer": 24}
+    job.write_text(yaml.safe_dump(document))
+    pack = tmp_path / "small"
+    assert advseg("data", "pack", job, pack, "--resized")[0] == 0
+
+    status, _, err = advseg("data", "check", job, f"--set=dataset.pack={pack}")
+
+    assert (status, err.splitlines()[1:]) == (
+        2,
+        [
+            f"  sweep.space.trainer.resize.longer: cannot be varied (24 to 32): the pack {pack} holds training images "
+            "at trainer.resize {longer: 24, multiple: 1} alone: remove the key, or name a pack that was written "
+            "without --resized"
+        ],
+    )
+    with pytest.raises(UserError, match="cannot be varied"):
+        digest_of(load_spec(job, [f"dataset.pack={pack}"], files_elsewhere=True))
+    same = [f"dataset.pack={pack}", "sweep.space={trainer.resize.longer: {choices: [24]}}"]
+    assert digest_of(load_spec(job, same)) == open_dataset(load_spec(job).dataset).digest
 
 
 class TestRefuses:

@@ -90,12 +90,12 @@ def resized(dataset: Dataset, resize: Resize) -> Dataset:
     return replace(dataset, labelled=labelled, unlabelled=unlabelled, resized=resize)
 
 
-def other_resize(dataset: Dataset, resize: Resize | None) -> str:
-    """Why a training of this `resize` cannot read a dataset's images, with a remedy; empty if it can."""
-    if dataset.resized in (None, resize):
+def other_resize(packed: Resize | None, resize: Resize | None) -> str:
+    """Why a training of this `resize` cannot read images that are scaled by another, with a remedy; empty if it can."""
+    if packed in (None, resize):
         return ""
     return (
-        f"the pack holds training images at trainer.resize {shown_resize(dataset.resized)}, but here it is "
+        f"the pack holds training images at trainer.resize {shown_resize(packed)}, but here it is "
         f"{shown_resize(resize)}: restore it, or write another pack by `advseg data pack`"
     )
 
