@@ -1,5 +1,6 @@
 """One training in this process, without Ray. Running it again resumes."""
 
+import logging
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -14,12 +15,15 @@ from ..platform.base.alone import alone_in
 from ..platform.base.environment import environment_here
 from ..platform.base.home import find_home
 from ..platform.base.keys import MODEL, key_of
+from ..platform.spec.resources import Resources
 from ..platform.spec.spec import Spec
 from ..platform.storage.opening import open_store
 from ..platform.storage.packs import open_dataset
 from ..platform.storage.weights import start_weights
 from ..platform.workers import preemption
 from ..trainers.checkpoint import CHECKPOINTS, newest_sealed
+from ..trainers.described import device_name
+from ..trainers.devices import usual_device
 from ..trainers.distributed import World
 from ..trainers.guard import Guard, Unguarded
 from ..trainers.kept import Export
@@ -27,6 +31,8 @@ from ..trainers.loop import Training
 from ..trainers.outcome import Outcome
 from ..trainers.profiling import PHASES, STEPS, TRACE
 from ..trainers.reporter import ConsoleReporter, JsonLinesReporter, PictureReporter, Reporter, Reporters
+
+log = logging.getLogger(__name__)
 
 
 class Interruptible(Unguarded):
@@ -113,6 +119,8 @@ def train_and_tell(
     )
     # Whoever started several processes tells of a signal itself.
     told_to_stop = None if world is None or world.size == 1 else lambda: None
+    if note := not_followed(spec.resources, world or World(), device or usual_device()):
+        log.info(note)
     outcome = train(spec, folder, ConsoleReporter(), world=world, device=device, told_to_stop=told_to_stop)
     if world and not world.leads:
         return
@@ -120,6 +128,20 @@ def train_and_tell(
         print(f"{(folder / PHASES).read_text()}trace of {STEPS} steps in {folder / TRACE}")
     model = folder / MODEL
     print(told(outcome, spec.export, read_card(model, alone=True).lineage["step"], model))
+
+
+def not_followed(resources: Resources, world: World, device: torch.device) -> str:
+    """Which resources a spec sets that a training without Ray does not have, in a line; empty if none."""
+    gpus = 0 if device.type == "cpu" else min(resources.gpus_per_worker, 1) or 1
+    own = Resources(workers=world.size, cpus_per_worker=torch.get_num_threads(), gpus_per_worker=gpus)
+    differing = sorted(key for key in resources.model_fields_set if vars(own)[key] != vars(resources)[key])
+    if not differing:
+        return ""
+    processes = "1 process" if world.size == 1 else f"{world.size} processes"
+    return (
+        f"note: this trains in {processes} on {device_name(device)}, whatever the spec says by {', '.join(f'resources.{key}' for key in differing)}: "
+        f"`advseg submit` follows that, and torchrun and --device choose here"
+    )
 
 
 def told(outcome: Outcome, export: Export, step: int, model: Path) -> str:

@@ -1,16 +1,22 @@
 import json
+import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
-from advseg.jobs.train import told, train_and_tell
+from advseg.jobs import train as train_job
+from advseg.jobs.train import not_followed, told, train_and_tell
 from advseg.models import load
+from advseg.platform.spec.resources import Resources
 from advseg.platform.spec.spec_file import load_spec
 from advseg.trainers.data.opening import open_dataset
 from advseg.trainers.data.shapes import CLASSES
+from advseg.trainers.distributed import World
 from advseg.trainers.errors import CheckpointError
 from advseg.trainers.outcome import Outcome, read_outcome
 from advseg.trainers.profiling import PHASES, STEPS, TRACE, WAIT
@@ -20,6 +26,44 @@ Command = Callable[..., tuple[int, str, str]]
 
 def train(spec: Path, folder: Path | None, *overrides: str) -> None:
     train_and_tell(load_spec(spec, overrides), folder)
+
+
+@pytest.mark.parametrize(
+    ("resources", "size", "device", "note"),
+    [
+        ({}, 1, "cpu", ""),
+        ({"workers": 2, "gpus_per_worker": 1}, 2, "cuda", ""),
+        ({"gpus_per_worker": 0.5}, 1, "cuda", ""),
+        (
+            {"workers": 4, "accelerator": "A100"},
+            1,
+            "cpu",
+            "in 1 process on cpu, .*by resources.accelerator, resources.w",
+        ),
+        (
+            {"gpus_per_worker": 1},
+            2,
+            "cpu",
+            "in 2 processes on cpu, .* says by resources.gpus_per_worker: `advseg",
+        ),
+        ({"gpus_per_worker": 0}, 1, "cuda", "in 1 process on cuda, .* says by resources.gpus_per_worker: `advseg"),
+    ],
+)
+def test_resources_of_the_cluster_that_are_not_had_here_are_told(
+    resources: dict[str, Any], size: int, device: str, note: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_job, "device_name", str)
+    said = not_followed(Resources.model_validate(resources), World(size=size), torch.device(device))
+    assert re.search(note, said) if note else not said
+
+
+def test_what_is_not_had_is_told_as_it_begins(
+    spec: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_job, "train", lambda *_, **__: None)
+    with caplog.at_level(logging.INFO, "advseg"):
+        train_and_tell(load_spec(spec, ["resources.workers=1"]), tmp_path, world=World(rank=1, size=2))
+    assert "whatever the spec says by resources.workers" in caplog.text
 
 
 class TestTraining:
