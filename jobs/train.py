@@ -137,10 +137,11 @@ def not_followed(resources: Resources, world: World, device: torch.device) -> st
     differing = sorted(key for key in resources.model_fields_set if vars(own)[key] != vars(resources)[key])
     if not differing:
         return ""
+    keys = ", ".join(f"resources.{key}" for key in differing)
     processes = "1 process" if world.size == 1 else f"{world.size} processes"
     return (
-        f"note: this trains in {processes} on {device_name(device)}, whatever the spec says by {', '.join(f'resources.{key}' for key in differing)}: "
-        f"`advseg submit` follows that, and torchrun and --device choose here"
+        f"note: this trains in {processes} on {device_name(device)}, whatever the spec says by {keys}: `advseg submit` "
+        f"follows that, and torchrun and --device choose here"
     )
 
 
