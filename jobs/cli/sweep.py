@@ -36,7 +36,6 @@ def list_(storage: Storage = None, ledger: Ledger = None, as_json: AsJsonLines =
     from ...platform.ledger.reading import read_sweeps
     from ...platform.pages.json_line import json_line
     from ...platform.pages.sweeps_page import listed_sweep_json, print_sweeps
-    from ...platform.spec.ledger_address import shown
 
     store = store_at(storage)
     sweeps = read_sweeps(store.folder, ledger)
@@ -44,7 +43,7 @@ def list_(storage: Storage = None, ledger: Ledger = None, as_json: AsJsonLines =
         for each in sweeps:
             typer.echo(json_line(listed_sweep_json(each)))
     else:
-        print_sweeps(sweeps, store.address if ledger is None else shown(ledger))
+        print_sweeps(sweeps, store.address, ledger)
 
 
 @sweep.command()

@@ -9,7 +9,7 @@ import optuna
 from optuna.storages import RDBStorage
 
 from ...trainers.errors import UserError
-from ..spec.ledger_address import LEDGER
+from ..spec.ledger_address import ELSEWHERE
 from ..spec.spec import Spec
 from .accounts import accounts_from
 from .baseline import baseline_from
@@ -144,6 +144,6 @@ def _opened(storage: Path | None, sweep: str, ledger: str | None) -> Iterator[tu
     place = place_of(storage, ledger)
     with reading(storage, ledger) as database:
         if database is None:
-            elsewhere = "" if ledger else f"; a team's ledger is named by --ledger or {LEDGER}"
+            elsewhere = "" if ledger else f"; {ELSEWHERE}"
             raise UserError(f"there is no sweep {sweep} in {place}; known sweeps: none yet{elsewhere}")
         yield load_study(database, sweep, place), database

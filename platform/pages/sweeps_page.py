@@ -5,17 +5,20 @@ from typing import Any
 
 from rich.table import Table
 
+from ..base.addresses import shown
 from ..ledger.reading import SweepRecord
+from ..spec.ledger_address import ELSEWHERE
 from .console import words
 from .shortened import Shortened
 from .sweep_page import best_json
 from .terminal import best_report, console_for, percent, state_counts, states
 
 
-def print_sweeps(sweeps: Sequence[SweepRecord], place: str) -> None:
-    """A line for each sweep; without any, how to begin one."""
+def print_sweeps(sweeps: Sequence[SweepRecord], storage: str, ledger: str | None) -> None:
+    """A line for each sweep of a ledger, by default that of a storage; without any, how to begin or find one."""
     if not sweeps:
-        print(f"no sweep in {place} yet: `advseg submit SPEC` begins one")
+        place, elsewhere = (storage, f"; {ELSEWHERE}") if ledger is None else (shown(ledger), "")
+        print(f"no sweep in {place} yet: `advseg submit SPEC` begins one{elsewhere}")
         return
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column("sweep", no_wrap=True)

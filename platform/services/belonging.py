@@ -9,9 +9,10 @@ from pathlib import Path
 
 import psutil
 
+from ..base.keys import JOB
 from ..base.processes import find, is_zombie
 from .records import ServiceRecord
-from .servers import MLFLOW, database_url, folder, ray_temp_dir
+from .servers import MLFLOW, RAY, database_url, folder, ray_temp_dir
 
 # Ray's sockets allow 107 bytes for their whole path, so what lies in it must not depend on the home's depth.
 TEMP_ROOT = Path("/tmp")
@@ -70,6 +71,11 @@ def members(home: Path, name: str, record: ServiceRecord) -> set[psutil.Process]
     return {process for process in found if process.pid != os.getpid() and not is_zombie(process)}
 
 
+def jobs_at_work(home: Path, record: ServiceRecord) -> list[str]:
+    """The ids of the jobs of which processes run that the Ray head has started."""
+    return sorted(filter(None, {_began_with(process, JOB) for process in members(home, RAY, record)}))
+
+
 def _first(home: Path, name: str, record: ServiceRecord) -> psutil.Process | None:
     """The service's first process, if there is one of its start time, user, folder, command line and `TMPDIR`."""
     named = database_url(home) if name == MLFLOW else str(ray_temp_dir(record.temp_dir))
@@ -95,10 +101,14 @@ def _is_mine(process: psutil.Process) -> bool:
 
 
 def _temp_dir(process: psutil.Process) -> Path | None:
-    """The `TMPDIR` with which a process began. Some programs write their title over it."""
+    named = _began_with(process, "TMPDIR")
+    return Path(named) if named else None
+
+
+def _began_with(process: psutil.Process, variable: str) -> str | None:
+    """What an environment variable was when a process began. Some programs write their title over it."""
     with contextlib.suppress(psutil.Error, OSError):
-        if named := process.environ().get("TMPDIR"):
-            return Path(named)
+        return process.environ().get(variable)
     return None
 
 

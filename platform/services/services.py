@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from ...trainers.errors import UserError
-from .belonging import is_running
+from .belonging import is_running, jobs_at_work
 from .connection import Services, services_of
 from .launching import OPTIONS, choose_server_ports, start, stop, wait_until_ready
 from .records import ServiceRecord, read_records, write_records
@@ -93,6 +93,8 @@ def down(home: Path, *, say: Say) -> bool:
         if not records:
             say(f"nothing runs in {home}")
             return False
+        if RAY in records and (jobs := jobs_at_work(home, records[RAY])):
+            say(f"jobs that still run end, and go on once they are submitted again: {', '.join(jobs)}")
         stop(home, records)
         write_records(home, {})
     say(f"ended {' and '.join(TITLES[name] for name in records)}")

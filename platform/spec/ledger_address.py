@@ -13,6 +13,8 @@ from ..base.addresses import holds_secret, shown
 
 LEDGER = "ADVSEG_LEDGER"
 """Environment variable with the address of a team's ledger."""
+ELSEWHERE = f"a team's ledger is named by --ledger or {LEDGER}"
+"""For who finds nothing in the ledger of a folder."""
 _SCHEME = re.compile(r"postgresql(\+psycopg)?(?=://)", re.IGNORECASE)
 
 

@@ -391,7 +391,7 @@ class TestSweepPage:
 class TestSweepsPage:
     @staticmethod
     def lines(storage: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
-        print_sweeps(read_sweeps(storage), str(storage))
+        print_sweeps(read_sweeps(storage), str(storage), None)
         lines = capsys.readouterr().out.splitlines()
         return [" ".join(line.split()) for line in lines]
 
@@ -413,7 +413,11 @@ class TestSweepsPage:
         assert self.lines(tmp_path, capsys)[1] == "old 0/? - - - none"
 
     def test_of_an_empty_ledger_names_the_remedy(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert self.lines(tmp_path, capsys) == [f"no sweep in {tmp_path} yet: `advseg submit SPEC` begins one"]
+        begun = "yet: `advseg submit SPEC` begins one"
+        elsewhere = "a team's ledger is named by --ledger or ADVSEG_LEDGER"
+        assert self.lines(tmp_path, capsys) == [f"no sweep in {tmp_path} {begun}; {elsewhere}"]
+        print_sweeps([], str(tmp_path), "postgresql://me@host/sweeps")
+        assert capsys.readouterr().out == f"no sweep in postgresql://***@host/sweeps {begun}\n"
         assert not list(tmp_path.iterdir())
 
 

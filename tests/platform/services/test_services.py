@@ -668,6 +668,15 @@ class TestUpAndDown:
         assert down(tmp_path / home, say=said.append) is False
         assert said == [f"nothing runs in {tmp_path / home}"]
 
+    def test_down_names_the_jobs_that_end_with_it(self, tmp_path: Path, said: list[str], stand_in: StandIn) -> None:
+        driver = f"subprocess.Popen([sys.executable, '-c', {SLEEP!r}], env={{**os.environ, 'ADVSEG_JOB': 'shapes-1'}})"
+        write_records(tmp_path, {RAY: stand_in(tmp_path, RAY, f"import os, subprocess, sys; {driver}; {SLEEP}")})
+        assert down(tmp_path, say=said.append) is True
+        assert said == [
+            "jobs that still run end, and go on once they are submitted again: shapes-1",
+            "ended the Ray head",
+        ]
+
     def test_down_never_ends_a_stranger_at_the_pid(self, tmp_path: Path, said: list[str]) -> None:
         with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as bystander:
             identity = identity_of(bystander.pid)
