@@ -417,7 +417,7 @@ class TestSweepsPage:
         elsewhere = "a team's ledger is named by --ledger or ADVSEG_LEDGER"
         assert self.lines(tmp_path, capsys) == [f"no sweep in {tmp_path} {begun}; {elsewhere}"]
         print_sweeps([], str(tmp_path), "postgresql://me@host/sweeps")
-        assert capsys.readouterr().out == f"no sweep in postgresql://***@host/sweeps {begun}\n"
+        assert capsys.readouterr().out == f"no sweep in postgresql://...@host/sweeps {begun}\n"
         assert not list(tmp_path.iterdir())
 
 
