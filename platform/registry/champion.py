@@ -20,15 +20,16 @@ from ..storage.store import MissingKeyError, Store
 from ..tracking.runs import run_of
 from .history import read_past
 from .promotion import Standing, standing_of
-from .registering import Registered, log_model, register
+from .registering import Registered, describe_model, log_model, register
 from .registry import CHAMPION, pull_card
 
 
 def keep_model(client: MlflowClient, store: Store, sweep: str, key: str, checksum: str | None) -> None:
-    """Log the model that a finished training left in its run. Raises UserError as `trained_model` does."""
+    """Log the model that a finished training left in its run, described. Raises UserError as `trained_model` does."""
     run_id = run_of(client, sweep, key)
     with trained_model(store, key, checksum) as model:
         log_model(client, model, run_id)
+        describe_model(client, model, run_id)
 
 
 def crown(

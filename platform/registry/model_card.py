@@ -133,9 +133,11 @@ def _lineage(card: Card, reference: str | None) -> str:
     # Other names could be markup, and none of ours.
     if reference is not None and _PLAIN.fullmatch(reference):
         again = {"to train it again": f"`advseg reproduce models:/{reference.replace('@', '/')}`, by its registry"}
+    swept = [text(f"{key} {_short(value)}") for key, value in _swept(card).items()]
     return listing(
         {
             "trial": _recorded(_of(card, "key")),
+            **({"swept": ", ".join(swept)} if swept else {}),
             "method": _recorded(_of(card, "spec", "method", "name")),
             "step": _recorded(_of(card, "step")),
             "checkpoint": _recorded(_of(card, "checkpoint")),
@@ -143,6 +145,18 @@ def _lineage(card: Card, reference: str | None) -> str:
             **again,
         }
     )
+
+
+def _swept(card: Card) -> dict[str, Any]:
+    """The values of the keys that its sweep varies."""
+    space = _of(card, "spec", "sweep", "space")
+    values = {key: _of(card, "spec", *str(key).split(".")) for key in space} if isinstance(space, dict) else {}
+    # Of a baseline there is no value where its trials have a method that it does not.
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _of(card: Card, *keys: str) -> Any:

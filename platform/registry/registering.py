@@ -27,6 +27,7 @@ from .verdicts import description_of, digest_of, hold_verdict
 
 MIOU_TAG = "advseg.miou"
 """Tag of a version: the mean IoU in percent of what was exported, which may be of another step than its run's last."""
+_README = f"{MODEL}/{MODEL_CARD}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,17 +124,18 @@ def _ensure_version(
 ) -> ModelVersion:
     """The version of a run, made if there is none."""
     found = _versions_of(client, name, run_id, key)
+    described = found and any(file.path == _README for file in client.list_artifacts(run_id, MODEL))
     if not found:
-        source, said = log_model(client, model, run_id, gate), description_of(UNCONFIRMED)
+        source, said = log_model(client, model, run_id), description_of(UNCONFIRMED)
         tags = {KEY_TAG: key} | ({MIOU_TAG: repr(card.metrics[METRIC])} if METRIC in card.metrics else {})
         client.create_model_version(name, source, run_id=run_id, tags=tags, description=said)
         # MLflow's client repeats a request whose answer was lost, and then there are two.
         found = _versions_of(client, name, run_id, key)
         for repeated in found[1:]:
             _delete(client, repeated)
-        # Before it was made nobody knew its number.
-        readme = model_card(read_card(model), gate, reference=f"{name}@{found[0].version}")
-        client.log_text(run_id, readme, f"{MODEL}/{MODEL_CARD}")
+    # Before it was made nobody knew its number, and whoever made it may have been killed then.
+    if not described:
+        describe_model(client, model, run_id, gate, f"{name}@{found[0].version}")
     return found[0]
 
 
@@ -152,12 +154,17 @@ def _versions_of(client: MlflowClient, name: str, run_id: str, key: str) -> list
     return [version for version in found if version.run_id == run_id and version.tags.get(KEY_TAG) == key]
 
 
-def log_model(client: MlflowClient, model: Path, run_id: str, gate: Gate | None = None) -> str:
-    """Log a model directory as artifacts of its run, with what describes and serves it beside; return their URI."""
+def log_model(client: MlflowClient, model: Path, run_id: str) -> str:
+    """Log a model directory as artifacts of its run, with what serves it beside; return their URI."""
     with TemporaryDirectory(prefix="advseg-") as folder:
-        beside = Path(folder)
-        (beside / MODEL_CARD).write_text(model_card(read_card(model, alone=True), gate))
-        write_serving_files(beside)
-        client.log_artifacts(run_id, str(beside), MODEL)
+        write_serving_files(Path(folder))
+        client.log_artifacts(run_id, folder, MODEL)
     client.log_artifacts(run_id, str(model), MODEL)
     return f"{client.get_run(run_id).info.artifact_uri}/{MODEL}"
+
+
+def describe_model(
+    client: MlflowClient, model: Path, run_id: str, gate: Gate | None = None, reference: str | None = None
+) -> None:
+    """Log what says to people what a model is, beside it; the rest as for `model_card`."""
+    client.log_text(run_id, model_card(read_card(model, alone=True), gate, reference=reference), _README)

@@ -96,6 +96,13 @@ def test_it_says_figures_data_limits_and_lineage(line: str) -> None:
     assert line in model_card(CARD, None).splitlines()
 
 
+def test_it_says_what_its_sweep_chose() -> None:
+    space = {key: {"low": 0.0, "high": 9.0} for key in ("method.lambda_adv", "method.absent")}
+    text = model_card(with_spec(CARD, method={"lambda_adv": 0.68427}, sweep={"space": space}), None)
+    assert "- swept: method&#46;lambda&#95;adv 0&#46;6843\n" in text
+    assert "- swept" not in model_card(CARD, None)
+
+
 def test_start_weights_are_named_without_the_place_where_they_lay() -> None:
     text = model_card(with_spec(CARD, model={"weights": "s3://bucket/secret/deeplab.pth"}), None)
     assert "- start weights: deeplab&#46;pth, whose licence is unknown: ask their makers\n" in text
@@ -183,6 +190,8 @@ def rendered(card: Card, gate: Gate) -> str:
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_names_are_neither_markup_nor_links(name: str) -> None:
+    swept = {"space": {"method.value": {}}}
+    plain = with_spec(CARD, method={"name": "adversarial", "value": 1}, sweep=swept)
     hostile = replace(
         CARD,
         classes=(name, "sea", "sand"),
@@ -191,28 +200,37 @@ def test_names_are_neither_markup_nor_links(name: str) -> None:
             "dataset_digest": name,
             "images": {name: 3},
             "checkpoint": name,
-            "spec": {"name": name, "model": {"weights": name}, "method": {"name": name}},
+            "spec": {
+                "name": name,
+                "model": {"weights": name},
+                "method": {"name": name, "value": name},
+                "sweep": swept,
+            },
         },
     )
     figures = {"trial 7": 39.0, "rival": 38.0}
     gate = replace(verdict("rival"), test=figures)
     named = replace(verdict(name), reason=name, test={name if key == "rival" else key: 1.0 for key in figures})
     page, text = rendered(hostile, named), model_card(hostile, named)
-    assert re.findall(r"<(\w+)", page) == re.findall(r"<(\w+)", rendered(CARD, gate))
+    assert re.findall(r"<(\w+)", page) == re.findall(r"<(\w+)", rendered(plain, gate))
     assert not re.search(r"[\x00-\x08\x0b-\x1f\u2028\u202e]", text)
     # What shows pages may find links in text that Markdown does not.
     ours = text.partition("## Confirmed")[2].replace("model.json", "")
     assert not re.search(r"[a-z]\.[a-z]|://", ours)
 
 
+KEYS = ["name", "mode", "weights", "space", "method.name"]
 ANY = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["name", "mode", "weights"]), inner),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["name", "mode", "weights", "space", "method.name"]), inner)
+    ),
     max_leaves=5,
 )
 
 
-@given(st.dictionaries(st.sampled_from(["model", "method", "trainer", "name"]), ANY), st.text())
+@given(st.dictionaries(st.sampled_from(["model", "method", "trainer", "sweep", "name"]), ANY), st.text())
 def test_whatever_a_spec_says_there_is_a_card(spec: dict[str, Any], name: str) -> None:
     text = model_card(replace(CARD, classes=("sky", name), palette=((0, 0, 0),) * 2, lineage={"spec": spec}), None)
     assert front(text)["license"] == "unknown"

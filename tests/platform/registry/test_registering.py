@@ -54,6 +54,32 @@ def test_a_version_has_beside_its_model_what_describes_and_serves_it(
     assert "\n# things, version 1\n" in readme
 
 
+def test_what_describes_a_version_is_written_once_and_by_whoever_goes_on(
+    client: MlflowClient,
+    model: Path,
+    registered: Register,
+    run_of: Callable,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(MlflowClient, "log_text", kill)
+        registered(model, "probe/0", None)
+    files = {file.path for file in client.list_artifacts(run_of("probe/0"), "model")}
+    assert "model/MLmodel" in files
+    assert "model/README.md" not in files
+
+    assert registered(model, "probe/0", None).version == "1"
+    readme = Path(client.download_artifacts(run_of("probe/0"), "model/README.md", str(tmp_path))).read_text()
+    assert "\n# things, version 1\n" in readme
+
+
 @pytest.mark.parametrize("gate", [None, gate_of(1)])
 def test_twice_makes_one_version(client: MlflowClient, model: Path, registered: Register, gate: Gate | None) -> None:
     first, again = (registered(model, "probe/0", gate) for _ in range(2))
