@@ -11,11 +11,13 @@ import itertools
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import source  # noqa: F401
 import torch
-from timing import Timings, interleaved, machine
+from timing import in_turn, interleaved, machine
 
 from advseg.trainers.checkpoint import host_copy, save_checkpoint
 from advseg.trainers.writing import Writing
@@ -41,13 +43,14 @@ def measure_standing(mib: int, rounds: int, device: torch.device) -> None:
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
 
-        timings = Timings(seconds={"written": [], "copied, written beside": []})
-        for _ in range(rounds):
-            for each, save in zip(timings.seconds, (lambda: save_checkpoint(folder, 1, state), beside), strict=True):
-                written()
-                started = time.perf_counter()
-                save()
-                timings.seconds[each].append(time.perf_counter() - started)
+        def standing(save: Callable[[], object]) -> float:
+            written()
+            started = time.perf_counter()
+            save()
+            return time.perf_counter() - started
+
+        saves = {"written": lambda: save_checkpoint(folder, 1, state), "copied, written beside": beside}
+        timings = in_turn({each: partial(standing, save) for each, save in saves.items()}, rounds=rounds)
         written()
     print(f"{mib} MiB on {device.type}: a training stands still until it is\n{timings.table('ms')}", flush=True)
 

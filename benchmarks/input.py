@@ -21,7 +21,7 @@ import source  # noqa: F401
 import torch
 from peer import Peer
 from PIL import Image
-from timing import Timings, interleaved, machine
+from timing import in_turn, interleaved, machine
 
 from advseg.models.architectures import CAFFE_MEANS
 from advseg.trainers.batches import Batches
@@ -127,15 +127,14 @@ class Ahead:
         self._depth = max(speed.prefetch, speed.workers)
         self._drawn = batches.drawn_ahead(range(10**6))
 
-    def lead_in(self) -> None:
-        """Take those that were drawn while others had their turn."""
+    def seconds_a_sample(self) -> float:
+        """Of as many as there are, after those that were drawn while others had their turn."""
         for _ in range(self._depth + 1):
             next(self._drawn)
-
-    def __call__(self) -> None:
-        """Take as many as there are samples."""
+        started = time.perf_counter()
         for _ in range(COUNT // BATCH):
             next(self._drawn)
+        return (time.perf_counter() - started) / (COUNT // BATCH * BATCH)
 
     def close(self) -> None:
         """End the threads and processes."""
@@ -156,16 +155,10 @@ def compare_ahead(root: Path, count: int, rounds: int) -> None:
             f"{count} threads": Ahead(dataset, colours, SpeedSettings(prefetch=count)),
             f"{count} processes": Ahead(dataset, colours, SpeedSettings(prefetch=count, workers=count)),
         }
-        seconds: dict[str, list[float]] = {way: [] for way in ways}
-        for _ in range(rounds):
-            for way, ahead in ways.items():
-                ahead.lead_in()
-                started = time.perf_counter()
-                ahead()
-                seconds[way].append((time.perf_counter() - started) / (COUNT // BATCH * BATCH))
+        timings = in_turn({way: ahead.seconds_a_sample for way, ahead in ways.items()}, rounds=rounds)
         for ahead in ways.values():
             ahead.close()
-        print(f"\n{name}, a sample\n{Timings(seconds=seconds).table()}", flush=True)
+        print(f"\n{name}, a sample\n{timings.table()}", flush=True)
 
 
 def loader_batches(dataset: torch.utils.data.Dataset) -> Callable[[], object]:

@@ -14,9 +14,10 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from threading import Semaphore, Thread
 
@@ -24,7 +25,7 @@ import source  # noqa: F401
 import torch
 from input import listed_dataset, published_dataset, write_dataset
 from peer import Peer, PublishedStep
-from timing import Timings, machine
+from timing import in_turn, machine
 
 from advseg.models.architectures import CompactSettings, DeepLabSettings
 from advseg.trainers.data.augment import AugmentationSettings
@@ -162,20 +163,12 @@ def published(peer: Peer, root: Path, size: int, device: torch.device) -> Callab
     return run
 
 
-def rounds_of(
-    programs: dict[str, Callable[[int], None]], *, rounds: int, steps: int, lead_in: int, batch_size: int
-) -> Timings:
-    """Time so many steps of each in turn; a line a round, so that one that is cut off still tells."""
-    seconds: dict[str, list[float]] = {name: [] for name in programs}
-    for number in range(rounds):
-        for name, program in programs.items():
-            program(lead_in)
-            started = time.perf_counter()
-            program(steps)
-            seconds[name].append((time.perf_counter() - started) / steps)
-        told = (f"{name} {2 * batch_size / seconds[name][-1]:.1f}" for name in programs)
-        print(f"round {number + 1}, images/s: {', '.join(told)}", flush=True)
-    return Timings(seconds=seconds)
+def seconds_a_step(program: Callable[[int], None], steps: int, lead_in: int) -> float:
+    """Of so many steps, after those that lead in."""
+    program(lead_in)
+    started = time.perf_counter()
+    program(steps)
+    return (time.perf_counter() - started) / steps
 
 
 def main() -> None:
@@ -223,14 +216,17 @@ def main() -> None:
             programs = {"bare step": bare(training(None), settle), **loops}
             if asked.peer:
                 programs["published loop"] = published(Peer(asked.peer), root / "voc", size, device)
-            timings = rounds_of(
-                programs,
-                rounds=asked.rounds,
-                steps=asked.steps or (30 if on_gpu else 10),
-                # What lies ready at first, of ours and of each of its loaders.
-                lead_in=max(asked.prefetch, asked.workers, 2 * PUBLISHED_WORKERS if asked.peer else 0) + 2,
-                batch_size=size,
-            )
+            steps = asked.steps or (30 if on_gpu else 10)
+            # What lies ready at first, of ours and of each of its loaders.
+            lead_in = max(asked.prefetch, asked.workers, 2 * PUBLISHED_WORKERS if asked.peer else 0) + 2
+
+            def tell(seconds: Mapping[str, float]) -> None:
+                """So that one that is cut off still tells something."""
+                told = (f"{name} {2 * size / each:.1f}" for name, each in seconds.items())
+                print(f"a round, images/s: {', '.join(told)}", flush=True)
+
+            measures = {name: partial(seconds_a_step, each, steps, lead_in) for name, each in programs.items()}
+            timings = in_turn(measures, rounds=asked.rounds, tell=tell)
         finally:
             for loop in loops.values():
                 loop.close()

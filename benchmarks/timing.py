@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -48,16 +49,32 @@ def interleaved(
     settle: Callable[[], object] = lambda: None,
 ) -> Timings:
     """Run all programs once a round. `settle` waits for what a program left running, such as a GPU's work."""
-    seconds: dict[str, list[float]] = {name: [] for name in programs}
+
+    def timed(program: Callable[[], object]) -> float:
+        settle()
+        started = clock()
+        program()
+        settle()
+        return clock() - started
+
+    return in_turn({name: partial(timed, program) for name, program in programs.items()}, rounds=rounds, warmup=warmup)
+
+
+def in_turn(
+    measures: Mapping[str, Callable[[], float]],
+    *,
+    rounds: int,
+    warmup: int = 0,
+    tell: Callable[[Mapping[str, float]], object] = lambda seconds: None,
+) -> Timings:
+    """Take all measures once a round, which give seconds themselves; `tell` hears those of each that counts."""
+    taken: list[dict[str, float]] = []
     for number in range(warmup + rounds):
-        for name, program in programs.items():
-            settle()
-            started = clock()
-            program()
-            settle()
-            if number >= warmup:
-                seconds[name].append(clock() - started)
-    return Timings(seconds=seconds)
+        seconds = {name: measure() for name, measure in measures.items()}
+        if number >= warmup:
+            taken.append(seconds)
+            tell(seconds)
+    return Timings(seconds={name: [each[name] for each in taken] for name in measures})
 
 
 def machine() -> str:

@@ -13,8 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
-from statistics import median
 
 from advseg.platform.cluster.submit import RAY_TRAIN
 
@@ -119,17 +119,15 @@ def main() -> None:
     if asked.role == "ray":
         return run_on_ray(asked.data, asked.result, asked.workers)
     from demo_task import write_data
-    from timing import machine
+    from timing import in_turn, machine
 
     print(machine())
     with tempfile.TemporaryDirectory() as temp:
         data = write_data(Path(temp) / "shapes")
         for base, ours in PAIRS.items():
-            rounds = [(measured(base, data, Path(temp)), measured(ours, data, Path(temp))) for _ in range(asked.rounds)]
-            ratios = [b / a for a, b in rounds]
-            print(f"\n{base:24} {1e3 * median(a for a, _ in rounds):8.1f} ms a step")
-            print(f"{ours:24} {1e3 * median(b for _, b in rounds):8.1f} ms a step")
-            print(f"{ours} takes {median(ratios):.3f} of the time ({min(ratios):.3f} to {max(ratios):.3f})")
+            measures = {name: partial(measured, name, data, Path(temp)) for name in (base, ours)}
+            timings = in_turn(measures, rounds=asked.rounds)
+            print(f"\na step\n{timings.table()}\n{ours} takes {1 / timings.speedup(ours):.3f} of the time")
     return None
 
 
