@@ -147,6 +147,11 @@ def jobs(advseg: Command, monkeypatch: pytest.MonkeyPatch) -> FakeJobs:
 @pytest.fixture
 def tracking(client: "MlflowClient", advseg: Command, monkeypatch: pytest.MonkeyPatch) -> "MlflowClient":
     """A client of the MLflow that the program then finds."""
+    find(client, monkeypatch)
+    return client
+
+
+def find(client: "MlflowClient", monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on the program finds the MLflow of a client."""
     services = SimpleNamespace(tracking_uri=client.tracking_uri, enter=lambda: None)
     monkeypatch.setattr("advseg.platform.services.connection.connect", lambda *_: services)
-    return client

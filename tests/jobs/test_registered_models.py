@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from mlflow.entities import Metric
 from mlflow.tracking import MlflowClient
+from restored_mlflow import RestoredMlflow
 
 from advseg.models import load
 from advseg.models.bundle import read_card
@@ -25,20 +26,33 @@ from advseg.platform.spec.confirm import Confirm
 from advseg.platform.tracking.identity import RunIdentity
 from advseg.platform.tracking.runs import ensure_run
 
+from .conftest import find
+
 Command = Callable[..., tuple[int, str, str]]
 
 
+@pytest.fixture(scope="module")
+def made(migrated: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> RestoredMlflow:
+    """MLflow with two versions of the model `shapes`, whose champion is the second."""
+
+    def fill(client: MlflowClient) -> None:
+        for number in range(2):
+            key = f"probe/{number}"
+            run_id = ensure_run(client, RunIdentity(experiment="probe", key=key))
+            client.log_batch(run_id, metrics=[Metric("val/miou", 40.0 + number, 1, step) for step in (4, 8)])
+            register(client, model, "shapes", run_id, key, None, lambda: None)
+        client.set_registered_model_alias("shapes", CHAMPION, "2")
+        client.delete_registered_model_alias("shapes", CANDIDATE)
+
+    return RestoredMlflow(tmp_path_factory.mktemp("made"), migrated, fill)
+
+
 @pytest.fixture
-def registered(tracking: MlflowClient, model: Path) -> MlflowClient:
-    """Two versions of the model `shapes`, whose champion is the second, and MLflow that knows them."""
-    for number in range(2):
-        key = f"probe/{number}"
-        run_id = ensure_run(tracking, RunIdentity(experiment="probe", key=key))
-        tracking.log_batch(run_id, metrics=[Metric("val/miou", 40.0 + number, 1, step) for step in (4, 8)])
-        register(tracking, model, "shapes", run_id, key, None, lambda: None)
-    tracking.set_registered_model_alias("shapes", CHAMPION, "2")
-    tracking.delete_registered_model_alias("shapes", CANDIDATE)
-    return tracking
+def registered(tracking: MlflowClient, made: RestoredMlflow, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    """A client of that MLflow, which the program finds."""
+    client = made.restore()
+    find(client, monkeypatch)
+    return client
 
 
 def test_a_list_has_a_line_for_each_version_the_newest_first(
@@ -222,9 +236,9 @@ def test_a_verdict_that_is_gone_is_told_but_holds_up_no_move(
     assert err.splitlines()[-1].startswith("warning: the verdict on shapes@2 cannot be read: its tag advseg.gate is no")
 
 
-def test_a_card_that_was_changed_is_refused(advseg: Command, registered: MlflowClient, tmp_path: Path) -> None:
-    for card in tmp_path.rglob("model.json"):
-        card.write_text(card.read_text() + " ")
+def test_a_card_that_was_changed_is_refused(advseg: Command, registered: MlflowClient) -> None:
+    card = Path(registered.get_model_version("shapes", "2").source) / "model.json"
+    card.write_text(card.read_text() + " ")
     status, out, err = advseg("models", "show", "shapes@champion")
     assert (status, out) == (2, "")
     assert err.startswith("error: the card of shapes@champion cannot be read: ")

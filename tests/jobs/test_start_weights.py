@@ -1,8 +1,6 @@
 """`advseg train` from weights in a bucket: what the user sees, and that nothing is asked of the bucket twice."""
 
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,16 +11,21 @@ from advseg.models.architectures import CompactSettings, build_segmenter
 from advseg.platform.storage.s3_client import AT_ONCE, s3_client
 
 
-def train(spec: Path, folder: Path, home: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "advseg.jobs.cli", "train", str(spec), "--to", str(folder)]
-    command += ["--set=model.weights=s3://weights/start.pth", "--set=trainer.steps=2"]
-    environment = {**os.environ, "ADVSEG_HOME": str(home), "XDG_CACHE_HOME": str(home), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment)
-
-
 def test_training_says_what_it_starts_from_and_resumes_without_the_bucket(
-    spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    advseg: Callable[..., tuple[int, str, str]],
+    spec: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    def train(folder: str, cache: str) -> tuple[int, str]:
+        """The status, and what is told."""
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / cache))
+        caplog.clear()
+        options = ["--set=model.weights=s3://weights/start.pth", "--set=trainer.steps=2"]
+        status, _, err = advseg("train", spec, "--to", folder, *options)
+        return status, err or "\n".join(caplog.messages)
+
     torch.save(build_segmenter(CompactSettings(width=8), 6).state_dict(), tmp_path / "start.pth")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
@@ -35,19 +38,19 @@ def test_training_says_what_it_starts_from_and_resumes_without_the_bucket(
         client.create_bucket(Bucket="weights")
         client.upload_file(str(tmp_path / "start.pth"), "weights", "start.pth")
         client.close()
-        first = train(spec, tmp_path / "run", tmp_path / "home")
+        status, told = train("run", "cache")
     finally:
         server.stop()
 
-    assert first.returncode == 0, first.stderr
-    (line,) = [line for line in first.stderr.splitlines() if line.startswith("weights ")]
+    assert status == 0
+    (line,) = [line for line in told.splitlines() if line.startswith("weights ")]
     assert line.endswith("start.pth: 37 of 37 tensors matched (17,912 values)")
 
-    again = train(spec, tmp_path / "run", tmp_path / "home")
+    status, told = train("run", "cache")
 
-    assert again.returncode == 0, again.stderr
-    assert "resumed from" in again.stderr
-    elsewhere = train(spec, tmp_path / "other", tmp_path / "another home")
-    assert elsewhere.returncode == 2
-    assert elsewhere.stderr.startswith("error: weights s3://weights/start.pth cannot be fetched: the storage does not")
-    assert elsewhere.stderr.count("\n") == 1
+    assert status == 0
+    assert "resumed from" in told
+    status, told = train("other", "another cache")
+    assert status == 2
+    assert told.startswith("error: weights s3://weights/start.pth cannot be fetched: the storage does not")
+    assert told.count("\n") == 1
