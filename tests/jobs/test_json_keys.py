@@ -12,6 +12,7 @@ import yaml
 from mlflow.entities import Metric
 from mlflow.tracking import MlflowClient
 from optuna.trial import TrialState
+from restored_mlflow import RestoredMlflow
 
 from advseg.jobs import reproduce
 from advseg.jobs.paper_tables import tables
@@ -29,6 +30,8 @@ from advseg.platform.storage.local_store import LocalStore
 from advseg.platform.tracking.identity import RunIdentity
 from advseg.platform.tracking.runs import ensure_run
 from advseg.platform.workers.account import Account
+
+from .conftest import find
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -157,17 +160,28 @@ def storage(document: dict[str, Any], tmp_path: Path) -> Path:
     return tmp_path / "runs"
 
 
-@pytest.fixture
-def registered(tracking: MlflowClient, model: Path) -> MlflowClient:
+@pytest.fixture(scope="module")
+def made(migrated: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> RestoredMlflow:
     """MLflow with two runs, of which one has a registered model."""
-    for number in range(2):
-        key = f"probe/{number}"
-        run_id = ensure_run(tracking, RunIdentity(experiment="probe", key=key, params={"p": number, "q": 1}))
-        tracking.log_batch(run_id, metrics=[Metric("val/miou", 40.0 + number, 1, step) for step in (4, 8)])
-    register(tracking, model, "shapes", run_id, key, None, lambda: None)
-    tracking.set_registered_model_alias("shapes", "champion", "1")
-    tracking.delete_registered_model_alias("shapes", "candidate")
-    return tracking
+
+    def fill(client: MlflowClient) -> None:
+        for number in range(2):
+            key = f"probe/{number}"
+            run_id = ensure_run(client, RunIdentity(experiment="probe", key=key, params={"p": number, "q": 1}))
+            client.log_batch(run_id, metrics=[Metric("val/miou", 40.0 + number, 1, step) for step in (4, 8)])
+        register(client, model, "shapes", run_id, key, None, lambda: None)
+        client.set_registered_model_alias("shapes", "champion", "1")
+        client.delete_registered_model_alias("shapes", "candidate")
+
+    return RestoredMlflow(tmp_path_factory.mktemp("made"), migrated, fill)
+
+
+@pytest.fixture
+def registered(tracking: MlflowClient, made: RestoredMlflow, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    """A client of that MLflow, which the program finds."""
+    client = made.restore()
+    find(client, monkeypatch)
+    return client
 
 
 Printed = Callable[..., list[dict[str, Any]]]

@@ -16,19 +16,22 @@ import pytest
 from mlflow.entities import RunTag
 from mlflow.tracking import MlflowClient
 
+from advseg.jobs.reproduce_model import spec_of
 from advseg.jobs.reproduced import Compared, refuse_differing
 from advseg.jobs.train import train
 from advseg.models import load
-from advseg.models.bundle import save
+from advseg.models.bundle import read_card, save
 from advseg.models.card import Card
 from advseg.models.manifest import write_directory
 from advseg.platform.base.code_digest import TRAINING, code_digest
 from advseg.platform.base.environment import Environment, environment_of
+from advseg.platform.registry.made import Made
 from advseg.platform.registry.registering import register
+from advseg.platform.registry.registry import Record
 from advseg.platform.spec.spec_file import load_spec
 from advseg.platform.tracking.identity import RunIdentity
 from advseg.platform.tracking.runs import ensure_run
-from advseg.trainers.errors import NotReproducedError
+from advseg.trainers.errors import NotReproducedError, UserError
 from advseg.trainers.reporter import Reporters
 
 Command = Callable[..., tuple[int, str, str]]
@@ -295,10 +298,12 @@ def test_a_model_of_an_older_version_is_tried_with_what_is_not_known(advseg: Com
 
 
 @pytest.mark.parametrize("lineage", [{}, {"spec": {"name": "x"}}, {"spec": {"name": "x", "trainer": {}}}])
-def test_a_model_without_a_spec_is_refused(advseg: Command, put: Register, lineage: dict[str, Any]) -> None:
-    status, _, err = advseg("reproduce", put(lambda card: replace(card, lineage=lineage)))
-    assert status == 2
-    assert err.startswith("error: shapes version 1 does not say by which spec it was trained")
+def test_a_model_without_a_spec_is_refused(model: Path, lineage: dict[str, Any]) -> None:
+    card = replace(read_card(model), lineage=lineage)
+    record = Record(description="shapes version 1", folder="shapes-1", run_id=None, card=card, sums={})
+    made = Made(record=record, environment=Environment(), commit=None, diff_of=None)
+    with pytest.raises(UserError, match="^shapes version 1 does not say by which spec it was trained"):
+        spec_of(made, [])
 
 
 @pytest.mark.parametrize("option", ["voc-1-8/semi", "--on=shapes", "--seeds=2", "--processes=2"])
