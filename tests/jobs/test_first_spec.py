@@ -88,7 +88,7 @@ def test_its_first_steps_beat_the_commonest_class_by_far(folder: Path, advseg: C
     # Nothing but the commonest class, whose intersection is all of it and whose union is the images.
     constant = 100 * max(pixels.values()) / sum(pixels.values()) / len(pixels)
 
-    status, _, _ = advseg("train", spec, "--to", "run", "--set=trainer.steps=150", "--set=method.semi_start=75")
+    status, _, _ = advseg("train", spec, "--to", "run", "--set=trainer.steps=100", "--set=method.semi_start=50")
 
     assert status == 0
     *_, last = (tmp_path / "run/metrics.jsonl").read_text().splitlines()

@@ -302,7 +302,7 @@ def test_a_model_without_a_spec_is_refused(model: Path, lineage: dict[str, Any])
     card = replace(read_card(model), lineage=lineage)
     record = Record(description="shapes version 1", folder="shapes-1", run_id=None, card=card, sums={})
     made = Made(record=record, environment=Environment(), commit=None, diff_of=None)
-    with pytest.raises(UserError, match="^shapes version 1 does not say by which spec it was trained"):
+    with pytest.raises(UserError, match=r"^shapes version 1 does not say by which spec it was trained"):
         spec_of(made, [])
 
 
