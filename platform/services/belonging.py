@@ -17,6 +17,8 @@ from .servers import MLFLOW, RAY, database_url, folder, ray_temp_dir
 # Ray's sockets allow 107 bytes for their whole path, so what lies in it must not depend on the home's depth.
 TEMP_ROOT = Path("/tmp")
 PREFIX = "advseg-"
+DRIVERS = "advseg.jobs."
+"""How the names of the modules begin that a job's driver runs."""
 HOME = "home"
 """File of a temporary folder that names the home whose service it serves."""
 
@@ -72,8 +74,15 @@ def members(home: Path, name: str, record: ServiceRecord) -> set[psutil.Process]
 
 
 def jobs_at_work(home: Path, record: ServiceRecord) -> list[str]:
-    """The ids of the jobs of which processes run that the Ray head has started."""
-    return sorted(filter(None, {_began_with(process, JOB) for process in members(home, RAY, record)}))
+    """The ids of the jobs whose drivers run, which the Ray head has started; others of a job's processes outlive it."""
+    drivers = filter(_is_driver, members(home, RAY, record))
+    return sorted(filter(None, {_began_with(process, JOB) for process in drivers}))
+
+
+def _is_driver(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return any(word.startswith(DRIVERS) for word in process.cmdline())
+    return False
 
 
 def _first(home: Path, name: str, record: ServiceRecord) -> psutil.Process | None:

@@ -669,8 +669,10 @@ class TestUpAndDown:
         assert said == [f"nothing runs in {tmp_path / home}"]
 
     def test_down_names_the_jobs_that_end_with_it(self, tmp_path: Path, said: list[str], stand_in: StandIn) -> None:
-        driver = f"subprocess.Popen([sys.executable, '-c', {SLEEP!r}], env={{**os.environ, 'ADVSEG_JOB': 'shapes-1'}})"
-        write_records(tmp_path, {RAY: stand_in(tmp_path, RAY, f"import os, subprocess, sys; {driver}; {SLEEP}")})
+        processes = {"shapes-1": "advseg.jobs.sweep", "over-1": "ray::IDLE"}
+        begin = "subprocess.Popen([sys.executable, '-c', {!r}, {!r}], env={{**os.environ, 'ADVSEG_JOB': {!r}}})"
+        begun = "; ".join(begin.format(SLEEP, title, job) for job, title in processes.items())
+        write_records(tmp_path, {RAY: stand_in(tmp_path, RAY, f"import os, subprocess, sys; {begun}; {SLEEP}")})
         assert down(tmp_path, say=said.append) is True
         assert said == [
             "jobs that still run end, and go on once they are submitted again: shapes-1",
