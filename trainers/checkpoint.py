@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,12 +37,11 @@ def save_checkpoint(root: Path, step: int, state: dict[str, Any], kept: Kept = _
     `state` nests dicts, lists, tensors and JSON scalars; as in JSON, keys become text and tuples lists. Several
     processes may save to the same root. Raises OSError, for a full disk among others: the older ones are left then.
     """
-    tensors: dict[str, Tensor] = {}
-    scalars = split_state(state, "", tensors)
+    told, tensors = packed(state)
 
     def write(directory: Path) -> None:
-        save_tensors(tensors, directory / TENSORS)
-        (directory / SCALARS).write_text(json.dumps(scalars))
+        save_tensors(on_host(tensors), directory / TENSORS)
+        (directory / SCALARS).write_text(told)
 
     path = checkpoint_at(root, step)
     write_directory(path, write)
@@ -54,24 +53,17 @@ def save_checkpoint(root: Path, step: int, state: dict[str, Any], kept: Kept = _
 
 def host_copy(state: dict[str, Any], device: torch.device) -> dict[str, Any]:
     """A copy of a state, of tensors on a device and on the host, that stays as it is; all of it is on the host."""
-    copy = _copied(state)
+    told, tensors = packed(state)
+    copies = {name: _begun_copy(tensor) for name, tensor in tensors.items()}
     if device.type == "cuda":
         torch.cuda.current_stream(device).synchronize()
-    return copy
+    return unpacked(told, copies)
 
 
-def _copied(value: Any) -> Any:
-    match value:
-        case torch.Tensor():
-            # From a GPU to pinned memory all tensors are on their way at once.
-            copy = torch.empty(value.shape, dtype=value.dtype, pin_memory=value.is_cuda)
-            return copy.copy_(value.detach(), non_blocking=True)
-        case dict():
-            return {key: _copied(child) for key, child in value.items()}
-        case list() | tuple():
-            return [_copied(child) for child in value]
-        case _:
-            return value
+def _begun_copy(tensor: Tensor) -> Tensor:
+    # From a GPU to pinned memory all tensors are on their way at once.
+    copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+    return copy.copy_(tensor.detach(), non_blocking=True)
 
 
 def checkpoint_at(root: Path, step: int) -> Path:
@@ -81,16 +73,20 @@ def checkpoint_at(root: Path, step: int) -> Path:
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """The state in a checkpoint directory. Raises BrokenDirectoryError if it is damaged, or is being removed."""
-    scalars = load_scalars(path)
+    told = _told(path)
     with _there(path / TENSORS) as tensors:
-        return join_state(scalars, load_file(tensors))
+        return unpacked(told, load_file(tensors))
 
 
 def load_scalars(path: Path) -> dict[str, Any]:
     """What `load_checkpoint` reads, without its tensors. Raises BrokenDirectoryError as that does."""
+    return json.loads(_told(path))
+
+
+def _told(path: Path) -> str:
     verify_directory(path, needs=[SCALARS, TENSORS])
     with _there(path / SCALARS) as scalars:
-        return json.loads(scalars.read_text())
+        return scalars.read_text()
 
 
 @contextmanager
@@ -153,42 +149,27 @@ def _newest_first(root: Path, keeper: Keeper | None = None) -> list[tuple[int, P
     return sorted(((step, root / name) for name in names if (step := step_of(name)) is not None), reverse=True)
 
 
-def tensors_in(state: Any) -> Iterator[Tensor]:
-    """The tensors of a state, as they are."""
-    match state:
-        case torch.Tensor():
-            yield state
-        case dict():
-            for child in state.values():
-                yield from tensors_in(child)
-        case list() | tuple():
-            for child in state:
-                yield from tensors_in(child)
+def packed(state: Any) -> tuple[str, dict[str, Tensor]]:
+    """A state as JSON, and the tensors that it refers to by name, as they are. Raises TypeError for what is neither."""
+    tensors: dict[str, Tensor] = {}
+
+    def refer(value: Any) -> dict[str, str]:
+        if not isinstance(value, Tensor):
+            raise TypeError(f"a state nests dicts, lists, tensors and JSON scalars, but holds a {type(value).__name__}")
+        name = str(len(tensors))
+        tensors[name] = value
+        return {_REFERENCE: name}
+
+    return json.dumps(state, default=refer), tensors
 
 
-def split_state(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """A state as JSON, its tensors put on the host into `tensors` under their path in the nest, which begins `name`."""
-    match value:
-        case torch.Tensor():
-            name = f"{len(tensors)}{name}"  # the number tells "a/b" from "b" within "a"
-            tensors[name] = value.detach().cpu().contiguous()
-            return {_REFERENCE: name}
-        case dict():
-            return {str(key): split_state(child, f"{name}/{key}", tensors) for key, child in value.items()}
-        case list() | tuple():
-            return [split_state(child, f"{name}/{index}", tensors) for index, child in enumerate(value)]
-        case _:
-            return value
+def unpacked(told: str, tensors: Mapping[str, Tensor]) -> Any:
+    """The state that `packed` took apart."""
+    return json.loads(
+        told, object_hook=lambda found: tensors[found[_REFERENCE]] if found.keys() == {_REFERENCE} else found
+    )
 
 
-def join_state(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """The state that `split_state` took apart."""
-    match value:
-        case {"$tensor": str(name)} if len(value) == 1:
-            return tensors[name]
-        case dict():
-            return {key: join_state(child, tensors) for key, child in value.items()}
-        case list():
-            return [join_state(child, tensors) for child in value]
-        case _:
-            return value
+def on_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """As safetensors takes them, which need no copy where they are so already."""
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

@@ -14,7 +14,7 @@ from torch import nn
 
 from ..models.architectures import DeepLabSettings, build_segmenter, normalisation_of
 from .batches import Batches
-from .checkpoint import tensors_in
+from .checkpoint import packed
 from .data.dataset import Dataset
 from .data.scaled import other_resize
 from .devices import usual_device
@@ -243,7 +243,8 @@ class Training:
 
     def _compare_workers(self) -> None:
         """Raises BrokenEnvironmentError where workers no longer have the same networks."""
-        strayed = self.world.strayed(tensors_in(self.method.state_dict()), self._device)
+        _, tensors = packed(self.method.state_dict())
+        strayed = self.world.strayed(tensors.values(), self._device)
         if not strayed:
             return
         first, *_ = hosts = self.world.tell(socket.gethostname(), self._device)

@@ -1,6 +1,5 @@
 """What all workers begin with or go on from: the leading one decides, and they take up its state."""
 
-import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -8,11 +7,10 @@ from typing import Any
 
 import torch
 from safetensors.torch import load, save
-from torch import Tensor
 
 from ..models.architectures import SegmenterSettings
 from ..models.weights import WeightsError, digest_of, load_weights
-from .checkpoint import checkpoint_at, join_state, newest_checkpoint, split_state
+from .checkpoint import checkpoint_at, newest_checkpoint, on_host, packed, unpacked
 from .distributed import World
 from .errors import CheckpointError, UserError
 from .keeper import Keeper
@@ -87,8 +85,7 @@ def shared(state: dict[str, Any], world: World, device: torch.device) -> dict[st
     """
     if world.size == 1:
         return state
-    tensors: dict[str, Tensor] = {}
-    told = json.dumps(split_state(state, "", tensors)) if world.leads else ""
-    scalars = json.loads(world.spread(told.encode(), device))
-    content = world.spread(save(tensors) if world.leads else b"", device)
-    return state if world.leads else join_state(scalars, load(content))
+    told, tensors = packed(state) if world.leads else ("", {})
+    told = world.spread(told.encode(), device).decode()
+    content = world.spread(save(on_host(tensors)), device)
+    return state if world.leads else unpacked(told, load(content))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from advseg.trainers.checkpoint import CHECKPOINTS, tensors_in
+from advseg.trainers.checkpoint import CHECKPOINTS, packed
 from advseg.trainers.data.dataset import Dataset
 from advseg.trainers.distributed import World
 from advseg.trainers.errors import BrokenEnvironmentError, CheckpointError
@@ -47,7 +47,8 @@ def resumed(on_workers: OnWorkers, recipe: Recipe, datasets: list[Dataset], fold
             training.saved.resume()
         except CheckpointError as error:
             return str(error)
-        assert not world.strayed(tensors_in(training.method.state_dict()), torch.device("cpu"))
+        _, tensors = packed(training.method.state_dict())
+        assert not world.strayed(tensors.values(), torch.device("cpu"))
         return training.step
 
     return on_workers(len(folders), resume)
