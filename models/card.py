@@ -161,8 +161,9 @@ def _lineage(given: dict[str, Any]) -> dict[str, Any]:
     for name in ("key", "dataset_digest"):
         if name in given:
             _text(given[name], f"lineage.{name}")
-    if "step" in given:
-        _whole(given["step"], "lineage.step", 0, 2**63 - 1)
+    for name in ("step", "judged_by"):
+        if name in given:
+            _whole(given[name], f"lineage.{name}", 0, 2**63 - 1)
     for part, images in _the(dict, given.get("images", {}), "lineage.images").items():
         _whole(images, f"lineage.images[{shown(_text(part, 'lineage.images'))}]", 0, 2**63 - 1)
     if "spec" in given and "name" in _the(dict, given["spec"], "lineage.spec"):

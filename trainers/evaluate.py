@@ -101,6 +101,12 @@ def evaluate(
     return Evaluation(matrix=headline, images=int(counts[0]), metrics=metrics)
 
 
+def judged_by(settings: EvaluationSettings, dataset: Dataset) -> int | None:
+    """By how many of the validation images; None: by all."""
+    some = settings.images
+    return None if some is None or some >= len(dataset.validation) else some
+
+
 def evenly(count: int, wanted: int | None) -> Sequence[int]:
     """Which of a list are taken if some are wanted: the first of each of so many equal stretches; None wants all."""
     if wanted is None or wanted >= count:

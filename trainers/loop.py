@@ -117,7 +117,7 @@ class Training:
                 ignore_index=dataset.ignore_index,
                 world=self.world,
             )
-        self._batches = Batches(
+        self.batches = Batches(
             settings, dataset, self.method.wants, self._normalisation, world=self.world, device=self._device
         )
         self.saved = Saved(
@@ -162,7 +162,7 @@ class Training:
         settings = self.recipe.trainer
         self.saved.clear()
         if self.world.leads:
-            for line in header(self.recipe, self.dataset, self.method.segmenter, self._device):
+            for line in header(self.recipe, self.dataset, self.method.segmenter, self._device, self.world.size):
                 log.info(line)
         self.saved.resume()
         tick()
@@ -174,7 +174,7 @@ class Training:
             yield self._report({}, {})
         else:
             self.saved.reopen()
-        drawn = Timed(self._batches.drawn_ahead(range(self.step, settings.steps)))
+        drawn = Timed(self.batches.drawn_ahead(range(self.step, settings.steps)))
         figures = self._figures(drawn)
         with (
             self.saved.writing,
@@ -189,7 +189,7 @@ class Training:
                 # What is waited for the first is the start of the processes that draw.
                 figures.begin()
                 with phase(MOVE):
-                    batch = self._batches.on_device(parts)
+                    batch = self.batches.on_device(parts)
                 with phase(STEP):
                     self.method.step(self.step, batch)
                 figures.made(self.step)
@@ -278,7 +278,7 @@ class Training:
 
     def batch(self, step: int) -> list[Batch]:
         """This worker's share of a step's micro-batches, on the training device; the same whenever it is asked."""
-        return self._batches.on_device(self._batches.draw(step))
+        return self.batches.on_device(self.batches.draw(step))
 
     def _watch(self, evaluation: Evaluation) -> None:
         """Say what goes wrong, and raise CollapseError once it has gone on for too long."""

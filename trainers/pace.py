@@ -7,7 +7,6 @@ from pathlib import Path
 from statistics import mean
 from tempfile import TemporaryDirectory
 
-from .ahead import ahead
 from .data.dataset import Dataset
 from .data.samples import Sample
 from .evaluate import evenly
@@ -61,17 +60,16 @@ def _few(samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
 
 
 def _step(training: Training) -> float:
-    settings = training.recipe.trainer
-    first = settings.steps // 2
+    first = training.recipe.trainer.steps // 2
     steps = range(first, first + _UNCOUNTED + _STEPS)
     times: list[float] = []
     with (
-        closing(ahead(training.batch, steps, settings.speed.prefetch)) as batches,
+        closing(training.batches.drawn_ahead(steps)) as drawn,
         underway("steps measured", len(steps)) as done,
     ):
         before = time.perf_counter()
-        for step, batch in zip(steps, batches, strict=True):
-            training.method.step(step, batch)
+        for step, parts in zip(steps, drawn, strict=True):
+            training.method.step(step, training.batches.on_device(parts))
             # Waits for the device.
             training.method.meter.take()
             times.append(time.perf_counter() - before)

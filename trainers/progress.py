@@ -3,7 +3,7 @@
 The counter moves with every step, every batch of an evaluation, every file of a dataset that is opened.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from typing import Protocol, TypeVar
@@ -12,6 +12,7 @@ Item = TypeVar("Item")
 
 _numbers = count(1)
 _newest = 0
+_told: Callable[[], object] | None = None
 
 
 class Watcher(Protocol):
@@ -49,6 +50,14 @@ def tick() -> None:
     """Something is done. May be called from any thread."""
     global _newest
     _newest = next(_numbers)
+    if _told:
+        _told()
+
+
+def tell_of_ticks(told: Callable[[], object]) -> None:
+    """Call that at each `tick`, too, from now on: for a process that works for another one."""
+    global _told
+    _told = told
 
 
 def ticks() -> int:

@@ -6,6 +6,7 @@ from typing import Any
 from ..models.architectures import normalisation_of
 from ..models.card import Card
 from .data.dataset import Dataset
+from .evaluate import judged_by
 from .recipe import Recipe
 from .standing import Standing
 
@@ -14,6 +15,7 @@ def trained_card(recipe: Recipe, dataset: Dataset, standing: Standing, lineage: 
     """The card of a training's segmenter as it stands, with its own lineage beside what is given of it."""
     images = {part: len(samples) for part, samples in dataset.parts.items()}
     begun: dict[str, Any] = {"start_weights": standing.start_weights} if standing.start_weights else {}
+    begun |= {"judged_by": judged} if (judged := judged_by(recipe.trainer.evaluation, dataset)) else {}
     begun |= {"grown": standing.grown} if standing.grown else {}
     return Card(
         segmenter=replace(recipe.segmenter, weights=None),

@@ -87,11 +87,12 @@ def _figures(card: Card) -> str:
     if not means:
         return "It has not been judged."
     ious = [(name, card.metrics.get(f"val/iou/{name}")) for name in card.classes]
+    some = f"{judged} of " if (judged := _of(card, "judged_by")) else ""
     rows = [(str(id), text(name), _percent(iou)) for id, (name, iou) in enumerate(ious[:_MOST_CLASSES])]
     more = len(ious) - len(rows)
     return "\n".join(
         [
-            "In percent, on the validation images, by which a sweep chooses among its trials.",
+            f"In percent, on {some}the validation images, by which a sweep chooses among its trials.",
             "",
             table(("figure", "percent"), ((title, _percent(value)) for title, value in means.items())),
             "",

@@ -176,11 +176,11 @@ def test_moving_a_batch_and_a_step_of_any_phase_do_not_wait(program, data, tmp_p
     # Torch's own handles and workspaces are made, and so are the optimizers' states.
     for step in range(2):
         training.method.step(step, training.batch(step))
-    drawn = {step: training._batches.draw(step) for step in range(2, 7)}
+    drawn = {step: training.batches.draw(step) for step in range(2, 7)}
 
     with waits(device) as seen:
         for step, parts in drawn.items():
-            training.method.step(step, training._batches.on_device(parts))
+            training.method.step(step, training.batches.on_device(parts))
 
     assert not seen
 

@@ -1,5 +1,6 @@
 """Processes that draw batches: the same bits and errors as in threads, and no end of either that leaves the other."""
 
+import importlib
 import multiprocessing
 import os
 import select
@@ -10,6 +11,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,12 +19,13 @@ import pytest
 import torch
 
 from advseg.models.resize import LongerSide
-from advseg.trainers import drawers
+from advseg.trainers import drawers, progress
 from advseg.trainers.data.augment import AugmentationSettings
 from advseg.trainers.data.dataset import Dataset, DatasetSettings
 from advseg.trainers.data.images import ImageError
 from advseg.trainers.data.jitter import JitterSettings
 from advseg.trainers.data.opening import open_dataset
+from advseg.trainers.data.pack import open_pack
 from advseg.trainers.data.packing import write_pack
 from advseg.trainers.data.shapes import CLASSES
 from advseg.trainers.distributed import World
@@ -47,11 +50,14 @@ SETTINGS = TrainerSettings(
 
 
 @pytest.fixture
-def packed(shapes_root: Path, tmp_path: Path) -> Dataset:
-    """The shapes, of which one unlabelled image is no more."""
+def packed(shapes_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
+    """The shapes, of which one unlabelled image is no more; to bring a shard is a tick."""
+    (tmp_path / "fetching.py").write_text("from advseg.trainers.progress import tick\ndef bring(_): tick()")
+    monkeypatch.syspath_prepend(tmp_path)
+    bring = importlib.import_module("fetching").bring
     settings = DatasetSettings(root=shapes_root, classes=CLASSES)
     write_pack(tmp_path / "pack", open_dataset(settings), settings)
-    packed = open_dataset(replace(settings, pack=str(tmp_path / "pack")))
+    packed = open_pack(tmp_path / "pack", settings, bring)
     assert packed.labelled[0].read_image() is not None  # mapped here
     lost = replace(open_dataset(settings).unlabelled[0], image=tmp_path / "lost.png")
     return replace(packed, unlabelled=(lost,))
@@ -70,8 +76,10 @@ def interrupted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("interrupted_at_once")
-def test_they_draw_the_same_bits_and_raise_the_same_errors(packed):
+def test_they_draw_the_same_bits_raise_the_same_errors_and_tell_what_they_fetch(packed, monkeypatch):
     here = Drawing(SETTINGS, packed, World(rank=1, size=2))
+    ticked = Event()
+    monkeypatch.setattr(progress, "_told", ticked.set)
     with closing(Drawers(SETTINGS, packed, World(rank=1, size=2))) as there:
         for step, wants in ((0, Wants()), (7, Wants(real=True))):
             for ours, theirs in zip(here.draw(step, wants), there.draw(step, wants), strict=True):
@@ -83,6 +91,7 @@ def test_they_draw_the_same_bits_and_raise_the_same_errors(packed):
             there.draw(0, ALL)
         assert str(raised.value) == str(expected.value)
         assert there.draw(1, Wants())
+        assert ticked.wait(60)
     assert not multiprocessing.active_children()
 
 
@@ -123,8 +132,7 @@ def test_a_batch_without_room_in_shared_memory_is_told_in_a_line(
     with pytest.raises(LostProcessError, match=line):
         drawers._draw(0, Wants())
     # Torch leaves an empty one.
-    for left in Path("/dev/shm").glob(f"torch_{os.getpid()}_*"):
-        left.unlink()
+    assert not [*Path("/dev/shm").glob(f"torch_{os.getpid()}_*")]
 
 
 def test_they_end_with_a_training_that_is_killed(shapes):

@@ -106,11 +106,11 @@ class TestThatLosesWhatDrawsAsItIsAskedToStop:
     @staticmethod
     def at(training: Training, step: int, monkeypatch: pytest.MonkeyPatch) -> Training:
         def drawn(steps: range) -> Generator[list[Drawn]]:
-            yield from map(training._batches.draw, range(steps.start, step))
+            yield from map(training.batches.draw, range(steps.start, step))
             training._guard = AskedAfter(0)
             raise LostProcessError("it was killed")
 
-        monkeypatch.setattr(training._batches, "drawn_ahead", drawn)
+        monkeypatch.setattr(training.batches, "drawn_ahead", drawn)
         return training
 
     @pytest.mark.parametrize("step", [0, 5])
@@ -131,7 +131,7 @@ class TestThatLosesWhatDrawsAsItIsAskedToStop:
         training = self.at(Training(program.recipe_of(), shapes, tmp_path, world=world), 0, monkeypatch)
 
         with pytest.raises(LostProcessError):
-            training._next(training._batches.drawn_ahead(range(1)))
+            training._next(training.batches.drawn_ahead(range(1)))
         assert contents(tmp_path) == {}
 
 

@@ -155,6 +155,8 @@ def test_the_verdict_on_its_trial_comes_before_the_validation_figures() -> None:
         "over every rival. Adjusted for 2 candidates its p is 0.0312.\n\n"
     )
     assert after.startswith("In percent, on the validation images, by which a sweep chooses among its trials.\n")
+    some = replace(CARD, lineage={**CARD.lineage, "judged_by": 50})
+    assert "In percent, on 50 of the validation images, by which" in model_card(some, None)
 
 
 def test_without_test_images_there_is_no_figure_to_quote() -> None:
