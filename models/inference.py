@@ -69,16 +69,20 @@ def predict_averaged(
 
     Scales are of the size at which the network reads the images; without any there is the scale 1.
     """
-    height, width = size_of(resize, _size(pixels))
     total, views = pixels.new_zeros(()), 0
-    for scale in settings.scales or (1.0,):
-        size = _times(scale, height), _times(scale, width)
+    for size in scaled_sizes(settings, size_of(resize, _size(pixels))):
         for mirrored in (False, True) if settings.flip else (False,):
             seen = pixels.flip(-1) if mirrored else pixels
             found = predict_probabilities(segmenter, seen, settings, resize=size)
             total = total + (found.flip(-1) if mirrored else found)
             views += 1
     return total / views
+
+
+def scaled_sizes(settings: EvaluationSettings, size: Size) -> list[Size]:
+    """At what sizes `predict_averaged` reads an image that is read at a size otherwise."""
+    height, width = size
+    return [(_times(scale, height), _times(scale, width)) for scale in settings.scales or (1.0,)]
 
 
 def window_starts(length: int, window: int, stride: float) -> list[int]:

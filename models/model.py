@@ -175,7 +175,8 @@ def device_of(name: str | torch.device) -> torch.device:
 
 
 def _devices() -> list[str]:
-    gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    counts = {"cuda": torch.cuda.device_count(), "xpu": torch.xpu.device_count()}
+    gpus = [f"{kind}:{number}" for kind, count in counts.items() for number in range(count)]
     return ["cpu", *gpus, *(["mps:0"] if torch.backends.mps.is_available() else [])]
 
 

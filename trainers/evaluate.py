@@ -16,6 +16,7 @@ from ..models.inference import (
     pixels_of,
     predict_averaged,
     predict_probabilities,
+    scaled_sizes,
 )
 from ..models.resize import Resize, Size, size_of
 from .ahead import ahead
@@ -83,7 +84,7 @@ def evaluate(
     ):
         seen = 0
         done(seen)
-        for group in grouped(pairs, resize):
+        for group in grouped(pairs, resize, settings):
             images, masks = (_stacked(arrays, device) for arrays in zip(*group, strict=True))
             pixels = pixels_of(images, normalised, speed.memory_format)
             for matrix, predict in zip(matrices, predictors, strict=True):
@@ -114,11 +115,11 @@ def evenly(count: int, wanted: int | None) -> Sequence[int]:
     return [place * count // wanted for place in range(wanted)]
 
 
-def grouped(pairs: Iterable[_Pair], resize: Resize | None) -> Iterator[list[_Pair]]:
+def grouped(pairs: Iterable[_Pair], resize: Resize | None, settings: EvaluationSettings) -> Iterator[list[_Pair]]:
     """Images and masks that are judged together: few, of one size, though others came between them.
 
-    Their pixels are few both as they are and at the size at which the network reads them, `resize`. Those that wait
-    for others of their size have no more than `_WAITING` pixels together.
+    Their pixels are few as they are and at every size at which the network reads them, by `resize` and the scales of
+    the settings. Those that wait for others of their size have no more than `_WAITING` pixels together.
     """
     waiting: dict[Size, list[_Pair]] = {}
     for image, mask in pairs:
@@ -126,7 +127,9 @@ def grouped(pairs: Iterable[_Pair], resize: Resize | None) -> Iterator[list[_Pai
         size = height, width
         group = waiting.setdefault(size, [])
         group.append((image, mask))
-        if len(group) == min(_GROUP, max(1, PIXELS_AT_ONCE // max(prod(size), prod(size_of(resize, size))))):
+        read = size_of(resize, size)
+        most = max(map(prod, (size, read, *scaled_sizes(settings, read))))
+        if len(group) == min(_GROUP, max(1, PIXELS_AT_ONCE // most)):
             yield waiting.pop(size)
         while sum(mask.size for group in waiting.values() for _, mask in group) > _WAITING:
             yield waiting.pop(next(iter(waiting)))

@@ -71,7 +71,12 @@ def _told(figures: dict[str, float]) -> str:
     shares = [f"{100 * figures[WAITING]:.0f} % waiting for data"]
     if MATMUL in figures:
         shares.append(f"{100 * figures[MATMUL]:.0f} % of the matmul rate")
-    return f"{figures[IMAGES]:.4g} images/s ({', '.join(shares)}), {figures[MEMORY]:.2f} GiB"
+    return f"{rate(figures[IMAGES])} images/s ({', '.join(shares)}), {figures[MEMORY]:.2f} GiB"
+
+
+def rate(images_per_second: float) -> str:
+    """Three significant digits, written out: machines are never as busy twice."""
+    return f"{float(f'{images_per_second:.3g}'):g}"
 
 
 def append_line(path: Path, line: str, *, durable: bool = False) -> None:

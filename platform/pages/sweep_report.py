@@ -20,7 +20,7 @@ from .html_page import heading, note, page, paragraph, pictures, plot, table
 from .paired_plot import paired_plot
 from .sweep_page import totals_line, verdict_line
 from .sweep_plots import MIOU, Plot, plots_of
-from .terminal import best_report, duration, number, percent, short_names, state_counts
+from .terminal import best_report, duration, number, percent, short_names, speed, state_counts
 
 REPORT = "report.html"
 """The report in a sweep's folder, and as an artifact of its run."""
@@ -85,7 +85,7 @@ def _trials(sweep: str, rows: Sequence[Row], spec: Spec | None) -> Iterator[str]
             f"{row.step}{steps}",
             row.told_state,
             str(row.account.attempts),
-            number(row.account.images_per_second),
+            speed(row.account.images_per_second),
             duration(row.account.device_seconds),
             row.reason,
         )

@@ -10,6 +10,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from ...trainers.reporter import rate
 from ..base.events import TrialUpdate, Verdict
 from ..gate.verdict import Outcome
 from ..ledger.rows import Row
@@ -58,7 +59,7 @@ def trials_table(sweep: str, rows: Sequence[Row], scale: Scale | None) -> Table:
             best_report(row.best),
             *([sparkline(row.curve, scale)] if scale else []),
             *([str(row.account.attempts)] if tried_again else []),
-            *([number(row.account.images_per_second)] if measured else []),
+            *([speed(row.account.images_per_second)] if measured else []),
             duration(row.account.device_seconds),
             _state(row.told_state, row.reason),
         )
@@ -167,6 +168,11 @@ def number(value: Value) -> str:
             return f"{value:.4g}"
         case _:
             return str(value)
+
+
+def speed(images_per_second: float | None) -> str:
+    """As a training's own lines have it."""
+    return "" if images_per_second is None else rate(images_per_second)
 
 
 def percent(value: float | None) -> str:

@@ -42,7 +42,7 @@ def test_what_cannot_be_is_refused(name: str | None, gpus: int, processes: int, 
 
 
 @pytest.mark.parametrize(("gpus", "there"), [(0, "cpu"), (2, "cpu, cuda:0, cuda:1")])
-@pytest.mark.parametrize("name", ["", "meta", "gpu", "CUDA", "cpu:3", "cuda:2", "cuda:-1", "mps"])
+@pytest.mark.parametrize("name", ["", "meta", "gpu", "CUDA", "cpu:3", "cuda:2", "cuda:-1", "mps", "xpu"])
 def test_of_a_device_that_is_not_there_a_line_says_what_there_is(
     monkeypatch: pytest.MonkeyPatch, gpus: int, there: str, name: str
 ) -> None:
@@ -53,7 +53,10 @@ def test_of_a_device_that_is_not_there_a_line_says_what_there_is(
     assert str(caught.value) == f"there is no device '{name}' here, only {there}: choose another --device"
 
 
-def test_of_a_device_that_is_there_and_does_not_work_a_line_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 100)
-    with pytest.raises(UserError, match=r"^device 'cuda:99' does not work: .*: choose another --device$"):
-        own_device("cuda:99", 100)
+@pytest.mark.parametrize("kind", ["cuda", "xpu"])
+def test_of_a_device_that_is_there_and_does_not_work_a_line_says_why(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(getattr(torch, kind), "device_count", lambda: 100)
+    with pytest.raises(UserError, match=rf"^device '{kind}:99' does not work: .*: choose another --device$"):
+        own_device(f"{kind}:99", 0)

@@ -115,14 +115,23 @@ class TestGroups:
         assert network.calls == [*[(3, 3, 4, 6)] * 6, (1, 3, 9, 9), (1, 3, 7, 5)]
         assert found.matrix.tolist() == counts_of(dataset).tolist()
 
-    @pytest.mark.parametrize(("resize", "together"), [((16, 16), 2), (LongerSide(longer=14), 4), ((2, 3), 16)])
-    def test_hold_no_more_pixels_than_allowed_at_the_size_at_which_the_network_reads_them(
-        self, dataset, monkeypatch, resize, together
+    @pytest.mark.parametrize(
+        ("resize", "scales", "together"),
+        [
+            ((16, 16), (), 2),
+            (LongerSide(longer=14), (), 4),
+            ((2, 3), (), 16),
+            ((8, 8), (0.5, 2.0), 2),
+            ((16, 16), (0.5,), 2),
+        ],
+    )
+    def test_hold_no_more_pixels_than_allowed_at_every_size_at_which_the_network_reads_them(
+        self, dataset, monkeypatch, resize, scales, together
     ):
         monkeypatch.setattr(module, "PIXELS_AT_ONCE", 2 * 16 * 16)
         network = Threshold()
 
-        run(network, dataset, resize=resize)
+        run(network, dataset, resize=resize, settings=EvaluationSettings(scales=scales))
 
         assert max(images for images, *_ in network.calls) == together
 
@@ -131,7 +140,7 @@ class TestGroups:
         monkeypatch.setattr(module, "_WAITING", 22)
         sizes = [(2, 5), (1, 4), (2, 3), (1, 4), (9, 9), (2, 3)]
 
-        groups = grouped(((np.zeros((*size, 3)), np.zeros(size)) for size in sizes), None)
+        groups = grouped(((np.zeros((*size, 3)), np.zeros(size)) for size in sizes), None, EvaluationSettings())
 
         assert [[mask.shape for _, mask in group] for group in groups] == [
             [(2, 5)],

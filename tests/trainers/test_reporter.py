@@ -40,10 +40,10 @@ def shades_in(folder: Path) -> dict[str, int]:
     [
         ({}, ""),
         ({"memory/peak": 0.9}, ""),
-        (FIGURES, "  31.41 images/s (2 % waiting for data), 0.90 GiB"),
+        (FIGURES, "  31.4 images/s (2 % waiting for data), 0.90 GiB"),
         (
             {**FIGURES, "speed/matmul_share": 0.412},
-            "  31.41 images/s (2 % waiting for data, 41 % of the matmul rate), 0.90 GiB",
+            "  31.4 images/s (2 % waiting for data, 41 % of the matmul rate), 0.90 GiB",
         ),
     ],
 )

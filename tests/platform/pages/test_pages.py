@@ -177,7 +177,7 @@ class TestTables:
     def test_show_how_fast_trials_went_once_that_is_known(self) -> None:
         measured = Account(attempts=1, images_per_second=31.416)
         assert trials([row(0, value=50.0, account=measured), row(1, value=50.0)]) == [
-            "0 0.01235 8 50.00 50.00@8 ▁ 31.42 0 s COMPLETE",
+            "0 0.01235 8 50.00 50.00@8 ▁ 31.4 0 s COMPLETE",
             "1 0.01235 8 50.00 50.00@8 ▁ 0 s COMPLETE",
         ]
 
