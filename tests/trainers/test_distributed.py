@@ -100,7 +100,7 @@ def test_more_workers_report_every_loss_of_one_worker_alone(train, recipe, size)
 
 @pytest.mark.parametrize("size", [2, 4])
 def test_several_workers_end_with_the_weights_of_one(compact, size):
-    one, several = (load_checkpoint(compact[n] / "checkpoints" / "step-00000050")["method"] for n in (1, size))
+    one, several = (load_checkpoint(compact[n] / "checkpoints" / "step-00000024")["method"] for n in (1, size))
 
     for name in ("segmenter", "discriminator"):
         torch.testing.assert_close(several[name]["network"], one[name]["network"], rtol=1e-9, atol=1e-9)
@@ -122,18 +122,18 @@ def test_workers_see_the_pixels_of_one_worker_alone(program, shapes, tmp_path, s
 
 def test_a_run_of_several_workers_is_finished_by_one(compact, program, shapes, tmp_path):
     shutil.copytree(compact[4], tmp_path, dirs_exist_ok=True)
-    shutil.rmtree(tmp_path / "checkpoints" / "step-00000050")
+    shutil.rmtree(tmp_path / "checkpoints" / "step-00000024")
     reporter = RecordingReporter()
 
     Training(program.compact_for_many_workers(), shapes, tmp_path).run(reporter)
 
-    assert [report.step for report in reporter.reports] == [50]
+    assert [report.step for report in reporter.reports] == [24]
     (alone,) = reports_in(compact[1])
     assert reporter.reports[0].metrics == pytest.approx(alone[-1]["metrics"], **EXACT)
 
 
 def test_training_moves_the_weights(compact, program):
-    trained = load_checkpoint(compact[1] / "checkpoints" / "step-00000050")["method"]["segmenter"]["network"]
+    trained = load_checkpoint(compact[1] / "checkpoints" / "step-00000024")["method"]["segmenter"]["network"]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(program.compact_for_many_workers().trainer.seed)
         fresh = Compact(6, 8).double().state_dict()

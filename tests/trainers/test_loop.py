@@ -1,14 +1,10 @@
 import random
 import shutil
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from advseg.models import load
 from advseg.models.architectures import CompactSettings, DeepLabSettings
@@ -125,18 +121,18 @@ def test_the_panel_shows_selected_pixels_where_the_method_selects_any(program, s
     assert panel.width // TILE == columns
 
 
-@settings(deadline=None, max_examples=8)
-@given(st.sets(st.sampled_from(REPORT_STEPS), min_size=1))
-def test_a_run_stopped_by_its_reporter_and_resumed_ends_as_one_left_alone(program, shapes, undisturbed, stops):
+@pytest.mark.parametrize("stops", [REPORT_STEPS, [9]], ids=["at every report", "at one"])
+def test_a_run_stopped_by_its_reporter_and_resumed_ends_as_one_left_alone(
+    program, shapes, undisturbed, tmp_path, stops
+):
     expected, alone, _ = undisturbed
     reporter = StoppingReporter(set(stops))
 
-    with tempfile.TemporaryDirectory() as directory:
-        for _ in stops:
-            with pytest.raises(StopError):
-                Training(program.recipe_of(), shapes, Path(directory)).run(reporter)
-        training = Training(program.recipe_of(), shapes, Path(directory))
-        outcome = training.run(reporter)
+    for _ in stops:
+        with pytest.raises(StopError):
+            Training(program.recipe_of(), shapes, tmp_path).run(reporter)
+    training = Training(program.recipe_of(), shapes, tmp_path)
+    outcome = training.run(reporter)
 
     assert equal_states(training.method.state_dict(), alone.method.state_dict())
     # A report whose state was not saved comes twice, with the same content.

@@ -77,8 +77,9 @@ def trained(
 
 
 @pytest.fixture(scope="module")
-def plain():
-    return {network: trained(PLAIN, network) for network in ("compact", "deeplab")}
+def plain(program):
+    with program.small_deeplab():
+        return {network: trained(PLAIN, network) for network in ("compact", "deeplab")}
 
 
 @pytest.mark.parametrize(
@@ -88,8 +89,9 @@ def plain():
         *(("deeplab", switch) for switch in ("channels_last", "fused_optimizers", "recompute")),
     ],
 )
-def test_a_switch_changes_nothing_but_rounding(plain, network, switch):
-    weights, metrics = trained(replace(PLAIN, **{switch: True}), network)
+def test_a_switch_changes_nothing_but_rounding(program, plain, network, switch):
+    with program.small_deeplab():
+        weights, metrics = trained(replace(PLAIN, **{switch: True}), network)
 
     assert metrics == pytest.approx(plain[network][1], rel=1e-9)
     for name, value in plain[network][0].items():
