@@ -121,7 +121,7 @@ def test_every_report_has_figures_and_nothing_else_of_a_training_has_them(
         nonlocal now
         for step in steps:
             now += 2 if step else 1000
-            yield training._batches.draw(step)
+            yield training.batches.draw(step)
 
     def make(step: int, batch: list[Batch]) -> None:
         nonlocal now
@@ -129,7 +129,7 @@ def test_every_report_has_figures_and_nothing_else_of_a_training_has_them(
         learn(step, batch)
 
     monkeypatch.setattr("advseg.trainers.loop.Timed", partial(Timed, clock=lambda: now))
-    monkeypatch.setattr(training._batches, "drawn_ahead", draw)
+    monkeypatch.setattr(training.batches, "drawn_ahead", draw)
     monkeypatch.setattr(training.method, "step", make)
     outcome = training.run(reporter)
 
