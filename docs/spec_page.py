@@ -68,7 +68,7 @@ sweep:
 
 PRESET = """\
 Paper and released code of Hung et al. (2018) differ in the fields below. A preset sets all of them that the spec does
-not set itself; an optimizer of another kind, a model that is no DeepLab and a method that is not `adversarial` are
+not set itself; an optimizer of another kind, a model that is no DeepLab-v2 and a method that is not `adversarial` are
 left as they are.
 """
 

@@ -2,23 +2,51 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args, get_type_hints
 
 import torch
 from torch import Tensor
 
 from .compact import GROUPS, Compact
-from .deeplab import Backbone, DeepLabV2
+from .deeplab_v2 import DeepLabV2
+from .deeplab_v3plus import DeepLabV3Plus, OutputStride
+from .resnet import Backbone, Blocks
+from .segmenter import Segmenter
 from .settings import ChosenBy, Interval, Settings
 
-RESNET_BLOCKS = {"deeplab_v2_resnet50": (3, 4, 6, 3), "deeplab_v2_resnet101": (3, 4, 23, 3)}
+_RESNET50, _RESNET101 = (3, 4, 6, 3), (3, 4, 23, 3)
+RESNET_BLOCKS: dict[str, Blocks] = {
+    "deeplab_v2_resnet50": _RESNET50,
+    "deeplab_v2_resnet101": _RESNET101,
+    "deeplab_v3plus_resnet50": _RESNET50,
+    "deeplab_v3plus_resnet101": _RESNET101,
+}
 
 LEAST_SIDE = 8
 """Height and width in pixels of the smallest image that a network reads: of less its strides would leave nothing."""
 
 
+Norm = Literal["batch", "frozen", "synchronised"]
+"""Which statistics batch norm uses in training."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class CompactSettings(Settings):
+class NetworkSettings(Settings):
+    """What a training asks the settings of any network."""
+
+    @property
+    def norm(self) -> Norm:
+        """Of its batch norm; one that has none is like one whose statistics are frozen."""
+        return "frozen"
+
+    @property
+    def least_share(self) -> int:
+        """Images that each worker must learn from at once."""
+        return 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompactSettings(NetworkSettings):
     """A segmenter of under 1 M parameters that trains on a CPU."""
 
     architecture: Literal["compact"] = "compact"
@@ -34,7 +62,7 @@ class CompactSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeepLabSettings(Settings):
+class DeepLabSettings(NetworkSettings):
     """DeepLab-v2, the paper's segmentation network."""
 
     architecture: Literal["deeplab_v2_resnet50", "deeplab_v2_resnet101"] = "deeplab_v2_resnet101"
@@ -43,18 +71,54 @@ class DeepLabSettings(Settings):
     normalisation; names and shapes are the same, so weights of one load into the other, and are worth little there."""
     branches: Literal[2, 4] = 4
     """How many of the four dilated branches are summed (paper: 4; released code: 2). The others are never trained."""
-    batch_norm: Literal["batch", "frozen", "synchronised"] = "batch"
+    batch_norm: Norm = "batch"
     """Statistics used in training: those of a worker's own share of the batch (running ones updated), the running
     ones, or those of the shares of all workers (GPUs only). Scale and shift are never trained."""
     weights: str | None = None
     """Start weights: a path, or an s3:// address; None: fresh."""
 
+    @property
+    def norm(self) -> Norm:
+        """As `batch_norm` says."""
+        return self.batch_norm
 
-SegmenterSettings = Annotated[CompactSettings | DeepLabSettings, ChosenBy("architecture")]
 
-ARCHITECTURES: dict[str, type[CompactSettings | DeepLabSettings]] = {
-    "compact": CompactSettings,
-    **dict.fromkeys(RESNET_BLOCKS, DeepLabSettings),
+@dataclass(frozen=True, kw_only=True)
+class DeepLabV3PlusSettings(NetworkSettings):
+    """DeepLab-v3+ (Chen et al., 2018), with plain convolutions, as most of semi-supervised segmentation has it."""
+
+    architecture: Literal["deeplab_v3plus_resnet50", "deeplab_v3plus_resnet101"] = "deeplab_v3plus_resnet101"
+    backbone: Backbone = "torchvision"
+    """`torchvision` for its ResNet state dicts, `caffe` for the bodies of published DeepLab checkpoints. Each has its
+    own normalisation; names and shapes are the same, so weights of one load into the other, and are worth little
+    there."""
+    output_stride: OutputStride = 16
+    """Pixels of the image between two of the last features: 8 sees finer, and is about three times the
+    arithmetic. Dilations are doubled with it, so that weights of either serve both."""
+    batch_norm: Norm = "batch"
+    """Statistics used in training: those of a worker's own share of the batch (running ones updated), the running
+    ones, or those of the shares of all workers (GPUs only). Scale and shift learn. Of one image alone there are none:
+    unless it is `frozen`, each worker needs two at once."""
+    weights: str | None = None
+    """Start weights: a path, or an s3:// address; None: fresh."""
+
+    @property
+    def norm(self) -> Norm:
+        """As `batch_norm` says."""
+        return self.batch_norm
+
+    @property
+    def least_share(self) -> int:
+        """Of one image, image pooling has one value a channel, and so no spread."""
+        return 1 if self.batch_norm == "frozen" else 2
+
+
+SegmenterSettings = Annotated[CompactSettings | DeepLabSettings | DeepLabV3PlusSettings, ChosenBy("architecture")]
+
+ARCHITECTURES: dict[str, type[CompactSettings | DeepLabSettings | DeepLabV3PlusSettings]] = {
+    kind: settings
+    for settings in (CompactSettings, DeepLabSettings, DeepLabV3PlusSettings)
+    for kind in get_args(get_type_hints(settings)["architecture"])
 }
 """The settings of each architecture."""
 
@@ -94,14 +158,10 @@ IMAGENET = Normalisation(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.
 def normalisation_of(settings: SegmenterSettings) -> Normalisation:
     """How a network reads images: as those of the weights that it starts from were read."""
     match settings:
-        case DeepLabSettings(backbone="caffe"):
+        case DeepLabSettings(backbone="caffe") | DeepLabV3PlusSettings(backbone="caffe"):
             return CAFFE_MEANS
         case _:
             return IMAGENET
-
-
-Segmenter = Compact | DeepLabV2
-"""Logits [N, K, H, W] of images [N, 3, H, W]; `head()` are the classifier's parameters."""
 
 
 def build_segmenter(settings: SegmenterSettings, classes: int) -> Segmenter:
@@ -110,11 +170,18 @@ def build_segmenter(settings: SegmenterSettings, classes: int) -> Segmenter:
         case CompactSettings():
             return Compact(classes, settings.width)
         case DeepLabSettings():
-            blocks = RESNET_BLOCKS[settings.architecture]
             return DeepLabV2(
                 classes,
-                blocks,
-                frozen_batch_norm=settings.batch_norm == "frozen",
+                RESNET_BLOCKS[settings.architecture],
+                frozen_batch_norm=settings.norm == "frozen",
                 branches=settings.branches,
+                backbone=settings.backbone,
+            )
+        case DeepLabV3PlusSettings():
+            return DeepLabV3Plus(
+                classes,
+                RESNET_BLOCKS[settings.architecture],
+                frozen_batch_norm=settings.norm == "frozen",
+                output_stride=settings.output_stride,
                 backbone=settings.backbone,
             )

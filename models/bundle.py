@@ -9,13 +9,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .architectures import Segmenter, build_segmenter
+from .architectures import build_segmenter
 from .card import Card, card_of
 from .discriminator import Discriminator, build_discriminator
 from .files import one_line, read_document, shown
 from .manifest import MANIFEST, BrokenDirectoryError, read_manifest, verify_directory, write_directory
 from .mistaken import CARD, refuse_mistaken
 from .model import Model, device_of
+from .segmenter import Segmenter
 from .tensors import load_network, most_bytes, save_tensors
 
 SEGMENTER = "segmenter.safetensors"

@@ -5,6 +5,7 @@ from operator import add
 
 from torch import Tensor, nn
 
+from .segmenter import Features, Segmenter
 from .upsampling import upsampled
 
 GROUPS = 8
@@ -21,13 +22,14 @@ class Unit(nn.Sequential):
         )
 
 
-class Compact(nn.Module):
+class Compact(Segmenter):
     """Image [N, 3, H, W] to logits [N, K, H, W], upsampled from stride 2, bilinear with aligned corners.
 
     `width` is the number of channels at stride 2, a multiple of 8; the body at stride 4 has twice as many.
     At width 32 and 6 classes it has 0.27 M parameters, at the greatest width of 56 below 1 M.
     """
 
+    head = ("branches",)
     body_dilations = (1, 2, 4)
     head_dilations = (1, 2, 4, 8)
 
@@ -44,20 +46,20 @@ class Compact(nn.Module):
         self.fuse = Unit(width, width)
         self.branches = nn.ModuleList(nn.Conv2d(width, classes, 3, padding=d, dilation=d) for d in self.head_dilations)
 
-    def head(self) -> list[nn.Parameter]:
-        """The classifier's parameters, which learn at a multiple of the body's rate."""
-        return list(self.branches.parameters())
-
     def blocks(self) -> list[nn.Module]:
-        """The parts of the body, one after the other, that training may compute twice to save memory."""
+        """The residual blocks."""
         return list(self.body)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits [N, K, H, W] of images [N, 3, H, W], in the images' precision."""
+    def encode(self, images: Tensor) -> Features:
+        """The features at stride 2."""
         fine = self.stem(images)
         x = self.down(fine)
         for block in self.body:
             x = x + block(x)
-        x = self.fuse(fine + upsampled(self.up(x), fine.shape[-2:]))
+        return (self.fuse(fine + upsampled(self.up(x), fine.shape[-2:])),)
+
+    def decode(self, features: Features, images: Tensor) -> Tensor:
+        """The sum of the branches, upsampled."""
+        (x,) = features
         x = reduce(add, (branch(x) for branch in self.branches))
         return upsampled(x.to(images.dtype), images.shape[-2:])

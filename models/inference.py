@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .architectures import LEAST_SIDE, Normalised, Segmenter
+from .architectures import LEAST_SIDE, Normalised
 from .resize import Resize, Size, size_of
+from .segmenter import Segmenter
 from .settings import Interval, Settings
 
 PIXELS_AT_ONCE = 2**20

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .architectures import Segmenter
 from .card import Card
 from .decoding import Decoding
 from .discriminator import Discriminator
@@ -19,6 +18,7 @@ from .inference import Place, pixels_of, predict_averaged, predict_probabilities
 from .photographs import Photograph, rgb_of, split
 from .protocol import Protocol, protocol_on
 from .resize import size_of
+from .segmenter import Segmenter
 
 MAX_WHOLE = 2**22
 """Pixels of the largest image that goes through a network at once."""

@@ -11,10 +11,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from .architectures import DeepLabSettings, Segmenter, SegmenterSettings
+from .architectures import DeepLabSettings, DeepLabV3PlusSettings, SegmenterSettings
 from .bundle import SEGMENTER, read_card
 from .files import one_line, open_regular
 from .manifest import checksum_of, file_digest, verify_directory
+from .segmenter import Segmenter
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Keys under which training programs keep a state dict beside other things."""
@@ -82,9 +83,7 @@ def load_weights(network: Segmenter, settings: SegmenterSettings, path: Path) ->
     """
     given = _read_model(path, settings) if path.is_dir() else read_weights(path)
     state = network.state_dict()
-    learning = {id(parameter) for parameter in network.head()}
-    head = [name for name, parameter in network.named_parameters() if id(parameter) in learning]
-    found = match(state, head, given)
+    found = match(state, [name for name in _shapes(state) if network.in_head(name)], given)
     if not found.fits:
         wrong = {"missing": found.missing, "of other shapes": found.mismatched, "too many": found.unexpected}
         raise WeightsError(
@@ -144,9 +143,12 @@ def _read_model(path: Path, settings: SegmenterSettings) -> dict[str, Tensor]:
         verify_directory(path, needs=[SEGMENTER])
     except ValueError as error:
         raise WeightsError(f"weights {path} are no model: {error}: name another, or its file of weights") from None
-    match trained, settings:
-        case DeepLabSettings(backbone=theirs), DeepLabSettings(backbone=ours) if theirs != ours:
-            raise WeightsError(f"weights {path} have backbone {theirs}, but the network's is {ours}: take the same")
+    theirs, ours = (
+        each.backbone if isinstance(each, DeepLabSettings | DeepLabV3PlusSettings) else None
+        for each in (trained, settings)
+    )
+    if theirs and ours and theirs != ours:
+        raise WeightsError(f"weights {path} have backbone {theirs}, but the network's is {ours}: take the same")
     return _load_safetensors(path / SEGMENTER)
 
 

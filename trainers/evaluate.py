@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..models.architectures import Normalisation, Segmenter
+from ..models.architectures import Normalisation
 from ..models.inference import (
     PIXELS_AT_ONCE,
     EvaluationSettings,
@@ -19,6 +19,7 @@ from ..models.inference import (
     scaled_sizes,
 )
 from ..models.resize import Resize, Size, size_of
+from ..models.segmenter import Segmenter
 from .ahead import ahead
 from .data.dataset import Dataset
 from .data.samples import Sample

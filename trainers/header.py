@@ -2,8 +2,8 @@
 
 import torch
 
-from ..models.architectures import Segmenter
 from ..models.resize import LongerSide, Resize
+from ..models.segmenter import Segmenter
 from .data.dataset import Dataset
 from .described import device_name, network
 from .evaluate import judged_by

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from ..models.architectures import Segmenter
+from ..models.segmenter import Segmenter
 from .distributed import Pending
 from .meter import Meter
 from .optimizers import OptimizerSettings, build_optimizer, poly, set_rate
@@ -120,14 +120,13 @@ def segmenter_learner(segmenter: Segmenter, trainer: TrainerSettings, meter: Met
     if trainer.speed.recompute:
         recompute(segmenter.blocks())
     device = next(segmenter.parameters()).device
-    head = {id(p) for p in segmenter.head()}
-    learning = [p for p in segmenter.parameters() if p.requires_grad]
+    groups = segmenter.groups()
     return Learner(
         "segmenter",
         segmenter,
         [
-            {"params": [p for p in learning if id(p) not in head], "scale": trainer.body_lr_factor},
-            {"params": [p for p in learning if id(p) in head], "scale": trainer.head_lr_factor},
+            {"params": groups["body"], "scale": trainer.body_lr_factor},
+            {"params": groups["head"], "scale": trainer.head_lr_factor},
         ],
         trainer.segmenter_optimizer,
         trainer,

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ..models.architectures import DeepLabSettings, build_segmenter, normalisation_of
+from ..models.architectures import build_segmenter, normalisation_of
 from .batches import Batches
 from .checkpoint import packed
 from .data.dataset import Dataset
@@ -81,10 +81,11 @@ class Training:
         self._weights = weights
         self._guard = guard or Unguarded()
         settings, segmenting = recipe.trainer, recipe.segmenter
-        if settings.micro_batch_size < self.world.size:
+        if settings.micro_batch_size < self.world.size * (least := segmenting.least_share):
             raise UserError(
                 f"trainer.batch_size is {settings.batch_size} in {settings.accumulation} micro-batches, but "
-                f"{self.world.size} workers need an image of each: raise it or use fewer workers"
+                f"{self.world.size} workers need {'an image' if least == 1 else f'{least} images'} of each: "
+                f"raise it or use fewer workers"
             )
         recipe.method.check_dataset(dataset)
         if other := other_resize(dataset.resized, settings.resize):
@@ -94,9 +95,7 @@ class Training:
                 f"trainer.speed.graphs is true, but graphs are for one worker on a GPU, and this is one of "
                 f"{self.world.size} on a device of type {self._device.type}: set it to false"
             )
-        synchronised = (
-            isinstance(segmenting, DeepLabSettings) and segmenting.batch_norm == "synchronised" and self.world.size > 1
-        )
+        synchronised = segmenting.norm == "synchronised" and self.world.size > 1
         if synchronised and self._device.type == "cpu":
             raise UserError(
                 f"model.batch_norm is synchronised, which several workers need GPUs for, but the {self.world.size} "

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..models.architectures import DeepLabSettings, SegmenterSettings
+from ..models.architectures import SegmenterSettings
 from ..models.settings import Settings
 from .methods.table import MethodSettings
 from .settings import TrainerSettings
@@ -18,10 +18,16 @@ class Recipe(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        norm = self.segmenter.batch_norm if isinstance(self.segmenter, DeepLabSettings) else "frozen"
+        norm = self.segmenter.norm
         if self.trainer.speed.joint_forward and norm != "frozen":
             raise ValueError(
                 f"trainer.speed.joint_forward would mix the statistics of labelled and unlabelled images where "
                 f"model.batch_norm is {norm}: set it to frozen, or joint_forward to false"
+            )
+        if (share := self.trainer.micro_batch_size) < self.segmenter.least_share:
+            raise ValueError(
+                f"trainer.batch_size / accumulation is {share}, but {self.segmenter.architecture} learns from at least "
+                f"{self.segmenter.least_share} images at once where model.batch_norm is {norm}: raise it, or set "
+                f"model.batch_norm to frozen"
             )
         self.method.check(self.trainer)

@@ -85,7 +85,7 @@ DEVIATIONS = (
 def apply_preset(document: dict[str, Any]) -> None:
     """Give a spec's document the values of the preset that it names, where it has none of its own.
 
-    An optimizer of another kind than the preset's is left as it is, and so are a model that is no DeepLab and a
+    An optimizer of another kind than the preset's is left as it is, and so are a model that is no DeepLab-v2 and a
     method that is not the paper's.
     """
     name = document.get("preset")
@@ -93,7 +93,7 @@ def apply_preset(document: dict[str, Any]) -> None:
         return
     for deviation in DEVIATIONS:
         section, _, rest = deviation.key.partition(".")
-        if section == "model" and not _is_deeplab(document.get("model")):
+        if section == "model" and not _is_deeplab_v2(document.get("model")):
             continue
         if section == "method" and not _is_adversarial(document.get("method")):
             continue
@@ -101,8 +101,8 @@ def apply_preset(document: dict[str, Any]) -> None:
         _fill(document, [section, *rest.split(".")], value)
 
 
-def _is_deeplab(model: Any) -> bool:
-    return isinstance(model, Mapping) and str(model.get("architecture")).startswith("deeplab")
+def _is_deeplab_v2(model: Any) -> bool:
+    return isinstance(model, Mapping) and str(model.get("architecture")).startswith("deeplab_v2")
 
 
 def _is_adversarial(method: Any) -> bool:

@@ -2,19 +2,24 @@
 
 from collections.abc import Iterable
 
-from ...models.architectures import DeepLabSettings
 from .errors import Problem
 from .spec import Spec
 
 
 def unfit_workers(spec: Spec, *, in_sweep: bool) -> Iterable[Problem]:
-    """Every worker needs an image of each part of a batch, and of GPUs, if any, a whole one or, alone, a part."""
+    """Every worker needs images of each part of a batch, and of GPUs, if any, a whole one or, alone, a part."""
     asked = {"resources.workers": spec.resources.workers}
     if spec.sweep:
         asked["sweep.baseline_workers"] = spec.sweep.baseline_workers
+    size, least = spec.trainer.micro_batch_size, spec.model.least_share
+    each, why = (
+        ("", "") if least == 1 else (f" / {least}", f", as {spec.model.architecture} learns from {least} at once")
+    )
     for key, workers in asked.items():
-        if workers > (size := spec.trainer.micro_batch_size):
-            yield Problem(key, f"must be at most trainer.batch_size / accumulation, {size}, but is {workers}")
+        if workers > (most := size // least):
+            yield Problem(
+                key, f"must be at most trainer.batch_size / accumulation{each}, {most}, but is {workers}{why}"
+            )
     several, share = max(asked.values()) > 1, spec.resources.gpus_per_worker
     if share % 1 and several:
         yield Problem(
@@ -33,8 +38,7 @@ def unfit_workers(spec: Spec, *, in_sweep: bool) -> Iterable[Problem]:
             f"is for one worker on a GPU, but {max(asked.values())} with gpus_per_worker {share:g} train: set it to "
             f"false, or ask for one with 1",
         )
-    synchronised = isinstance(spec.model, DeepLabSettings) and spec.model.batch_norm == "synchronised"
-    if synchronised and several and not share:
+    if spec.model.norm == "synchronised" and several and not share:
         yield Problem(
             "model.batch_norm",
             "synchronised needs GPUs where several workers train, but resources.gpus_per_worker is 0: "

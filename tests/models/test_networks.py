@@ -14,8 +14,10 @@ from advseg.models.architectures import (
     normalisation_of,
 )
 from advseg.models.compact import Compact
-from advseg.models.deeplab import DILATIONS, BatchNorm, DeepLabV2
+from advseg.models.deeplab_v2 import DILATIONS, DeepLabV2
+from advseg.models.deeplab_v3plus import DeepLabV3Plus
 from advseg.models.discriminator import DiscriminatorSettings, build_discriminator
+from advseg.models.resnet import BatchNorm
 
 SMALL_RESNET = (1, 1, 1, 1)
 
@@ -41,10 +43,15 @@ def test_compact_gives_logits_of_the_size_of_the_image(height, width):
 
 @pytest.mark.parametrize(
     "network",
-    [Compact(4, 8).double(), DeepLabV2(4, SMALL_RESNET, frozen_batch_norm=True).double()],
-    ids=["compact", "frozen batch norm"],
+    [
+        Compact(4, 8).double(),
+        DeepLabV2(4, SMALL_RESNET, frozen_batch_norm=True).double(),
+        DeepLabV3Plus(4, SMALL_RESNET, frozen_batch_norm=True).double(),
+    ],
+    ids=["compact", "v2 with frozen batch norm", "v3+ with frozen batch norm"],
 )
-def test_an_image_has_the_same_output_in_any_batch(network):
+def test_an_image_has_the_same_output_in_any_batch_where_they_are_not_mixed(network):
+    assert not network.mixes_images
     batch = images(3, 3, 33, 33)
 
     together = network.train()(batch)
@@ -53,22 +60,25 @@ def test_an_image_has_the_same_output_in_any_batch(network):
     torch.testing.assert_close(together, alone, rtol=1e-9, atol=1e-9)
 
 
-def test_batch_statistics_make_an_output_depend_on_its_batch():
-    network = DeepLabV2(4, SMALL_RESNET, frozen_batch_norm=False).double().train()
+@pytest.mark.parametrize("kind", [DeepLabV2, DeepLabV3Plus])
+def test_batch_statistics_make_an_output_depend_on_its_batch(kind):
+    network = kind(4, SMALL_RESNET, frozen_batch_norm=False).double().train()
+    assert network.mixes_images
     batch = images(2, 3, 33, 33)
 
-    assert not torch.allclose(network(batch)[0], network(batch[:1])[0])
+    assert not torch.allclose(network(batch)[0], network(batch[[0, 0]])[0])
 
 
 @pytest.mark.parametrize("settings", [CompactSettings(), DeepLabSettings(architecture="deeplab_v2_resnet50")])
 def test_the_head_is_the_last_layer_and_nothing_else(settings):
     network = build_segmenter(settings, 7)
 
-    head = {id(p) for p in network.head()}
+    head = network.groups()["head"]
 
-    names = {name.split(".")[0] for name, p in network.named_parameters() if id(p) in head}
+    learning = {id(p) for p in head}
+    names = {name.split(".")[0] for name, p in network.named_parameters() if id(p) in learning}
     assert names == ({"branches"} if isinstance(network, Compact) else {"layer5"})
-    assert all(p.shape[0] == 7 for p in network.head())
+    assert all(p.shape[0] == 7 for p in head)
 
 
 def test_equal_seeds_of_torch_give_equal_networks():
@@ -198,12 +208,12 @@ def test_the_first_branches_are_summed_and_the_others_never_learn(branches):
 @pytest.mark.parametrize("architecture", RESNET_BLOCKS)
 def test_a_resnet_is_as_deep_as_its_name_says(architecture):
     with torch.device("meta"):
-        network = build_segmenter(DeepLabSettings(architecture=architecture), 2)
+        network = build_segmenter(ARCHITECTURES[architecture](architecture=architecture), 2)
 
     body = [
         name
         for name, module in network.named_modules()
-        if isinstance(module, torch.nn.Conv2d) and not name.startswith("layer5") and "downsample" not in name
+        if isinstance(module, torch.nn.Conv2d) and not network.in_head(f"{name}.weight") and "downsample" not in name
     ]
     # The published depth counts the fully connected layer, which the head replaces.
     assert architecture.endswith(f"resnet{len(body) + 1}")

@@ -20,7 +20,8 @@ from torch.nn import functional as F
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from advseg.models.architectures import DeepLabSettings, build_segmenter
-from advseg.models.deeplab import BatchNorm, DeepLabV2
+from advseg.models.deeplab_v2 import DeepLabV2
+from advseg.models.resnet import BatchNorm
 from advseg.trainers.checkpoint import newest_checkpoint
 from advseg.trainers.distributed import World
 from advseg.trainers.errors import UserError

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from advseg.models.deeplab import DeepLabV2
+from advseg.models.deeplab_v2 import DeepLabV2
 from advseg.models.discriminator import Discriminator
 from advseg.trainers.data.augment import AugmentationSettings
 from advseg.trainers.distributed import World

@@ -42,7 +42,7 @@ def test_the_rate_follows_the_poly_schedule_and_body_and_head_have_factors_of_th
     assert learner.rate(5) == pytest.approx(rate)
     body, head = learner.optimizer.param_groups
     assert (body["lr"], head["lr"]) == pytest.approx((3 * rate, 2 * rate))
-    assert {id(p) for p in head["params"]} == {id(p) for p in learner.network.head()}
+    assert {id(p) for p in head["params"]} == {id(p) for p in learner.network.groups()["head"]}
     assert len(body["params"]) + len(head["params"]) == len(list(learner.network.parameters()))
 
 

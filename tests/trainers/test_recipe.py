@@ -1,7 +1,10 @@
 """What the parts of a recipe demand of each other, and some of themselves."""
 
+from dataclasses import replace
+
 import pytest
 
+from advseg.models.architectures import DeepLabV3PlusSettings
 from advseg.models.discriminator import DiscriminatorSettings
 from advseg.trainers.data.augment import AugmentationSettings
 from advseg.trainers.data.dataset import DatasetSettings
@@ -45,6 +48,20 @@ def test_a_loss_that_would_never_start_is_refused_with_the_value_the_rule_and_th
 def test_a_loss_may_start_at_the_last_step_or_have_no_weight(program, name):
     assert program.recipe_of(steps=12, **{f"{name}_start": 11})
     assert program.recipe_of(steps=12, **{f"{name}_start": 12, f"lambda_{name}": 0.0})
+
+
+@pytest.mark.parametrize("batches", [{"batch_size": 1}, {"batch_size": 4, "accumulation": 4}])
+def test_image_pooling_needs_two_images_at_once_unless_batch_norm_is_frozen(program, batches):
+    recipe = program.recipe_of("supervised", **batches)
+
+    assert replace(recipe, segmenter=DeepLabV3PlusSettings(batch_norm="frozen"))
+    with pytest.raises(ValueError) as caught:
+        replace(recipe, segmenter=DeepLabV3PlusSettings())
+
+    assert str(caught.value) == (
+        "trainer.batch_size / accumulation is 1, but deeplab_v3plus_resnet101 learns from at least 2 images at once "
+        "where model.batch_norm is batch: raise it, or set model.batch_norm to frozen"
+    )
 
 
 @pytest.mark.parametrize("classes", [("only",), ("a", "b", "a")])

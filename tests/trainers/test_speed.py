@@ -12,7 +12,7 @@ from torch import nn
 
 from advseg.models.architectures import CompactSettings, DeepLabSettings
 from advseg.models.compact import Compact
-from advseg.models.deeplab import DeepLabV2
+from advseg.models.deeplab_v2 import DeepLabV2
 from advseg.models.discriminator import Discriminator, DiscriminatorSettings
 from advseg.models.inference import EvaluationSettings, predict_probabilities
 from advseg.trainers.data.augment import AugmentationSettings

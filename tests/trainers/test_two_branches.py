@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from advseg.models.deeplab import DeepLabV2
+from advseg.models.deeplab_v2 import DeepLabV2
 from advseg.models.discriminator import Discriminator
 from advseg.trainers.data.augment import AugmentationSettings
 from advseg.trainers.distributed import World

@@ -24,9 +24,10 @@ import torch
 from torch import distributed as dist
 from torch import nn
 
-from advseg.models import deeplab
+from advseg.models import deeplab_v3plus, resnet
 from advseg.models.architectures import RESNET_BLOCKS, CompactSettings, DeepLabSettings
 from advseg.models.discriminator import DiscriminatorSettings
+from advseg.models.resnet import BatchNorm
 from advseg.trainers import saved
 from advseg.trainers.data.augment import AugmentationSettings
 from advseg.trainers.data.dataset import Dataset, DatasetSettings
@@ -141,8 +142,9 @@ def small_deeplab() -> Iterator[None]:
 
     with (
         mock.patch.object(nn, "Conv2d", narrow(nn.Conv2d, 2)),
-        mock.patch.object(deeplab, "BatchNorm", narrow(deeplab.BatchNorm, 1)),
-        mock.patch.dict(RESNET_BLOCKS, deeplab_v2_resnet50=(1, 1, 1, 1)),
+        mock.patch.multiple(resnet, BatchNorm=narrow(BatchNorm, 1)),
+        mock.patch.multiple(deeplab_v3plus, BatchNorm=narrow(BatchNorm, 1), _WIDTH=8),
+        mock.patch.dict(RESNET_BLOCKS, dict.fromkeys(RESNET_BLOCKS, (1, 1, 1, 1))),
     ):
         yield
 

@@ -67,12 +67,13 @@ def test_what_the_spec_says_itself_stands(deeplab):
     assert spec.method.discriminator_optimizer == SGDSettings(lr=1e-2)
 
 
-def test_a_network_that_is_no_deeplab_keeps_its_fields(deeplab):
-    deeplab["model"] = {"architecture": "compact"}
+@pytest.mark.parametrize("architecture", ["compact", "deeplab_v3plus_resnet50"])
+def test_a_network_that_is_no_deeplab_v2_keeps_its_fields(deeplab, architecture):
+    deeplab["model"] = {"architecture": architecture}
 
     spec = parsed(deeplab, "released-code")
 
-    assert at(spec, "model.architecture") == "compact"
+    assert at(spec, "model.architecture") == architecture
     assert spec.method.discriminator_optimizer == AdamSettings(betas=(0.9, 0.99))
 
 

@@ -190,6 +190,7 @@ class TestProblems:
             ("model.architecture=compct", "but is 'compct'; did you mean compact?"),
             ("trainer.segmenter_optimizer.name=SGD", "but is 'SGD'; did you mean sgd?"),
             ("model.architecture=foo", "must be one of 'compact', 'deeplab_v2_resnet50', 'deeplab_v2_resnet101'"),
+            ("model={architecture: deeplab_v3plus_resnet50, output_stride: 4}", "model.output_stride: must be 8 or 16"),
             ("model={width: 8}", "model.architecture: is missing: add it"),
             ("model={architecture: deeplab_v2_resnet50, width: 8}", "model.width: unknown key"),
             ("model.width=9", "model: width must be a multiple of 8, but is 9"),
@@ -579,6 +580,16 @@ class TestOverrides:
             assert problem.startswith("model.batch_norm: synchronised needs GPUs where several workers train")
         else:
             assert load_spec(path, overrides).resources.workers in (1, 2)
+
+    def test_image_pooling_needs_two_images_of_each_worker(
+        self, document: dict[str, Any], write_spec: WriteSpec
+    ) -> None:
+        path = write_spec({**document, "model": {"architecture": "deeplab_v3plus_resnet50"}})
+        assert load_spec(path, ["resources.workers=2"])
+        assert problems(path, "resources.workers=3") == [
+            "resources.workers: must be at most trainer.batch_size / accumulation / 2, 2, but is 3, as "
+            "deeplab_v3plus_resnet50 learns from 2 at once"
+        ]
 
 
 class TestPaths:
