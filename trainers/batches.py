@@ -9,6 +9,7 @@ from torch import Tensor
 from ..models.architectures import Normalisation
 from .ahead import ahead
 from .data.dataset import Dataset
+from .data.strong import BOX, CHANNELS, show_strong
 from .distributed import World
 from .drawers import Drawers
 from .drawing import Drawing, Drawn
@@ -62,7 +63,7 @@ class Batches:
 
     def _moved(self, drawn: Drawn) -> Batch:
         parts = drawn.to(self._device).parts()
-        unlabelled = parts.get("unlabelled")
+        unlabelled, strong = parts.get("unlabelled"), parts.get("strong")
         ids = {name: part.long() for name, part in parts.items() if name.endswith("labels")}
         return Batch(
             images=self._normalise(parts["images"], parts["valid"]),
@@ -71,7 +72,20 @@ class Batches:
             unlabelled=None if unlabelled is None else self._normalise(unlabelled, parts["unlabelled_valid"]),
             unlabelled_valid=parts.get("unlabelled_valid"),
             unlabelled_labels=ids.get("unlabelled_labels"),
+            **({} if strong is None else self._strong(parts, len(ids["labels"]))),
+            partners=parts.get("partners"),
         )
+
+    def _strong(self, parts: dict[str, Tensor], own: int) -> dict[str, Tensor]:
+        """What a batch has of strong views, of which the first are this worker's own."""
+        images = parts["unlabelled"].movedim(-1, 1).to(DTYPES[self._settings.precision])
+        drawn, valid = parts["strong"].movedim(1, 0), parts["unlabelled_valid"]
+        strong = (self._normalised(show_strong(images, valid, view)) * valid.unsqueeze(1) for view in drawn)
+        return {
+            "strong": torch.stack([*strong]),
+            "boxes": drawn[:, :own, BOX],
+            "channels": drawn[0, :own, CHANNELS].long(),
+        }
 
     def _normalise(self, pixels: Tensor, valid: Tensor) -> Tensor:
         """Images [N, 3, H, W] as the network reads them, zero on padding, of pixels uint8 [N, H, W, 3]."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from .data.masks import mask_dtype
 from .data.samples import Sample
 from .data.scaled import MOST_BYTES, ScaledSamples
 from .data.streams import Stream
+from .data.strong import StrongView
 from .distributed import World
 from .methods.method import Wants
 from .settings import TrainerSettings
@@ -28,7 +29,8 @@ class Drawn:
     """A worker's share of a micro-batch in one piece of memory, which travels as a whole."""
 
     layout: Layout
-    """Images uint8 [N, H, W, 3]; what is valid, bool, and class ids, uint8 or int32, [N, H, W]."""
+    """Images uint8 [N, H, W, 3]; what is valid, bool, and class ids, uint8 or int32, [N, H, W]; the numbers of strong
+    views float32 [N, views, 11], and which image each is mixed with, int64 [N]."""
     memory: Tensor
     """uint8 [bytes]."""
 
@@ -89,31 +91,43 @@ class Drawing:
         """The share of each micro-batch of a step, as far as it is wanted. Raises ImageError and what packs raise."""
         size = self._settings.micro_batch_size
         starts = range(0, self._settings.batch_size, size)
-        return [
-            self._drawn(step, [start + slot for slot in self._world.share(size)], wants, pinned) for start in starts
-        ]
+        return [self._drawn(step, start, wants, pinned) for start in starts]
 
-    def _drawn(self, step: int, slots: Sequence[int], wants: Wants, pinned: bool) -> Drawn:
-        drawn = Drawn.empty(self._layout(len(slots), wants), pinned=pinned)
+    def _drawn(self, step: int, start: int, wants: Wants, pinned: bool) -> Drawn:
+        """The share of the micro-batch whose first slot is `start`."""
+        size = self._settings.micro_batch_size
+        slots = [start + slot for slot in self._world.share(size)]
+        partners = [2 * start + size - 1 - slot for slot in slots]
+        shown = [*slots, *(slot for slot in partners if wants.partners and slot not in slots)]
+        drawn = Drawn.empty(self._layout(len(slots), len(shown), wants), pinned=pinned)
         parts = drawn.parts()
         self._labelled.draw(step, slots, parts["images"], parts["valid"], parts["labels"])
         if wants.real:
             self._real.draw_labels(step, slots, parts["real_labels"])
         if wants.unlabelled:
             labels = parts.get("unlabelled_labels")
-            self._unlabelled.draw(step, slots, parts["unlabelled"], parts["unlabelled_valid"], labels)
+            self._unlabelled.draw(step, shown, parts["unlabelled"], parts["unlabelled_valid"], labels)
+        if wants.strong:
+            self._unlabelled.draw_strong(step, shown, wants.strong, parts["strong"])
+        if wants.partners:
+            parts["partners"].numpy()[...] = [shown.index(slot) for slot in partners]
         return drawn
 
-    def _layout(self, count: int, wants: Wants) -> Layout:
-        shape = (count, *self._settings.augmentation.crop)
-        pixels, valid, ids = (torch.uint8, (*shape, 3)), (torch.bool, shape), (self._ids, shape)
-        layout = {"images": pixels, "valid": valid, "labels": ids}
+    def _layout(self, count: int, shown: int, wants: Wants) -> Layout:
+        """Of so many labelled images, and so many unlabelled ones."""
+        crop = self._settings.augmentation.crop
+        ids = self._ids, (count, *crop)
+        layout = {"images": (torch.uint8, (count, *crop, 3)), "valid": (torch.bool, (count, *crop)), "labels": ids}
         if wants.real:
             layout |= {"real_labels": ids}
         if wants.unlabelled:
-            layout |= {"unlabelled": pixels, "unlabelled_valid": valid}
+            layout |= {"unlabelled": (torch.uint8, (shown, *crop, 3)), "unlabelled_valid": (torch.bool, (shown, *crop))}
         if wants.unlabelled_labels:
             layout |= {"unlabelled_labels": ids}
+        if wants.strong:
+            layout |= {"strong": (torch.float32, (shown, len(wants.strong), len(fields(StrongView))))}
+        if wants.partners:
+            layout |= {"partners": (torch.int64, (count,))}
         return layout
 
 

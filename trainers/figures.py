@@ -52,7 +52,8 @@ def work_of_steps(
 
     def work(step: int) -> Work:
         kind = kind_of(step)
-        return Work(images=trainer.batch_size * (2 if kind.unlabelled else 1), least_s=least_s.get(kind, 0.0))
+        shown = 1 + kind.unlabelled + len(kind.strong)
+        return Work(images=trainer.batch_size * shown, least_s=least_s.get(kind, 0.0))
 
     return work
 

@@ -49,11 +49,14 @@ class Learner(Generic[Network]):
         self._meter = meter
         self.optimizer = build_optimizer(optimizer, groups, fused=trainer.speed.fused_optimizers)
 
-    def __call__(self, maps: Tensor) -> Tensor:
-        """What the network makes of images or maps, in the precision of its weights."""
+    def __call__(self, maps: Tensor, forward: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """What the network makes of images or maps, in the precision of its weights; `forward` is another way to ask.
+
+        That is not compiled.
+        """
         speed = self._trainer.speed
         with phase(f"{self.name} forward"), speed.precision(maps.device):
-            return self._forward(maps.contiguous(memory_format=speed.memory_format))
+            return (forward or self._forward)(maps.contiguous(memory_format=speed.memory_format))
 
     def begin(self) -> None:
         """Forget the gradient of the step before."""

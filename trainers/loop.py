@@ -13,6 +13,7 @@ from PIL import Image
 from torch import nn
 
 from ..models.architectures import build_segmenter, normalisation_of
+from ..models.segmenter import Segmenter
 from .batches import Batches
 from .checkpoint import packed
 from .data.dataset import Dataset
@@ -28,7 +29,7 @@ from .header import header
 from .health import symptoms
 from .keeper import InPlace, Keeper
 from .kept import Export, Kept
-from .methods.method import Batch
+from .methods.method import Batch, networks_of
 from .methods.table import build_method
 from .outcome import Outcome
 from .pictures.report import draw_report
@@ -295,9 +296,16 @@ class Training:
     def evaluate(self) -> Evaluation:
         """What all workers together find by the validation images, as for a report."""
         # From here on all workers evaluate, and the leading one saves, the same network.
-        self.world.mean_statistics(self.method.segmenter)
+        self.world.mean_statistics(networks_of(self.method))
+        found = self._evaluated(self.method.segmenter)
+        if self.method.student is self.method.segmenter:
+            return found
+        beside = {"val/student_miou": self._evaluated(self.method.student).metrics["val/miou"]}
+        return replace(found, metrics={**found.metrics, **beside})
+
+    def _evaluated(self, network: Segmenter) -> Evaluation:
         return evaluate(
-            self.method.segmenter,
+            network,
             self.dataset,
             self._normalisation,
             settings=replace(self.recipe.trainer.evaluation, scales=(), flip=False),

@@ -33,7 +33,7 @@ def begin(
     if settings.weights is not None:
         path = weights or Path(settings.weights)
         try:
-            loaded = load_weights(method.segmenter, settings, path)
+            loaded = load_weights(method.student, settings, path)
         except WeightsError as error:
             raise UserError(str(error)) from None
         digest = digest_of(path)

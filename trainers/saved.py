@@ -18,7 +18,7 @@ from .guard import Guard
 from .identity import identity_of, refusal
 from .keeper import Keeper
 from .kept import Kept
-from .methods.method import Method
+from .methods.method import Method, networks_of
 from .outcome import Outcome, drop_outcome, read_outcome, write_outcome
 from .recipe import Recipe
 from .resuming import common_checkpoint
@@ -80,7 +80,7 @@ class Saved:
         self._method.load_state_dict(state["method"])
         # Between two evaluations each worker's are its own; a checkpoint of before has the first one's alone.
         if (statistics := state.get("statistics")) is not None:
-            self._world.take_statistics(self._method.segmenter, statistics.to(self._device))
+            self._world.take_statistics(networks_of(self._method), statistics.to(self._device))
         self._method.meter.load_state_dict(state["meter"], self._device)
         log.info("resumed from %s at step %d", path, self.step)
         if (planned := state["identity"]["trainer"]["steps"]) < (steps := self._recipe.trainer.steps):
@@ -101,7 +101,7 @@ class Saved:
     def save(self) -> None:
         """Begin to write the state, as it is now, as a checkpoint; all workers do so together."""
         meter = self._method.meter.state_dict()
-        statistics = self._world.own_statistics(self._method.segmenter)
+        statistics = self._world.own_statistics(networks_of(self._method))
         if self._world.leads:
             # There is one copy of the state at a time.
             self.writing.wait()

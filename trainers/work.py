@@ -43,6 +43,10 @@ def flops_of_step(recipe: Recipe, classes: int, ignore_index: int, step: int) ->
             unlabelled=images if wants.unlabelled else None,
             unlabelled_valid=torch.empty(shape, dtype=torch.bool) if wants.unlabelled else None,
             unlabelled_labels=labels if wants.unlabelled_labels else None,
+            strong=torch.empty(len(wants.strong), *images.shape, dtype=images.dtype) if wants.strong else None,
+            boxes=torch.empty(len(wants.strong), len(images), 4) if wants.strong else None,
+            partners=torch.empty(len(images), dtype=torch.int64) if wants.partners else None,
+            channels=torch.empty(len(images), dtype=torch.int64) if wants.strong else None,
         )
         with FlopCounterMode(display=False) as counter:
             method.step(step, [batch])

@@ -1,11 +1,14 @@
-"""Where the paper and its released code differ: each deviation is a field of a spec, and a preset sets them all."""
+"""Presets of a spec: where the paper and its released code differ, a field each, and published forms of consistency."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-Preset = Literal["paper", "released-code"]
+from ...trainers.methods.consistency import PRESETS
+from .errors import Problem
+
+Preset = Literal["paper", "released-code", "fixmatch", "mean-teacher", "unimatch-v2"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,20 +85,35 @@ DEVIATIONS = (
 )
 
 
+def usual_method(document: Mapping[str, Any]) -> str:
+    """The method of a spec's document that names none: that of its preset."""
+    return "consistency" if document.get("preset") in [*PRESETS] else "adversarial"
+
+
+def unfit_preset(document: Mapping[str, Any]) -> Iterator[Problem]:
+    """A preset of the consistency method where another method learns from unlabelled images."""
+    if usual_method(document) == "consistency" and _is_method(document.get("method"), "adversarial"):
+        text = f"is {document['preset']}, which sets method consistency, but method.name is adversarial: remove one"
+        yield Problem("preset", text)
+
+
 def apply_preset(document: dict[str, Any]) -> None:
     """Give a spec's document the values of the preset that it names, where it has none of its own.
 
     An optimizer of another kind than the preset's is left as it is, and so are a model that is no DeepLab-v2 and a
-    method that is not the paper's.
+    method that is not the preset's.
     """
     name = document.get("preset")
+    if name in [*PRESETS] and _is_method(document.get("method"), "consistency"):
+        for field, value in asdict(PRESETS[name]).items():
+            _fill(document, ["method", field], value)
     if name not in ("paper", "released-code"):
         return
     for deviation in DEVIATIONS:
         section, _, rest = deviation.key.partition(".")
         if section == "model" and not _is_deeplab_v2(document.get("model")):
             continue
-        if section == "method" and not _is_adversarial(document.get("method")):
+        if section == "method" and not _is_method(document.get("method"), "adversarial"):
             continue
         value = deviation.paper if name == "paper" else deviation.released
         _fill(document, [section, *rest.split(".")], value)
@@ -105,8 +123,8 @@ def _is_deeplab_v2(model: Any) -> bool:
     return isinstance(model, Mapping) and str(model.get("architecture")).startswith("deeplab_v2")
 
 
-def _is_adversarial(method: Any) -> bool:
-    return isinstance(method, Mapping) and method.get("name") == "adversarial"
+def _is_method(method: Any, name: str) -> bool:
+    return isinstance(method, Mapping) and method.get("name") == name
 
 
 def _fill(document: dict[str, Any], path: list[str], value: Any) -> None:
@@ -118,6 +136,6 @@ def _fill(document: dict[str, Any], path: list[str], value: Any) -> None:
             _fill(inner, rest, value)
         return
     own = document.setdefault(name, deepcopy(value))
-    if isinstance(own, dict) and isinstance(value, dict) and own.get("name", value["name"]) == value["name"]:
+    if isinstance(own, dict) and isinstance(value, dict) and own.get("name", value.get("name")) == value.get("name"):
         for key, default in value.items():
-            own.setdefault(key, deepcopy(default))
+            _fill(own, [key], default)

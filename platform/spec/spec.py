@@ -15,7 +15,7 @@ from ...trainers.identity import drop_unset
 from ...trainers.kept import Export
 from ...trainers.methods.adversarial import AdversarialSettings
 from ...trainers.methods.supervised import SupervisedSettings
-from ...trainers.methods.table import ABLATIONS, MethodSettings
+from ...trainers.methods.table import MethodSettings, variants
 from ...trainers.moved import without_gone
 from ...trainers.recipe import Recipe
 from ...trainers.settings import TrainerSettings
@@ -30,8 +30,19 @@ from .section import Section
 from .storage_address import StorageAddress
 from .sweep import Name, Sweep, Value
 
-Variant = Literal["supervised", "adversarial", "pseudo-label", "void-hidden", "semi"]
-"""A spec itself (semi), or an ablation of its method; supervised is the same labels and steps without the method."""
+Variant = Literal[
+    "supervised",
+    "adversarial",
+    "pseudo-label",
+    "void-hidden",
+    "semi",
+    "fixmatch",
+    "mean-teacher",
+    "unimatch-v2",
+    "fixmatch-adversarial",
+]
+"""A spec itself (semi), an ablation of its method, or another method on the same labels and steps; supervised is none.
+fixmatch-adversarial has the spec's own adversarial loss on top."""
 
 
 class Spec(Section):
@@ -53,7 +64,8 @@ class Spec(Section):
     """Which weights become the model: those of the last step, or of the one with the best mIoU on the validation
     images, of equals the first. What a sweep and its gate compare is the last value in either case."""
     preset: Preset | None = None
-    """Sets every field of which the paper and its released code differ, where this spec does not set it itself."""
+    """Sets every field of which the paper and its released code differ, or all of a published form of consistency,
+    where this spec does not set it itself."""
     profile: bool = False
     """Trace a few steps of each training with torch.profiler; `trace.json.gz` and `phases.txt` are kept with it."""
     published: dict[Variant, float] = Field(default_factory=dict)
@@ -96,14 +108,11 @@ class Spec(Section):
         return Spec.model_validate(with_values(self.model_dump(mode="json"), values))
 
     def variant(self, name: Variant) -> "Spec":
-        """An ablation of this spec: the same labels and steps. Raises ValueError if its method has none of the name."""
-        if name == "supervised":
-            return self.supervised()
-        ablations = ABLATIONS[self.method.name]
-        if name not in ablations:
-            known = ", ".join(("supervised", *ablations))
-            raise ValueError(f"method {self.method.name} has no ablation {name}: name one of {known}")
-        return self.with_values({f"method.{field}": value for field, value in ablations[name].items()})
+        """The same labels and steps by another method. Raises ValueError if this spec's has no variant of the name."""
+        known = variants(self.method)
+        if name not in known:
+            raise ValueError(f"method {self.method.name} has no variant {name}: name one of {', '.join(known)}")
+        return Spec.model_validate({**self.model_dump(mode="json"), "method": known[name]})
 
     def supervised(self) -> "Spec":
         """This spec without its method."""

@@ -15,7 +15,7 @@ from ...trainers.errors import UserError, brief
 from .errors import MOST_TOLD, Problem, problems_of
 from .packed import packed_resize, unfit_sizes
 from .paths import anchor, missing_files, section_of, unfit_paths
-from .presets import apply_preset
+from .presets import apply_preset, unfit_preset, usual_method
 from .pruning import unfit_pruner
 from .short_forms import spell_out
 from .space import check_space
@@ -97,8 +97,9 @@ def parse_spec(document: dict[str, Any], *, source: str, files_elsewhere: bool =
     spec = None
     if isinstance(method := document.setdefault("method", {}), dict):
         # As `--set method.lambda_adv=0.02` says of a spec without the section.
-        method.setdefault("name", "adversarial")
+        method.setdefault("name", usual_method(document))
     apply_preset(document)
+    problems += unfit_preset(document)
     try:
         spec = Spec.model_validate(document)
     except ValidationError as error:

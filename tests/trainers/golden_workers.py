@@ -33,7 +33,8 @@ def main(directory: str, device: str, rank: str) -> None:
     found = []
     for step in range(STEPS):
         whole = golden.batch_of(CASE, step, golden.CASES[CASE]["settings"].get("img_std", 50.0), device)
-        share = Batch(**{field.name: getattr(whole, field.name)[world.rank :: SIZE] for field in fields(Batch)})
+        parts = {field.name: getattr(whole, field.name) for field in fields(Batch)}
+        share = Batch(**{name: part[world.rank :: SIZE] for name, part in parts.items() if part is not None})
         method.step(step, [share])
         found.append(method.meter.take())
     if world.leads:

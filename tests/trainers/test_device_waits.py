@@ -32,7 +32,7 @@ from advseg.trainers.metrics import confusion
 from advseg.trainers.speed import SpeedSettings
 
 DEVICES = ("cpu", pytest.param("cuda", marks=pytest.mark.gpu))
-METHODS = ("adversarial", "supervised")
+METHODS = ("adversarial", "consistency", "supervised")
 
 _WAIT = ("_local_scalar_dense", "item", "is_nonzero", "equal", "allclose", "nonzero", "masked_select", "bincount")
 _WAIT += ("_unique2", "unique_dim", "unique_consecutive", "repeat_interleave", "argwhere", "where")

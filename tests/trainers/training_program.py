@@ -38,6 +38,7 @@ from advseg.trainers.distributed import World
 from advseg.trainers.errors import PreemptedError
 from advseg.trainers.loop import Training
 from advseg.trainers.methods.adversarial import AdversarialSettings
+from advseg.trainers.methods.consistency import ConsistencySettings
 from advseg.trainers.methods.supervised import SupervisedSettings
 from advseg.trainers.methods.table import MethodSettings
 from advseg.trainers.optimizers import AdamSettings, SGDSettings
@@ -47,13 +48,22 @@ from advseg.trainers.settings import TrainerSettings
 
 STEPS, EVALUATE_EVERY = 12, 3
 DISK_CHANGES = ("mkdir", "fsync", "rename", "replace", "unlink", "rmdir")
-KNOBS = {field.name for field in fields(AdversarialSettings)}
+KNOBS = {field.name for kind in (AdversarialSettings, ConsistencySettings) for field in fields(kind)}
 
 
 METHODS: dict[str, MethodSettings] = {
     "adversarial": AdversarialSettings(
         threshold=0.4,
         semi_start=4,
+        discriminator=DiscriminatorSettings(widths=(4, 8), classifier="dense"),
+        discriminator_optimizer=AdamSettings(lr=0.001),
+    ),
+    "consistency": ConsistencySettings(
+        threshold=0.3,
+        ema_decay=0.9,
+        views=2,
+        feature_dropout=True,
+        lambda_adv=0.01,
         discriminator=DiscriminatorSettings(widths=(4, 8), classifier="dense"),
         discriminator_optimizer=AdamSettings(lr=0.001),
     ),

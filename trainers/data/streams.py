@@ -5,7 +5,7 @@ and any division of the slots among workers shows the same pixels.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -16,6 +16,7 @@ from .augment import AugmentationSettings, draw_view, show_image, show_mask, sho
 from .draws import Draws, key_of
 from .samples import Sample
 from .scaled import ScaledSamples
+from .strong import StrongSettings, draw_strong
 
 DRAWS = 2
 """Version of what a stream shows for the same key; a run that began with another one does not go on with this."""
@@ -67,7 +68,10 @@ class Stream:
         return Crops(images=images.movedim(-1, 1), labels=labels, valid=valid)
 
     def draw(self, step: int, slots: Sequence[int], images: Tensor, valid: Tensor, labels: Tensor | None) -> None:
-        """Put them into images [N, H, W, 3], what is valid and labels of any type for ids; without, no mask is read."""
+        """Put them into images [N, H, W, 3], what is valid and labels of any type for ids; without, no mask is read.
+
+        There may be fewer labels: those of the first slots.
+        """
         # Torch would wake threads of its own for this, in each thread that draws.
         images.numpy().fill(0)
         valid.numpy().fill(False)
@@ -79,7 +83,7 @@ class Stream:
             view = draw_view(image.shape[:2], self._augmentation, rng)
             show_image(image, view, images[place].numpy())
             show_validity(view, valid[place].numpy())
-            if labels is not None and (mask := self._scaled.mask(sample)) is not None:
+            if labels is not None and place < len(labels) and (mask := self._scaled.mask(sample)) is not None:
                 show_mask(mask, view, labels[place].numpy())
 
     def draw_labels(self, step: int, slots: Sequence[int], labels: Tensor) -> None:
@@ -90,6 +94,14 @@ class Stream:
             mask = self._scaled.mask(sample)
             assert mask is not None
             show_mask(mask, draw_view(mask.shape, self._augmentation, rng), labels[place].numpy())
+
+    def draw_strong(self, step: int, slots: Sequence[int], views: Sequence[StrongSettings], drawn: Tensor) -> None:
+        """Put the numbers of strong views of what `crops` shows into float32 [N, views, 11]; no image is read."""
+        for place, slot in enumerate(slots):
+            for view, settings in enumerate(views):
+                # What a crop shows is view 0 and has a counter of its own, and so has every other.
+                rng = Draws(self._draws, [0, 1 + view, slot, step])
+                drawn[place, view].numpy()[...] = astuple(draw_strong(settings, self._augmentation.crop, rng))
 
     def _sample(self, step: int, slot: int) -> tuple[Sample, Draws]:
         epoch, place = divmod(step * self._batch_size + slot, len(self._samples))

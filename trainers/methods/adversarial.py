@@ -9,6 +9,7 @@ from ..data.dataset import Dataset
 from ..errors import UserError
 from ..optimizers import AdamSettings, OptimizerSettings
 from ..settings import TrainerSettings
+from .critic import check_crop
 
 ABLATIONS: dict[str, dict[str, Any]] = {
     "adversarial": {"lambda_semi_adv": 0.0, "lambda_semi": 0.0},
@@ -54,13 +55,8 @@ class AdversarialSettings(Settings):
                     f"method.{name}_start must be below trainer.steps, {trainer.steps}, as method.lambda_{name} is "
                     f"{weight:g}, but is {start}: lower it, raise trainer.steps or set method.lambda_{name} to 0"
                 )
-        side, crop = self.discriminator.smallest_side, trainer.augmentation.crop
-        if self.uses_discriminator and min(crop) < side:
-            raise ValueError(
-                f"trainer.augmentation.crop is {crop[0]} x {crop[1]}, but a discriminator of "
-                f"{len(self.discriminator.widths)} {self.discriminator.classifier} stages needs {side} pixels "
-                f"each way: take larger crops, fewer method.discriminator.widths or a dense classifier"
-            )
+        if self.uses_discriminator:
+            check_crop(self.discriminator, trainer.augmentation.crop)
 
     def check_dataset(self, dataset: Dataset) -> None:
         """Raise UserError unless the dataset has what the method learns from."""

@@ -22,17 +22,16 @@ from ...models.bundle import Card
 from ...models.discriminator import Discriminator
 from ..distributed import World
 from ..export import export
-from ..learner import Learner, segmenter_learner
-from ..losses import adversarial_loss_sum, argmax, confident_pixels, cross_entropy_sum, one_hot, pseudo_label_loss_sum
+from ..learner import segmenter_learner
+from ..losses import adversarial_loss_sum, argmax, confident_pixels, cross_entropy_sum, pseudo_label_loss_sum
 from ..meter import Found, Meter
 from ..profiling import phase
 from ..replay import runner
 from ..settings import TrainerSettings
 from .adversarial import AdversarialSettings
+from .critic import Critic, won
 from .method import Batch, Wants
-
-WON_BELOW = 0.02
-"""Loss of the discriminator in nats, below which it has won: 0.69 is guessing, 0.2 to 0.5 is usual."""
+from .selected import selected_ratios
 
 
 @dataclass(kw_only=True)
@@ -74,16 +73,17 @@ class Adversarial:
         self.settings = settings
         self.meter = Meter(world)
         self._segment = segmenter_learner(segmenter, trainer, self.meter)
-        self._judge = Learner(
-            "discriminator",
+        self._critic = Critic(
             discriminator,
-            [{"params": list(discriminator.parameters()), "scale": 1.0}],
             settings.discriminator_optimizer,
             trainer,
             self.meter,
+            ignore_index=ignore_index,
+            sees_void=settings.discriminator_sees_void,
         )
-        self.segmenter, self.discriminator = self._segment.network, self._judge.network
-        self._learners = (self._segment, self._judge)
+        self.segmenter = self.student = self._segment.network
+        self.discriminator = self._critic.learner.network
+        self._learners = (self._segment, self._critic.learner)
         self._joint_forward = trainer.speed.joint_forward
         self._run = runner(trainer.speed)
         self._ignore_index = ignore_index
@@ -140,7 +140,8 @@ class Adversarial:
         if last:
             # Goes on while the discriminator learns.
             self._segment.share()
-        self._real_phase(micro)
+        assert batch.real_labels is not None
+        micro.d_losses.append(self._critic.calls_real(batch.real_labels, batch.images, micro.real, micro.weight))
         micro.found.losses["loss/d"] = torch.stack(micro.d_losses).sum()
         return micro.found
 
@@ -148,9 +149,9 @@ class Adversarial:
         """Segmenter: look real on unlabelled images, and match pseudo-labels where the discriminator trusts them."""
         s, step, valid = self.settings, micro.step, micro.batch.unlabelled_valid
         assert valid is not None
-        d_logits = self._judge(self._shown(logits.softmax(1), valid))
+        d_logits = self._critic(logits.softmax(1), valid)
         if s.discriminator_sees_unlabelled:
-            self._fake_phase(micro, d_logits, valid)
+            micro.d_losses.append(self._critic.calls_fake(d_logits, valid, micro.fake, micro.weight))
         adversarial = adversarial_loss_sum(d_logits, True, valid) / micro.valid
         micro.found.losses["loss/semi_adv"] = adversarial.detach()
         terms = []
@@ -162,7 +163,9 @@ class Adversarial:
             semi = pseudo_label_loss_sum(logits, pseudo_labels, selected) / self._world.denominator(selected.sum())
             micro.found.losses["loss/semi"] = semi.detach()
             terms.append(semi_weight * semi)
-            self._measure_selection(pseudo_labels, selected, micro)
+            truth = micro.batch.unlabelled_labels
+            assert truth is not None
+            micro.found.ratios.update(selected_ratios(pseudo_labels, selected, valid, truth, self._ignore_index))
         return terms
 
     def _labelled_phase(self, micro: _MicroBatch, logits: Tensor) -> list[Tensor]:
@@ -172,52 +175,17 @@ class Adversarial:
         loss = cross_entropy_sum(logits, labels, self._ignore_index) / micro.known
         micro.found.losses["loss/ce"] = loss.detach()
         terms = [loss]
-        d_logits = self._judge(self._shown(logits.softmax(1), known))
-        self._fake_phase(micro, d_logits, known)
+        d_logits = self._critic(logits.softmax(1), known)
+        micro.d_losses.append(self._critic.calls_fake(d_logits, known, micro.fake, micro.weight))
         if self.settings.lambda_adv > 0:
             adversarial = adversarial_loss_sum(d_logits, True, known) / micro.known
             micro.found.losses["loss/adv"] = adversarial.detach()
             terms.append(self.settings.lambda_adv * adversarial)
         return terms
 
-    def _shown(self, probabilities: Tensor, known: Tensor) -> Tensor:
-        """Predictions [N, K, H, W] as the discriminator reads them; `known` [N, H, W] is False on void and padding.
-
-        To leave those pixels out of the loss, as is done in either case, does not hide them: they lie in the receptive
-        fields of their neighbours. Of unlabelled images nobody knows the void, but only the padding.
-        """
-        return probabilities if self.settings.discriminator_sees_void else probabilities * known.unsqueeze(1)
-
-    def _fake_phase(self, micro: _MicroBatch, d_logits: Tensor, mask: Tensor) -> None:
-        """Discriminator: call predictions, made before the update, fake."""
-        loss = 0.5 * adversarial_loss_sum(d_logits, False, mask) / micro.fake
-        # The segmenter goes on from the same logits: what leads to them is kept for it.
-        self._discriminator_learns(micro, loss, retain_graph=True)
-
-    def _real_phase(self, micro: _MicroBatch) -> None:
-        """Discriminator: call one-hot ground truth real."""
-        labels = micro.batch.real_labels
-        assert labels is not None
-        mask = labels != self._ignore_index
-        truth = one_hot(labels, self.discriminator.classes, self._ignore_index, micro.batch.images.dtype)
-        loss = 0.5 * adversarial_loss_sum(self._judge(truth), True, mask) / micro.real
-        self._discriminator_learns(micro, loss)
-
     def _segmenter_learns(self, micro: _MicroBatch, terms: list[Tensor]) -> None:
         if terms:
             self._segment.learn_from(micro.weight * torch.stack(terms).sum())
-
-    def _discriminator_learns(self, micro: _MicroBatch, loss: Tensor, *, retain_graph: bool = False) -> None:
-        micro.d_losses.append(loss.detach())
-        self._judge.learn_from(micro.weight * loss, retain_graph=retain_graph)
-
-    def _measure_selection(self, pseudo_labels: Tensor, selected: Tensor, micro: _MicroBatch) -> None:
-        truth, valid = micro.batch.unlabelled_labels, micro.batch.unlabelled_valid
-        assert truth is not None and valid is not None
-        judged = selected & (truth != self._ignore_index)
-        correct = judged & (pseudo_labels == truth)
-        micro.found.ratios["selected/share"] = selected.sum(), valid.sum()
-        micro.found.ratios["selected/accuracy"] = correct.sum(), judged.sum()
 
     def rates(self, step: int) -> dict[str, float]:
         """Of both networks."""
@@ -225,7 +193,7 @@ class Adversarial:
 
     def maps(self, probabilities: Tensor) -> dict[str, Tensor]:
         """The discriminator's `confidence`, and the pixels `selected` were they unlabelled."""
-        d_logits = self._judge(probabilities)
+        d_logits = self._critic.learner(probabilities)
         maps = {"confidence": d_logits.sigmoid().squeeze(1)}
         if self.settings.lambda_semi > 0:
             everywhere = torch.ones_like(maps["confidence"], dtype=torch.bool)
@@ -234,13 +202,7 @@ class Adversarial:
 
     def symptoms(self, metrics: Mapping[str, float]) -> tuple[str, ...]:
         """A discriminator that has won."""
-        loss = metrics.get("loss/d")
-        if loss is None or loss >= WON_BELOW:
-            return ()
-        return (
-            f"the discriminator has won: its loss is {loss:.4f}, below {WON_BELOW}, so it teaches nothing: "
-            f"lower method.discriminator_optimizer.lr or raise method.lambda_adv",
-        )
+        return won(metrics)
 
     def export(self, path: Path, card: Card) -> None:
         """Write both networks."""

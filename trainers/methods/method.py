@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...models.architectures import Segmenter
 from ...models.bundle import Card
+from ..data.strong import StrongSettings
 from ..meter import Meter
 
 
@@ -21,13 +22,21 @@ class Wants:
     unlabelled: bool = False
     unlabelled_labels: bool = False
     """What masks unlabelled images have, by which pseudo-labels are measured."""
+    strong: tuple[StrongSettings, ...] = ()
+    """How each strong view of unlabelled images is drawn."""
+
+    @property
+    def partners(self) -> bool:
+        """Whether unlabelled images are mixed with others of their micro-batch."""
+        return any(view.cutmix_probability > 0 for view in self.strong)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     """One worker's share of a global batch or of a micro-batch of it.
 
-    Images are normalised [N, 3, H, W], maps are [N, H, W].
+    Images are normalised [N, 3, H, W], maps are [N, H, W]. Where unlabelled images are mixed there may be more of them
+    and of their strong views: behind this worker's own follow those partners of theirs that other workers have.
     """
 
     images: Tensor
@@ -38,7 +47,15 @@ class Batch:
     unlabelled_valid: Tensor | None = None
     """bool, False on padding."""
     unlabelled_labels: Tensor | None = None
-    """int64, ignore index where unknown; only measures how right pseudo-labels are."""
+    """int64, ignore index where unknown, of this worker's own; only measures how right pseudo-labels are."""
+    strong: Tensor | None = None
+    """Strong views [V, N, 3, H, W] of the unlabelled images, not mixed yet."""
+    boxes: Tensor | None = None
+    """[V, N, 4] of this worker's own: top, left, bottom and right of what shows the partner; all 0 shows nothing."""
+    partners: Tensor | None = None
+    """int64 [N] of this worker's own: with which of the unlabelled images each is mixed; None if none is."""
+    channels: Tensor | None = None
+    """int64 [N] of this worker's own: keys of the channels that are dropped, -1 where all are kept."""
 
 
 class Method(Protocol):
@@ -46,6 +63,8 @@ class Method(Protocol):
 
     segmenter: Segmenter
     """What is evaluated and exported."""
+    student: Segmenter
+    """What learns: the same, or another network that `segmenter` follows."""
     meter: Meter
 
     def wants(self, step: int) -> Wants:
@@ -85,3 +104,8 @@ class Method(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up a state that `state_dict` gave."""
         ...
+
+
+def networks_of(method: Method) -> nn.Module:
+    """A method's segmenter and its student, each once, for what is done to the statistics of either."""
+    return nn.ModuleList([method.student, method.segmenter])

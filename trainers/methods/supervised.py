@@ -43,7 +43,7 @@ class Supervised:
     def __init__(self, trainer: TrainerSettings, segmenter: Segmenter, *, ignore_index: int, world: World) -> None:
         self.meter = Meter(world)
         self._learner = segmenter_learner(segmenter, trainer, self.meter)
-        self.segmenter = self._learner.network
+        self.segmenter = self.student = self._learner.network
         self._run = runner(trainer.speed)
         self._ignore_index = ignore_index
         self._world = world

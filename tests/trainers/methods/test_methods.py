@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -15,27 +16,37 @@ from advseg.trainers.errors import PreemptedError
 from advseg.trainers.guard import Unguarded
 from advseg.trainers.loop import Training
 from advseg.trainers.methods.method import Batch, Method, Wants
-from advseg.trainers.methods.table import ABLATIONS, build_method
+from advseg.trainers.methods.table import MethodSettings, build_method, variants
 from advseg.trainers.outcome import read_outcome
 from advseg.trainers.recipe import Recipe
 from advseg.trainers.reporter import RecordingReporter
 from advseg.trainers.settings import TrainerSettings
 from advseg.trainers.speed import SpeedSettings
 
-METHODS = ("adversarial", "supervised")
-WEIGHTLESS = {"adversarial": {"lambda_adv": 0.0, "lambda_semi_adv": 0.0, "lambda_semi": 0.0}, "supervised": {}}
+METHODS = ("adversarial", "consistency", "supervised")
+WEIGHTLESS = {
+    "adversarial": {"lambda_adv": 0.0, "lambda_semi_adv": 0.0, "lambda_semi": 0.0},
+    "consistency": {"lambda_adv": 0.0, "lambda_semi": 0.0},
+    "supervised": {},
+}
 """The settings that make each method supervised learning."""
 each_method = pytest.mark.parametrize("name", METHODS)
 
 
 def test_every_method_of_the_table_is_held_to_this(program):
-    assert set(METHODS) == set(WEIGHTLESS) == set(ABLATIONS) == set(program.METHODS)
+    assert set(METHODS) == set(WEIGHTLESS) == set(program.METHODS)
+    assert {type(settings) for settings in program.METHODS.values()} == {*get_args(get_args(MethodSettings)[0])}
 
 
 @each_method
-def test_an_ablation_is_the_method_with_other_settings(program, name):
-    for fields in ABLATIONS[name].values():
-        assert replace(program.METHODS[name], **fields)
+def test_what_it_is_compared_with_can_be_trained_in_its_place(program, name):
+    recipe = program.recipe_of(name)
+    compared = variants(recipe.method)
+
+    assert compared["supervised"].name == "supervised"
+    assert name == "supervised" or compared["semi"] == recipe.method
+    for method in compared.values():
+        assert replace(recipe, method=method)
 
 
 def last_checkpoint(directory: Path) -> dict[str, bytes]:
@@ -161,6 +172,8 @@ def batch_of(wants: Wants, seed: int, device: str = "cpu") -> Batch:
     rng = torch.Generator().manual_seed(seed)
     images = [torch.randn(2, 3, SIDE, SIDE, generator=rng).to(device) for _ in range(2)]
     maps = [torch.randint(0, CLASSES, (2, SIDE, SIDE), generator=rng).to(device) for _ in range(3)]
+    strong = torch.randn(len(wants.strong), 2, 3, SIDE, SIDE, generator=rng).to(device) if wants.strong else None
+    boxes = [torch.tensor([[[0, 2, 9, 12], [0, 0, 0, 0]]]), torch.tensor([[[0, 0, 0, 0], [3, 3, 5, 16]]])]
     return Batch(
         images=images[0],
         labels=maps[0],
@@ -168,6 +181,10 @@ def batch_of(wants: Wants, seed: int, device: str = "cpu") -> Batch:
         unlabelled=images[1] if wants.unlabelled else None,
         unlabelled_valid=torch.ones_like(maps[2], dtype=torch.bool) if wants.unlabelled else None,
         unlabelled_labels=maps[2] if wants.unlabelled else None,
+        strong=strong,
+        boxes=torch.cat(boxes[: len(wants.strong)]).to(device) if wants.strong else None,
+        partners=torch.tensor([1, 0]).to(device) if wants.partners else None,
+        channels=torch.tensor([-1, 7]).to(device) if wants.strong else None,
     )
 
 
