@@ -15,9 +15,16 @@ import torch
 
 from advseg.trainers.data.dataset import Dataset
 from advseg.trainers.data.shapes import ShapesSettings, write_shapes
-from advseg.trainers.distributed import World
+from advseg.trainers.distributed import Pending, World
 
 PROGRAM = Path(__file__).parent / "training_program.py"
+
+
+class Done:
+    """What nobody waits for any more."""
+
+    def wait(self) -> None:
+        """It is done."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +36,13 @@ class Threaded(World):
 
     def total(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.copy_(torch.stack([*self.exchanged(tensor.clone()).values()]).sum(0))
+
+    def smallest(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.copy_(torch.stack([*self.exchanged(tensor.clone()).values()]).amin(0))
+
+    def begin_total(self, tensor: torch.Tensor) -> Pending:
+        self.total(tensor)
+        return Done()
 
     def spread(self, content: bytes, device: torch.device) -> bytes:
         return self.exchanged(content)[0]

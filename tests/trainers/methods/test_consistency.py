@@ -8,15 +8,28 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from advseg.models import load
+from advseg.models.architectures import CAFFE_MEANS
 from advseg.models.compact import Compact
 from advseg.models.discriminator import Discriminator, DiscriminatorSettings
+from advseg.models.weights import read_weights
+from advseg.trainers.batches import Batches
 from advseg.trainers.data.augment import AugmentationSettings
+from advseg.trainers.data.dataset import Dataset
 from advseg.trainers.distributed import World
-from advseg.trainers.methods.consistency import ConsistencySettings
+from advseg.trainers.errors import UserError
+from advseg.trainers.loop import Training
+from advseg.trainers.methods.consistency import PRESETS, ConsistencySettings
 from advseg.trainers.methods.consistency_step import Consistency
-from advseg.trainers.methods.method import Batch
+from advseg.trainers.methods.cutmix import inside, mixed
+from advseg.trainers.methods.method import Batch, Wants
+from advseg.trainers.methods.table import build_method
+from advseg.trainers.methods.teacher import Follower
 from advseg.trainers.optimizers import AdamSettings, SGDSettings
+from advseg.trainers.recipe import Recipe
+from advseg.trainers.reporter import RecordingReporter
 from advseg.trainers.settings import TrainerSettings
+from advseg.trainers.speed import SpeedSettings
 
 CLASSES, SIDE, IGNORE, STEPS = 3, 16, 255, 5
 SETTINGS = ConsistencySettings(
@@ -216,3 +229,250 @@ def assert_equal(ours: nn.Module, expected: nn.Module) -> None:
     for name, tensor in ours.state_dict().items():
         if tensor.is_floating_point():
             torch.testing.assert_close(tensor, expected.state_dict()[name], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+def test_images_that_go_through_together_teach_the_same(dropped):
+    """Of a network that does not mix them."""
+    states = []
+    for joint in (False, True):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            segmenter = Compact(CLASSES, 8).double()
+        settings = replace(SETTINGS, feature_dropout=dropped, lambda_adv=0.0)
+        trainer = replace(TRAINER, speed=SpeedSettings(joint_forward=joint))
+        method = Consistency(settings, trainer, segmenter, None, ignore_index=IGNORE, world=World())
+        for step in range(2):
+            method.step(step, [batch_of(step)])
+        states.append(method.state_dict()["segmenter"]["network"])
+    torch.testing.assert_close(*states, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("speed", [{"recompute": True}, {"joint_forward": True}])
+def test_a_teacher_that_follows_has_a_life_of_its_own(speed):
+    """Also where blocks of the student were patched before it was copied."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        segmenter = Compact(CLASSES, 8).double()
+    method = Consistency(
+        SETTINGS,
+        replace(TRAINER, speed=SpeedSettings(**speed)),
+        segmenter,
+        networks()[1],
+        ignore_index=IGNORE,
+        world=World(),
+    )
+    ours, theirs = (dict(network.named_parameters()) for network in (method.student, method.segmenter))
+    assert not {tensor.data_ptr() for tensor in ours.values()} & {tensor.data_ptr() for tensor in theirs.values()}
+    assert not any(tensor.requires_grad for tensor in theirs.values())
+    with torch.no_grad():
+        for tensor in theirs.values():
+            tensor.zero_()
+    assert not method.segmenter(batch_of(0).images).any()
+    assert method.student(batch_of(0).images).any()
+
+
+def test_a_teacher_begins_as_the_student_and_ends_slower():
+    student = nn.Linear(2, 1, bias=False)
+    teacher = Follower(student, 0.75, SpeedSettings())
+    seen = []
+    for step, value in enumerate([4.0, 2.0, 2.0, 6.0, 2.0]):
+        nn.init.constant_(student.weight, value)
+        teacher.follow(step)
+        seen.append(teacher.network.weight[0, 0].item())
+    # 1 - 1 / (step + 1) is 0, 1/2, 2/3, 3/4, 4/5.
+    assert seen == pytest.approx([4, 3, 8 / 3, 3.5, 3.125])
+
+
+def test_start_weights_are_the_students_and_the_teachers(program, shapes, tmp_path):
+    first = Training(program.recipe_of("supervised", steps=1), shapes, tmp_path / "first")
+    first.run(RecordingReporter())
+    torch.save(first.method.segmenter.state_dict(), tmp_path / "weights.pth")
+    recipe = program.recipe_of("consistency", steps=1)
+    recipe = replace(recipe, segmenter=replace(recipe.segmenter, weights=str(tmp_path / "weights.pth")))
+    training = Training(recipe, shapes, tmp_path / "second")
+    judged, labels = [], training.method._teacher.labels
+
+    def looking(images: Tensor) -> tuple[Tensor, Tensor]:
+        judged.append({name: tensor.clone() for name, tensor in training.method.segmenter.state_dict().items()})
+        return labels(images)
+
+    training.method._teacher.labels = looking
+    training.run(RecordingReporter())
+
+    torch.testing.assert_close(judged[0], read_weights(tmp_path / "weights.pth"), rtol=0, atol=0)
+
+
+def test_what_is_reported_and_exported_is_the_teacher_with_the_student_beside_it(program, shapes, tmp_path):
+    training = Training(program.recipe_of("consistency", steps=3), shapes, tmp_path / "run")
+    reporter = RecordingReporter()
+    training.run(reporter)
+    training.export(tmp_path / "model", {})
+
+    metrics = reporter.reports[-1].metrics
+    torch.testing.assert_close(
+        load(tmp_path / "model").segmenter.state_dict(), training.method._teacher.network.state_dict(), rtol=0, atol=0
+    )
+    assert training.method.student is not training.method.segmenter
+    alone = training._evaluated(training.method.student).metrics["val/miou"]
+    assert metrics["val/student_miou"] == alone
+    assert metrics["val/miou"] == training._evaluated(training.method.segmenter).metrics["val/miou"]
+    assert load(tmp_path / "model").discriminator is not None
+
+
+def test_a_teacher_that_is_the_student_is_evaluated_once(program, shapes, tmp_path):
+    recipe = program.recipe_of("consistency", steps=1, teacher="self", lambda_adv=0.0)
+    training, reporter = Training(recipe, shapes, tmp_path), RecordingReporter()
+    training.run(reporter)
+
+    assert training.method.student is training.method.segmenter
+    assert "val/student_miou" not in reporter.reports[-1].metrics
+    assert training.method.state_dict().keys() == {"segmenter"}
+
+
+def test_the_weak_views_are_those_of_other_methods(program, shapes):
+    recipe = program.recipe_of("consistency", batch_size=4)
+    method_views, others = (
+        Batches(recipe.trainer, shapes, lambda _, w=wants: w, CAFFE_MEANS, world=World(), device=torch.device("cpu"))
+        for wants in (method_of().wants(0), Wants(unlabelled=True, unlabelled_labels=True, real=True))
+    )
+    (found,), (expected,) = (batches.on_device(batches.draw(3)) for batches in (method_views, others))
+    for name, value in vars(expected).items():
+        assert value is None or torch.equal(getattr(found, name), value), name
+
+
+def shares_of(program, shapes: Dataset, size: int) -> list[list[list[Batch]]]:
+    """By worker and step, the micro-batches."""
+    recipe = program.recipe_of("consistency", precision="float64", batch_size=12, accumulation=2)
+    shares = []
+    for rank in range(size):
+        world = World(rank=rank, size=size)
+        wants = method_of().wants
+        batches = Batches(recipe.trainer, shapes, wants, CAFFE_MEANS, world=world, device=torch.device("cpu"))
+        shares.append([batches.on_device(batches.draw(step)) for step in range(2)])
+    return shares
+
+
+@pytest.mark.parametrize(("size", "seen"), [(2, [6, 6]), (3, [4, 2, 4]), (4, [4, 4, 2, 2])])
+def test_any_number_of_workers_sees_the_same_mixed_views(program, shapes, size, seen):
+    """Each sees its own images and those that these are mixed with."""
+    (whole,) = shares_of(program, shapes, 1)
+    for rank, share in enumerate(shares_of(program, shapes, size)):
+        for ours, alls in zip(share, whole, strict=True):
+            for our, its in zip(ours, alls, strict=True):
+                own = slice(rank, None, size)
+                assert len(our.unlabelled) == seen[rank]
+                assert len(our.partners) == len(our.images) == len(our.unlabelled_labels)
+                for found, expected in zip(views_of(our), views_of(its), strict=True):
+                    for name, maps in found.items():
+                        torch.testing.assert_close(maps, expected[name][own], rtol=1e-12, atol=1e-12, msg=name)
+                assert torch.equal(our.channels, its.channels[own])
+
+
+def views_of(batch: Batch) -> list[dict[str, Tensor]]:
+    boxed = [inside(boxes, *batch.labels.shape[1:]) for boxes in batch.boxes]
+    return [
+        {
+            "images": mixed(view, batch.partners, box),
+            "weak": mixed(batch.unlabelled, batch.partners, box),
+            "valid": mixed(batch.unlabelled_valid, batch.partners, box),
+        }
+        for view, box in zip(batch.strong, boxed, strict=True)
+    ]
+
+
+def test_the_partner_is_the_image_that_is_as_far_from_the_end(program, shapes):
+    ((batch, other), _) = shares_of(program, shapes, 1)[0]
+
+    assert batch.partners.tolist() == other.partners.tolist() == [5, 4, 3, 2, 1, 0]
+    assert len(batch.unlabelled) == len(batch.images) == 6
+
+
+def test_several_workers_learn_what_one_does(program, shapes, on_workers):
+    """Of 2 and 4, each judges weak views of other's slots too."""
+
+    def learn(world: World) -> tuple[dict, dict]:
+        method = Consistency(settings, TRAINER, *deepcopy(fresh), ignore_index=IGNORE, world=world)
+        for step, parts in enumerate(shares[world.size][world.rank]):
+            method.step(step, parts)
+        return method.meter.take(), method.state_dict()
+
+    settings = replace(SETTINGS, feature_dropout=True, threshold=0.3)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        fresh = Compact(6, 8).double(), Discriminator(6, (4, 8), "dense").double()
+    shares = {size: shares_of(program, shapes, size) for size in (1, 2, 4)}
+    figures, state = learn(World())
+
+    assert 0.05 < figures["selected/share"] < 0.95
+    for size in (2, 4):
+        for found, theirs in on_workers(size, learn):
+            assert found == pytest.approx(figures, rel=1e-9)
+            for network in state:
+                torch.testing.assert_close(theirs[network]["network"], state[network]["network"], rtol=1e-9, atol=1e-9)
+
+
+def test_without_boxes_no_image_is_read_twice(program, shapes):
+    wants = method_of(replace(PRESETS["mean-teacher"], lambda_adv=0.0)).wants(0)
+    recipe = program.recipe_of("consistency", batch_size=4)
+    world = World(rank=1, size=2)
+    batches = Batches(recipe.trainer, shapes, lambda _: wants, CAFFE_MEANS, world=world, device=torch.device("cpu"))
+
+    (batch,) = batches.on_device(batches.draw(0))
+
+    assert (len(batch.unlabelled), batch.partners) == (2, None)
+    method = method_of(replace(PRESETS["mean-teacher"], lambda_adv=0.0))
+    assert [*method._pixels(batch)[2:]] == [batch.unlabelled_valid.sum()]
+
+
+def test_with_the_adversarial_loss_alone_it_is_the_adversarial_method_without_unlabelled_images():
+    settings = replace(SETTINGS, lambda_semi=0.0)
+
+    segmenter, _ = networks()
+    method = build_method(settings, TRAINER, segmenter, classes=CLASSES, ignore_index=IGNORE, world=World())
+
+    assert method.wants(0) == Wants(real=True)
+    assert method.settings.lambda_adv == 0.3
+
+
+@pytest.mark.parametrize(
+    ("fields_", "message"),
+    [
+        ({"threshold": 1.5}, r"threshold must be in \[0, 1\], but is 1.5"),
+        ({"ema_decay": 1.0}, r"ema_decay must be in \[0, 1\), but is 1.0"),
+        ({"views": 3}, "views must be one of 1, 2, but is 3"),
+        ({"teacher": "mean"}, "teacher must be one of ema, self, but is mean"),
+        ({"lambda_semi": -1}, "lambda_semi must be at least 0, but is -1"),
+        (
+            {"views": 1, "feature_dropout": True},
+            "feature_dropout divides channels between 2 views, but views is 1: set",
+        ),
+    ],
+)
+def test_values_that_it_cannot_take_are_refused_in_a_line(fields_, message):
+    with pytest.raises(ValueError, match=message):
+        replace(SETTINGS, **fields_)
+
+
+@pytest.mark.parametrize(
+    ("trainer", "message"),
+    [
+        (
+            {"augmentation": AugmentationSettings(crop=(3, 3))},
+            "trainer.augmentation.crop is 3 x 3, but a discriminator",
+        ),
+        (
+            {"speed": SpeedSettings(compile=True)},
+            "method.feature_dropout reaches into the network, which trainer.speed",
+        ),
+    ],
+)
+def test_a_trainer_that_it_does_not_go_with_is_refused_in_a_line(program, trainer, message):
+    recipe = program.recipe_of("consistency")
+    with pytest.raises(ValueError, match=message):
+        Recipe(segmenter=recipe.segmenter, method=recipe.method, trainer=replace(recipe.trainer, **trainer))
+
+
+def test_a_dataset_without_unlabelled_images_is_refused_in_a_line(shapes):
+    with pytest.raises(UserError, match=r"no unlabelled images, but method.lambda_semi is above 0: name a list"):
+        SETTINGS.check_dataset(replace(shapes, unlabelled=()))
