@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...models.architectures import Segmenter
 from ...models.bundle import Card
 from ...models.discriminator import Discriminator
+from ...models.segmenter import Segmenter
 from ..distributed import World
 from ..export import export
 from ..learner import segmenter_learner

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ...models.architectures import Segmenter
+from ...models.segmenter import Segmenter
 
 
 def factors(keys: Tensor, other: Tensor, channels: int) -> Tensor:

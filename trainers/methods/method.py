@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from ...models.architectures import Segmenter
 from ...models.bundle import Card
+from ...models.segmenter import Segmenter
 from ..data.strong import StrongSettings
 from ..meter import Meter
 

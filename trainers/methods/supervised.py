@@ -9,8 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ...models.architectures import Segmenter
 from ...models.bundle import Card
+from ...models.segmenter import Segmenter
 from ...models.settings import Settings
 from ..data.dataset import Dataset
 from ..distributed import World

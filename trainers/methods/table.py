@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated
 
-from ...models.architectures import Segmenter
 from ...models.discriminator import Discriminator, DiscriminatorSettings, build_discriminator
+from ...models.segmenter import Segmenter
 from ...models.settings import ChosenBy
 from ..distributed import World
 from ..settings import TrainerSettings

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from ...models.architectures import Segmenter
+from ...models.segmenter import Segmenter
 from ..profiling import phase
 from ..speed import SpeedSettings
 
