@@ -16,6 +16,7 @@ from advseg.platform.spec.errors import members_of
 from advseg.platform.spec.presets import DEVIATIONS
 from advseg.platform.spec.space import searchable
 from advseg.platform.spec.spec import Spec
+from advseg.trainers.methods.consistency import PRESETS
 from advseg.trainers.optimizers import OptimizerSettings
 
 HEAD = """\
@@ -70,6 +71,11 @@ PRESET = """\
 Paper and released code of Hung et al. (2018) differ in the fields below. A preset sets all of them that the spec does
 not set itself; an optimizer of another kind, a model that is no DeepLab-v2 and a method that is not `adversarial` are
 left as they are.
+"""
+
+FORMS = """\
+`fixmatch`, `mean-teacher` and `unimatch-v2` set all of `method: consistency` that the spec does not set itself, and the
+method where it names none. They differ in these fields; sources are beside the keys below `method`.
 """
 
 TAGS = ("name", "architecture")
@@ -145,6 +151,8 @@ class _Page:
         if path == "preset":
             yield f"{heading}\n{PRESET}"
             yield from _deviations()
+            yield FORMS
+            yield from _forms()
         if not field.settings:
             return
         yield heading
@@ -170,6 +178,25 @@ def _deviations() -> Iterator[str]:
     for each in DEVIATIONS:
         yield f"| `{each.key}` | `{as_yaml(each.paper)}` | `{as_yaml(each.released)}` | {each.reason} |"
     yield ""
+
+
+def _forms() -> Iterator[str]:
+    yield f"| Key | {' | '.join(PRESETS)} |\n|---|{'---|' * len(PRESETS)}"
+    forms = [dict(_values("method", dataclasses.asdict(settings))) for settings in PRESETS.values()]
+    for key in forms[0]:
+        values = [f"`{as_yaml(form[key])}`" for form in forms]
+        if len({*values}) > 1:
+            yield f"| `{key}` | {' | '.join(values)} |"
+    yield ""
+
+
+def _values(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """The keys below one, those of mappings in it too, and their values."""
+    if not isinstance(value, dict):
+        yield key, value
+        return
+    for name, inner in value.items():
+        yield from _values(f"{key}.{name}", inner)
 
 
 def _default(field: _Field) -> str:

@@ -132,10 +132,14 @@ def lines_of(runs: Sequence[Run], miou: Mapping[Path, float]) -> list[Line]:
                 miou=tuple(ours),
                 mean=_difference(ours, [0.0] * len(ours)),
                 gain=_difference(ours, found[labels, base]) if compared else None,
-                published_gain=row.published - base.published if compared else None,
+                published_gain=_published_gain(row, base) if compared else None,
             )
         )
     return lines
+
+
+def _published_gain(row: Row, base: Row) -> float | None:
+    return None if row.published is None or base.published is None else row.published - base.published
 
 
 def _difference(ours: Sequence[float], theirs: Sequence[float]) -> Difference:
@@ -154,7 +158,8 @@ def page(reproduction: Reproduction) -> Page:
         gain = "" if line.gain is None else _interval(line.gain, sign="+")
         published_gain = "" if line.published_gain is None else f"{line.published_gain:+.1f}"
         mean = _interval(line.mean, sign="")
-        table.add_row(line.labels, line.row.name, mean, gain, f"{line.row.published:.1f}", published_gain)
+        published = "" if line.row.published is None else f"{line.row.published:.1f}"
+        table.add_row(line.labels, line.row.name, mean, gain, published, published_gain)
     return table
 
 
@@ -202,7 +207,7 @@ def shapes_runs(table: Table, name: str, seeds: int, overrides: Sequence[str], h
     for row in table.rows:
         fractions = [count / POOL.labelled for count in table.label_counts] or [fraction_of(row.spec)]
         for fraction in fractions:
-            if fraction == 1 and row.variant in ("semi", "pseudo-label", "void-hidden"):
+            if fraction == 1 and row.variant not in ("supervised", "adversarial"):
                 continue
             for seed in range(seeds):
                 settings = [f"dataset.root={root}", f"dataset.fraction={fraction}", *overrides, *_seeded(seed)]

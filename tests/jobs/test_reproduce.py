@@ -1,16 +1,18 @@
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from advseg.jobs import reproduce
-from advseg.jobs.paper_tables import PAPER, tables
+from advseg.jobs.paper_tables import CONSISTENT, PAPER, tables
 from advseg.platform.spec.spec import Spec
 from advseg.platform.spec.spec_file import load_spec, read_document
 from advseg.trainers.data.shapes import ShapesSettings
 from advseg.trainers.errors import UserError
+from advseg.trainers.methods.consistency import PRESETS
 
 TINY = ["trainer.steps=2", "trainer.batch_size=2", "trainer.evaluate_every=2", "method.semi_start=1"]
 TINY += ["trainer.augmentation.crop=[16, 16]", "model.width=8", "method.discriminator.widths=[8]"]
@@ -56,7 +58,8 @@ def test_figures_that_stand_in_two_tables_agree():
             variant = row.variant if knobs["lambda_adv"] else "supervised"
             key = (row.spec, variant, knobs["lambda_adv"], knobs["lambda_semi"], knobs["threshold"])
             key = (row.spec, "supervised", 0.0, 0.0, 0.0) if variant == "supervised" else key
-            published.setdefault(key, set()).add(row.published)
+            if row.published is not None:
+                published.setdefault(key, set()).add(row.published)
 
     assert all(len(figures) == 1 for figures in published.values()), published
     assert sum(table.title != "" for table in tables().values()) == 7
@@ -131,8 +134,20 @@ def test_other_settings_are_other_trainings_and_equal_ones_are_not(home):
 
     assert runs.keys() == other.keys()
     for key, folder in runs.items():
-        # At a weight of 0 there is nothing to change.
-        assert (folder == other[key]) == (key[1] in ("supervised", "adversarial"))
+        # At a weight of 0 there is nothing to change, nor where another method has its own.
+        assert (folder == other[key]) == (key[1] in ("supervised", "adversarial", *CONSISTENT))
+
+
+def test_other_methods_have_the_discriminator_and_the_weight_of_the_spec(home):
+    runs = reproduce.shapes_runs(tables()["ablation"], "ablation", 1, [*TINY, "method.lambda_adv=0.5"], home)
+
+    methods = {run.row.variant: run.spec.method for run in runs}
+    assert {methods[name].name for name in CONSISTENT} == {"consistency"}
+    on_top = methods["fixmatch-adversarial"]
+    assert (on_top.lambda_adv, on_top.discriminator.widths, methods["fixmatch"].lambda_adv) == (0.5, (8,), 0)
+    assert replace(on_top, lambda_adv=0.0, discriminator=PRESETS["fixmatch"].discriminator) == replace(
+        methods["fixmatch"], discriminator_optimizer=on_top.discriminator_optimizer
+    )
 
 
 def test_every_row_of_voc_only_has_its_like_in_small(home):

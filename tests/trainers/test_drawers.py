@@ -28,6 +28,7 @@ from advseg.trainers.data.opening import open_dataset
 from advseg.trainers.data.pack import open_pack
 from advseg.trainers.data.packing import write_pack
 from advseg.trainers.data.shapes import CLASSES
+from advseg.trainers.data.strong import StrongSettings
 from advseg.trainers.distributed import World
 from advseg.trainers.drawers import Drawers
 from advseg.trainers.drawing import Drawing, Drawn
@@ -39,6 +40,7 @@ from advseg.trainers.settings import TrainerSettings
 from advseg.trainers.speed import SpeedSettings
 
 ALL = Wants(real=True, unlabelled=True, unlabelled_labels=True)
+STRONG = Wants(strong=(StrongSettings(), StrongSettings()))
 SETTINGS = TrainerSettings(
     steps=9,
     batch_size=4,
@@ -81,7 +83,7 @@ def test_they_draw_the_same_bits_raise_the_same_errors_and_tell_what_they_fetch(
     ticked = Event()
     monkeypatch.setattr(progress, "_told", ticked.set)
     with closing(Drawers(SETTINGS, packed, World(rank=1, size=2))) as there:
-        for step, wants in ((0, Wants()), (7, Wants(real=True))):
+        for step, wants in ((0, Wants()), (3, STRONG), (7, Wants(real=True))):
             for ours, theirs in zip(here.draw(step, wants), there.draw(step, wants), strict=True):
                 assert ours.layout == theirs.layout
                 torch.testing.assert_close(ours.parts(), theirs.parts(), rtol=0, atol=0)

@@ -110,7 +110,9 @@ def test_the_pictures_of_an_evaluation_show_its_matrix(program, shapes, undistur
 
 
 @pytest.mark.parametrize(
-    ("trainer", "columns"), [({}, 5), ({"lambda_semi": 0.0}, 4), (SUPERVISED, 3)], ids=["semi", "adversarial", "none"]
+    ("trainer", "columns"),
+    [({}, 5), ({"lambda_semi": 0.0}, 4), (SUPERVISED, 3), ({"method": "consistency"}, 5)],
+    ids=["semi", "adversarial", "none", "consistency"],
 )
 def test_the_panel_shows_selected_pixels_where_the_method_selects_any(program, shapes, tmp_path, trainer, columns):
     reporter = RecordingReporter()
@@ -533,8 +535,8 @@ def test_a_run_that_recovers_goes_on(program, shapes, tmp_path, monkeypatch):
     assert outcome.step == 12
 
 
-@pytest.mark.parametrize(("step", "absent"), [(3, {"unlabelled_labels"}), (12, set())])
-def test_a_batch_of_the_loop_is_divided_into_its_micro_batches(program, shapes, tmp_path, step, absent):
+@pytest.mark.parametrize(("step", "more"), [(3, set()), (12, {"unlabelled_labels"})])
+def test_a_batch_of_the_loop_is_divided_into_its_micro_batches(program, shapes, tmp_path, step, more):
     """Masks of unlabelled images are there from the step on from which they measure pseudo-labels."""
     whole = Training(program.recipe_of(batch_size=6), shapes, tmp_path)
     divided = Training(program.recipe_of(batch_size=6, accumulation=3), shapes, tmp_path)
@@ -543,9 +545,10 @@ def test_a_batch_of_the_loop_is_divided_into_its_micro_batches(program, shapes, 
     micro_batches = divided.batch(step)
 
     assert [len(micro_batch.images) for micro_batch in micro_batches] == [2, 2, 2]
-    for field, whole in vars(batch).items():
-        pieces = [getattr(micro_batch, field) for micro_batch in micro_batches]
-        assert (pieces == [None] * 3) if field in absent else torch.equal(torch.cat(pieces), whole)
+    parts = {field: part for field, part in vars(batch).items() if part is not None}
+    assert parts.keys() == {"images", "labels", "real_labels", "unlabelled", "unlabelled_valid", *more}
+    for field, part in parts.items():
+        assert torch.equal(torch.cat([getattr(micro_batch, field) for micro_batch in micro_batches]), part)
 
 
 def test_several_workers_share_each_micro_batch(program, shapes, tmp_path):

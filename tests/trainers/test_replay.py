@@ -18,6 +18,8 @@ from advseg.trainers.data.augment import AugmentationSettings
 from advseg.trainers.distributed import World
 from advseg.trainers.methods.adversarial import AdversarialSettings
 from advseg.trainers.methods.adversarial_step import Adversarial
+from advseg.trainers.methods.consistency import ConsistencySettings
+from advseg.trainers.methods.consistency_step import Consistency
 from advseg.trainers.methods.method import Batch, Method
 from advseg.trainers.methods.supervised import Supervised
 from advseg.trainers.settings import TrainerSettings
@@ -25,6 +27,7 @@ from advseg.trainers.speed import SpeedSettings
 
 CLASSES, SIDE, IGNORED, STEPS = 3, 16, 255, 14
 METHOD = AdversarialSettings(lambda_semi=0.5, threshold=0.5, semi_start=6, semi_adv_start=0)
+CONSISTENT = ConsistencySettings(threshold=0.4, ema_decay=0.8, views=2, feature_dropout=True, lambda_adv=0.1)
 
 
 class _Graph(TorchDispatchMode):
@@ -89,6 +92,10 @@ def batch_of(number: int, unlabelled: bool = True) -> Batch:
         unlabelled=images[1] if unlabelled else None,
         unlabelled_valid=valid if unlabelled else None,
         unlabelled_labels=maps[2] if unlabelled else None,
+        strong=torch.randn(2, 2, 3, SIDE, SIDE, generator=rng, dtype=torch.float64),
+        boxes=torch.randint(0, SIDE, (2, 2, 4), generator=rng),
+        partners=torch.tensor([1, 0]),
+        channels=torch.randint(-1, 9, (2,), generator=rng),
     )
 
 
@@ -104,6 +111,8 @@ def method_of(kind: str, *, replayed: bool) -> Method:
         segmenter, discriminator = Compact(CLASSES, 8).double(), Discriminator(CLASSES, (4, 8), "dense").double()
     if kind == "supervised":
         return Supervised(trainer, segmenter, ignore_index=IGNORED, world=World())
+    if kind == "consistency":
+        return Consistency(CONSISTENT, trainer, segmenter, discriminator, ignore_index=IGNORED, world=World())
     settings = (
         METHOD if kind == "adversarial" else replace(METHOD, lambda_semi_adv=0.0, discriminator_sees_unlabelled=False)
     )
@@ -112,7 +121,7 @@ def method_of(kind: str, *, replayed: bool) -> Method:
 
 @pytest.mark.parametrize(
     ("kind", "parts", "recorded"),
-    [("supervised", 1, 1), ("adversarial", 1, 2), ("adversarial", 2, 2), ("unseen", 1, 2)],
+    [("supervised", 1, 1), ("adversarial", 1, 2), ("adversarial", 2, 2), ("unseen", 1, 2), ("consistency", 2, 1)],
 )
 def test_a_replayed_step_is_the_step(graphs, kind, parts, recorded):
     """Also where the step changes its way, as once pseudo-labels are learnt from, and over micro-batches."""

@@ -33,8 +33,11 @@ _REACH = math.ceil(3 * SIGMAS[1])
 
 @dataclass(frozen=True, kw_only=True)
 class StrongJitterSettings(JitterSettings):
-    """Whether and how far colours stray: published are `ColorJitter(0.5, 0.5, 0.5, 0.25)` with probability 0.8 in
-    UniMatch V2, dataset/semi.py; there the four follow each other in a random order, here always in this one."""
+    """Whether and how far colours stray.
+
+    Published are `ColorJitter(0.5, 0.5, 0.5, 0.25)` with probability 0.8 (UniMatch V2, dataset/semi.py), whose four
+    changes follow each other in a random order; here it is always this one.
+    """
 
     probability: _Probability = 0.8
     """Share of views whose colours are changed at all."""

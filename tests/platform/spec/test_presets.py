@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 from advseg.platform.spec.presets import DEVIATIONS, apply_preset
 from advseg.platform.spec.spec import Spec
 from advseg.platform.spec.spec_file import SpecError, parse_spec
+from advseg.trainers.methods.consistency import PRESETS
 from advseg.trainers.optimizers import AdamSettings, SGDSettings
 
 
@@ -87,8 +89,40 @@ def test_another_method_than_the_papers_keeps_its_fields(deeplab):
 
 
 def test_an_unknown_preset_is_told_with_those_there_are(deeplab):
-    with pytest.raises(SpecError, match="preset: must be 'paper' or 'released-code', but is 'papr'"):
+    with pytest.raises(SpecError, match="preset: must be 'paper', 'released-code', 'fixmatch', 'mean-teacher' or"):
         parsed(deeplab, "papr")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_form_of_consistency_names_its_method_and_sets_all_of_it(name, deeplab):
+    assert parsed(deeplab, name).method == PRESETS[name]
+
+
+def test_what_the_spec_says_of_consistency_stands(deeplab):
+    strong = {"grey_probability": 0.5, "jitter": {"hue": 0.0}}
+    deeplab["method"] = {"name": "consistency", "ema_decay": 0.9, "strong": strong}
+
+    method = parsed(deeplab, "mean-teacher").method
+
+    expected = PRESETS["mean-teacher"]
+    jitter = replace(expected.strong.jitter, hue=0.0)
+    assert method == replace(
+        expected, ema_decay=0.9, strong=replace(expected.strong, grey_probability=0.5, jitter=jitter)
+    )
+
+
+def test_a_form_of_consistency_does_not_go_with_the_adversarial_method(deeplab):
+    deeplab["method"] = {"name": "adversarial"}
+
+    told = r"preset: is fixmatch, which sets method consistency, but method\.name is adversarial: remove one"
+    with pytest.raises(SpecError, match=told):
+        parsed(deeplab, "fixmatch")
+
+
+def test_the_baseline_of_a_form_of_consistency_is_a_spec(deeplab):
+    spec = parsed(deeplab, "unimatch-v2")
+
+    assert parse_spec(spec.supervised().model_dump(mode="json"), source="again") == spec.supervised()
 
 
 def test_a_spec_that_was_read_says_all_that_its_preset_set_and_can_be_read_again(deeplab):

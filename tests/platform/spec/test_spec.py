@@ -327,7 +327,7 @@ class TestProblems:
             ("job=tune", "job: must be 'train' or 'sweep', but is 'tune'"),
             (
                 "method.name=advesarial",
-                "must be one of 'adversarial', 'supervised', but is 'advesarial'; did you",
+                "must be one of 'adversarial', 'consistency', 'supervised', but is 'advesarial'; did you",
             ),
             ("sweep.fork=probe", "sweep.fork names this very sweep, probe: name another, or remove it to go on"),
             ("method=[adversarial]", "method: must be a mapping of keys to values"),
@@ -759,7 +759,7 @@ class TestSpec:
         assert (lambdas["adversarial"]["lambda_semi"], lambdas["adversarial"]["lambda_adv"]) == (0, 0.01)
         assert (lambdas["pseudo-label"]["lambda_semi"], lambdas["pseudo-label"]["lambda_adv"]) == (0.1, 0)
         assert spec.variant("semi") == spec
-        with pytest.raises(ValueError, match="method supervised has no ablation semi: name one of supervised"):
+        with pytest.raises(ValueError, match="method supervised has no variant semi: name one of supervised"):
             spec.supervised().variant("semi")
 
     def test_recipe_holds_what_the_trainer_needs(self, make_spec: MakeSpec) -> None:

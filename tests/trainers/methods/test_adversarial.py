@@ -182,8 +182,8 @@ class Copyist(nn.Module):
         super().__init__()
         self.scale = nn.Parameter(torch.full((1,), 1000.0, dtype=torch.float64))
 
-    def head(self) -> list[nn.Parameter]:
-        return []
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        return {"body": [self.scale], "head": []}
 
     def blocks(self) -> list[nn.Module]:
         return []
