@@ -291,7 +291,7 @@ def test_evaluate(printed: Printed, model: Path, spec: Path, tmp_path: Path) -> 
 def test_reproduce(printed: Printed, advseg: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = [
         reproduce.Run(row=row, labels="50", seed=seed, spec=None, folder=Path(f"{row.name}/{seed}"))  # type: ignore[arg-type]
-        for row in tables()["ablation"].rows[:2]
+        for row in (*tables()["ablation"].rows[:2], tables()["ablation"].rows[-1])
         for seed in range(2)
     ]
     miou = {run.folder: 40.0 + place for place, run in enumerate(runs)}
@@ -301,9 +301,10 @@ def test_reproduce(printed: Printed, advseg: Command, monkeypatch: pytest.Monkey
         return reproduce.Reproduction(title="a table", lines=reproduce.lines_of(runs, miou))
 
     monkeypatch.setattr(reproduce, "reproduce", trained)
-    base, other = printed("reproduce", "ablation")
+    base, other, unpublished = printed("reproduce", "ablation")
     assert (base["miou"], base["gain"], base["published_gain"]) == ([40.0, 41.0], None, None)
     assert (other["mean_miou"], other["gain"], other["gain_half_width"]) == (42.5, 2.0, 0.0)
+    assert (unpublished["gain"], unpublished["published_miou"], unpublished["published_gain"]) == (4.0, None, None)
 
 
 def test_reproduce_a_model(printed: Printed, registered: MlflowClient) -> None:

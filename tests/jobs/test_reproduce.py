@@ -138,6 +138,17 @@ def test_other_settings_are_other_trainings_and_equal_ones_are_not(home):
         assert (folder == other[key]) == (key[1] in ("supervised", "adversarial", *CONSISTENT))
 
 
+def test_what_nobody_has_published_leaves_its_cells_empty():
+    rows = [row for row in tables()["ablation"].rows if row.variant in ("supervised", "fixmatch")]
+    runs = [reproduce.Run(row=row, labels="50", seed=0, spec=None, folder=Path(row.name)) for row in rows]
+    lines = reproduce.lines_of(runs, {run.folder: 50.0 for run in runs})
+
+    table = reproduce.page(reproduce.Reproduction(title="a table", lines=lines))
+
+    cells = [[*column.cells] for column in table.columns]
+    assert cells[1:] == [[row.name for row in rows], ["50.0", "50.0"], ["", "+0.0"], ["66.0", ""], ["", ""]]
+
+
 def test_other_methods_have_the_discriminator_and_the_weight_of_the_spec(home):
     runs = reproduce.shapes_runs(tables()["ablation"], "ablation", 1, [*TINY, "method.lambda_adv=0.5"], home)
 

@@ -53,6 +53,26 @@ class TestKeys:
             }
         )
 
+    def test_of_consistency_reach_into_its_strong_views(
+        self, document: dict[str, Any], write_spec: Callable[[dict[str, Any]], Path]
+    ) -> None:
+        document |= {"preset": "unimatch-v2"}
+        del document["method"]
+        document["sweep"]["space"] = {
+            "method.threshold": {"low": 0.8, "high": 0.99},
+            "method.strong.jitter.hue": {"low": 0, "high": 0.5},
+            "method.teacher": {"choices": ["ema", "self"]},
+            "method.views": {"choices": [2]},
+        }
+        assert dimension_of(load_spec(write_spec(document)), "method.strong.jitter.hue") == Range(low=0.0, high=0.5)
+        document["sweep"]["space"] |= {"method.views": {"choices": [1, 2]}, "method.semi_start": {"low": 0, "high": 4}}
+        with pytest.raises(SpecError) as caught:
+            load_spec(write_spec(document))
+        assert "method.views.choices.0: with 1, method: feature_dropout divides channels between 2 views" in str(
+            caught.value
+        )
+        assert "sweep.space.method.semi_start: unknown key" in str(caught.value)
+
     def test_follow_the_kinds_that_the_spec_chooses(self, document: dict[str, Any]) -> None:
         document["model"] = {"architecture": "deeplab_v2_resnet50"}
         document["trainer"]["segmenter_optimizer"] = {"name": "sgd"}
