@@ -13,6 +13,7 @@ from advseg.models.architectures import CompactSettings
 from advseg.trainers.checkpoint import CHECKPOINTS, load_scalars
 from advseg.trainers.data.augment import AugmentationSettings
 from advseg.trainers.data.dataset import Dataset
+from advseg.trainers.data.strong import StrongSettings
 from advseg.trainers.drawing import Drawn
 from advseg.trainers.figures import Figures, Work, peak_memory, work_of_steps
 from advseg.trainers.loop import Training
@@ -94,9 +95,11 @@ def test_a_step_is_of_labelled_and_of_unlabelled_images_where_it_wants_them(prog
     work = work_of_steps(recipe, 4, 255, lambda step: Wants(unlabelled=step > 2), 1, CPU)
 
     assert (work(2), work(3)) == (Work(images=6), Work(images=12))
+    views = Wants(unlabelled=True, strong=(StrongSettings(), StrongSettings()))
+    assert work_of_steps(recipe, 4, 255, lambda _: views, 1, CPU)(0) == Work(images=24)
 
 
-@pytest.mark.parametrize(("method", "step"), [("supervised", 0), ("adversarial", 5)])
+@pytest.mark.parametrize(("method", "step"), [("supervised", 0), ("adversarial", 5), ("consistency", 0)])
 def test_a_step_is_counted_without_being_made(program, shapes: Dataset, tmp_path: Path, method: str, step: int) -> None:
     recipe = program.recipe_of(method, batch_size=4, accumulation=2)
     training = Training(recipe, shapes, tmp_path)
@@ -105,8 +108,9 @@ def test_a_step_is_counted_without_being_made(program, shapes: Dataset, tmp_path
     found = flops_of_step(recipe, len(shapes.classes), shapes.ignore_index, step)
 
     assert torch.random.get_rng_state().equal(before)
+    batch = training.batch(step)
     with FlopCounterMode(display=False) as made:
-        training.method.step(step, training.batch(step))
+        training.method.step(step, batch)
     assert found == made.get_total_flops()
 
 

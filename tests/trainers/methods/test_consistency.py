@@ -1,4 +1,4 @@
-"""Weak-to-strong consistency against a plain implementation, in float64; what it asks for, whoever shares a batch."""
+"""Weak-to-strong consistency against a plain implementation, in float64; its teacher, and what it refuses."""
 
 from collections.abc import Iterator
 from copy import deepcopy
@@ -9,19 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from advseg.models import load
-from advseg.models.architectures import CAFFE_MEANS
 from advseg.models.compact import Compact
 from advseg.models.discriminator import Discriminator, DiscriminatorSettings
 from advseg.models.weights import read_weights
-from advseg.trainers.batches import Batches
 from advseg.trainers.data.augment import AugmentationSettings
-from advseg.trainers.data.dataset import Dataset
 from advseg.trainers.distributed import World
 from advseg.trainers.errors import UserError
 from advseg.trainers.loop import Training
-from advseg.trainers.methods.consistency import PRESETS, ConsistencySettings
+from advseg.trainers.methods.consistency import ConsistencySettings
 from advseg.trainers.methods.consistency_step import Consistency
-from advseg.trainers.methods.cutmix import inside, mixed
 from advseg.trainers.methods.method import Batch, Wants
 from advseg.trainers.methods.table import build_method
 from advseg.trainers.methods.teacher import Follower
@@ -328,101 +324,6 @@ def test_a_teacher_that_is_the_student_is_evaluated_once(program, shapes, tmp_pa
     assert training.method.student is training.method.segmenter
     assert "val/student_miou" not in reporter.reports[-1].metrics
     assert training.method.state_dict().keys() == {"segmenter"}
-
-
-def test_the_weak_views_are_those_of_other_methods(program, shapes):
-    recipe = program.recipe_of("consistency", batch_size=4)
-    method_views, others = (
-        Batches(recipe.trainer, shapes, lambda _, w=wants: w, CAFFE_MEANS, world=World(), device=torch.device("cpu"))
-        for wants in (method_of().wants(0), Wants(unlabelled=True, unlabelled_labels=True, real=True))
-    )
-    (found,), (expected,) = (batches.on_device(batches.draw(3)) for batches in (method_views, others))
-    for name, value in vars(expected).items():
-        assert value is None or torch.equal(getattr(found, name), value), name
-
-
-def shares_of(program, shapes: Dataset, size: int) -> list[list[list[Batch]]]:
-    """By worker and step, the micro-batches."""
-    recipe = program.recipe_of("consistency", precision="float64", batch_size=12, accumulation=2)
-    shares = []
-    for rank in range(size):
-        world = World(rank=rank, size=size)
-        wants = method_of().wants
-        batches = Batches(recipe.trainer, shapes, wants, CAFFE_MEANS, world=world, device=torch.device("cpu"))
-        shares.append([batches.on_device(batches.draw(step)) for step in range(2)])
-    return shares
-
-
-@pytest.mark.parametrize(("size", "seen"), [(2, [6, 6]), (3, [4, 2, 4]), (4, [4, 4, 2, 2])])
-def test_any_number_of_workers_sees_the_same_mixed_views(program, shapes, size, seen):
-    """Each sees its own images and those that these are mixed with."""
-    (whole,) = shares_of(program, shapes, 1)
-    for rank, share in enumerate(shares_of(program, shapes, size)):
-        for ours, alls in zip(share, whole, strict=True):
-            for our, its in zip(ours, alls, strict=True):
-                own = slice(rank, None, size)
-                assert len(our.unlabelled) == seen[rank]
-                assert len(our.partners) == len(our.images) == len(our.unlabelled_labels)
-                for found, expected in zip(views_of(our), views_of(its), strict=True):
-                    for name, maps in found.items():
-                        torch.testing.assert_close(maps, expected[name][own], rtol=1e-12, atol=1e-12, msg=name)
-                assert torch.equal(our.channels, its.channels[own])
-
-
-def views_of(batch: Batch) -> list[dict[str, Tensor]]:
-    boxed = [inside(boxes, *batch.labels.shape[1:]) for boxes in batch.boxes]
-    return [
-        {
-            "images": mixed(view, batch.partners, box),
-            "weak": mixed(batch.unlabelled, batch.partners, box),
-            "valid": mixed(batch.unlabelled_valid, batch.partners, box),
-        }
-        for view, box in zip(batch.strong, boxed, strict=True)
-    ]
-
-
-def test_the_partner_is_the_image_that_is_as_far_from_the_end(program, shapes):
-    ((batch, other), _) = shares_of(program, shapes, 1)[0]
-
-    assert batch.partners.tolist() == other.partners.tolist() == [5, 4, 3, 2, 1, 0]
-    assert len(batch.unlabelled) == len(batch.images) == 6
-
-
-def test_several_workers_learn_what_one_does(program, shapes, on_workers):
-    """Of 2 and 4, each judges weak views of other's slots too."""
-
-    def learn(world: World) -> tuple[dict, dict]:
-        method = Consistency(settings, TRAINER, *deepcopy(fresh), ignore_index=IGNORE, world=world)
-        for step, parts in enumerate(shares[world.size][world.rank]):
-            method.step(step, parts)
-        return method.meter.take(), method.state_dict()
-
-    settings = replace(SETTINGS, feature_dropout=True, threshold=0.3)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        fresh = Compact(6, 8).double(), Discriminator(6, (4, 8), "dense").double()
-    shares = {size: shares_of(program, shapes, size) for size in (1, 2, 4)}
-    figures, state = learn(World())
-
-    assert 0.05 < figures["selected/share"] < 0.95
-    for size in (2, 4):
-        for found, theirs in on_workers(size, learn):
-            assert found == pytest.approx(figures, rel=1e-9)
-            for network in state:
-                torch.testing.assert_close(theirs[network]["network"], state[network]["network"], rtol=1e-9, atol=1e-9)
-
-
-def test_without_boxes_no_image_is_read_twice(program, shapes):
-    wants = method_of(replace(PRESETS["mean-teacher"], lambda_adv=0.0)).wants(0)
-    recipe = program.recipe_of("consistency", batch_size=4)
-    world = World(rank=1, size=2)
-    batches = Batches(recipe.trainer, shapes, lambda _: wants, CAFFE_MEANS, world=world, device=torch.device("cpu"))
-
-    (batch,) = batches.on_device(batches.draw(0))
-
-    assert (len(batch.unlabelled), batch.partners) == (2, None)
-    method = method_of(replace(PRESETS["mean-teacher"], lambda_adv=0.0))
-    assert [*method._pixels(batch)[2:]] == [batch.unlabelled_valid.sum()]
 
 
 def test_with_the_adversarial_loss_alone_it_is_the_adversarial_method_without_unlabelled_images():
