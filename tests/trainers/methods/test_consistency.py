@@ -55,10 +55,14 @@ def networks() -> tuple[Compact, Discriminator]:
     return segmenter, discriminator
 
 
-def method_of(settings: ConsistencySettings = SETTINGS, trainer: TrainerSettings = TRAINER) -> Consistency:
-    segmenter, discriminator = networks()
+def method_of(settings: ConsistencySettings, trainer: TrainerSettings, device: str = "cpu") -> Consistency:
+    segmenter, discriminator = (network.to(device) for network in networks())
     critic = discriminator if settings.lambda_adv else None
     return Consistency(settings, trainer, segmenter, critic, ignore_index=IGNORE, world=World())
+
+
+def there(batch: Batch, device: str) -> Batch:
+    return Batch(**{name: part.to(device) for name, part in vars(batch).items()})
 
 
 def batch_of(seed: int, views: int = 2) -> Batch:
@@ -196,7 +200,7 @@ def plain_dropped(student: nn.Module, images: Tensor, keys: Tensor) -> Tensor:
     return student.decode(tuple(features), images)
 
 
-@pytest.mark.parametrize(
+CASES = pytest.mark.parametrize(
     ("settings", "parts"),
     [
         (SETTINGS, 1),
@@ -205,12 +209,27 @@ def plain_dropped(student: nn.Module, images: Tensor, keys: Tensor) -> Tensor:
     ],
     ids=["two views, adversarial", "dropout, micro-batches", "self-taught"],
 )
+
+
+@CASES
 def test_five_steps_are_those_of_a_plain_implementation(settings, parts):
+    assert_plain(settings, parts, "cpu")
+
+
+@pytest.mark.gpu
+@CASES
+@pytest.mark.parametrize("speed", [{}, {"graphs": True}])
+def test_five_steps_on_a_gpu_are_those_of_a_plain_implementation(settings, parts, speed):
+    assert_plain(settings, parts, "cuda", **speed)
+
+
+def assert_plain(settings: ConsistencySettings, parts: int, device: str, **speed: bool) -> None:
     batches = [[batch_of(10 * step + part, settings.views) for part in range(parts)] for step in range(STEPS)]
-    method = method_of(settings, replace(TRAINER, batch_size=3 * parts, accumulation=parts))
+    trainer = replace(TRAINER, batch_size=3 * parts, accumulation=parts, speed=SpeedSettings(**speed))
+    method = method_of(settings, trainer, device)
 
     for step, (figures, student, teacher) in enumerate(plain(settings, batches)):
-        method.step(step, batches[step])
+        method.step(step, [there(batch, device) for batch in batches[step]])
         found = method.meter.take()
         assert 0.1 < figures["selected/share"] < 0.99
         # The plain one has a discriminator in any case, and of micro-batches means of ratios.
@@ -224,7 +243,7 @@ def test_five_steps_are_those_of_a_plain_implementation(settings, parts):
 def assert_equal(ours: nn.Module, expected: nn.Module) -> None:
     for name, tensor in ours.state_dict().items():
         if tensor.is_floating_point():
-            torch.testing.assert_close(tensor, expected.state_dict()[name], rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(tensor.cpu(), expected.state_dict()[name], rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("dropped", [False, True])
