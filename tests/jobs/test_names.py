@@ -28,7 +28,7 @@ def job(tmp_path: Path, client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -
     node = {"NodeID": "n", "NodeManagerHostname": "here", "NodeManagerAddress": "127.0.0.1", "Alive": True}
     monkeypatch.setattr(ray, "nodes", lambda: [{**node, "Resources": {"CPU": 8.0}, "Labels": {}}])
     monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "n"))
-    monkeypatch.setattr(sweep_job, "open_dataset", lambda _: SimpleNamespace(digest="d" * 64))
+    monkeypatch.setattr(sweep_job, "digest_of", lambda _: "d" * 64)
     (tmp_path / "data").mkdir()
 
     def job(**sections: Any) -> Job:

@@ -113,7 +113,7 @@ def test_a_trial_of_a_followed_job_has_one_line() -> None:
 
 def test_a_sweep_of_a_list_has_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [row(n, state) for n, state in enumerate([*TrialState][:3] * 40)]
-    print_sweeps([record(rows, "a-sweep-with-a-rather-long-name")], "runs")
+    print_sweeps([record(rows, "a-sweep-with-a-rather-long-name")], "runs", None)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
     assert len(lines[1].rstrip()) <= WIDTH
