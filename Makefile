@@ -86,6 +86,6 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@echo "making $(VENV) and installing about 3 GB of packages: 2 to 10 minutes, once"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable '.[platform,postgresql,onnx,hub,dev]' \
+		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable '.[platform,postgresql,onnx,hub,transformers,dev]' \
 		|| { echo "error: the packages could not be installed, see above; make goes on from here when run again"; exit 2; }
 	@touch $@

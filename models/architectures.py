@@ -10,9 +10,12 @@ from torch import Tensor
 from .compact import GROUPS, Compact
 from .deeplab_v2 import DeepLabV2
 from .deeplab_v3plus import DeepLabV3Plus, OutputStride
+from .dinov2_dpt import Dinov2DPT
+from .pretrained import Config, folder_of, read_config, read_normalisation
 from .resnet import Backbone, Blocks
 from .segmenter import Segmenter
 from .settings import ChosenBy, Interval, Settings
+from .transformer import Transformer
 
 _RESNET50, _RESNET101 = (3, 4, 6, 3), (3, 4, 23, 3)
 RESNET_BLOCKS: dict[str, Blocks] = {
@@ -113,11 +116,66 @@ class DeepLabV3PlusSettings(NetworkSettings):
         return 1 if self.batch_norm == "frozen" else 2
 
 
-SegmenterSettings = Annotated[CompactSettings | DeepLabSettings | DeepLabV3PlusSettings, ChosenBy("architecture")]
+@dataclass(frozen=True, kw_only=True)
+class TransformersSettings(NetworkSettings):
+    """A network of Hugging Face's transformers for semantic segmentation: SegFormer, UperNet, DPT, BEiT and others.
 
-ARCHITECTURES: dict[str, type[CompactSettings | DeepLabSettings | DeepLabV3PlusSettings]] = {
+    It needs `pip install 'advseg[transformers]'`.
+    """
+
+    architecture: Literal["transformers"] = "transformers"
+    pretrained: str
+    """Where its configuration and its start weights are: a folder, which begins with `./` or `/`, or a name on the
+    Hugging Face Hub. Weights are read as safetensors, and no code of it is run. What other classes have is fresh."""
+    revision: str | None = None
+    """Commit, tag or branch on the Hub; a commit alone is the same network tomorrow. None: the newest."""
+    freeze: bool = False
+    """Whether the head alone learns."""
+    batch_norm: Norm = "batch"
+    """Of what batch norm there is, the statistics used in training: those of a worker's own share of the batch, the
+    running ones, or those of the shares of all workers (GPUs only). Unless it is `frozen`, each worker needs two images
+    at once."""
+    weights: str | None = None
+    """Other start weights than its own: a path, or an s3:// address."""
+
+    @property
+    def norm(self) -> Norm:
+        """As `batch_norm` says."""
+        return self.batch_norm
+
+    @property
+    def least_share(self) -> int:
+        """Heads that pool the image have one value a channel of one image, and so no spread."""
+        return 1 if self.batch_norm == "frozen" else 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dinov2Settings(NetworkSettings):
+    """DINOv2 with the head of DPT, as in UniMatch V2 (Yang et al., 2025).
+
+    It needs `pip install 'advseg[transformers]'`.
+    """
+
+    architecture: Literal["dinov2_dpt"] = "dinov2_dpt"
+    pretrained: str = "facebook/dinov2-small"
+    """Where the body's configuration and start weights are: a folder, which begins with `./` or `/`, or a name on the
+    Hugging Face Hub, of DINOv2 with or without registers. The head is fresh."""
+    revision: str | None = None
+    """Commit, tag or branch on the Hub; a commit alone is the same network tomorrow. None: the newest."""
+    freeze: bool = False
+    """Whether the head alone learns."""
+    weights: str | None = None
+    """Other start weights than its own: a path, or an s3:// address."""
+
+
+SegmenterSettings = Annotated[
+    CompactSettings | DeepLabSettings | DeepLabV3PlusSettings | TransformersSettings | Dinov2Settings,
+    ChosenBy("architecture"),
+]
+
+ARCHITECTURES: dict[str, type[NetworkSettings]] = {
     kind: settings
-    for settings in (CompactSettings, DeepLabSettings, DeepLabV3PlusSettings)
+    for settings in (CompactSettings, DeepLabSettings, DeepLabV3PlusSettings, TransformersSettings, Dinov2Settings)
     for kind in get_args(get_type_hints(settings)["architecture"])
 }
 """The settings of each architecture."""
@@ -156,17 +214,37 @@ IMAGENET = Normalisation(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.
 
 
 def normalisation_of(settings: SegmenterSettings) -> Normalisation:
-    """How a network reads images: as those of the weights that it starts from were read."""
+    """How a network reads images: as those of the weights that it starts from were read. Raises PretrainedError."""
     match settings:
+        case TransformersSettings() | Dinov2Settings():
+            found = read_normalisation(folder_of(settings.pretrained, settings.revision))
+            if found is None:
+                return IMAGENET
+            mean, std = found
+            return Normalisation(mean=mean, std=std)
         case DeepLabSettings(backbone="caffe") | DeepLabV3PlusSettings(backbone="caffe"):
             return CAFFE_MEANS
         case _:
             return IMAGENET
 
 
-def build_segmenter(settings: SegmenterSettings, classes: int) -> Segmenter:
-    """The network for a number of classes, with fresh weights from torch's global generator."""
+def config_of(settings: SegmenterSettings) -> Config | None:
+    """The configuration of a network that is kept elsewhere; None of others. Raises PretrainedError."""
     match settings:
+        case TransformersSettings() | Dinov2Settings():
+            return read_config(folder_of(settings.pretrained, settings.revision))
+        case _:
+            return None
+
+
+def build_segmenter(settings: SegmenterSettings, classes: int, config: Config | None = None) -> Segmenter:
+    """The network for a number of classes, with fresh weights from torch's global generator.
+
+    `config` is that of its card, so that it is looked for nowhere else. Raises PretrainedError if it builds none.
+    """
+    match settings:
+        case TransformersSettings() | Dinov2Settings():
+            return _pretrained(settings, classes, config)
         case CompactSettings():
             return Compact(classes, settings.width)
         case DeepLabSettings():
@@ -185,3 +263,13 @@ def build_segmenter(settings: SegmenterSettings, classes: int) -> Segmenter:
                 output_stride=settings.output_stride,
                 backbone=settings.backbone,
             )
+
+
+def _pretrained(settings: TransformersSettings | Dinov2Settings, classes: int, config: Config | None) -> Segmenter:
+    config = config or read_config(folder_of(settings.pretrained, settings.revision))
+    match settings:
+        case TransformersSettings():
+            frozen = settings.norm == "frozen"
+            return Transformer(config, classes, frozen_batch_norm=frozen, freeze=settings.freeze)
+        case Dinov2Settings():
+            return Dinov2DPT(config, classes, freeze=settings.freeze)

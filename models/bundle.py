@@ -63,7 +63,7 @@ def _networks(card: Card) -> tuple[Callable[[], Segmenter], Callable[[], Discrim
     """What make the networks of a card."""
     judge, classes = card.discriminator, len(card.classes)
     build_judge = None if judge is None else partial(build_discriminator, judge, classes)
-    return partial(build_segmenter, card.segmenter, classes), build_judge
+    return partial(build_segmenter, card.segmenter, classes, card.config), build_judge
 
 
 def read_card(path: Path, *, alone: bool = False) -> Card:

@@ -3,10 +3,18 @@
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
-from .architectures import ARCHITECTURES, LEAST_SIDE, Normalisation, SegmenterSettings
+from .architectures import (
+    ARCHITECTURES,
+    LEAST_SIDE,
+    Dinov2Settings,
+    Normalisation,
+    SegmenterSettings,
+    TransformersSettings,
+)
 from .decoding import HIGHEST, PLAIN, Decoding
 from .discriminator import DiscriminatorSettings
 from .files import shown
+from .pretrained import Config, checked_config
 from .resize import MAX_PIXELS, MAX_SIDE, LongerSide, Resize, refuse_huge
 
 MAX_CLASSES = 2**16
@@ -35,6 +43,8 @@ class Card:
     normalisation: Normalisation
     decoding: Decoding = PLAIN
     """How image files are read."""
+    config: Config | None = None
+    """Of a network of transformers, what builds it; None of others."""
     resize: Resize | None = None
     """At what size the network reads whole images; None is their own."""
     metrics: dict[str, float] = field(default_factory=dict)
@@ -52,8 +62,10 @@ def card_of(document: Any) -> Card:
     if len(palette) != len(classes):
         raise ValueError(f"palette must have a colour for each of {len(classes)} classes, but has {len(palette)}")
     discriminator = _present(given, "discriminator")
+    segmenter = _segmenter(_entry(dict, given, "segmenter"))
     return Card(
-        segmenter=_segmenter(_entry(dict, given, "segmenter")),
+        segmenter=segmenter,
+        config=_config(given.get("config"), segmenter),
         discriminator=None if discriminator is None else _discriminator(_the(dict, discriminator, "discriminator")),
         classes=classes,
         palette=palette,
@@ -74,7 +86,20 @@ def _segmenter(given: dict[str, Any]) -> SegmenterSettings:
     if architecture not in ARCHITECTURES:
         raise ValueError(f"unknown architecture {shown(architecture)}; this version knows {', '.join(ARCHITECTURES)}")
     kind = ARCHITECTURES[architecture]
-    return kind(**_settings(kind, given, "segmenter"))
+    values = _settings(kind, given, "segmenter")
+    if issubclass(kind, TransformersSettings):
+        _present(values, "pretrained")
+    return kind(**values)  # pyright: ignore[reportReturnType]: all that are in the table
+
+
+def _config(given: Any, segmenter: SegmenterSettings) -> Config | None:
+    """What builds a network that is not ours, which is looked for nowhere else."""
+    if not isinstance(segmenter, TransformersSettings | Dinov2Settings):
+        return None
+    try:
+        return checked_config(given)
+    except ValueError as error:
+        raise ValueError(f"config of {segmenter.architecture}: {error}") from None
 
 
 def _discriminator(given: dict[str, Any]) -> DiscriminatorSettings:
@@ -95,6 +120,9 @@ def _settings(kind: type, given: dict[str, Any], place: str) -> dict[str, Any]:
             raise ValueError(f"{place} has no setting {shown(name)}; this version knows {', '.join(defaults)}")
         where = f"{place}.{name}"
         match defaults[name]:
+            case bool():
+                if not isinstance(value, bool):
+                    raise ValueError(f"{where} must be true or false, but is {shown(value)}")
             case int():
                 _whole(value, where, 0, _MAX_WHOLE)
             case tuple():

@@ -1,7 +1,7 @@
 """What a segmentation network is to all that train it, judge by it and keep it."""
 
 from collections.abc import Sequence
-from typing import ClassVar, Self
+from typing import Self
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -17,7 +17,7 @@ class Segmenter(nn.Module):
     training, too, which makes an image's output independent of its batch.
     """
 
-    head: ClassVar[tuple[str, ...]]
+    head: tuple[str, ...]
     """The names of the parts that learn at the head's rate, and may start fresh where the body starts from weights."""
     multiple: int = 1
     """Of which the sides of images are multiples inside the network: others are scaled up to it, and logits back."""

@@ -57,7 +57,13 @@ def load_network(build: Callable[[], Network], path: Path) -> Network:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
         raise BrokenDirectoryError(f"{path} is damaged, or no safetensors file ({one_line(error)})") from None
-    network.to_empty(device="cpu").load_state_dict(state)
+    if network.state_dict().keys() >= {name for name, _ in network.named_buffers()}:
+        network.to_empty(device="cpu")
+    else:
+        # What is in no state is computed where a network is built.
+        with torch.random.fork_rng(devices=[]):
+            network = build()
+    network.load_state_dict(state)
     _refuse_values(network.state_dict(), path)
     return network.eval()
 

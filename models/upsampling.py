@@ -1,18 +1,20 @@
 """Bilinear upsampling with aligned corners, fast on every device."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 
-def upsampled(maps: Tensor, size: torch.Size) -> Tensor:
+def upsampled(maps: Tensor, size: Sequence[int]) -> Tensor:
     """Maps [N, C, h, w] at a height and width, bilinear with aligned corners, in their own precision."""
     if maps.device.type != "cuda":
-        return F.interpolate(maps, size, mode="bilinear", align_corners=True)
+        return F.interpolate(maps, list(size), mode="bilinear", align_corners=True)
     return by_matrices(maps, size)
 
 
-def by_matrices(maps: Tensor, size: torch.Size) -> Tensor:
+def by_matrices(maps: Tensor, size: Sequence[int]) -> Tensor:
     """The same as two matrix products, whose gradient is two more: torch's kernel adds it up pixel by pixel.
 
     On a GPU that takes forty times as long as to read the gradient, and sums in another order each time.

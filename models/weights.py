@@ -11,11 +11,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from .architectures import DeepLabSettings, DeepLabV3PlusSettings, SegmenterSettings
+from .architectures import (
+    DeepLabSettings,
+    DeepLabV3PlusSettings,
+    Dinov2Settings,
+    SegmenterSettings,
+    TransformersSettings,
+)
 from .bundle import SEGMENTER, read_card
 from .files import one_line, open_regular
-from .manifest import checksum_of, file_digest, verify_directory
+from .manifest import MANIFEST, checksum_of, file_digest, verify_directory
+from .pretrained import WEIGHTS, PretrainedError, folder_of
 from .segmenter import Segmenter
+from .transformer import Pretrained
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Keys under which training programs keep a state dict beside other things."""
@@ -62,7 +70,7 @@ def match(network: Mapping[str, Tensor], head: Collection[str], given: Mapping[s
     beyond = [name for name in theirs if name not in ours]
 
     def told(name: str) -> str:
-        return f"{name} {theirs[name]} for {ours[name]}" if name in theirs else name
+        return f"{name} {theirs[name]} for {ours[name]}" if theirs.get(name, ours[name]) != ours[name] else name
 
     return Match(
         matched=tuple(name for name in ours if theirs.get(name) == ours[name] and (takes_head or name not in head)),
@@ -77,11 +85,12 @@ def match(network: Mapping[str, Tensor], head: Collection[str], given: Mapping[s
 def load_weights(network: Segmenter, settings: SegmenterSettings, path: Path) -> str:
     """Copy weights into the network of the settings; return in one line what was taken and what was not.
 
-    They come from one of our model directories or from a file, see `read_weights`. The head keeps its own weights
+    They come from one of our model directories, from a file, see `read_weights`, or for a network of transformers from
+    a folder as it keeps them. The head keeps its own weights
     if the given ones have none of its shape. Raises WeightsError, and leaves the network as it was, unless every
     other parameter and running statistic is there, in its shape and finite.
     """
-    given = _read_model(path, settings) if path.is_dir() else read_weights(path)
+    given = _read_folder(network, settings, path) if path.is_dir() else read_weights(path)
     state = network.state_dict()
     found = match(state, [name for name in _shapes(state) if network.in_head(name)], given)
     if not found.fits:
@@ -104,12 +113,29 @@ def load_weights(network: Segmenter, settings: SegmenterSettings, path: Path) ->
     return "; ".join(filter(None, [summary, _listed({"kept fresh": found.fresh, "ignored": found.ignored})]))
 
 
+def start_of(settings: SegmenterSettings) -> Path | None:
+    """Where the weights lie that a network starts from, unless they were brought elsewhere; None: it starts fresh.
+
+    Raises PretrainedError.
+    """
+    if settings.weights is not None:
+        return Path(settings.weights)
+    match settings:
+        case TransformersSettings() | Dinov2Settings():
+            return folder_of(settings.pretrained, settings.revision)
+        case _:
+            return None
+
+
 def digest_of(path: Path) -> str | None:
     """Identity of weights: the SHA-256 of a file, or what a model directory's manifest stands for it by.
 
-    Raises OSError; None of a directory without a manifest.
+    That of a folder of transformers is of its file of weights. Raises OSError; None of any other directory.
     """
-    return checksum_of(path) if path.is_dir() else file_digest(path)
+    if not path.is_dir():
+        return file_digest(path)
+    files = [*path.glob(WEIGHTS)]
+    return file_digest(files[0]) if len(files) == 1 and not (path / MANIFEST).exists() else checksum_of(path)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -134,6 +160,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"bare or under the key {' or '.join(WRAPPERS)}"
         )
     return _without_prefix({str(name): tensor for name, tensor in loaded.items()})
+
+
+def _read_folder(network: Segmenter, settings: SegmenterSettings, path: Path) -> dict[str, Tensor]:
+    """The state dict of a directory of ours, or of transformers."""
+    if not isinstance(network, Pretrained) or (path / MANIFEST).exists():
+        return _read_model(path, settings)
+    try:
+        return network.given(path)
+    except PretrainedError as error:
+        raise WeightsError(str(error)) from None
 
 
 def _read_model(path: Path, settings: SegmenterSettings) -> dict[str, Tensor]:

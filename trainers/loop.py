@@ -13,6 +13,7 @@ from PIL import Image
 from torch import nn
 
 from ..models.architectures import build_segmenter, normalisation_of
+from ..models.pretrained import PretrainedError
 from ..models.segmenter import Segmenter
 from .batches import Batches
 from .checkpoint import packed
@@ -103,10 +104,20 @@ class Training:
                 f"have none: set it to batch or frozen, or use one worker"
             )
         self._dtype = DTYPES[settings.precision]
-        self._normalisation = normalisation_of(recipe.segmenter)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            segmenter = build_segmenter(recipe.segmenter, len(dataset.classes)).to(self._device, self._dtype)
+            try:
+                self._normalisation = normalisation_of(segmenting)
+                segmenter = build_segmenter(segmenting, len(dataset.classes)).to(self._device, self._dtype)
+            except PretrainedError as error:
+                raise UserError(str(error)) from None
+            crop = settings.augmentation.crop
+            if any(side % segmenter.multiple for side in crop):
+                fitting = (-(-side // segmenter.multiple) * segmenter.multiple for side in crop)
+                raise UserError(
+                    f"trainer.augmentation.crop is {crop[0]} x {crop[1]}, but sides must be multiples of "
+                    f"{segmenter.multiple} for this network: take {' x '.join(map(str, fitting))}"
+                )
             if synchronised:
                 nn.SyncBatchNorm.convert_sync_batchnorm(segmenter)
             self.method = build_method(

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load, save
 
 from ..models.architectures import SegmenterSettings
-from ..models.weights import WeightsError, digest_of, load_weights
+from ..models.pretrained import PretrainedError
+from ..models.weights import WeightsError, digest_of, load_weights, start_of
 from .checkpoint import checkpoint_at, newest_checkpoint, on_host, packed, unpacked
 from .distributed import World
 from .errors import CheckpointError, UserError
@@ -30,12 +31,12 @@ def begin(
     `weights` is where they lie here, if elsewhere. The others take the leading worker's networks. Raises UserError.
     """
     digest = None
-    if settings.weights is not None:
-        path = weights or Path(settings.weights)
-        try:
-            loaded = load_weights(method.student, settings, path)
-        except WeightsError as error:
-            raise UserError(str(error)) from None
+    try:
+        path = weights or start_of(settings)
+        loaded = load_weights(method.student, settings, path) if path else None
+    except (WeightsError, PretrainedError) as error:
+        raise UserError(str(error)) from None
+    if path:
         digest = digest_of(path)
         log.info(loaded)
     start = shared(method.state_dict(), world, device)

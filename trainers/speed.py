@@ -88,11 +88,12 @@ def recompute(blocks: Iterable[nn.Module]) -> None:
         block.forward = partial(_recomputed, block, block.forward)
 
 
-def _recomputed(block: nn.Module, forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def _recomputed(block: nn.Module, forward: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
     if not torch.is_grad_enabled():
-        return forward(x)
+        return forward(*inputs, **options)
+    kept = partial(forward, **options)
     contexts = partial(_contexts, block)
-    return checkpoint(forward, x, use_reentrant=False, context_fn=contexts, preserve_rng_state=False)
+    return checkpoint(kept, *inputs, use_reentrant=False, context_fn=contexts, preserve_rng_state=False)
 
 
 def _contexts(block: nn.Module) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from ..models.architectures import normalisation_of
+from ..models.architectures import config_of, normalisation_of
 from ..models.card import Card
 from .data.dataset import Dataset
 from .evaluate import judged_by
@@ -20,6 +20,7 @@ def trained_card(recipe: Recipe, dataset: Dataset, standing: Standing, lineage: 
     return Card(
         segmenter=replace(recipe.segmenter, weights=None),
         discriminator=None,
+        config=config_of(recipe.segmenter),
         classes=dataset.classes,
         palette=dataset.palette,
         ignore_index=dataset.ignore_index,

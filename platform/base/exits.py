@@ -22,6 +22,7 @@ EXTRAS = {
     "platform": ("boto3", "detect_secrets", "mlflow", "optuna", "plotly", "psutil", "ray"),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "hub": ("httpx2", "huggingface_hub"),
+    "transformers": ("transformers",),
 }
 """What `pip install advseg` leaves out, by the extra that brings it, as in `advseg[platform]`."""
 

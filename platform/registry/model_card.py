@@ -125,7 +125,7 @@ def _limits(card: Card) -> str:
 
 
 def _lineage(card: Card, reference: str | None) -> str:
-    weights = _of(card, "spec", "model", "weights")
+    weights = _of(card, "spec", "model", "weights") or _of(card, "spec", "model", "pretrained")
     start = "none: it was trained from fresh weights"
     if weights is not None:
         # Where they lay is the trainer's own.

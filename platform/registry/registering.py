@@ -157,7 +157,7 @@ def _versions_of(client: MlflowClient, name: str, run_id: str, key: str) -> list
 def log_model(client: MlflowClient, model: Path, run_id: str) -> str:
     """Log a model directory as artifacts of its run, with what serves it beside; return their URI."""
     with TemporaryDirectory(prefix="advseg-") as folder:
-        write_serving_files(Path(folder))
+        write_serving_files(Path(folder), read_card(model, alone=True))
         client.log_artifacts(run_id, folder, MODEL)
     client.log_artifacts(run_id, str(model), MODEL)
     return f"{client.get_run(run_id).info.artifact_uri}/{MODEL}"

@@ -16,6 +16,7 @@ from mlflow.types import ColSpec, DataType, Schema
 from PIL import Image
 
 from ...models.architectures import LEAST_SIDE
+from ...models.card import Card
 
 IMAGE, MASK = "image", "mask"
 """Columns of a request and of its answer."""
@@ -38,10 +39,10 @@ _SIGNATURE = ModelSignature(
 )
 
 
-def write_serving_files(folder: Path) -> None:
-    """Write what makes a folder with a model one that MLflow serves; they do not depend on the model."""
+def write_serving_files(folder: Path, card: Card) -> None:
+    """Write what makes a folder with the model of a card one that MLflow serves."""
     (folder / PROGRAM).write_text(_PROGRAM)
-    (folder / _REQUIREMENTS).write_text("".join(f"{line}\n" for line in _requirements()))
+    (folder / _REQUIREMENTS).write_text("".join(f"{line}\n" for line in _requirements(card)))
     environment = {"python": platform.python_version(), "dependencies": [f"-r {_REQUIREMENTS}"]}
     (folder / _ENVIRONMENT).write_text(yaml.safe_dump(environment))
     request = {"columns": [IMAGE], "data": [[_example()]]}
@@ -67,10 +68,10 @@ def write_serving_files(folder: Path) -> None:
     model.save(str(folder / _MLMODEL))
 
 
-def _requirements() -> list[str]:
+def _requirements(card: Card) -> list[str]:
     """Exact versions, so that MLflow guesses none; where the code came without its package, any."""
     lines = []
-    for name in _PACKAGES:
+    for name in _PACKAGES if card.config is None else (*_PACKAGES, "transformers"):
         try:
             # What follows a plus, as in 2.13.0+cpu, is a build that the package index need not have.
             lines.append(f"{name}=={version(name).partition('+')[0]}")

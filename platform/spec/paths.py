@@ -14,6 +14,7 @@ from ..base.s3_address import s3_address
 from .errors import Problem
 
 _FORMS = {
+    "model.pretrained": "a folder, or a name on the Hugging Face Hub",
     "model.weights": "a file, a folder or s3://bucket/key",
     "dataset.pack": "a folder or s3://bucket/prefix",
     "storage": "a folder or s3://bucket/prefix",
@@ -72,6 +73,9 @@ def missing_files(document: dict[str, Any]) -> Iterator[Problem]:
     weights = section_of(document, "model").get("weights")
     if isinstance(weights, str) and not _is_there(weights, os.path.exists):
         yield Problem("model.weights", f"file {weights} does not exist: put the start weights there or name theirs")
+    pretrained = section_of(document, "model").get("pretrained")
+    if isinstance(pretrained, str) and pretrained.startswith("/") and not _is_there(pretrained, os.path.isdir):
+        yield Problem("model.pretrained", f"folder {pretrained} does not exist: put the network there or name its own")
 
 
 def section_of(document: dict[str, Any], name: str) -> dict[str, Any]:
@@ -87,6 +91,7 @@ def _is_there(path: str, exists: Callable[[str], bool]) -> bool:
 
 def _places(document: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, str]]:
     """Where paths stand in a document: the section, the key in it, and the whole key."""
+    from ...models.pretrained import is_folder
     from ...trainers.data.lists import is_list_file
 
     dataset = section_of(document, "dataset")
@@ -97,4 +102,7 @@ def _places(document: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, str
     ]
     yield from ((dataset, name, f"dataset.{name}") for name in ("root", "pack", *lists))
     yield document, "storage", "storage"
-    yield section_of(document, "model"), "weights", "model.weights"
+    model = section_of(document, "model")
+    yield model, "weights", "model.weights"
+    if is_folder(str(model.get("pretrained"))):
+        yield model, "pretrained", "model.pretrained"

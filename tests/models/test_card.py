@@ -83,6 +83,21 @@ def test_a_card_of_before_images_could_be_read_otherwise_reads_them_plainly() ->
     assert card_of(old).decoding == PLAIN
 
 
+def test_a_network_of_transformers_is_built_by_its_card_alone() -> None:
+    config = {"model_type": "dinov2", "hidden_size": 16}
+    given = put({"architecture": "dinov2_dpt", "pretrained": "me/dinov2", "freeze": True}, ("segmenter",))
+    with pytest.raises(ValueError, match="config of dinov2_dpt: it must be an object with a model_type, but is None"):
+        card_of(given)
+
+    card = card_of({**given, "config": {**config, "auto_map": {"AutoModel": "me/evil--evil.Evil"}}})
+
+    assert card.config == config
+    assert card_of(document(card)) == card
+    assert card_of({**document(), "config": config}).config is None
+    with pytest.raises(ValueError, match=r"segmenter\.freeze must be true or false, but is 1"):
+        card_of({**given, "config": config, "segmenter": {**given["segmenter"], "freeze": 1}})
+
+
 def test_figures_may_be_of_nothing() -> None:
     metrics = card_of(put({"val/miou": float("nan"), "val/iou/sky": 3}, ("metrics",))).metrics
     assert metrics["val/miou"] != metrics["val/miou"]

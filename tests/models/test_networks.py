@@ -10,6 +10,7 @@ from advseg.models.architectures import (
     CompactSettings,
     DeepLabSettings,
     Normalisation,
+    TransformersSettings,
     build_segmenter,
     normalisation_of,
 )
@@ -276,7 +277,8 @@ def test_a_discriminator_judges_every_pixel(classifier, kernel, height, width):
 
 def test_every_architecture_has_settings_of_its_own_name():
     for name, kind in ARCHITECTURES.items():
-        assert kind(architecture=name).architecture == name
+        needed = {"pretrained": "./folder"} if kind is TransformersSettings else {}
+        assert kind(architecture=name, **needed).architecture == name
 
 
 def test_images_are_read_as_those_of_the_start_weights_were():

@@ -107,6 +107,8 @@ def test_start_weights_are_named_without_the_place_where_they_lay() -> None:
     text = model_card(with_spec(CARD, model={"weights": "s3://bucket/secret/deeplab.pth"}), None)
     assert "- start weights: deeplab&#46;pth, whose licence is unknown: ask their makers\n" in text
     assert "secret" not in text
+    text = model_card(with_spec(CARD, model={"weights": None, "pretrained": "/secret/mit-b0"}), None)
+    assert "- start weights: mit-b0, whose licence is unknown: ask their makers\n" in text
 
 
 def test_windows_and_sizes_are_told() -> None:

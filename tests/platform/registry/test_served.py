@@ -17,7 +17,7 @@ from PIL import Image
 
 from advseg.jobs.predict import predict
 from advseg.models import load
-from advseg.models.bundle import save
+from advseg.models.bundle import read_card, save
 from advseg.models.manifest import MANIFEST, BrokenDirectoryError
 from advseg.platform.registry.served import Served
 from advseg.platform.registry.serving_files import write_serving_files
@@ -28,8 +28,14 @@ def folder(model: Path, tmp_path: Path) -> Path:
     """A model with the files by which MLflow serves it."""
     folder = tmp_path / "model"
     shutil.copytree(model, folder)
-    write_serving_files(folder)
+    write_serving_files(folder, read_card(folder))
     return folder
+
+
+def test_what_serves_a_network_of_transformers_asks_for_them(folder: Path, tmp_path: Path) -> None:
+    assert "transformers" not in (folder / "requirements.txt").read_text()
+    write_serving_files(tmp_path, replace(read_card(folder), config={"model_type": "dinov2"}))
+    assert "\ntransformers==" in (tmp_path / "requirements.txt").read_text()
 
 
 @pytest.fixture
