@@ -24,7 +24,9 @@ def export_onnx(model_path: Path, reference: str, file: Path) -> str:
     try:
         graph = onnx_graph(model, {"reference": reference, "digest": digest})
     except ValueError as error:
-        raise UserError(f"{reference} cannot be exported ({error}): install onnxruntime in another version") from None
+        raise UserError(
+            f"{reference} cannot be exported ({error}): install onnxruntime in another version, or serve it"
+        ) from None
     file.parent.mkdir(parents=True, exist_ok=True)
     replace_whole(file, partial(Path.write_bytes, data=graph))
     settings = protocol_of(model).evaluation

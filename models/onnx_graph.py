@@ -16,6 +16,7 @@ from torch.export import Dim
 
 from .architectures import LEAST_SIDE
 from .card import Card
+from .files import one_line
 from .model import Model
 
 PIXELS, CLASSES, LOGITS = "pixels", "classes", "logits"
@@ -46,16 +47,20 @@ def onnx_graph(model: Model, properties: Mapping[str, str]) -> bytes:
     does.
     """
     free = {0: Dim("images"), 1: Dim("height", min=LEAST_SIDE), 2: Dim("width", min=LEAST_SIDE)}
-    with _silent():
-        program = torch.onnx.export(
-            _Graph(model).eval(),
-            (torch.zeros(2, 24, 32, 3, dtype=torch.uint8),),
-            input_names=[PIXELS],
-            output_names=[CLASSES, LOGITS],
-            dynamic_shapes={PIXELS: free},
-            dynamo=True,
-            verbose=False,
-        )
+    try:
+        with _silent():
+            program = torch.onnx.export(
+                _Graph(model).eval(),
+                (torch.zeros(2, 24, 32, 3, dtype=torch.uint8),),
+                input_names=[PIXELS],
+                output_names=[CLASSES, LOGITS],
+                dynamic_shapes={PIXELS: free},
+                dynamo=True,
+                verbose=False,
+            )
+    except Exception as error:
+        # Of networks that are not ours it is not known whether they can be written as a graph.
+        raise ValueError(f"PyTorch makes no graph of it: {one_line(error)[:200]}") from None
     assert program is not None
     proto = program.model_proto
     set_model_props(proto, {**_described(model.card), **properties})
@@ -71,11 +76,18 @@ def _described(card: Card) -> dict[str, str]:
 @torch.inference_mode()
 def check_graph(model: Model, graph: bytes) -> None:
     """Raise ValueError unless onnxruntime computes by an ONNX file what the model's network does, at several sizes."""
-    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    # What it says of a graph that it cannot compute is told by the error.
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     draws = np.random.Generator(np.random.PCG64(0))
     for size in _SIZES:
         pixels = draws.integers(0, 256, (*size, 3), np.uint8)
-        ids, logits = (torch.from_numpy(found) for found in session.run([CLASSES, LOGITS], {PIXELS: pixels}))
+        try:
+            ids, logits = (torch.from_numpy(found) for found in session.run([CLASSES, LOGITS], {PIXELS: pixels}))
+        except Exception as error:
+            # onnxruntime's errors have no class of their own but Exception.
+            raise ValueError(f"of images {size} onnxruntime computes nothing: {one_line(error)[:200]}") from None
         expected = model.logits(torch.from_numpy(pixels).permute(0, 3, 1, 2))
         off = (logits - expected).abs().max().item() / max(1.0, expected.abs().max().item())
         probabilities = model.softmax(expected, size[1:])

@@ -108,3 +108,16 @@ def test_that_of_another_network_is_refused(exported: tuple[Model, bytes], new_m
         ValueError, match=r"of images \(1, 8, 8\) its logits are off by .*, and at most 0.0001 is allowed"
     ):
         check_graph(new_model(model.card.segmenter, model.card.resize, seed=1), graph)
+
+
+def test_a_graph_that_does_not_run_is_refused_in_one_line(new_model: Callable[..., Model]) -> None:
+    kinds = {"pixels": onnx.TensorProto.UINT8, "classes": onnx.TensorProto.UINT8, "logits": onnx.TensorProto.UINT8}
+    pixels, *out = (onnx.helper.make_tensor_value_info(name, kind, [3, 3, 3, 3]) for name, kind in kinds.items())
+    nodes = [onnx.helper.make_node("Identity", ["pixels"], [name]) for name in ("classes", "logits")]
+    graph = onnx.helper.make_model(
+        onnx.helper.make_graph(nodes, "small", [pixels], out), opset_imports=[onnx.helper.make_opsetid("", 18)]
+    )
+    graph.ir_version = 10
+
+    with pytest.raises(ValueError, match=r"^of images \(1, 8, 8\) onnxruntime computes nothing: .*$"):
+        check_graph(new_model(CompactSettings(width=8), None), graph.SerializeToString())
