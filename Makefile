@@ -13,7 +13,7 @@ RESULTS ?= bench-gpu
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test test-gpu chaos check docs bench bench-gpu peer clean
+.PHONY: help setup demo test test-gpu chaos check docs bench bench-gpu gpu peer clean
 
 help:
 	@echo "make demo    set up and run a sweep end to end on a small dataset: about eight minutes"
@@ -37,7 +37,7 @@ test: setup
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder
 
 # On a machine where only PyTorch and a few others are installed, whose warnings are not ours.
-test-gpu:
+test-gpu: gpu
 	@PYTHONPATH=benchmarks $(PYTHON) -m pytest -p source --noconftest -W default -m gpu \
 		$$(grep --recursive --files-with-matches --include 'test_*.py' 'mark\.gpu' tests)
 
@@ -61,16 +61,20 @@ bench: peer setup
 
 # Each prints as it goes: what a run that is cut has told is there, on the terminal and in RESULTS.
 bench-gpu: SHELL := /bin/bash
-bench-gpu: peer
+bench-gpu: gpu peer
 	@mkdir -p $(RESULTS)
 	@set -o pipefail; for program in "step $(PEER)" "loop $(PEER)" "evaluation --network deeplab_v2_resnet101"; do \
 		echo "== $$program" && set -- $$program && name=$$1 && shift \
 			&& $(PYTHON) -u benchmarks/$$name.py "$$@" --device cuda 2>&1 | tee $(RESULTS)/$$name.txt || exit; \
 	done
 
+gpu:
+	@$(PYTHON) -c "import torch; assert torch.cuda.is_available()" 2>/dev/null \
+		|| { echo "error: $(PYTHON) has no PyTorch that sees a GPU: name one that has, make $(MAKECMDGOALS) PYTHON=…"; exit 2; }
+
 peer:
 	@test -f "$(PEER)/train.py" || { echo "error: PEER is '$(PEER)', but must be a clone of the published implementation:" \
-		"git clone https://github.com/hfslyc/AdvSemiSeg, then make bench PEER=AdvSemiSeg"; exit 2; }
+		"git clone https://github.com/hfslyc/AdvSemiSeg, then make $(MAKECMDGOALS) PEER=AdvSemiSeg"; exit 2; }
 
 clean:
 	@if [ -x $(BIN)/advseg ]; then $(BIN)/advseg down; fi

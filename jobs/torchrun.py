@@ -44,7 +44,7 @@ def gathered(device: str | None) -> Iterator[tuple[World, torch.device]]:
             yield World(rank=rank, size=size), own
         except BaseException as error:
             # Before it leaves the others, of which that is to be the consequence.
-            if not _is_first(store):
+            if not _is_first(store, or_leads_here=os.environ["LOCAL_RANK"] == "0"):
                 raise SystemExit(1) from None
             if is_cut_off(error):
                 raise BrokenEnvironmentError(
@@ -54,9 +54,9 @@ def gathered(device: str | None) -> Iterator[tuple[World, torch.device]]:
             raise
 
 
-def _is_first(store: Store) -> bool:
-    """Whether none has failed before; where the store went with the process or the machine that had it, it may be."""
+def _is_first(store: Store, *, or_leads_here: bool) -> bool:
+    """Whether none has failed before; where the store went with torchrun or its machine, one speaks on each machine."""
     try:
         return store.add("failed", 1) == 1
     except dist.DistError:
-        return True
+        return or_leads_here

@@ -99,7 +99,7 @@ def _train(
 def tell_of_stopping() -> None:
     """Say what a signal does, as soon as it is heard."""
     # What was being printed when the signal came cannot be printed into.
-    os.write(2, b"stopping: it is saved after this step; Ctrl-C once more does not wait\n")
+    os.write(2, b"stopping: it is saved after this step; a second Ctrl-C does not wait, a second SIGTERM does\n")
 
 
 def train_beside_others(spec: Spec, folder: Path, device: torch.device) -> None:

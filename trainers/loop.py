@@ -193,11 +193,11 @@ class Training:
             tracing(trace) as tracer,
             underway("steps", settings.steps) as done,
         ):
-            done(self.step, self._newest_miou())
             while self.step < settings.steps:
                 with phase(DRAW):
                     parts = self._next(batches)
-                # What is waited for the first is the start of the processes that draw.
+                # What is waited for the first is the start of the processes that draw: it counts in no figure.
+                done(self.step, self._newest_miou())
                 figures.begin()
                 with phase(MOVE):
                     batch = self.batches.on_device(parts)

@@ -49,7 +49,7 @@ class SpeedSettings(Settings):
     is drawn, and each image read, when it is needed."""
     workers: Annotated[int, Interval(0, 64)] = 0
     """Processes that draw coming batches, where threads do not keep up; at least as many batches lie ahead. Each takes
-    seconds to start and about 200 MB. 0: the threads of `prefetch` draw."""
+    seconds to start and about 0.3 GiB. 0: the threads of `prefetch` draw."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
