@@ -120,6 +120,7 @@ def _in_one_buffer(parameters: Iterable[Tensor]) -> Tensor:
 
 def segmenter_learner(segmenter: Segmenter, trainer: TrainerSettings, meter: Meter) -> Learner[Segmenter]:
     """A segmenter that learns as the trainer's settings say, its classifier at a rate of its own."""
+    assert not (trainer.speed.joint_forward and segmenter.mixes_images)
     if trainer.speed.recompute:
         recompute(segmenter.blocks())
     device = next(segmenter.parameters()).device

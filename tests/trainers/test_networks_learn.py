@@ -46,20 +46,20 @@ def folders(tmp_path_factory) -> dict[str, Path]:
     return {path.name: path for path in root.iterdir()}
 
 
-def recipe_with(program, folders: dict[str, Path], network: str, **settings):
+def recipe_with(program, folders: dict[str, Path], network: str, method: str = "adversarial", **settings):
     segmenter, side = NETWORKS[network]
     if isinstance(segmenter, TransformersSettings | Dinov2Settings):
         segmenter = replace(segmenter, pretrained=str(folders[segmenter.pretrained]))
     settings = {
         "steps": 4,
         "evaluate_every": 2,
-        "semi_start": 2,
+        **({"semi_start": 2} if method == "adversarial" else {}),
         "segmenter_optimizer": SGDSettings(lr=1e-3),
         "collapse_patience": None,
         "augmentation": AugmentationSettings(crop=(side, side)),
         **settings,
     }
-    return replace(program.recipe_of(**settings), segmenter=segmenter)
+    return replace(program.recipe_of(method, **settings), segmenter=segmenter)
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -93,6 +93,19 @@ def test_it_ends_in_the_same_bits_when_it_was_stopped_and_is_the_same_as_a_model
     with torch.inference_mode():
         logits = segmenter.eval()(model.card.normalisation(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]))
     torch.testing.assert_close(model.probabilities(pixels), logits.softmax(1)[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("network", ["segformer", "dinov2"])
+def test_views_whose_features_are_dropped_teach_it(network, program, folders, shapes, tmp_path):
+    recipe = recipe_with(program, folders, network, "consistency", views=2, feature_dropout=True)
+    training = Training(recipe, shapes, tmp_path)
+    before = {name: tensor.clone() for name, tensor in training.method.segmenter.state_dict().items()}
+
+    training.run(Reporters())
+
+    after = training.method.segmenter.state_dict()
+    assert all(tensor.isfinite().all() for tensor in after.values())
+    assert any(not torch.equal(after[name], before[name]) for name in after if training.method.segmenter.in_head(name))
 
 
 def test_recomputed_layers_of_a_transformer_learn_the_same(program, folders, shapes, tmp_path):
