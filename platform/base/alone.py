@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ...models.regular_file import read_regular
 from ...trainers.errors import UserError
+from ...trainers.whole_file import write_whole
 
 OCCUPANT = ".occupant"
 """Names the process that works in a folder; what one that was killed leaves means nothing."""
@@ -31,7 +33,7 @@ def alone_in(folder: Path) -> Iterator[None]:
                     f"another process trains in {folder}{_named_in(occupant)}: wait until it ends, or train in another "
                     f"folder"
                 ) from None
-            occupant.write_text(f"pid {os.getpid()} on {socket.gethostname()}")
+            write_whole(occupant, f"pid {os.getpid()} on {socket.gethostname()}")
         try:
             yield
         finally:
@@ -43,6 +45,6 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 def _named_in(occupant: Path) -> str:
     try:
-        return f" ({occupant.read_text()})"
+        return f" ({read_regular(occupant).decode()})"
     except (OSError, ValueError):
         return ""  # One of an older version says nothing.

@@ -18,6 +18,7 @@ UNKNOWN = "unknown"
 _PLAIN = re.compile(r"[\w-]+@[0-9]+", re.ASCII)
 _MOST_CLASSES = 256
 """Rows of the table of classes."""
+_ABSENT = object()
 _MEANS = {
     "val/miou": "mean IoU",
     "val/miou_multiscale": "mean IoU, averaged over scales",
@@ -151,20 +152,21 @@ def _lineage(card: Card, reference: str | None) -> str:
 def _swept(card: Card) -> dict[str, Any]:
     """The values of the keys that its sweep varies."""
     space = _of(card, "spec", "sweep", "space")
-    values = {key: _of(card, "spec", *str(key).split(".")) for key in space} if isinstance(space, dict) else {}
+    keys = space if isinstance(space, dict) else ()
+    values = {key: _of(card, "spec", *str(key).split("."), absent=_ABSENT) for key in keys}
     # Of a baseline there is no value where its trials have a method that it does not.
-    return {key: value for key, value in values.items() if value is not None}
+    return {key: value for key, value in values.items() if value is not _ABSENT}
 
 
 def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return "null" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _of(card: Card, *keys: str) -> Any:
-    """What a card's lineage has in a place; None if there is nothing."""
+def _of(card: Card, *keys: str, absent: Any = None) -> Any:
+    """What a card's lineage has in a place, or what stands for nothing."""
     found: Any = card.lineage
     for key in keys:
-        found = found.get(key) if isinstance(found, dict) else None
+        found = found.get(key, absent) if isinstance(found, dict) else absent
     return found
 
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -14,7 +15,7 @@ import pytest
 from waiting import wait_for
 
 from advseg.jobs import train as job
-from advseg.platform.base.alone import alone_in
+from advseg.platform.base.alone import OCCUPANT, alone_in
 from advseg.platform.base.exits import exit_status
 from advseg.platform.spec.spec_file import load_spec
 from advseg.trainers.checkpoint import newest_sealed
@@ -125,11 +126,28 @@ def test_two_in_one_folder_are_refused(spec: Path, tmp_path: Path) -> None:
     assert list(run.iterdir()) == []
 
 
+@pytest.mark.parametrize("kind", ["pipe", "folder", "circle"])
+def test_what_lies_where_the_occupant_is_named_is_in_nobodys_way(
+    tmp_path: Path, put_odd: Callable[[str, Path], None], kind: str
+) -> None:
+    put_odd(kind, tmp_path / OCCUPANT)
+    with alone_in(tmp_path), pytest.raises(UserError, match="another process trains in "), alone_in(tmp_path):
+        pass
+
+
+def test_a_file_to_which_a_link_leads_from_there_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("much")
+    (tmp_path / OCCUPANT).symlink_to("precious")
+    with alone_in(tmp_path):
+        pass
+    assert (tmp_path / "precious").read_text() == "much"
+
+
 def test_one_that_was_killed_is_in_no_folder_any_more(tmp_path: Path) -> None:
     program = f"""
 import os, signal
 from pathlib import Path
-from advseg.platform.base.alone import alone_in
+from advseg.platform.base.alone import OCCUPANT, alone_in
 with alone_in(Path({str(tmp_path / "run")!r})):
     os.kill(os.getpid(), signal.SIGKILL)
 """

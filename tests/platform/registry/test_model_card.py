@@ -97,9 +97,9 @@ def test_it_says_figures_data_limits_and_lineage(line: str) -> None:
 
 
 def test_it_says_what_its_sweep_chose() -> None:
-    space = {key: {"low": 0.0, "high": 9.0} for key in ("method.lambda_adv", "method.absent")}
-    text = model_card(with_spec(CARD, method={"lambda_adv": 0.68427}, sweep={"space": space}), None)
-    assert "- swept: method&#46;lambda&#95;adv 0&#46;6843\n" in text
+    space = {f"method.{key}": {"low": 0.0, "high": 9.0} for key in ("lambda_adv", "absent", "most")}
+    text = model_card(with_spec(CARD, method={"lambda_adv": 0.68427, "most": None}, sweep={"space": space}), None)
+    assert "- swept: method&#46;lambda&#95;adv 0&#46;6843, method&#46;most null\n" in text
     assert "- swept" not in model_card(CARD, None)
 
 
