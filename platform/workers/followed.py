@@ -214,7 +214,11 @@ class _Followed:
     def _say_whether_it_waits(self, waits: bool) -> None:
         if waits != self._waits:
             self._waits = waits
-            what = "waits for CPUs or GPUs that something else holds" if waits else "has begun"
+            what = (
+                "waits for CPUs or GPUs that something else holds, or its worker is slow to start"
+                if waits
+                else "has begun"
+            )
             emit(Stage(text=f"{self.task.key} {what}", waits=waits))
 
     def _tell_news(self) -> None:
