@@ -9,9 +9,10 @@ from ..models.inference import EvaluationSettings
 from ..models.resize import Resize, refuse_huge
 from ..models.settings import Interval, Settings
 from .data.augment import AugmentationSettings
-from .optimizers import OptimizerSettings, SGDSettings
+from .optimizers import OptimizerSettings, Schedule, SGDSettings, decay
 from .speed import SpeedSettings
 
+POWER = 0.9
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -31,8 +32,13 @@ class TrainerSettings(Settings):
     """Learning rate of the segmenter's body, as a multiple of the optimizer's."""
     head_lr_factor: Annotated[float, Interval(0, open_low=True)] = 10.0
     """Learning rate of the segmenter's classifier, as a multiple of the optimizer's."""
-    power: Annotated[float, Interval(0)] = 0.9
-    """Exponent of the poly schedule of every network's rate."""
+    schedule: Schedule = "poly"
+    """How the rate of every network goes down: poly is (1 - step / steps) ** power, cosine is half a wave to 0,
+    constant stays."""
+    power: Annotated[float, Interval(0)] = POWER
+    """Exponent of the poly schedule."""
+    warmup_steps: Annotated[int, Interval(0)] = 0
+    """Steps in which the rate of every network rises linearly before; the schedule takes the steps that are left."""
     max_gradient_norm: Annotated[float, Interval(0, open_low=True)] | None = None
     """Greatest 2-norm of each network's gradient, which is scaled down to it; none by default, as published."""
     seed: Annotated[int, Interval(0, 2**63, open_high=True)] = 0
@@ -60,9 +66,23 @@ class TrainerSettings(Settings):
             raise ValueError(
                 f"accumulation must divide batch_size, but is {self.accumulation} and batch_size {self.batch_size}"
             )
+        if self.warmup_steps >= self.steps:
+            raise ValueError(f"warmup_steps must be below steps, {self.steps}, but is {self.warmup_steps}: lower it")
+        if self.schedule != "poly" and self.power != POWER:
+            raise ValueError(
+                f"power is the exponent of schedule poly, but schedule is {self.schedule} and power {self.power:g}: "
+                f"remove power, or set schedule to poly"
+            )
         refuse_huge(self.resize)
         if self.speed.autocast and self.precision != "float32":
             raise ValueError(f"speed.autocast needs precision float32, but precision is {self.precision}")
+
+    def rate_factor(self, step: int) -> float:
+        """Factor in (0, 1] of every network's base rate at a step counted from 0."""
+        if step < self.warmup_steps:
+            return (step + 1) / (self.warmup_steps + 1)
+        done = (step - self.warmup_steps) / (self.steps - self.warmup_steps)
+        return decay(self.schedule, done, self.power)
 
     def evaluates(self, step: int) -> bool:
         """Whether the network is evaluated after so many steps."""

@@ -554,12 +554,13 @@ class TestOverrides:
         spec = make_spec("trainer.speed.compile=true")
         stored = spec.model_dump(mode="json")
         stored["trainer"]["speed"]["augment_on_device"] = False
-        for later in (("save_every",), ("speed", "graphs"), ("speed", "workers")):
-            section = stored["trainer"] if len(later) == 1 else stored["trainer"][later[0]]
-            del section[later[-1]]
+        later = {"save_every", "schedule", "warmup_steps", "graphs", "workers"}
+        for key in later:
+            (section,) = (part for part in (stored["trainer"], stored["trainer"]["speed"]) if key in part)
+            del section[key]
         assert spec_from(stored) == spec
         trainer = spec.identity()["trainer"]
-        assert not {"save_every", "graphs", "workers"} & {*trainer, *trainer["speed"]}
+        assert not later & {*trainer, *trainer["speed"]}
 
     @pytest.mark.parametrize(
         ("overrides", "refused"),
