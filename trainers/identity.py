@@ -14,7 +14,9 @@ from .moved import moves, without_gone
 _CAME_LATER = {"adversarial": {"discriminator_sees_void": True}}
 """By the method's name, settings that older checkpoints do not have, with the values by which they were trained."""
 _UNSET: dict[str, Any] = {
+    "class_weights": None,
     "evaluation.images": None,
+    "ohem": None,
     "save_every": None,
     "schedule": "poly",
     "speed.graphs": False,

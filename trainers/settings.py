@@ -17,6 +17,20 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 @dataclass(frozen=True, kw_only=True)
+class OhemSettings(Settings):
+    """Online hard example mining: only hard pixels of labelled images count, of all micro-batch's workers together.
+
+    Fields and values are those of UniMatch's cross-entropy on Cityscapes (its configs/cityscapes.yaml), which counts
+    the pixels of each worker by itself.
+    """
+
+    threshold: Annotated[float, Interval(0, 1, open_low=True, open_high=True)] = 0.7
+    """Softmax probability of its class up to which a pixel is hard."""
+    least: Annotated[int, Interval(1)] = 200_000
+    """Pixels of a micro-batch that count at least: the hardest ones, where fewer are hard."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainerSettings(Settings):
     """A whole run of training: its length, its batches, the segmenter's optimizer and the rhythm of evaluation."""
 
@@ -27,6 +41,12 @@ class TrainerSettings(Settings):
     accumulation: Annotated[int, Interval(1)] = 1
     """Micro-batches that a batch is divided into, to save memory. Each has means of its own, and the step their
     mean."""
+    class_weights: tuple[Annotated[float, Interval(0)], ...] | Literal["balanced"] | None = None
+    """Weights of the classes in the cross-entropy on labelled images, a list in their order; the mean is a weighted one
+    over the micro-batch. balanced: each is inverse to how many pixels the class has in the labelled masks, which are
+    counted once, as the training begins. None: all pixels alike."""
+    ohem: OhemSettings | None = None
+    """Which pixels of labelled images count in the cross-entropy. None: all that are known."""
     segmenter_optimizer: OptimizerSettings = SGDSettings()
     body_lr_factor: Annotated[float, Interval(0, open_low=True)] = 1.0
     """Learning rate of the segmenter's body, as a multiple of the optimizer's."""
@@ -65,6 +85,13 @@ class TrainerSettings(Settings):
         if self.batch_size % self.accumulation:
             raise ValueError(
                 f"accumulation must divide batch_size, but is {self.accumulation} and batch_size {self.batch_size}"
+            )
+        if isinstance(self.class_weights, tuple) and not any(self.class_weights):
+            raise ValueError("class_weights must have one above 0, but has none: raise one, or take balanced or null")
+        height, width = self.augmentation.crop
+        if self.ohem and self.ohem.least >= (pixels := self.micro_batch_size * height * width):
+            raise ValueError(
+                f"ohem.least must be below the pixels of a micro-batch, {pixels}, but is {self.ohem.least}: lower it"
             )
         if self.warmup_steps >= self.steps:
             raise ValueError(f"warmup_steps must be below steps, {self.steps}, but is {self.warmup_steps}: lower it")

@@ -204,6 +204,8 @@ class TestProblems:
             ("trainer.augmentation.crop=[16]", "trainer.augmentation.crop.1: is missing: add it"),
             ("trainer.augmentation.crop=[1, 2, 3]", "trainer.augmentation.crop: must have at most 2 values"),
             ("trainer.augmentation={crop: [8, 9], rotate: true}", "trainer.augmentation: rotate needs a square crop"),
+            ("trainer.class_weights=[1, -1]", "trainer.class_weights.1: must be at least 0, but is -1.0"),
+            ("trainer.class_weights=inverse", "trainer.class_weights: must be a list or 'balanced', but is 'inverse'"),
             ("trainer.resize=640", "trainer.resize: must be a list or a mapping of keys to values, but is 640"),
             ("trainer.resize=[64]", "trainer.resize.1: is missing: add it"),
             ("trainer.resize=[64, 7]", "trainer.resize.1: must be at least 8, but is 7"),
@@ -554,7 +556,7 @@ class TestOverrides:
         spec = make_spec("trainer.speed.compile=true")
         stored = spec.model_dump(mode="json")
         stored["trainer"]["speed"]["augment_on_device"] = False
-        later = {"save_every", "schedule", "warmup_steps", "graphs", "workers"}
+        later = {"save_every", "schedule", "warmup_steps", "class_weights", "ohem", "graphs", "workers"}
         for key in later:
             (section,) = (part for part in (stored["trainer"], stored["trainer"]["speed"]) if key in part)
             del section[key]
