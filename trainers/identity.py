@@ -21,6 +21,7 @@ _UNSET: dict[str, Any] = {
     "schedule": "poly",
     "speed.graphs": False,
     "speed.workers": 0,
+    "unlabelled_batch_size": None,
     "warmup_steps": 0,
 }
 """Settings of a trainer that came later, with the values by which nothing is other than before."""

@@ -36,6 +36,7 @@ class LabelledLoss:
         self._weights = torch.tensor(listed).to(like) if isinstance(listed, tuple) else None
         self._like = like.new_zeros(0)
         self._ohem = trainer.ohem
+        self._least = -(-trainer.ohem.least // trainer.accumulation) if trainer.ohem else 0
         self._ignore_index = ignore_index
         self._world = world
 
@@ -52,7 +53,7 @@ class LabelledLoss:
         if self._weights is not None:
             weights = weights * self._weights[labels.masked_fill(~counted, 0)]
         if self._ohem is not None:
-            least = kth_largest(losses.detach(), known.clamp(max=self._ohem.least), self._world)
+            least = kth_largest(losses.detach(), known.clamp(max=self._least), self._world)
             # What is no number is no less either: it is not hidden.
             weights = weights.masked_fill(losses.detach() < least.clamp(max=-math.log(self._ohem.threshold)), 0.0)
         total = self._world.total(weights.sum())

@@ -84,12 +84,13 @@ class Training:
         self._weights = weights
         self._guard = guard or Unguarded()
         settings, segmenting = recipe.trainer, recipe.segmenter
-        if settings.micro_batch_size < self.world.size * (least := segmenting.least_share):
-            raise UserError(
-                f"trainer.batch_size is {settings.batch_size} in {settings.accumulation} micro-batches, but "
-                f"{self.world.size} workers need {'an image' if least == 1 else f'{least} images'} of each: "
-                f"raise it or use fewer workers"
-            )
+        for key, size in settings.micro_batches.items():
+            if size < self.world.size * (least := segmenting.least_share):
+                raise UserError(
+                    f"trainer.{key} is {size * settings.accumulation} in {settings.accumulation} micro-batches, but "
+                    f"{self.world.size} workers need {'an image' if least == 1 else f'{least} images'} of each: "
+                    f"raise it or use fewer workers"
+                )
         recipe.method.check_dataset(dataset)
         weights_of_classes, classes = settings.class_weights, dataset.classes
         if isinstance(weights_of_classes, tuple) and len(weights_of_classes) != len(classes):

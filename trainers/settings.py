@@ -18,7 +18,7 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 @dataclass(frozen=True, kw_only=True)
 class OhemSettings(Settings):
-    """Online hard example mining: only hard pixels of labelled images count, of all micro-batch's workers together.
+    """Online hard example mining: only hard pixels of labelled images count, told from others over all workers.
 
     Fields and values are those of UniMatch's cross-entropy on Cityscapes (its configs/cityscapes.yaml), which counts
     the pixels of each worker by itself.
@@ -27,7 +27,7 @@ class OhemSettings(Settings):
     threshold: Annotated[float, Interval(0, 1, open_low=True, open_high=True)] = 0.7
     """Softmax probability of its class up to which a pixel is hard."""
     least: Annotated[int, Interval(1)] = 200_000
-    """Pixels of a micro-batch that count at least: the hardest ones, where fewer are hard."""
+    """Pixels of a batch that count at least: the hardest ones, where fewer are hard. Of each micro-batch a part."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,9 @@ class TrainerSettings(Settings):
     steps: Annotated[int, Interval(1)]
     """Changes of the weights, each after one batch."""
     batch_size: Annotated[int, Interval(1)] = 10
-    """Labelled images a step, over all workers; as many unlabelled ones go with them."""
+    """Labelled images a step, over all workers."""
+    unlabelled_batch_size: Annotated[int, Interval(1)] | None = None
+    """Unlabelled images a step, over all workers, where the method learns from such. None: as many as labelled ones."""
     accumulation: Annotated[int, Interval(1)] = 1
     """Micro-batches that a batch is divided into, to save memory. Each has means of its own, and the step their
     mean."""
@@ -82,16 +84,15 @@ class TrainerSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.batch_size % self.accumulation:
-            raise ValueError(
-                f"accumulation must divide batch_size, but is {self.accumulation} and batch_size {self.batch_size}"
-            )
+        for key, size in self._batches.items():
+            if size % self.accumulation:
+                raise ValueError(f"accumulation must divide {key}, but is {self.accumulation} and {key} {size}")
         if isinstance(self.class_weights, tuple) and not any(self.class_weights):
             raise ValueError("class_weights must have one above 0, but has none: raise one, or take balanced or null")
         height, width = self.augmentation.crop
-        if self.ohem and self.ohem.least >= (pixels := self.micro_batch_size * height * width):
+        if self.ohem and self.ohem.least >= (pixels := self.batch_size * height * width):
             raise ValueError(
-                f"ohem.least must be below the pixels of a micro-batch, {pixels}, but is {self.ohem.least}: lower it"
+                f"ohem.least must be below the pixels of a batch, {pixels}, but is {self.ohem.least}: lower it"
             )
         if self.warmup_steps >= self.steps:
             raise ValueError(f"warmup_steps must be below steps, {self.steps}, but is {self.warmup_steps}: lower it")
@@ -122,6 +123,21 @@ class TrainerSettings(Settings):
         return step % self.save_every == 0 or step in (best_step, self.steps)
 
     @property
+    def _batches(self) -> dict[str, int]:
+        sizes = {"batch_size": self.batch_size, "unlabelled_batch_size": self.unlabelled_batch_size}
+        return {key: size for key, size in sizes.items() if size is not None}
+
+    @property
+    def micro_batches(self) -> dict[str, int]:
+        """Images, over all workers, that go through the networks at once, by the key that sets how many a step has."""
+        return {key: size // self.accumulation for key, size in self._batches.items()}
+
+    @property
     def micro_batch_size(self) -> int:
         """Labelled images, over all workers, that go through the networks at once."""
-        return self.batch_size // self.accumulation
+        return self.micro_batches["batch_size"]
+
+    @property
+    def unlabelled_micro_batch_size(self) -> int:
+        """Unlabelled images, over all workers, that go through the networks at once."""
+        return self.micro_batches.get("unlabelled_batch_size", self.micro_batch_size)

@@ -98,6 +98,15 @@ def test_by_default_it_is_what_it_was_to_the_bit():
     assert torch.equal(found, cross_entropy_sum(logits, labels, IGNORE) / known)
 
 
+def test_the_least_of_a_batch_is_divided_among_its_micro_batches():
+    ohem = OhemSettings(threshold=0.1, least=61)
+    whole, part = trainer_of(ohem=replace(ohem, least=13)), trainer_of(ohem=ohem, accumulation=5)
+    logits, labels = maps()
+    known = (labels != IGNORE).sum()
+
+    assert loss_of(part, World())(logits, labels, known) == loss_of(whole, World())(logits, labels, known)
+
+
 @pytest.mark.parametrize("asked", ASKED)
 def test_without_any_label_it_is_nothing(asked):
     logits, labels = maps()
@@ -197,7 +206,7 @@ def test_other_workers_take_the_leading_ones_weights():
         ),
         (
             {"ohem": OhemSettings(least=320)},
-            "ohem.least must be below the pixels of a micro-batch, 320, but is 320: lower it",
+            "ohem.least must be below the pixels of a batch, 320, but is 320: lower it",
         ),
     ],
 )

@@ -236,6 +236,7 @@ class TestProblems:
             ("keep.worst=1", "keep.worst: unknown key; known here: best, newest"),
             ("resources.workers=0", "resources.workers: must be at least 1, but is 0"),
             ("resources.workers=5", "resources.workers: must be at most trainer.batch_size / accumulation, 4"),
+            ("trainer.unlabelled_batch_size=0", "trainer.unlabelled_batch_size: must be at least 1, but is 0"),
             ("resources.cpus_per_worker=0", "resources.cpus_per_worker: must be above 0"),
             (
                 "resources.cpus_per_worker=1e-320",
@@ -556,7 +557,16 @@ class TestOverrides:
         spec = make_spec("trainer.speed.compile=true")
         stored = spec.model_dump(mode="json")
         stored["trainer"]["speed"]["augment_on_device"] = False
-        later = {"save_every", "schedule", "warmup_steps", "class_weights", "ohem", "graphs", "workers"}
+        later = {
+            "save_every",
+            "schedule",
+            "warmup_steps",
+            "class_weights",
+            "ohem",
+            "unlabelled_batch_size",
+            "graphs",
+            "workers",
+        }
         for key in later:
             (section,) = (part for part in (stored["trainer"], stored["trainer"]["speed"]) if key in part)
             del section[key]
