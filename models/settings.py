@@ -77,9 +77,10 @@ def _check(hint: Any, value: Any) -> None:
     elif kind is Literal and value not in parts:
         raise ValueError(f"must be one of {', '.join(map(str, parts))}, but is {value}")
     elif kind in (Union, UnionType):
-        # Of one alternative beside None and settings, which have checked themselves.
+        # Beside None and settings, which have checked themselves, there is one alternative, or a list and another.
         if value is not None and not isinstance(value, Settings):
-            _check(parts[0], value)
+            fitting = (part for part in parts if (get_origin(part) is tuple) == isinstance(value, tuple))
+            _check(next(fitting, parts[0]), value)
     elif kind is tuple:
         elements = repeat(parts[0]) if parts[-1] is Ellipsis else parts
         for element, inner in zip(elements, value, strict=False):

@@ -72,14 +72,15 @@ class Batches:
             unlabelled=None if unlabelled is None else self._normalise(unlabelled, parts["unlabelled_valid"]),
             unlabelled_valid=parts.get("unlabelled_valid"),
             unlabelled_labels=ids.get("unlabelled_labels"),
-            **({} if strong is None else self._strong(parts, len(ids["labels"]))),
+            **({} if strong is None else self._strong(parts)),
             partners=parts.get("partners"),
         )
 
-    def _strong(self, parts: dict[str, Tensor], own: int) -> dict[str, Tensor]:
+    def _strong(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
         """What a batch has of strong views, of which the first are this worker's own."""
         images = parts["unlabelled"].movedim(-1, 1).to(DTYPES[self._settings.precision])
         drawn, valid = parts["strong"].movedim(1, 0), parts["unlabelled_valid"]
+        own = len(parts.get("partners", parts["strong"]))
         strong = (self._normalised(show_strong(images, valid, view)) * valid.unsqueeze(1) for view in drawn)
         return {
             "strong": torch.stack([*strong]),

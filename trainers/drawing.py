@@ -71,35 +71,35 @@ class Drawing:
         self._ids = torch.uint8 if mask_dtype(highest) is np.uint8 else torch.int32
         scaled = ScaledSamples(settings.resize, MOST_BYTES // max(1, settings.speed.workers))
 
-        def stream(samples: Sequence[Sample], split: str) -> Stream:
+        def stream(samples: Sequence[Sample], split: str, batch_size: int) -> Stream:
             return Stream(
                 samples,
                 digest=dataset.digest,
                 split=split,
                 seed=settings.seed,
-                batch_size=settings.batch_size,
+                batch_size=batch_size,
                 augmentation=settings.augmentation,
                 ignore_index=dataset.ignore_index,
                 scaled=scaled,
             )
 
-        self._labelled = stream(dataset.labelled, "labelled")
-        self._real = stream(dataset.labelled, "real")
-        self._unlabelled = stream(dataset.unlabelled, "unlabelled")
+        self._labelled = stream(dataset.labelled, "labelled", settings.batch_size)
+        self._real = stream(dataset.labelled, "real", settings.batch_size)
+        unlabelled = settings.accumulation * settings.unlabelled_micro_batch_size
+        self._unlabelled = stream(dataset.unlabelled, "unlabelled", unlabelled)
 
     def draw(self, step: int, wants: Wants, *, pinned: bool = False) -> list[Drawn]:
         """The share of each micro-batch of a step, as far as it is wanted. Raises ImageError and what packs raise."""
-        size = self._settings.micro_batch_size
-        starts = range(0, self._settings.batch_size, size)
-        return [self._drawn(step, start, wants, pinned) for start in starts]
+        return [self._drawn(step, number, wants, pinned) for number in range(self._settings.accumulation)]
 
-    def _drawn(self, step: int, start: int, wants: Wants, pinned: bool) -> Drawn:
-        """The share of the micro-batch whose first slot is `start`."""
-        size = self._settings.micro_batch_size
-        slots = [start + slot for slot in self._world.share(size)]
-        partners = [2 * start + size - 1 - slot for slot in slots]
-        shown = [*slots, *(slot for slot in partners if wants.partners and slot not in slots)]
-        drawn = Drawn.empty(self._layout(len(slots), len(shown), wants), pinned=pinned)
+    def _drawn(self, step: int, number: int, wants: Wants, pinned: bool) -> Drawn:
+        """The share of a micro-batch, by its number from 0."""
+        slots = self._slots(number, self._settings.micro_batch_size)
+        size = self._settings.unlabelled_micro_batch_size
+        own = self._slots(number, size)
+        partners = [(2 * number + 1) * size - 1 - slot for slot in own]
+        shown = [*own, *(slot for slot in partners if wants.partners and slot not in own)]
+        drawn = Drawn.empty(self._layout(len(slots), len(own), len(shown), wants), pinned=pinned)
         parts = drawn.parts()
         self._labelled.draw(step, slots, parts["images"], parts["valid"], parts["labels"])
         if wants.real:
@@ -113,8 +113,12 @@ class Drawing:
             parts["partners"].numpy()[...] = [shown.index(slot) for slot in partners]
         return drawn
 
-    def _layout(self, count: int, shown: int, wants: Wants) -> Layout:
-        """Of so many labelled images, and so many unlabelled ones."""
+    def _slots(self, number: int, size: int) -> list[int]:
+        """This worker's slots in a micro-batch of this number and size."""
+        return [number * size + slot for slot in self._world.share(size)]
+
+    def _layout(self, count: int, own: int, shown: int, wants: Wants) -> Layout:
+        """Of so many labelled images, and so many unlabelled ones, own and with partners."""
         crop = self._settings.augmentation.crop
         ids = self._ids, (count, *crop)
         layout = {"images": (torch.uint8, (count, *crop, 3)), "valid": (torch.bool, (count, *crop)), "labels": ids}
@@ -123,11 +127,11 @@ class Drawing:
         if wants.unlabelled:
             layout |= {"unlabelled": (torch.uint8, (shown, *crop, 3)), "unlabelled_valid": (torch.bool, (shown, *crop))}
         if wants.unlabelled_labels:
-            layout |= {"unlabelled_labels": ids}
+            layout |= {"unlabelled_labels": (self._ids, (own, *crop))}
         if wants.strong:
             layout |= {"strong": (torch.float32, (shown, len(wants.strong), len(fields(StrongView))))}
         if wants.partners:
-            layout |= {"partners": (torch.int64, (count,))}
+            layout |= {"partners": (torch.int64, (own,))}
         return layout
 
 

@@ -52,8 +52,9 @@ def work_of_steps(
 
     def work(step: int) -> Work:
         kind = kind_of(step)
-        shown = 1 + kind.unlabelled + len(kind.strong)
-        return Work(images=trainer.batch_size * shown, least_s=least_s.get(kind, 0.0))
+        views = kind.unlabelled + len(kind.strong)
+        images = trainer.accumulation * (trainer.micro_batch_size + views * trainer.unlabelled_micro_batch_size)
+        return Work(images=images, least_s=least_s.get(kind, 0.0))
 
     return work
 

@@ -13,7 +13,17 @@ from .moved import moves, without_gone
 
 _CAME_LATER = {"adversarial": {"discriminator_sees_void": True}}
 """By the method's name, settings that older checkpoints do not have, with the values by which they were trained."""
-_UNSET: dict[str, Any] = {"evaluation.images": None, "save_every": None, "speed.graphs": False, "speed.workers": 0}
+_UNSET: dict[str, Any] = {
+    "class_weights": None,
+    "evaluation.images": None,
+    "ohem": None,
+    "save_every": None,
+    "schedule": "poly",
+    "speed.graphs": False,
+    "speed.workers": 0,
+    "unlabelled_batch_size": None,
+    "warmup_steps": 0,
+}
 """Settings of a trainer that came later, with the values by which nothing is other than before."""
 
 

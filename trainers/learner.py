@@ -10,7 +10,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from ..models.segmenter import Segmenter
 from .distributed import Pending
 from .meter import Meter
-from .optimizers import OptimizerSettings, build_optimizer, poly, set_rate
+from .optimizers import OptimizerSettings, build_optimizer, set_rate
 from .profiling import phase
 from .settings import TrainerSettings
 from .speed import Network, compiled, recompute
@@ -72,7 +72,7 @@ class Learner(Generic[Network]):
 
     def rate(self, step: int) -> float:
         """Base learning rate at a step."""
-        return self._rate * poly(step, self._trainer.steps, self._trainer.power)
+        return self._rate * self._trainer.rate_factor(step)
 
     def share(self) -> None:
         """Begin to sum the gradient, of which no more comes in this step, over all workers."""

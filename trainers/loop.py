@@ -10,13 +10,14 @@ from typing import Any, NoReturn
 
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from ..models.architectures import build_segmenter, normalisation_of
 from ..models.pretrained import PretrainedError
 from ..models.segmenter import Segmenter
 from .batches import Batches
 from .checkpoint import packed
+from .data.class_pixels import class_pixels
 from .data.dataset import Dataset
 from .data.scaled import other_resize
 from .devices import usual_device
@@ -83,13 +84,20 @@ class Training:
         self._weights = weights
         self._guard = guard or Unguarded()
         settings, segmenting = recipe.trainer, recipe.segmenter
-        if settings.micro_batch_size < self.world.size * (least := segmenting.least_share):
-            raise UserError(
-                f"trainer.batch_size is {settings.batch_size} in {settings.accumulation} micro-batches, but "
-                f"{self.world.size} workers need {'an image' if least == 1 else f'{least} images'} of each: "
-                f"raise it or use fewer workers"
-            )
+        for key, size in settings.micro_batches.items():
+            if size < self.world.size * (least := segmenting.least_share):
+                raise UserError(
+                    f"trainer.{key} is {size * settings.accumulation} in {settings.accumulation} micro-batches, but "
+                    f"{self.world.size} workers need {'an image' if least == 1 else f'{least} images'} of each: "
+                    f"raise it or use fewer workers"
+                )
         recipe.method.check_dataset(dataset)
+        weights_of_classes, classes = settings.class_weights, dataset.classes
+        if isinstance(weights_of_classes, tuple) and len(weights_of_classes) != len(classes):
+            raise UserError(
+                f"trainer.class_weights must be one for each class, but are {len(weights_of_classes)} and the dataset "
+                f"has {len(classes)}, {', '.join(classes)}: list {len(classes)}, or take balanced"
+            )
         if other := other_resize(dataset.resized, settings.resize):
             raise UserError(other)
         if settings.speed.graphs and (self._device.type != "cuda" or self.world.size > 1):
@@ -178,6 +186,8 @@ class Training:
         self.saved.resume()
         tick()
         if self.step == 0:
+            if settings.class_weights == "balanced" and self.world.leads:
+                self.method.labelled_loss.balance(self._class_pixels())
             begun = begin(self.method, self.recipe.segmenter, self._weights, self.world, self._device)
             self.saved.standing.start_weights = begun
             tick()
@@ -219,6 +229,11 @@ class Training:
                 figures.begin()
             self.saved.wait()
         self.saved.finish()
+
+    def _class_pixels(self) -> Tensor:
+        data = self.dataset
+        counts = class_pixels(data.labelled, len(data.classes), data.ignore_index, self.recipe.trainer.resize)
+        return torch.from_numpy(counts)
 
     def _next(self, batches: Iterator[list[Drawn]]) -> list[Drawn]:
         try:

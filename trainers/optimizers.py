@@ -1,5 +1,6 @@
-"""Optimizers by name."""
+"""Optimizers by name, and how their rates change over a training."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -8,6 +9,7 @@ import torch
 
 from ..models.settings import ChosenBy, Interval, Settings
 
+Schedule = Literal["poly", "cosine", "constant"]
 _BETA = Interval(0, 1, open_high=True)
 
 
@@ -71,6 +73,15 @@ def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr * group["scale"]
 
 
-def poly(step: int, steps: int, power: float) -> float:
-    """Factor in [0, 1] of the base rate at a step counted from 0: (1 - step / steps) ** power (Chen et al., 2017)."""
-    return (1 - step / steps) ** power
+def decay(schedule: Schedule, done: float, power: float) -> float:
+    """Factor in [0, 1] of the base rate, of which so much of the training is `done`, from 0 to 1.
+
+    `poly` is (1 - done) ** power (Chen et al., 2017), `cosine` half a wave (Loshchilov & Hutter, 2017).
+    """
+    match schedule:
+        case "poly":
+            return (1 - done) ** power
+        case "cosine":
+            return 0.5 * (1 + math.cos(math.pi * done))
+        case "constant":
+            return 1.0

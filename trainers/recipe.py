@@ -24,10 +24,11 @@ class Recipe(Settings):
                 f"trainer.speed.joint_forward would mix the statistics of labelled and unlabelled images where "
                 f"model.batch_norm is {norm}: set it to frozen, or joint_forward to false"
             )
-        if (share := self.trainer.micro_batch_size) < self.segmenter.least_share:
-            raise ValueError(
-                f"trainer.batch_size / accumulation is {share}, but {self.segmenter.architecture} learns from at least "
-                f"{self.segmenter.least_share} images at once where model.batch_norm is {norm}: raise it, or set "
-                f"model.batch_norm to frozen"
-            )
+        for key, share in self.trainer.micro_batches.items():
+            if share < self.segmenter.least_share:
+                raise ValueError(
+                    f"trainer.{key} / accumulation is {share}, but {self.segmenter.architecture} learns from at least "
+                    f"{self.segmenter.least_share} images at once where model.batch_norm is {norm}: raise it, or set "
+                    f"model.batch_norm to frozen"
+                )
         self.method.check(self.trainer)

@@ -83,7 +83,8 @@ class Saved:
             self._world.take_statistics(networks_of(self._method), statistics.to(self._device))
         self._method.meter.load_state_dict(state["meter"], self._device)
         log.info("resumed from %s at step %d", path, self.step)
-        if (planned := state["identity"]["trainer"]["steps"]) < (steps := self._recipe.trainer.steps):
+        planned, steps = state["identity"]["trainer"]["steps"], self._recipe.trainer.steps
+        if planned < steps and self._recipe.trainer.schedule != "constant":
             self.standing.grown.append((self.step, planned))
             log.warning(
                 "goes on to step %d, though it was begun for %d: from here on its learning rates are those of %d "

@@ -35,18 +35,20 @@ def flops_of_step(recipe: Recipe, classes: int, ignore_index: int, step: int) ->
         shape = (trainer.micro_batch_size, *trainer.augmentation.crop)
         images = torch.empty(shape[0], 3, *shape[1:], dtype=DTYPES[trainer.precision])
         labels = torch.empty(shape, dtype=torch.int64)
+        unlabelled = images.new_empty(trainer.unlabelled_micro_batch_size, *images.shape[1:])
+        size = unlabelled.shape[0], *shape[1:]
         wants = method.wants(step)
         batch = Batch(
             images=images,
             labels=labels,
             real_labels=labels if wants.real else None,
-            unlabelled=images if wants.unlabelled else None,
-            unlabelled_valid=torch.empty(shape, dtype=torch.bool) if wants.unlabelled else None,
-            unlabelled_labels=labels if wants.unlabelled_labels else None,
-            strong=torch.empty(len(wants.strong), *images.shape, dtype=images.dtype) if wants.strong else None,
-            boxes=torch.empty(len(wants.strong), len(images), 4) if wants.strong else None,
-            partners=torch.empty(len(images), dtype=torch.int64) if wants.partners else None,
-            channels=torch.empty(len(images), dtype=torch.int64) if wants.strong else None,
+            unlabelled=unlabelled if wants.unlabelled else None,
+            unlabelled_valid=torch.empty(size, dtype=torch.bool) if wants.unlabelled else None,
+            unlabelled_labels=labels.new_empty(size) if wants.unlabelled_labels else None,
+            strong=images.new_empty(len(wants.strong), *unlabelled.shape) if wants.strong else None,
+            boxes=torch.empty(len(wants.strong), len(unlabelled), 4) if wants.strong else None,
+            partners=torch.empty(len(unlabelled), dtype=torch.int64) if wants.partners else None,
+            channels=torch.empty(len(unlabelled), dtype=torch.int64) if wants.strong else None,
         )
         with FlopCounterMode(display=False) as counter:
             method.step(step, [batch])

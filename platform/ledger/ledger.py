@@ -1,7 +1,8 @@
 """The sweep's ledger: an Optuna study in a SQL database. One row is one trial number, one MLflow run, one directory."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from typing import Any
 
 import optuna
 from optuna.storages import RDBStorage
@@ -137,11 +138,11 @@ class Ledger:
         trial = self._database.get_trial(self._trial_ids[number])
         return row_of(trial, read_accounts(self._database.engine, self.sweep_id, [number]))
 
-    def micro_batches(self, number: int) -> tuple[int, int]:
-        """The batch size and accumulation of a trial, before any of its micro-batches was halved."""
+    def trainer(self, number: int) -> Mapping[str, Any]:
+        """The keys of a trial's trainer that say how large batches are, before any micro-batch was halved."""
         trainer, params = self.spec.trainer, self.row(number).params
-        own = {"trainer.batch_size": trainer.batch_size, "trainer.accumulation": trainer.accumulation, **params}
-        return own["trainer.batch_size"], own["trainer.accumulation"]
+        sizes = ("batch_size", "unlabelled_batch_size", "accumulation")
+        return {key: params.get(f"trainer.{key}", getattr(trainer, key)) for key in sizes}
 
     def rows(self) -> list[Row]:
         """All trials that were handed out, by number; those of another sweep that the sampler learns from are not."""

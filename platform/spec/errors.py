@@ -40,7 +40,7 @@ _RULES = {
     "literal_error": "must be {expected}",
 }
 
-_ANOTHER_KIND = ("tuple_type", "dataclass_type")
+_ANOTHER_KIND = ("tuple_type", "dataclass_type", "literal_error")
 """What a member of a union says of a value that is for another one."""
 _MISSING = ("missing", "missing_argument", "missing_keyword_only_argument")
 _QUOTES = "'"

@@ -1,6 +1,7 @@
 """Whether the workers that a spec asks for can share its batches."""
 
 from collections.abc import Iterable
+from operator import itemgetter
 
 from .errors import Problem
 from .spec import Spec
@@ -11,15 +12,13 @@ def unfit_workers(spec: Spec, *, in_sweep: bool) -> Iterable[Problem]:
     asked = {"resources.workers": spec.resources.workers}
     if spec.sweep:
         asked["sweep.baseline_workers"] = spec.sweep.baseline_workers
-    size, least = spec.trainer.micro_batch_size, spec.model.least_share
+    (batch, size), least = min(spec.trainer.micro_batches.items(), key=itemgetter(1)), spec.model.least_share
     each, why = (
         ("", "") if least == 1 else (f" / {least}", f", as {spec.model.architecture} learns from {least} at once")
     )
     for key, workers in asked.items():
         if workers > (most := size // least):
-            yield Problem(
-                key, f"must be at most trainer.batch_size / accumulation{each}, {most}, but is {workers}{why}"
-            )
+            yield Problem(key, f"must be at most trainer.{batch} / accumulation{each}, {most}, but is {workers}{why}")
     several, share = max(asked.values()) > 1, spec.resources.gpus_per_worker
     if share % 1 and several:
         yield Problem(

@@ -158,7 +158,7 @@ class Attempts:
         if number not in self._live:
             return
         row = self._book.row(number)
-        halvable = can_halve(*self._book.micro_batches(number), self._spec.resources.workers)
+        halvable = can_halve(self._book.trainer(number), self._spec.resources.workers)
         decision = decide(failure, row.account, self._retry, can_halve=halvable)
         self._health = self._health.failed(number, failure, given_up=isinstance(decision, GiveUp))
         self._book.note(number, decision.account)

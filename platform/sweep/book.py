@@ -1,6 +1,7 @@
 """What holds the trainings that Tune runs: a ledger its trials, `Confirmations` those on fresh seeds."""
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from optuna.trial import TrialState
 
@@ -47,8 +48,8 @@ class Book(Protocol):
         """One of them."""
         ...
 
-    def micro_batches(self, number: int) -> tuple[int, int]:
-        """Its batch size and accumulation, before any of its micro-batches was halved."""
+    def trainer(self, number: int) -> Mapping[str, Any]:
+        """The keys of its spec's trainer that say how large batches are, before any micro-batch was halved."""
         ...
 
     def rows(self) -> list[Row]:

@@ -1,7 +1,8 @@
 """A sweep's trainings on fresh seeds, handed out in their order as a ledger hands out trials."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from optuna.trial import TrialState
 
@@ -69,10 +70,9 @@ class Confirmations:
         """One of them."""
         return self._rows[number]
 
-    def micro_batches(self, number: int) -> tuple[int, int]:
-        """Its batch size and accumulation, before any of its micro-batches was halved."""
-        trainer = self._planned[number].spec["trainer"]
-        return trainer["batch_size"], trainer["accumulation"]
+    def trainer(self, number: int) -> Mapping[str, Any]:
+        """Of its spec, before any of its micro-batches was halved."""
+        return self._planned[number].spec["trainer"]
 
     def rows(self) -> list[Row]:
         """All that are planned, in their order."""

@@ -1,7 +1,9 @@
 """Whether a trial that broke is tried again: pure functions of how it broke and what it has been through."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 from ...trainers.errors import DivergedError, UserError
 from ..spec.sweep import Retry
@@ -84,10 +86,11 @@ def told_again(key: str, failure: Failure, pause_s: float) -> str:
     return f"{key} is tried again{when}: {failure}"
 
 
-def can_halve(batch_size: int, accumulation: int, workers: int) -> bool:
-    """Whether the parts of a batch can be halved so that each still has an image for every worker."""
-    part = batch_size // accumulation
-    return part % 2 == 0 and part // 2 >= workers
+def can_halve(trainer: Mapping[str, Any], workers: int) -> bool:
+    """Whether the micro-batches of a spec's trainer can be halved so that each still has an image for every worker."""
+    sizes = trainer["batch_size"], trainer.get("unlabelled_batch_size") or trainer["batch_size"]
+    parts = [size // trainer["accumulation"] for size in sizes]
+    return all(part % 2 == 0 and part // 2 >= workers for part in parts)
 
 
 def error_of(failure: Failure, reason: str) -> Exception:

@@ -37,8 +37,7 @@ class Task:
 
     def can_halve(self, workers: int) -> bool:
         """Whether its micro-batch can be halved for a second attempt after it ran out of memory."""
-        trainer = self.spec["trainer"]
-        return can_halve(trainer["batch_size"], trainer["accumulation"], workers)
+        return can_halve(self.spec["trainer"], workers)
 
     def halved(self) -> "Task":
         """The task with half the micro-batch and twice as many of them, which its run is to say."""

@@ -29,6 +29,7 @@ from advseg.trainers.distributed import World
 from advseg.trainers.evaluate import evaluate
 from advseg.trainers.loop import Training
 from advseg.trainers.metrics import confusion
+from advseg.trainers.settings import OhemSettings
 from advseg.trainers.speed import SpeedSettings
 
 DEVICES = ("cpu", pytest.param("cuda", marks=pytest.mark.gpu))
@@ -172,7 +173,9 @@ def test_the_guard_sees_whatever_waits(look, device):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("method", METHODS)
 def test_moving_a_batch_and_a_step_of_any_phase_do_not_wait(program, data, tmp_path, method, device):
-    training = Training(program.recipe_of(method, max_gradient_norm=1.0), data, tmp_path, device=torch.device(device))
+    weighted = {"class_weights": (1.0, 2.0, 3.0, 4.0, 5.0, 6.0), "ohem": OhemSettings(least=9)}
+    recipe = program.recipe_of(method, max_gradient_norm=1.0, **weighted)
+    training = Training(recipe, data, tmp_path, device=torch.device(device))
     # Torch's own handles and workspaces are made, and so are the optimizers' states.
     for step in range(2):
         training.method.step(step, training.batch(step))

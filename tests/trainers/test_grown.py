@@ -51,6 +51,18 @@ def test_it_goes_on_from_its_checkpoint_and_says_what_that_means(
     assert reporter.reports[0].metrics["lr/segmenter"] == rates["segmenter"]
 
 
+def test_where_rates_stay_it_ends_as_a_longer_one_would(program: Any, shapes: Any, tmp_path: Path) -> None:
+    recipes = [program.recipe_of("supervised", schedule="constant", warmup_steps=2, steps=steps) for steps in (3, 6)]
+    for recipe in recipes:
+        grown = Training(recipe, shapes, tmp_path / "grown")
+        grown.run(RecordingReporter())
+    whole = Training(recipes[1], shapes, tmp_path / "whole")
+    whole.run(RecordingReporter())
+
+    torch.testing.assert_close(grown.method.state_dict(), whole.method.state_dict(), rtol=0, atol=0)
+    assert grown.saved.standing.grown == []
+
+
 def test_killed_on_its_way_it_ends_in_the_same_bits(program: Any, shapes: Any, ended: Path, tmp_path: Path) -> None:
     Training(program.recipe_of(steps=6), shapes, tmp_path / "other").run(RecordingReporter())
     whole = Training(program.recipe_of(steps=12), shapes, tmp_path / "other")

@@ -1,9 +1,15 @@
+from functools import partial
+from typing import get_args
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.optim import lr_scheduler
 
-from advseg.trainers.optimizers import AdamSettings, SGDSettings, build_optimizer, poly, set_rate
+from advseg.trainers.data.augment import AugmentationSettings
+from advseg.trainers.optimizers import AdamSettings, Schedule, SGDSettings, build_optimizer, set_rate
+from advseg.trainers.settings import POWER, TrainerSettings
 
 
 def groups():
@@ -58,16 +64,70 @@ def test_settings_out_of_range_are_refused(kind, values, message):
 
 
 @settings(deadline=None)
-@given(st.integers(1, 10**6), st.floats(0, 5), st.data())
-def test_the_poly_schedule_falls_from_one_towards_zero(steps, power, data):
+@given(st.sampled_from(get_args(Schedule)), st.integers(1, 10**6), st.integers(0, 10**6), st.floats(0, 5), st.data())
+def test_the_rate_rises_in_the_warm_up_and_falls_after_it_towards_zero(schedule, steps, warmup, power, data):
+    warmup %= steps
+    power = power if schedule == "poly" else POWER
+    trainer = trainer_of(schedule, steps, warmup, power)
     step = data.draw(st.integers(0, steps - 1))
 
-    factor = poly(step, steps, power)
+    factor = trainer.rate_factor(step)
 
-    assert poly(0, steps, power) == 1
+    assert trainer.rate_factor(warmup) == 1
     assert 0 < factor <= 1
-    assert poly(step + 1, steps, power) <= factor
+    if step < warmup:
+        assert factor < trainer.rate_factor(step + 1)
+    elif step + 1 < steps:
+        assert factor >= trainer.rate_factor(step + 1)
 
 
-def test_the_poly_schedule_is_the_published_one():
-    assert poly(5000, 20000, 0.9) == pytest.approx(0.75**0.9)
+def trainer_of(schedule: Schedule, steps: int, warmup: int = 0, power: float = POWER) -> TrainerSettings:
+    augmentation = AugmentationSettings(crop=(8, 8))
+    return TrainerSettings(steps=steps, schedule=schedule, warmup_steps=warmup, power=power, augmentation=augmentation)
+
+
+@pytest.mark.parametrize("schedule", get_args(Schedule))
+@pytest.mark.parametrize("warmup", [0, 4])
+def test_schedules_are_those_of_torch(schedule, warmup):
+    trainer, steps = trainer_of(schedule, 20, warmup), 20 - warmup
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
+    after = {
+        "poly": partial(lr_scheduler.PolynomialLR, total_iters=steps, power=POWER),
+        "cosine": partial(lr_scheduler.CosineAnnealingLR, T_max=steps),
+        "constant": partial(lr_scheduler.ConstantLR, factor=1.0),
+    }[schedule](optimizer)
+    if warmup:
+        rising = lr_scheduler.LinearLR(optimizer, start_factor=1 / (warmup + 1), total_iters=warmup)
+        after = lr_scheduler.SequentialLR(optimizer, [rising, after], [warmup])
+    rates = []
+    for _ in range(trainer.steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        after.step()
+
+    assert [trainer.rate_factor(step) for step in range(trainer.steps)] == pytest.approx(rates, rel=1e-12)
+
+
+def test_poly_without_warm_up_is_what_it_was_to_the_bit():
+    assert [trainer_of("poly", 30, power=1.7).rate_factor(step) for step in range(30)] == [
+        (1 - step / 30) ** 1.7 for step in range(30)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (("poly", 10, 10), "warmup_steps must be below steps, 10, but is 10: lower it"),
+        (("linear", 10), "schedule must be one of poly, cosine, constant, but is linear"),
+        (
+            ("cosine", 10, 0, 0.5),
+            "power is the exponent of schedule poly, but schedule is cosine and power 0.5: remove power, or set "
+            "schedule to poly",
+        ),
+    ],
+)
+def test_rates_that_cannot_be_are_refused(settings, message):
+    with pytest.raises(ValueError) as caught:
+        trainer_of(*settings)
+
+    assert str(caught.value) == message

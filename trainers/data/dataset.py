@@ -33,8 +33,8 @@ class DatasetSettings(Settings):
     A list with a slash or ending in .txt or .pkl is a file, anything else a name among the layout's own lists.
     """
 
-    layout: Literal["voc", "cityscapes", "folder"] = "voc"
-    """What tree lies in `root`: that of PASCAL VOC, of Cityscapes, or folders images/ and masks/."""
+    layout: Literal["voc", "cityscapes", "ade20k", "coco", "folder"] = "voc"
+    """What tree lies in `root`: that of PASCAL VOC, Cityscapes, ADE20K or COCO, or folders images/ and masks/."""
     root: Path
     """Folder with that tree."""
     pack: str | None = None

@@ -1,7 +1,6 @@
 """Where images, masks and lists lie in a dataset's folder."""
 
-import unicodedata
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -9,10 +8,12 @@ from typing import Protocol
 from ..errors import UserError
 from .classes import CITYSCAPES_CLASSES, CITYSCAPES_LABEL_IDS, CITYSCAPES_PALETTE, VOC_CLASSES, classes_of
 from .folder_tree import read_folder, same_name, twin_problem
-from .images import IGNORE_INDEX, SUFFIXES, Colour, is_file, is_there
+from .images import IGNORE_INDEX, SUFFIXES, Colour, is_file
 from .lists import Entry, has_image_suffix, read_list
 from .masks import SUFFIXES_OF_MASKS, MaskCoding
+from .named_files import file_of, first_file, first_folder, missing, named, other_tree
 from .samples import FileSample
+from .split_layout import Ade20kLayout, CocoLayout
 
 _SHOWN = 3
 
@@ -67,11 +68,11 @@ class VocLayout:
         table, self.problems = classes_of(root, classes, VOC_CLASSES)
         self.classes, self.palette = table.names, table.colours
         self._coding = table.coding(ignore_index)
-        base = _first_folder(place / "JPEGImages" for place in (root, root / "VOC2012", root / "VOCdevkit" / "VOC2012"))
+        base = first_folder(place / "JPEGImages" for place in (root, root / "VOC2012", root / "VOCdevkit" / "VOC2012"))
         if base is None:
-            raise _other_tree(root, "JPEGImages/", self.tree)
+            raise other_tree(root, "JPEGImages/", self.tree)
         self._images, self._base, self._root = base, base.parent, root
-        extra = _first_folder((root / "VOCaug", root / "VOCdevkit" / "VOCaug"))
+        extra = first_folder((root / "VOCaug", root / "VOCdevkit" / "VOCaug"))
         self._mat = extra / "dataset" / "cls" if extra else None
         names = ("SegmentationClassAug", "SegmentationClass")
         folders = [self._base / name for name in names]
@@ -79,7 +80,7 @@ class VocLayout:
             folders += [extra / name for name in (*names, "dataset/SegmentationClassAug", "dataset/cls")]
         self._masks = [folder for folder in folders if folder.is_dir()]
         if not self._masks:
-            raise _other_tree(self._base, "SegmentationClassAug/ or SegmentationClass/", self.tree)
+            raise other_tree(self._base, "SegmentationClassAug/ or SegmentationClass/", self.tree)
 
     def list_file(self, name: str) -> Path:
         """A list in ImageSets/Segmentation."""
@@ -91,18 +92,18 @@ class VocLayout:
 
     def sample(self, entry: Entry) -> FileSample:
         """Images and masks are found as the entry names them, else by the image's name."""
-        named, id = None, entry.image
+        listed, id = None, entry.image
         if has_image_suffix(entry.image):
-            named = _named(entry.image, self._base, self._root, self._images)
+            listed = named(entry.image, self._base, self._root, self._images)
             id = Path(entry.image).stem
-        image = named or _file_of([self._images], id, SUFFIXES)
-        mask = _named(entry.mask, self._base, self._root) if entry.mask else None
+        image = listed or file_of([self._images], id, SUFFIXES)
+        mask = named(entry.mask, self._base, self._root) if entry.mask else None
         if mask is None and (entry.mask is None or Path(entry.mask).stem == id):
-            mask = _file_of(self._masks, id, SUFFIXES_OF_MASKS)
+            mask = file_of(self._masks, id, SUFFIXES_OF_MASKS)
         return FileSample(
             id=id,
             image=image or self._images / f"{id}.jpg",
-            mask=mask or _missing(self._base, entry.mask),
+            mask=mask or missing(self._base, entry.mask),
             coding=self._coding,
         )
 
@@ -141,7 +142,7 @@ class CityscapesLayout:
         self._root, self._images, self._masks = root, root / "leftImg8bit", root / "gtFine"
         for folder in (self._images, self._masks):
             if not folder.is_dir():
-                raise _other_tree(root, f"{folder.name}/", self.tree)
+                raise other_tree(root, f"{folder.name}/", self.tree)
         label_ids = [ignore_index] * (max(CITYSCAPES_LABEL_IDS) + 2)
         for train_id, value in enumerate(CITYSCAPES_LABEL_IDS):
             label_ids[value] = train_id
@@ -172,16 +173,16 @@ class CityscapesLayout:
     def sample(self, entry: Entry) -> FileSample:
         """Images and masks are found as the entry names them, else by the image's id."""
         id = _cityscapes_id(Path(entry.image).name)
-        image = _named(entry.image, self._root, self._images) or self._found.get(id)
-        mask = _named(entry.mask, self._root, self._masks) if entry.mask else None
+        image = named(entry.image, self._root, self._images) or self._found.get(id)
+        mask = named(entry.mask, self._root, self._masks) if entry.mask else None
         if mask is None and image and (entry.mask is None or _cityscapes_id(Path(entry.mask).name) == id):
             place = self._masks / image.parent.parent.name / image.parent.name
-            mask = _first_file(place / f"{id}_gtFine_{kind}.png" for kind in self._codings)
+            mask = first_file(place / f"{id}_gtFine_{kind}.png" for kind in self._codings)
         kind = "labelIds" if mask and mask.name.endswith("_labelIds.png") else "labelTrainIds"
         return FileSample(
             id=id,
             image=image or self._images / "<split>" / id.partition("_")[0] / f"{id}_leftImg8bit.png",
-            mask=mask or _missing(self._root, entry.mask),
+            mask=mask or missing(self._root, entry.mask),
             coding=self._codings[kind],
         )
 
@@ -207,7 +208,7 @@ class FolderLayout:
         self._root, self._images, self._masks = root, root / "images", root / "masks"
         for folder in (self._images, self._masks):
             if not folder.is_dir():
-                raise _other_tree(root, f"{folder.name}/", self.tree)
+                raise other_tree(root, f"{folder.name}/", self.tree)
         self._tree = read_folder(root)
         problems = [twin_problem(*twins, self._id(twins[0])) for twins in self._tree.twins]
         self._ids = {same_name(id): id for id in self._tree.images}
@@ -233,15 +234,15 @@ class FolderLayout:
         A copy by way of macOS, whose accents stand apart, is the same dataset.
         """
         if has_image_suffix(entry.image):
-            image = _named(entry.image, self._images, self._root) or self._images / entry.image.lstrip("/")
+            image = named(entry.image, self._images, self._root) or self._images / entry.image.lstrip("/")
         else:
             image = self._tree.images.get(self._ids.get(same_name(entry.image), ""))
-            image = image or _file_of([self._images], entry.image, SUFFIXES) or self._images / f"{entry.image}.jpg"
+            image = image or file_of([self._images], entry.image, SUFFIXES) or self._images / f"{entry.image}.jpg"
         id = self._id(image)
         if entry.mask:
-            mask = _named(entry.mask, self._root, self._masks) or _missing(self._root, entry.mask)
+            mask = named(entry.mask, self._root, self._masks) or missing(self._root, entry.mask)
         else:
-            mask = self._tree.masks.get(id) or _file_of([self._masks], id, SUFFIXES_OF_MASKS)
+            mask = self._tree.masks.get(id) or file_of([self._masks], id, SUFFIXES_OF_MASKS)
         return FileSample(id=same_name(id), image=image, mask=mask, coding=self._coding)
 
     def maskless(self, id: str) -> str:
@@ -266,9 +267,17 @@ class FolderLayout:
 LAYOUTS: dict[str, Callable[[Path, tuple[str, ...], int], Layout]] = {
     "voc": VocLayout,
     "cityscapes": CityscapesLayout,
+    "ade20k": Ade20kLayout,
+    "coco": CocoLayout,
     "folder": FolderLayout,
 }
-TREES = {"voc": VocLayout.tree, "cityscapes": CityscapesLayout.tree, "folder": FolderLayout.tree}
+TREES = {
+    "voc": VocLayout.tree,
+    "cityscapes": CityscapesLayout.tree,
+    "ade20k": Ade20kLayout.tree,
+    "coco": CocoLayout.tree,
+    "folder": FolderLayout.tree,
+}
 """What each layout expects in its root."""
 
 
@@ -278,39 +287,7 @@ def some(things: Sequence[object]) -> str:
     return shown + (", …" if len(things) > _SHOWN else "")
 
 
-def _other_tree(place: Path, missing: str, tree: str) -> UserError:
-    return UserError(f"{place} has no folder {missing}: put {tree} there, or set dataset.root to where they lie")
-
-
-def _named(text: str, *folders: Path) -> Path | None:
-    """The file that a list names, relative to one of several folders, with a leading slash or without, or absolute."""
-    inside = text.lstrip("/")
-    return _first_file([*(folder / inside for folder in folders), *([Path(text)] if text != inside else [])])
-
-
-def _missing(root: Path, named: str | None) -> Path | None:
-    """Where a mask should lie that is named but does not exist."""
-    return root / named.lstrip("/") if named else None
-
-
-def _file_of(folders: Iterable[Path], id: str, suffixes: Iterable[str]) -> Path | None:
-    """The file of an id, whose suffix may have capitals, and whose name may be written as macOS does."""
-    names = dict.fromkeys((id, *(unicodedata.normalize(form, id) for form in ("NFC", "NFD"))))
-    cased = [*suffixes, *(suffix.upper() for suffix in suffixes)]
-    return _first_file(folder / f"{name}{suffix}" for folder in folders for name in names for suffix in cased)
-
-
 def _cityscapes_id(name: str) -> str:
     """The id in the name of an image or mask file, or in one without its suffix."""
     stem = name.removesuffix(".png").removesuffix("_leftImg8bit")
     return stem.partition("_gtFine_")[0]
-
-
-def _first_file(paths: Iterable[Path]) -> Path | None:
-    """The first that is a file; else the first that is there at all, of which reading it tells what it is."""
-    paths = list(paths)
-    return next((path for kind in (is_file, is_there) for path in paths if kind(path)), None)
-
-
-def _first_folder(paths: Iterator[Path] | tuple[Path, ...]) -> Path | None:
-    return next((path for path in paths if path.is_dir()), None)

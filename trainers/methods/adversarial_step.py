@@ -22,8 +22,9 @@ from ...models.discriminator import Discriminator
 from ...models.segmenter import Segmenter
 from ..distributed import World
 from ..export import export
+from ..labelled_loss import LabelledLoss
 from ..learner import segmenter_learner
-from ..losses import adversarial_loss_sum, argmax, confident_pixels, cross_entropy_sum, pseudo_label_loss_sum
+from ..losses import adversarial_loss_sum, argmax, confident_pixels, pseudo_label_loss_sum
 from ..meter import Found, Meter
 from ..profiling import phase
 from ..replay import runner
@@ -72,6 +73,7 @@ class Adversarial:
         assert settings.uses_discriminator
         self.settings = settings
         self.meter = Meter(world)
+        self.labelled_loss = LabelledLoss(trainer, segmenter, ignore_index=ignore_index, world=world)
         self._segment = segmenter_learner(segmenter, trainer, self.meter)
         self._critic = Critic(
             discriminator,
@@ -172,7 +174,7 @@ class Adversarial:
         """Segmenter: match the masks, and look real on labelled images."""
         labels = micro.batch.labels
         known = labels != self._ignore_index
-        loss = cross_entropy_sum(logits, labels, self._ignore_index) / micro.known
+        loss = self.labelled_loss(logits, labels, micro.known)
         micro.found.losses["loss/ce"] = loss.detach()
         terms = [loss]
         d_logits = self._critic(logits.softmax(1), known)
@@ -209,10 +211,12 @@ class Adversarial:
         export(path, replace(card, discriminator=self.settings.discriminator), self.segmenter, self.discriminator)
 
     def state_dict(self) -> dict[str, Any]:
-        """Both networks and both optimizers."""
-        return {learner.name: learner.state_dict() for learner in self._learners}
+        """Both networks, both optimizers, and balanced weights."""
+        learners = {learner.name: learner.state_dict() for learner in self._learners}
+        return {**learners, **self.labelled_loss.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up a state that `state_dict` gave."""
         for learner in self._learners:
             learner.load_state_dict(state[learner.name])
+        self.labelled_loss.load_state_dict(state)

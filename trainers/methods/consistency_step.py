@@ -22,8 +22,9 @@ from ...models.discriminator import Discriminator
 from ...models.segmenter import Segmenter
 from ..distributed import World
 from ..export import export
+from ..labelled_loss import LabelledLoss
 from ..learner import segmenter_learner
-from ..losses import adversarial_loss_sum, cross_entropy_sum, pseudo_label_loss_sum
+from ..losses import adversarial_loss_sum, pseudo_label_loss_sum
 from ..meter import Found, Meter
 from ..profiling import phase
 from ..replay import runner
@@ -68,6 +69,7 @@ class Consistency:
         assert settings.lambda_semi > 0
         self.settings = settings
         self.meter = Meter(world)
+        self.labelled_loss = LabelledLoss(trainer, segmenter, ignore_index=ignore_index, world=world)
         self._segment = segmenter_learner(segmenter, trainer, self.meter)
         self.student = self._segment.network
         follows = settings.teacher == "ema"
@@ -183,7 +185,7 @@ class Consistency:
 
     def _labelled_phase(self, batch: Batch, logits: Tensor, known: Tensor, weight: float, found: Found) -> Tensor:
         """Student: match the masks, and look real on labelled images. Critic: call its predictions fake."""
-        loss = cross_entropy_sum(logits, batch.labels, self._ignore_index) / known
+        loss = self.labelled_loss(logits, batch.labels, known)
         found.losses["loss/ce"] = loss.detach()
         if not self._critic:
             return loss
@@ -215,7 +217,8 @@ class Consistency:
 
     def state_dict(self) -> dict[str, Any]:
         """The student and a critic with their optimizers, and a teacher that follows."""
-        state: dict[str, Any] = {learner.name: learner.state_dict() for learner in self._learners}
+        state = {learner.name: learner.state_dict() for learner in self._learners}
+        state |= self.labelled_loss.state_dict()
         if self._follower:
             state["teacher"] = {"network": self._follower.network.state_dict()}
         return state
@@ -224,5 +227,6 @@ class Consistency:
         """Take up a state that `state_dict` gave."""
         for learner in self._learners:
             learner.load_state_dict(state[learner.name])
+        self.labelled_loss.load_state_dict(state)
         if self._follower:
             self._follower.network.load_state_dict(state["teacher"]["network"])

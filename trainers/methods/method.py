@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ...models.bundle import Card
 from ...models.segmenter import Segmenter
 from ..data.strong import StrongSettings
+from ..labelled_loss import LabelledLoss
 from ..meter import Meter
 
 
@@ -66,6 +67,8 @@ class Method(Protocol):
     student: Segmenter
     """What learns: the same, or another network that `segmenter` follows."""
     meter: Meter
+    labelled_loss: LabelledLoss
+    """What is learnt on labelled images, whatever else is."""
 
     def wants(self, step: int) -> Wants:
         """What a step's batch is to hold; it may be asked at any time, by any thread."""

@@ -15,8 +15,8 @@ from ...models.settings import Settings
 from ..data.dataset import Dataset
 from ..distributed import World
 from ..export import export
+from ..labelled_loss import LabelledLoss
 from ..learner import segmenter_learner
-from ..losses import cross_entropy_sum
 from ..meter import Found, Meter
 from ..profiling import phase
 from ..replay import runner
@@ -42,6 +42,7 @@ class Supervised:
 
     def __init__(self, trainer: TrainerSettings, segmenter: Segmenter, *, ignore_index: int, world: World) -> None:
         self.meter = Meter(world)
+        self.labelled_loss = LabelledLoss(trainer, segmenter, ignore_index=ignore_index, world=world)
         self._learner = segmenter_learner(segmenter, trainer, self.meter)
         self.segmenter = self.student = self._learner.network
         self._run = runner(trainer.speed)
@@ -63,7 +64,7 @@ class Supervised:
             self._learner.update(step)
 
     def _learn_from(self, weight: float, batch: Batch, pixels: Tensor) -> Found:
-        loss = cross_entropy_sum(self._learner(batch.images), batch.labels, self._ignore_index) / pixels
+        loss = self.labelled_loss(self._learner(batch.images), batch.labels, pixels)
         self._learner.learn_from(weight * loss)
         return Found(losses={"loss/ce": loss.detach()})
 
@@ -84,9 +85,10 @@ class Supervised:
         export(path, card, self.segmenter)
 
     def state_dict(self) -> dict[str, Any]:
-        """The segmenter and its optimizer."""
-        return {"segmenter": self._learner.state_dict()}
+        """The segmenter, its optimizer, and balanced weights."""
+        return {"segmenter": self._learner.state_dict(), **self.labelled_loss.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up a state that `state_dict` gave."""
         self._learner.load_state_dict(state["segmenter"])
+        self.labelled_loss.load_state_dict(state)

@@ -204,6 +204,8 @@ class TestProblems:
             ("trainer.augmentation.crop=[16]", "trainer.augmentation.crop.1: is missing: add it"),
             ("trainer.augmentation.crop=[1, 2, 3]", "trainer.augmentation.crop: must have at most 2 values"),
             ("trainer.augmentation={crop: [8, 9], rotate: true}", "trainer.augmentation: rotate needs a square crop"),
+            ("trainer.class_weights=[1, -1]", "trainer.class_weights.1: must be at least 0, but is -1.0"),
+            ("trainer.class_weights=inverse", "trainer.class_weights: must be a list or 'balanced', but is 'inverse'"),
             ("trainer.resize=640", "trainer.resize: must be a list or a mapping of keys to values, but is 640"),
             ("trainer.resize=[64]", "trainer.resize.1: is missing: add it"),
             ("trainer.resize=[64, 7]", "trainer.resize.1: must be at least 8, but is 7"),
@@ -234,6 +236,7 @@ class TestProblems:
             ("keep.worst=1", "keep.worst: unknown key; known here: best, newest"),
             ("resources.workers=0", "resources.workers: must be at least 1, but is 0"),
             ("resources.workers=5", "resources.workers: must be at most trainer.batch_size / accumulation, 4"),
+            ("trainer.unlabelled_batch_size=0", "trainer.unlabelled_batch_size: must be at least 1, but is 0"),
             ("resources.cpus_per_worker=0", "resources.cpus_per_worker: must be above 0"),
             (
                 "resources.cpus_per_worker=1e-320",
@@ -554,12 +557,22 @@ class TestOverrides:
         spec = make_spec("trainer.speed.compile=true")
         stored = spec.model_dump(mode="json")
         stored["trainer"]["speed"]["augment_on_device"] = False
-        for later in (("save_every",), ("speed", "graphs"), ("speed", "workers")):
-            section = stored["trainer"] if len(later) == 1 else stored["trainer"][later[0]]
-            del section[later[-1]]
+        later = {
+            "save_every",
+            "schedule",
+            "warmup_steps",
+            "class_weights",
+            "ohem",
+            "unlabelled_batch_size",
+            "graphs",
+            "workers",
+        }
+        for key in later:
+            (section,) = (part for part in (stored["trainer"], stored["trainer"]["speed"]) if key in part)
+            del section[key]
         assert spec_from(stored) == spec
         trainer = spec.identity()["trainer"]
-        assert not {"save_every", "graphs", "workers"} & {*trainer, *trainer["speed"]}
+        assert not later & {*trainer, *trainer["speed"]}
 
     @pytest.mark.parametrize(
         ("overrides", "refused"),

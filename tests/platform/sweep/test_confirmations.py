@@ -114,7 +114,7 @@ def test_are_trained_as_they_were_planned(ledger: Ledger, tmp_path: Path) -> Non
         document=document, store=LocalStore(tmp_path), tracking_uri="", epoch=1, planned=ledger.planned()
     )
     task = tasks.of(book.row(number))
-    assert book.micro_batches(number) == (6, 1)
+    assert book.trainer(number)["batch_size"] == 6
     assert (task.key, task.spec["trainer"]["seed"]) == (f"{ledger.spec.name}/confirm-0-s1", 7)
 
 

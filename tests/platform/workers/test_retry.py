@@ -70,7 +70,11 @@ def test_with_a_single_attempt_a_lost_worker_is_the_end() -> None:
 def test_a_part_of_a_batch_is_halved_if_each_worker_still_has_an_image_of_it(
     batch_size: int, accumulation: int, workers: int, possible: bool
 ) -> None:
-    assert can_halve(batch_size, accumulation, workers) is possible
+    trainer = {"batch_size": batch_size, "accumulation": accumulation}
+    assert can_halve(trainer, workers) is possible
+    assert can_halve({**trainer, "unlabelled_batch_size": None}, workers) is possible
+    assert can_halve({**trainer, "unlabelled_batch_size": 3 * batch_size}, workers) is possible
+    assert not can_halve({**trainer, "unlabelled_batch_size": accumulation}, workers)
 
 
 @pytest.mark.parametrize(
