@@ -32,7 +32,10 @@ def pack_data(path: Path, overrides: Sequence[str], place: str, *, at_resize: bo
     # The spec may name the pack that is to be written, and start weights that lie where it trains alone.
     spec = load_spec(path, [*overrides, "dataset.pack=null", "model.weights=null"])
     if at_resize and spec.trainer.resize is None:
-        raise UserError("--resized packs training images at trainer.resize, which the spec does not set: set it, as to {longer: 640}")
+        raise UserError(
+            "--resized packs training images at trainer.resize, which the spec does not set: set it, as to "
+            "{longer: 640}"
+        )
     settings, resize = spec.dataset, spec.trainer.resize if at_resize else None
     if place.startswith(S3):
         told = pack_to_s3(settings, s3_address(place), resize)
