@@ -147,7 +147,8 @@ def test_of_training_images_at_their_size_a_pack_is_for_trainings_of_that_alone(
     status, _, err = advseg("data", "pack", job, "new", "--resized")
     assert (status, err) == (
         2,
-        "error: --resized packs training images at trainer.resize, which the spec does not set: set it, as to {longer: 640}\n",
+        "error: --resized packs training images at trainer.resize, which the spec does not set: set it, as to "
+        "{longer: 640}\n",
     )
 
 
