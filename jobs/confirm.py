@@ -12,11 +12,11 @@ from ..platform.gate.plan import SUPERVISED, Arm, Plan, champion_arm, plan_of
 from ..platform.gate.verdict import Gate, Incumbent, judge, levels
 from ..platform.ledger.confirmations import Planned
 from ..platform.ledger.ledger import Ledger
-from ..platform.ledger.rows import Row, best_first
+from ..platform.ledger.rows import Row, best_first, of_arm
 from ..platform.registry.champion import Champion, sitting_champion
 from ..platform.registry.promotion import Standing, incomparable, protocol_of
 from ..platform.spec.confirm import Confirm
-from ..platform.spec.spec import spec_from, with_values
+from ..platform.spec.spec import arm_document, spec_from, with_values
 from ..platform.sweep.attempts import update_of
 from ..platform.sweep.confirmations import Confirmations
 from ..platform.sweep.running import run_book
@@ -87,12 +87,15 @@ def with_figures(job: Job, ledger: Ledger, gate: Gate) -> Gate:
 
 
 def candidates_of(confirm: Confirm, rows: list[Row], baseline: Row) -> list[int]:
-    """The numbers of the best complete trials that beat the baseline on the sweep's own seed."""
+    """The numbers of the best complete trials, of each arm, that beat the baseline on the sweep's own seed."""
     if baseline.state is not TrialState.COMPLETE or baseline.value is None:
         return []
     complete = [row for row in best_first(rows) if row.state is TrialState.COMPLETE]
-    better = [row.number for row in complete if row.value is not None and row.value > baseline.value]
-    return better[: confirm.candidates]
+    better = [row for row in complete if row.value is not None and row.value > baseline.value]
+    taken = [
+        row for arm in dict.fromkeys(row.arm for row in better) for row in of_arm(better, arm)[: confirm.candidates]
+    ]
+    return [row.number for row in best_first(taken)]
 
 
 def champion_to_beat(job: Job, confirm: Confirm, tasks: SweepTasks) -> tuple[Champion | None, str]:
@@ -132,7 +135,8 @@ def document_of(
 ) -> dict[str, Any]:
     """The spec by which one of those that are compared is trained on a seed, as JSON."""
     if arm.name.isdecimal():
-        return with_values(document, {**rows[int(arm.name)].params, "trainer.seed": seed})
+        row = rows[int(arm.name)]
+        return with_values(arm_document(document, row.arm), {**row.params, "trainer.seed": seed})
     if arm == SUPERVISED:
         return with_values(spec_from(document).supervised().model_dump(mode="json"), {"trainer.seed": seed})
     assert champion

@@ -30,6 +30,7 @@ from ..platform.ledger.opening import open_ledger
 from ..platform.ledger.origin import Origin
 from ..platform.ledger.reading import abandoned_sweeps, sweep_id_of
 from ..platform.ledger.rows import Verdict, fruitless, verdict_of
+from ..platform.pages.arms import arm_lines, arms_of
 from ..platform.pages.gate_line import gate_line
 from ..platform.registry.champion import crown, keep_model
 from ..platform.registry.verdicts import hold_verdicts
@@ -118,6 +119,7 @@ def sweep(job: Job) -> None:
                     baseline_miou=verdict.baseline,
                     won=verdict.is_won,
                     gate=gate_line(gate) if gate else None,
+                    arms=arm_lines(arms_of(rows, ledger.gate)),
                     registered=crown_best(job, ledger, verdict, gate),
                     url=patiently(lambda: run_url(job.client, run_id)),
                 )
@@ -141,13 +143,15 @@ def search(job: Job, ledger: Ledger, tasks: SweepTasks, concurrency: int) -> Non
     assert spec.sweep
     for row in ledger.rows():
         emit(update_of(row, spec.name, spec.trainer.steps))
-    emit(Stage(text=trials_told(spec.sweep, concurrency), trials=spec.sweep.trials))
+    emit(Stage(text=trials_told(spec.sweep, concurrency), trials=spec.sweep.budget))
     run_book(job.client, ledger, spec, job.store, concurrency, tasks)
 
 
 def trials_told(sweep: Sweep, concurrency: int) -> str:
     """How many trials there are to be, and how many of them run at a time, in a line."""
-    told = f"{sweep.trials} trial{'s' if sweep.trials > 1 else ''}, {concurrency} at a time"
+    told = f"{sweep.budget} trial{'s' if sweep.budget > 1 else ''}, {concurrency} at a time"
+    if sweep.arms:
+        told += f", of {len(sweep.arms)} arms in turn: {', '.join(sweep.arms)}"
     if concurrency == sweep.concurrency:
         return told
     return f"{told}: the cluster has no room for {sweep.concurrency}, as sweep.concurrency says"

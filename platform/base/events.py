@@ -26,6 +26,8 @@ class TrialUpdate:
     """A training made progress or ended."""
 
     key: str
+    arm: str | None = None
+    """Of its sweep, if that has any."""
     state: str
     """RUNNING, COMPLETE, PRUNED or FAIL."""
     params: dict[str, Any] = field(default_factory=dict)
@@ -53,6 +55,8 @@ class Verdict:
     """Whether the best trial beats the supervised baseline."""
     gate: str | None
     """What was said of the best trials on fresh seeds, and why; None if none were confirmed."""
+    arms: list[str] = field(default_factory=list)
+    """The arms of the sweep, best first, a line for each; empty where there are none."""
     registered: str | None
     """`<model>@champion (version N)`, or another alias, with the reason; None if no trial beats the baseline, none is
     ahead on fresh seeds, or nothing is to be registered."""

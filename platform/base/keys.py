@@ -19,6 +19,8 @@ JOB = "ADVSEG_JOB"
 # What passes between a training and Ray.
 NUMBER = "number"
 """The trial's, in what Tune configures it by."""
+ARM = "arm"
+"""Of the sweep, which the trial belongs to; None of one without arms."""
 PARAMS = "params"
 ATTEMPT = "attempt"
 HALVINGS = "halvings"

@@ -206,7 +206,7 @@ def _of(value: float | None) -> float | None:
 
 
 def _candidate(confirm: Confirm, trial: int, values: Values, rivals: Mapping[str, Values], level: float) -> Candidate:
-    comparisons = tuple(_comparison(confirm, values, name, theirs) for name, theirs in rivals.items())
+    comparisons = tuple(compare(confirm, values, name, theirs) for name, theirs in rivals.items())
     out = hopeless(confirm, values, rivals, level)
     whole = len(values) == confirm.seeds and not out
     p = max(each.estimate.p if each.estimate else 1.0 for each in comparisons) if whole else 1.0
@@ -215,7 +215,8 @@ def _candidate(confirm: Confirm, trial: int, values: Values, rivals: Mapping[str
     )
 
 
-def _comparison(confirm: Confirm, values: Values, rival: str, theirs: Values) -> Comparison:
+def compare(confirm: Confirm, values: Values, rival: str, theirs: Values) -> Comparison:
+    """A candidate's values against those of another, pair by pair."""
     differences = _differences(values, theirs)
     test, fewest = TESTS[confirm.test], 1 if confirm.test == "sign_flip" else 2
     enough = len(differences) >= fewest

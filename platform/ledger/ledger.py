@@ -10,7 +10,6 @@ from optuna.trial import TrialState
 
 from ...trainers.errors import UserError
 from ..spec.spec import Spec
-from ..spec.sweep import Sweep
 from ..workers.account import Account
 from .accounts import read_accounts, write_account
 from .baseline import read_baseline, write_baseline
@@ -20,8 +19,8 @@ from .location import LOCATION, Location
 from .ownership import Ownership
 from .reopening import reopen_trial
 from .rows import BASELINE_NUMBER, Row, ended
-from .samplers import distributions_of, sampler_of, suggest
-from .study import BASE, GATE, INHERITED, REASON, row_of, rows_of
+from .searches import Search, in_turn
+from .study import ARM, GATE, REASON, row_of, rows_of
 from .sweep_id import SWEEP_ID
 
 
@@ -34,15 +33,12 @@ class Ledger:
         self._study = study
         self._database = database
         self.sweep_id: str = study.user_attrs[SWEEP_ID]
-        self._sweep: Sweep = spec.sweep
-        self._seed = spec.trainer.seed
-        self._base = study.user_attrs[BASE]
-        self._inherited = study.user_attrs[INHERITED]
         self.ownership = ownership
-        self._space = distributions_of(self._sweep.space)
         self._trial_ids = {t.number: t._trial_id for t in study.get_trials(deepcopy=False)}
-        self._opened = sum(t.state is not TrialState.WAITING for t in study.get_trials(deepcopy=False))
-        self._draw_what_is_missing()
+        self._searches = self._search()
+        for row in self.rows():
+            if row.state is TrialState.RUNNING:
+                self._searches[row.arm].draw_what_is_missing(row, self._trial_ids[row.number])
 
     def hold_location(self, location: Location) -> None:
         """Hold where the sweep keeps its files and runs."""
@@ -66,16 +62,20 @@ class Ledger:
         return [row.number for row in self.rows() if row.state is TrialState.RUNNING]
 
     def propose(self) -> int | None:
-        """Open a new trial and return its number, or None when the budget, or a grid, is spent."""
-        # Nobody else asks this study: trials are numbered in the order in which we open them.
-        number = self._opened
-        if number - self._inherited >= self._sweep.trials or not self._take_sampler_for(number):
+        """Open a new trial and return its number, or None when the budget, or a grid, is spent.
+
+        Arms take turns.
+        """
+        trials = {arm: search.trials for arm, search in self._searches.items()}
+        budgets = {arm: search.budget for arm, search in self._searches.items()}
+        if all(trials[arm] >= budget for arm, budget in budgets.items()):
             return None
-        trial = self._study.ask(self._space)
-        assert trial.number == number, "another process asks the same study"
-        self._trial_ids[number] = trial._trial_id
-        self._opened += 1
-        return number
+        # Nobody else asks this study. One that waits was entered by an owner that was killed, and has its number.
+        waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        arm = waiting[0].user_attrs.get(ARM) if waiting else in_turn(trials, budgets)
+        trial = self._searches[arm].ask()
+        self._trial_ids[trial.number] = trial._trial_id
+        return trial.number
 
     def report(self, number: int, step: int, value: float) -> tuple[Row, bool]:
         """Hold a trial's mean IoU at a step; the trial as it is then, and whether the study's pruner would stop it.
@@ -86,8 +86,8 @@ class Ledger:
         if trial.state is TrialState.RUNNING and step not in trial.intermediate_values:
             self._database.set_trial_intermediate_value(trial._trial_id, step, value)
             trial.intermediate_values[step] = value
-        accounts = read_accounts(self._database.engine, self.sweep_id, [number])
-        return row_of(trial, accounts), self._study.pruner.prune(self._study, trial)
+        row = row_of(trial, read_accounts(self._database.engine, self.sweep_id, [number]))
+        return row, self._study.pruner.prune(self._searches[row.arm].study, trial)
 
     def note(self, number: int, account: Account) -> None:
         """Hold what a trial has cost; also after its end."""
@@ -131,6 +131,7 @@ class Ledger:
         self._study = optuna.load_study(
             study_name=self._study.study_name, storage=self._database, sampler=sampler, pruner=pruner
         )
+        self._searches = self._search()
         return chosen
 
     def row(self, number: int) -> Row:
@@ -184,20 +185,6 @@ class Ledger:
         """Hold what became of a training on a fresh seed so far."""
         write_confirmation(self._database.engine, self.sweep_id, self.ownership.epoch, row)
 
-    def _take_sampler_for(self, number: int) -> bool:
-        """Put the sampler of a trial in place; False if it has no more points."""
-        if number < self._base:
-            return True  # A first point, which waits in the study.
-        sampler = sampler_of(self._sweep, self._seed, number, number - self._base)
-        if sampler is not None:
-            self._study.sampler = sampler
-        return sampler is not None
-
-    def _draw_what_is_missing(self) -> None:
-        """Complete the points of trials that a crash cut off while they were drawn, value after value."""
-        for row in self.rows():
-            if row.state is TrialState.RUNNING and row.params.keys() != self._space.keys():
-                self._take_sampler_for(row.number)
-                trial = optuna.Trial(self._study, self._trial_ids[row.number])
-                for key, distribution in self._space.items():
-                    suggest(trial, key, distribution)
+    def _search(self) -> dict[str | None, Search]:
+        """By arm, as the study is now."""
+        return {arm: Search(self._study, self._database, arm, spec) for arm, spec in self.spec.arms.items()}

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import optuna
 from optuna.storages import RDBStorage
-from optuna.trial import TrialState
 
 from ...trainers.errors import UserError
 from ..spec.spec import Spec
@@ -16,7 +15,7 @@ from .origin import Origin, inherit, refuse_changes
 from .ownership import Owner, Ownership, claim, fence
 from .patience import patiently
 from .pruners import pruner_of
-from .study import BASE, FROM, INHERITED, ORIGIN, SPEC, VERSION_0_DIGEST, load_study, place_of, spec_of
+from .study import ORIGIN, SPEC, VERSION_0_DIGEST, load_study, place_of, spec_of
 from .sweep_id import SWEEP_ID, ensure_sweep_id
 
 
@@ -96,16 +95,9 @@ def _begin_or_compare(study: optuna.Study, database: RDBStorage, place: str, spe
             f"sweep {spec.name} was begun by a version of advseg whose specs this one does not read: go on with that "
             f"version, or choose another name, as in --set name={spec.name}-2"
         )
-    else:
-        # A crash may have come after any of these lines: what is there already stays, and the rest follows it.
-        waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        if spec.sweep.fork and not waiting:
-            _fork(study, database, place, spec, origin)
-        for point in spec.sweep.first[len(waiting) :]:
-            study.enqueue_trial(dict(point))
-        trials = study.get_trials(deepcopy=False)
-        study.set_user_attr(BASE, len(trials))
-        study.set_user_attr(INHERITED, sum(FROM in t.user_attrs for t in trials))
+    elif spec.sweep.fork:
+        # A crash may have come in the midst of it: what is there already stays, and the rest follows it.
+        _fork(study, database, place, spec, origin)
     study.set_user_attr(ORIGIN, asdict(origin))
     # Last: a sweep that has it was begun wholly. Written again, so that a raised budget is the one that is resumed.
     study.set_user_attr(SPEC, spec.model_dump(mode="json"))

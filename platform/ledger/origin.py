@@ -1,6 +1,6 @@
 """What a sweep's trials share beside its spec, data and code; and what a new sweep may learn from an old one's."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import optuna
@@ -11,8 +11,9 @@ from ...trainers.differences import differences
 from ...trainers.errors import UserError
 from ..base.keys import key_of
 from ..spec.spec import Spec
+from ..spec.sweep import Dimension
 from .samplers import distributions_of
-from .study import FROM
+from .study import ARM, FROM
 
 _LEARNT_FROM = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -56,36 +57,38 @@ def inherit(
 
     Raises UserError if the other sweep searched other keys or ran on other data.
     """
-    assert spec.sweep and begun.sweep
-    if spec.sweep.space.keys() != begun.sweep.space.keys():
+    ours, theirs = ({arm: each.sweep.space for arm, each in s.arms.items() if each.sweep} for s in (spec, begun))
+    if ours.keys() != theirs.keys() or any(ours[arm].keys() != theirs[arm].keys() for arm in ours):
         raise UserError(
-            f"sweep.fork names {begun.name}, which searched {_listed(begun.sweep.space)}, but this spec's space has "
-            f"{_listed(spec.sweep.space)}: search the same keys, or remove sweep.fork"
+            f"sweep.fork names {begun.name}, which searched {_told(theirs)}, but this spec's space has "
+            f"{_told(ours)}: search the same keys, or remove sweep.fork"
         )
     if origin.dataset != begun_from.dataset:
         raise UserError(
             f"sweep.fork names {begun.name}, which ran on other data (digest {begun_from.dataset[:12]}, but this "
             f"spec's has {origin.dataset[:12]}): its results do not tell of these; remove sweep.fork"
         )
-    space = distributions_of(spec.sweep.space)
     # Running it again after a crash adds what is missing.
     there = {trial.user_attrs.get(FROM) for trial in study.get_trials(deepcopy=False)}
     for trial in source.get_trials(deepcopy=False, states=_LEARNT_FROM):
         key = trial.user_attrs.get(FROM) or key_of(begun.name, trial.number)
-        if key not in there and all(trial.params[name] in dimension for name, dimension in spec.sweep.space.items()):
-            study.add_trial(_copied(trial, space, key))
+        arm = trial.user_attrs.get(ARM)
+        if key not in there and all(trial.params[name] in dimension for name, dimension in ours[arm].items()):
+            study.add_trial(_copied(trial, distributions_of(ours[arm]), key, arm))
 
 
-def _copied(trial: FrozenTrial, space: dict[str, BaseDistribution], key: str) -> FrozenTrial:
+def _copied(trial: FrozenTrial, space: dict[str, BaseDistribution], key: str, arm: str | None) -> FrozenTrial:
     return optuna.trial.create_trial(
         state=trial.state,
         value=trial.value,
         params=dict(trial.params),
         distributions=dict(space),
         intermediate_values=dict(trial.intermediate_values),
-        user_attrs={FROM: key},
+        user_attrs={FROM: key, **({ARM: arm} if arm else {})},
     )
 
 
-def _listed(keys: Iterable[str]) -> str:
-    return ", ".join(sorted(keys))
+def _told(spaces: Mapping[str | None, Mapping[str, Dimension]]) -> str:
+    """The keys of spaces by arm."""
+    keys = {arm: ", ".join(sorted(space)) for arm, space in spaces.items()}
+    return "; ".join(f"{listed} in arm {arm}" if arm else listed for arm, listed in keys.items())

@@ -29,6 +29,8 @@ class Row:
     account: Account = Account()
     beside: str | None = None
     """What stands in its key for the number, if it is no trial of the study."""
+    arm: str | None = None
+    """The arm of its sweep; None where that has none."""
     stopped: bool = field(default=False, compare=False)
     """Whether nobody works on it, though it has not ended."""
 
@@ -101,6 +103,11 @@ def best_row(rows: Sequence[Row]) -> Row | None:
     """The complete trial of the highest mean IoU; of equals the first."""
     complete = [row for row in rows if row.state is TrialState.COMPLETE and row.value is not None]
     return max(complete, key=lambda row: (row.value or 0.0, -row.number), default=None)
+
+
+def of_arm(rows: Sequence[Row], arm: str | None) -> list[Row]:
+    """Those of one arm, in their order."""
+    return [row for row in rows if row.arm == arm]
 
 
 def best_first(rows: Sequence[Row]) -> list[Row]:

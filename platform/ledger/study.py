@@ -15,10 +15,8 @@ from .rows import Row
 
 SPEC = "advseg.spec"
 ORIGIN = "advseg.origin"
-BASE = "advseg.base"
-"""Numbers below it are of inherited trials and first points."""
-INHERITED = "advseg.inherited"
-"""How many trials are another sweep's."""
+ARM = "advseg.arm"
+"""Attribute of a trial: the arm of its sweep that it belongs to; none where the sweep has no arms."""
 FROM = "advseg.from"
 """Attribute of an inherited trial: its key in the sweep that ran it."""
 GATE = "advseg.gate"
@@ -67,6 +65,7 @@ def row_of(trial: FrozenTrial, accounts: Mapping[int, Account]) -> Row:
     """One trial."""
     return Row(
         number=trial.number,
+        arm=trial.user_attrs.get(ARM),
         params=dict(trial.params),
         state=trial.state,
         reason=trial.user_attrs.get(REASON, ""),

@@ -8,6 +8,7 @@ from ..base.keys import BASELINE, key_of
 from ..gate.verdict import Gate
 from ..ledger.reading import SweepRecord, read_sweep
 from ..ledger.rows import Row, Verdict, best_first
+from .arms import arm_json, arm_lines, arms_of
 from .console import VisibleConsole
 from .gate_line import gate_json, gate_line
 from .importance import ENOUGH, importances
@@ -44,7 +45,15 @@ def print_sweep(storage: Path | None, sweep: str, ledger: str | None = None, *, 
     if record.gate:
         told = f"on fresh seeds: {gate_line(Gate.from_json(record.gate))}"
         console.print(told, soft_wrap=True, markup=False, highlight=False)
-    console.print(importance_table(shares) if (shares := importances(rows)) else NO_IMPORTANCE)
+    arms = arms_of(rows, record.gate)
+    for line in arm_lines(arms):
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
+    shares = {arm.name: importances(arm.rows) for arm in arms} or {None: importances(rows)}
+    for arm, own in shares.items():
+        if own:
+            console.print(importance_table(own, arm))
+    if not all(shares.values()):
+        console.print(NO_IMPORTANCE)
     console.print(totals_line(rows, record.baseline, record.confirmations), soft_wrap=True)
     unfinished = sum(not row.state.is_finished() for row in rows)
     if unfinished and not record.is_owned:
@@ -54,6 +63,7 @@ def print_sweep(storage: Path | None, sweep: str, ledger: str | None = None, *, 
 def sweep_json(record: SweepRecord) -> dict[str, Any]:
     """All that is printed of a sweep, and all of its trials, best first; mean IoU is in percent."""
     verdict, rows = record.verdict, best_first(record.rows)
+    arms = arms_of(rows, record.gate)
     return {
         "name": record.name,
         "best_trial": verdict.best.number if verdict.best else None,
@@ -63,7 +73,8 @@ def sweep_json(record: SweepRecord) -> dict[str, Any]:
         "states": state_counts(rows),
         "device_seconds": sum(row.account.device_seconds for row in rows),
         "lost_steps": sum(row.account.lost_steps for row in rows),
-        "importance": importances(rows),
+        "importance": {} if arms else importances(rows),
+        "arms": [arm_json(arm) for arm in arms],
         "running": record.is_owned,
         "baseline": {"key": key_of(record.name, BASELINE), **_row_json(record.baseline)},
         "gate": gate_json(Gate.from_json(record.gate)) if record.gate else None,
@@ -73,7 +84,13 @@ def sweep_json(record: SweepRecord) -> dict[str, Any]:
             if row.account.attempts
         ],
         "trials": [
-            {"number": row.number, "key": key_of(record.name, row.number), "params": row.params, **_row_json(row)}
+            {
+                "number": row.number,
+                "key": key_of(record.name, row.number),
+                "arm": row.arm,
+                "params": row.params,
+                **_row_json(row),
+            }
             for row in rows
         ],
     }

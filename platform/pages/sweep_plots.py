@@ -42,20 +42,28 @@ class Plot:
     """What is not drawn."""
 
 
-def plots_of(rows: Sequence[Row], logarithmic: Collection[str], baseline: float | None) -> list[Plot]:
-    """All plots of a sweep's trials, in the order of the report.
+def trial_plots(rows: Sequence[Row], baseline: float | None) -> list[Plot]:
+    """A sweep's trials by step and by number; the baseline, mean IoU in percent, is drawn as a line."""
+    points = _points(rows)
+    history = _complete_trials(
+        "history", "mIoU by trial", rows, points, lambda: _history(study_of(points), points, baseline)
+    )
+    return [_curves(rows, baseline), history]
 
-    `logarithmic` names the parameters whose axes are; the baseline, mean IoU in percent, is drawn as a line.
-    """
-    points = [row for row in rows if row.state is TrialState.COMPLETE and _is_finite(row.value)]
+
+def parameter_plots(rows: Sequence[Row], logarithmic: Collection[str], baseline: float | None) -> list[Plot]:
+    """Trials of one space by their parameters; `logarithmic` names those whose axes are."""
+    points = _points(rows)
     study = study_of(points, logarithmic)
     return [
-        _curves(rows, baseline),
-        _complete_trials("history", "mIoU by trial", rows, points, lambda: _history(study, points, baseline)),
         _complete_trials("parallel", "Parallel coordinates", rows, points, lambda: _parallel(study, points)),
         _complete_trials("slices", "mIoU by parameter", rows, points, lambda: _slices(study, points, baseline)),
         Plot(name="importance", title="Parameter importance", content=_importance(importances(rows))),
     ]
+
+
+def _points(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row.state is TrialState.COMPLETE and _is_finite(row.value)]
 
 
 def study_of(rows: Sequence[Row], logarithmic: Collection[str] = ()) -> optuna.Study:

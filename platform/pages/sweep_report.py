@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,10 +17,11 @@ from ..ledger.rows import Row, best_first
 from ..spec.spec import Spec
 from ..spec.sweep import Range
 from ..storage.store import MissingKeyError, Store
+from .arms import ArmSummary, arms_of, difference
 from .html_page import heading, note, page, paragraph, pictures, plot, table
 from .paired_plot import paired_plot
 from .sweep_page import totals_line, verdict_line
-from .sweep_plots import MIOU, Plot, plots_of
+from .sweep_plots import MIOU, Plot, parameter_plots, trial_plots
 from .terminal import best_report, duration, number, percent, short_names, speed, state_counts
 
 REPORT = "report.html"
@@ -34,8 +36,7 @@ def report_of(store: Store, sweep: str, ledger: str | None) -> str:
     """The report of a sweep as it stands, as HTML; it takes seconds. Raises UserError if there is no such sweep."""
     record = read_sweep(store.folder, sweep, ledger)
     rows, spec, baseline = best_first(record.rows), record.spec, record.baseline
-    space = spec.sweep.space if spec and spec.sweep else {}
-    logarithmic = {key for key, asked in space.items() if isinstance(asked, Range) and asked.log}
+    arms = arms_of(rows, record.gate)
     parts = [
         note(f"written on {datetime.now(UTC):%Y-%m-%d at %H:%M} UTC"),
         note(_dataset_line(spec, record.dataset)),
@@ -43,7 +44,8 @@ def report_of(store: Store, sweep: str, ledger: str | None) -> str:
         *_trials(sweep, rows, spec),
         paragraph(f"Supervised baseline: mIoU {percent(baseline.value)}."),
         *(_gate(Gate.from_json(record.gate)) if record.gate else ()),
-        *(part for each in plots_of(rows, logarithmic, baseline.value) for part in _plot(each)),
+        *_arms(arms),
+        *(part for each in _plots(rows, arms, spec, baseline.value) for part in _plot(each)),
         *_pictures(store, sweep, record.verdict.best),
         *_costs(rows, baseline, record.confirmations),
         *_failures(rows),
@@ -64,8 +66,10 @@ def _trials(sweep: str, rows: Sequence[Row], spec: Spec | None) -> Iterator[str]
         return
     names = sorted({name for row in rows for name in row.params})
     steps = f"/{spec.trainer.steps}" if spec else ""
+    has_arms = any(row.arm for row in rows)
     headings = (
         "trial",
+        *(["arm"] if has_arms else []),
         *short_names(names).values(),
         MIOU,
         "best",
@@ -79,6 +83,7 @@ def _trials(sweep: str, rows: Sequence[Row], spec: Spec | None) -> Iterator[str]
     cells = (
         (
             str(row.number),
+            *([row.arm or ""] if has_arms else []),
             *(number(row.params.get(name)) for name in names),
             percent(row.value),
             best_report(row.best),
@@ -91,7 +96,7 @@ def _trials(sweep: str, rows: Sequence[Row], spec: Spec | None) -> Iterator[str]
         )
         for row in rows[:BEST]
     )
-    yield table(headings, cells, words=("state", "reason"))
+    yield table(headings, cells, words=("arm", "state", "reason"))
     if len(rows) > BEST:
         yield note(f"And {len(rows) - BEST} more trials: `advseg sweep show {sweep} --all` prints them.")
 
@@ -130,6 +135,44 @@ def _gate(gate: Gate) -> Iterator[str]:
         f"trial passes if {TOLD[confirm.test]} gives p of at most {confirm.alpha:g} against every rival, adjusted by "
         f"Holm for {len(gate.candidates)} candidates; intervals are of {confirm.level:.0%}."
     )
+
+
+def _arms(arms: Sequence[ArmSummary]) -> Iterator[str]:
+    if not arms:
+        return
+    yield heading("Arms")
+    headings = ("arm", "trials", "best trial", MIOU, "confirmed trial", "on fresh seeds", "seeds", "against", "points")
+    cells = [
+        (
+            arm.name,
+            str(len(arm.rows)),
+            str(arm.best.number) if arm.best else "",
+            percent(arm.best.value) if arm.best else "",
+            *((str(it.trial), percent(it.miou), str(it.seeds)) if (it := arm.standing) else ("", "", "")),
+            *((against.rival, difference(against)) if against else ("", "")),
+        )
+        for arm in arms
+        for against in (arm.standing.over if arm.standing else [None])
+    ]
+    yield table(headings, cells, words=("arm", "against"))
+    yield note(
+        "Best first, by the mean on fresh seeds of the trial that is best there; differences are paired by seed, and "
+        "their intervals those of the gate. Which trial of an arm stands for it is chosen by the same seeds: with more "
+        "than one candidate an arm is flattered a little."
+    )
+
+
+def _plots(
+    rows: Sequence[Row], arms: Sequence[ArmSummary], spec: Spec | None, baseline: float | None
+) -> Iterator[Plot]:
+    """Those of all trials; what is drawn over parameters of each arm by itself."""
+    spaces = {arm: each.sweep.space if each.sweep else {} for arm, each in spec.arms.items()} if spec else {}
+    yield from trial_plots(rows, baseline)
+    for arm, own in {arm.name: arm.rows for arm in arms}.items() or [(None, rows)]:
+        space = spaces.get(arm, {})
+        logarithmic = {key for key, asked in space.items() if isinstance(asked, Range) and asked.log}
+        for each in parameter_plots(own, logarithmic, baseline):
+            yield replace(each, name=f"{each.name}-{arm}", title=f"{each.title}, arm {arm}") if arm else each
 
 
 def _plot(each: Plot) -> Iterator[str]:

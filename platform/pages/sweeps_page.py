@@ -45,7 +45,7 @@ def listed_sweep_json(sweep: SweepRecord) -> dict[str, Any]:
     best = sweep.verdict.best
     return {
         "name": sweep.name,
-        "planned_trials": sweep.spec.sweep.trials if sweep.spec and sweep.spec.sweep else None,
+        "planned_trials": sweep.spec.sweep.budget if sweep.spec and sweep.spec.sweep else None,
         "finished_trials": sum(row.state.is_finished() for row in sweep.rows),
         "states": state_counts(sweep.rows),
         "best_trial": best.number if best else None,

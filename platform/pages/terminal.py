@@ -26,11 +26,12 @@ _HEADING = 8
 
 def progress_table(stage: str, updates: Sequence[TrialUpdate]) -> Table:
     """Trials in the order in which they were heard of, each on one line."""
-    table, names = _trial_table(stage, [update.params for update in updates], justify="left")
+    table, names, has_arms = _trial_table(stage, updates, justify="left")
     table.add_column("state")
     for update in updates:
         table.add_row(
             update.key.rpartition("/")[2],
+            *([update.arm or ""] if has_arms else []),
             *(number(update.params.get(name)) for name in names),
             f"{update.step}/{update.steps}",
             percent(update.miou),
@@ -42,7 +43,7 @@ def progress_table(stage: str, updates: Sequence[TrialUpdate]) -> Table:
 
 def trials_table(sweep: str, rows: Sequence[Row], scale: Scale | None) -> Table:
     """Trials of a sweep in the order given, each on one line, with their curves if there is a scale of the sweep's."""
-    table, names = _trial_table(f"sweep {sweep}", [row.params for row in rows], justify="right")
+    table, names, has_arms = _trial_table(f"sweep {sweep}", rows, justify="right")
     tried_again = any(row.account.attempts > 1 for row in rows)
     measured = any(row.account.images_per_second for row in rows)
     if scale:
@@ -53,6 +54,7 @@ def trials_table(sweep: str, rows: Sequence[Row], scale: Scale | None) -> Table:
     for row in rows:
         table.add_row(
             str(row.number),
+            *([row.arm or ""] if has_arms else []),
             *(number(row.params.get(name)) for name in names),
             str(row.step),
             percent(row.value),
@@ -73,9 +75,14 @@ def console_for(table: Table) -> VisibleConsole:
     return VisibleConsole(width=max(VisibleConsole().width, least))
 
 
-def importance_table(shares: Mapping[str, float]) -> Table:
-    """Parameters with their shares as bars."""
-    table = Table(title="parameter importance", title_justify="left", box=None, show_header=False)
+def importance_table(shares: Mapping[str, float], arm: str | None = None) -> Table:
+    """Parameters, of an arm if the sweep has any, with their shares as bars."""
+    table = Table(
+        title=f"parameter importance{f' in arm {arm}' if arm else ''}",
+        title_justify="left",
+        box=None,
+        show_header=False,
+    )
     names = short_names(shares)
     for name, share in shares.items():
         table.add_row(names[name], f"{share:.0%}", Bar(1, 0, share, width=40))
@@ -83,15 +90,18 @@ def importance_table(shares: Mapping[str, float]) -> Table:
 
 
 def _trial_table(
-    title: str, params: Sequence[Mapping[str, Value]], *, justify: Literal["left", "right"]
-) -> tuple[Table, list[str]]:
-    """An empty table of trials, whose own column is justified as asked, and the parameters that have columns."""
+    title: str, trials: Sequence[Row | TrialUpdate], *, justify: Literal["left", "right"]
+) -> tuple[Table, list[str], bool]:
+    """An empty table of trials, whose own column is justified as asked, the parameters that have columns, and whether
+    there is one of arms."""
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    names = sorted({name for each in params for name in each})
+    names, has_arms = sorted({name for each in trials for name in each.params}), any(each.arm for each in trials)
     table.add_column("trial", justify=justify, no_wrap=True)
+    if has_arms:
+        table.add_column("arm", no_wrap=True)
     for heading in (*map(folded, short_names(names).values()), "step", "mIoU", "best"):
         table.add_column(heading, justify="right", no_wrap=True)
-    return table, names
+    return table, names, has_arms
 
 
 def update_line(update: TrialUpdate) -> str:
@@ -102,6 +112,7 @@ def update_line(update: TrialUpdate) -> str:
         f"step {update.step:>5}/{update.steps}",
         f"mIoU {percent(update.miou):>5}",
         f"{update.state:<8}",
+        update.arm or "",
         params,
         update.reason,
     ]
@@ -124,6 +135,7 @@ def verdict_text(verdict: Verdict) -> str:
         f"best      {verdict.best or 'no trial is complete'}  mIoU {percent(verdict.best_miou)}",
         f"baseline  mIoU {percent(verdict.baseline_miou)}",
         *([f"gate      {verdict.gate}"] if verdict.gate else []),
+        *(f"{'' if place else 'arms':<10}{line}" for place, line in enumerate(verdict.arms)),
         f"model     {verdict.registered or 'none registered: ' + why_none}",
         *([f"          `advseg models pull {verdict.best}` pulls that of the best"] if unregistered else []),
         f"MLflow    {verdict.url}",

@@ -11,7 +11,7 @@ class Confirm(Section):
     """The best trials are trained on fresh seeds, beside the champion and the baseline: one may become the champion."""
 
     candidates: Annotated[int, Field(ge=1, le=20)] = 3
-    """Best complete trials that are trained again."""
+    """Best complete trials that are trained again, of each arm."""
     seeds: Annotated[int, Field(ge=2, le=16)] = 6
     """Fresh seeds, `trainer.seed` + 1 and on, on each of which candidates and rivals are trained once."""
     alpha: Annotated[float, Field(ge=1e-4, lt=0.5)] = 0.05
@@ -31,15 +31,20 @@ class Confirm(Section):
 
     @model_validator(mode="after")
     def _can_pass(self) -> Self:
-        least, share = 0.5**self.seeds, self.alpha / self.candidates
-        if self.test == "sign_flip" and least > share:
-            enough = next((seeds for seeds in range(2, 17) if 0.5**seeds <= share), None)
-            more = (
-                f"set seeds to {enough}, or fewer candidates" if enough else "set fewer candidates, or a greater alpha"
-            )
-            who = "1 candidate needs" if self.candidates == 1 else f"{self.candidates} candidates need"
-            raise ValueError(
-                f"nothing can pass: the exact test of {self.seeds} seeds gives p = {least:.3g} at best, but "
-                f"{who} {share:.3g}: {more}, or test: t"
-            )
+        if reason := cannot_pass(self, self.candidates):
+            raise ValueError(reason)
         return self
+
+
+def cannot_pass(confirm: Confirm, candidates: int) -> str:
+    """Why none of so many candidates could pass, and what to do; empty if one may."""
+    least, share = 0.5**confirm.seeds, confirm.alpha / candidates
+    if confirm.test != "sign_flip" or least <= share:
+        return ""
+    enough = next((seeds for seeds in range(2, 17) if 0.5**seeds <= share), None)
+    more = f"set seeds to {enough}, or fewer candidates" if enough else "set fewer candidates, or a greater alpha"
+    who = "1 candidate needs" if candidates == 1 else f"{candidates} candidates need"
+    return (
+        f"nothing can pass: the exact test of {confirm.seeds} seeds gives p = {least:.3g} at best, but "
+        f"{who} {share:.3g}: {more}, or test: t"
+    )

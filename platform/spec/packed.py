@@ -29,16 +29,23 @@ def unfit_sizes(spec: Spec, packed: Resize | None) -> Iterator[Problem]:
     """A pack of training images at one `trainer.resize`, `packed`, serves that alone; one without serves any."""
     if other := other_resize(packed, spec.trainer.resize):
         yield Problem("dataset.pack", other)
-    for key, dimension in spec.sweep.space.items() if spec.sweep and packed else ():
+    for where, key, dimension in _varied(spec) if packed else ():
         name = key.removeprefix(_RESIZE)
         only = {getattr(packed, name)} if name != key and isinstance(packed, LongerSide) else set()
         if name != key and {*_ends(dimension)} != only:
             varied = (", " if isinstance(dimension, Choices) else " to ").join(map(str, _ends(dimension)))
             yield Problem(
-                f"sweep.space.{key}",
+                f"{where}.{key}",
                 f"cannot be varied ({varied}): the pack {spec.dataset.pack} holds training images at trainer.resize "
                 f"{shown_resize(packed)} alone: remove the key, or name a pack that was written without --resized",
             )
+
+
+def _varied(spec: Spec) -> Iterator[tuple[str, str, Dimension]]:
+    """Where a space stands in the spec, with each of its keys."""
+    for name, arm in spec.arms.items():
+        where = f"sweep.arms.{name}.space" if name else "sweep.space"
+        yield from ((where, key, dimension) for key, dimension in (arm.sweep.space if arm.sweep else {}).items())
 
 
 def _ends(dimension: Dimension) -> tuple[object, ...]:

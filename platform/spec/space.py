@@ -231,6 +231,6 @@ def _unfit(point: Mapping[str, Value], space: Mapping[str, Dimension], where: st
             yield Problem.unknown(f"{where}.{key}", space)
         elif value not in space[key]:
             rule = "be one of its choices" if isinstance(space[key], Choices) else "lie in the key's range"
-            yield Problem(f"{where}.{key}", f"must {rule} in sweep.space, but is {value}")
+            yield Problem(f"{where}.{key}", f"must {rule} in the space, but is {value}")
     for key in space.keys() - point.keys() - {old for old, new in MOVED.items() if new in point or old in point}:
         yield Problem(where, f"lacks a value for {key}")

@@ -90,7 +90,11 @@ class Spec(Section):
                 f"storage is {self.storage}, where no SQLite file can be: add ledger: postgresql://user@host/database, "
                 f"or set {LEDGER} to it"
             )
-        self.recipe()
+        for name, spec in self.arms.items():
+            try:
+                spec.recipe()
+            except ValueError as error:
+                raise ValueError(f"{error}, in sweep.arms.{name}" if name else str(error)) from None
         return self
 
     def recipe(self) -> Recipe:
@@ -106,6 +110,19 @@ class Spec(Section):
     def with_values(self, values: Mapping[str, Value]) -> "Spec":
         """This spec with some keys, e.g. `method.lambda_adv`, set to other values."""
         return Spec.model_validate(with_values(self.model_dump(mode="json"), values))
+
+    @property
+    def arms(self) -> dict[str | None, "Spec"]:
+        """The sweep of each arm alone, by name; of a sweep without arms it itself, under None."""
+        names = (self.sweep and self.sweep.arms) or (None,)
+        return {name: self.arm(name) for name in names}
+
+    def arm(self, name: str | None) -> "Spec":
+        """The sweep of one arm alone, with its method; it itself, if None is asked for."""
+        if name is None:
+            return self
+        assert self.sweep and self.sweep.arms
+        return self.model_copy(update={"method": self.sweep.arms[name].method, "sweep": self.sweep.of_arm(name)})
 
     def variant(self, name: Variant) -> "Spec":
         """The same labels and steps by another method. Raises ValueError if this spec's has no variant of the name."""
@@ -123,13 +140,23 @@ class Spec(Section):
         beside = ("storage", "ledger", "resources", "runtime_env", "keep", "export", "published", "profile")
         document = self.model_dump(mode="json", exclude={**dict.fromkeys(beside, True), "dataset": {"pack", "test"}})
         drop_unset(document["trainer"])
-        for key in ("trials", "concurrency", "register_as", "confirm", "retry", "fork"):
-            (document["sweep"] or {}).pop(key, None)
+        if sweep := document["sweep"]:
+            for key in ("trials", "concurrency", "register_as", "confirm", "retry", "fork"):
+                sweep.pop(key)
+            for arm in (sweep["arms"] or {}).values():
+                arm.pop("trials")
+            if sweep["arms"] is None:
+                del sweep["arms"]
         return document
 
     def digest(self) -> str:
         """The identity in 64 digits."""
         return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
+
+
+def arm_document(document: dict[str, Any], arm: str | None) -> dict[str, Any]:
+    """The document of one arm of a sweep alone, as JSON; of a sweep without arms its own."""
+    return spec_from(document).arm(arm).model_dump(mode="json") if arm else document
 
 
 def confirmed(spec: Spec, candidates: int | None, seeds: int | None) -> Spec:

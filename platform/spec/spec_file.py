@@ -1,6 +1,7 @@
 """Reading a job spec from its YAML file: all of it is validated before anything starts."""
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
@@ -12,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from ...models.regular_file import read_regular
 from ...trainers.bounded_yaml import YamlError, read_yaml
 from ...trainers.errors import UserError, brief
+from .arms import check_arms, complete_arms
 from .errors import MOST_TOLD, Problem, problems_of
 from .packed import packed_resize, unfit_sizes
 from .paths import anchor, missing_files, section_of, unfit_paths
@@ -23,7 +25,7 @@ from .spec import Spec
 from .sweep import DIMENSION_KEYS, MOST_KEYS, Dimension, Sweep
 from .workers import unfit_workers
 
-SPACE = "sweep.space."
+SPACE = re.compile(r"sweep\.(arms\.[^.]+\.)?space\.")
 _DEEPEST_KEY = 16
 """Parts of a key in `--set`; no key of a spec has so many."""
 _DIMENSION = TypeAdapter(Dimension)
@@ -100,6 +102,7 @@ def parse_spec(document: dict[str, Any], *, source: str, files_elsewhere: bool =
         method.setdefault("name", usual_method(document))
     apply_preset(document)
     problems += unfit_preset(document)
+    complete_arms(document)
     try:
         spec = Spec.model_validate(document)
     except ValidationError as error:
@@ -109,7 +112,7 @@ def parse_spec(document: dict[str, Any], *, source: str, files_elsewhere: bool =
         problems += missing_files(document)
     # Checked even where other sections and keys are wrong, so that all problems are told at once.
     if sweep := _valid_sweep(document):
-        sweep, found = check_space(document, sweep)
+        sweep, found = check_arms(document, sweep)
         problems += found
     elif sound := _sound_space(document):
         problems += check_space(document, Sweep(trials=1, space=sound))[1]
@@ -154,7 +157,7 @@ def _set(document: dict[str, Any], key: str, value: Any, where: str = "") -> Non
     for name in sorted((name for name in document if isinstance(name, str)), key=len, reverse=True):
         if key.startswith(f"{name}.") and isinstance(document[name], dict):
             return _set(document[name], key.removeprefix(f"{name}."), value, f"{where}{name}.")
-    if where == SPACE and key not in document:
+    if SPACE.fullmatch(where) and key not in document:
         # What is below it is one key of the spec and then, perhaps, one of its range.
         name, dot, rest = key.rpartition(".") if key.rpartition(".")[2] in DIMENSION_KEYS else (key, "", "")
     else:

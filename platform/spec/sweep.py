@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from ...trainers.errors import brief
-from .confirm import Confirm
+from ...trainers.methods.adversarial import AdversarialSettings
+from ...trainers.methods.table import MethodSettings
+from .confirm import Confirm, cannot_pass
 from .section import Section
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{1,62}$")]
@@ -20,6 +22,8 @@ Value = bool | int | float | str | None
 
 MOST_KEYS = 64
 """That a sweep may vary."""
+MOST_ARMS = 16
+"""That a sweep may compare."""
 MOST_CHOICES = 1000
 """Of one key."""
 MOST_VALUES = 1_000_000
@@ -213,17 +217,36 @@ class Retry(Section):
     """Seconds that a trial may train in all its attempts together."""
 
 
-class Sweep(Section):
-    """What to search, how, and for how long."""
+Space = Annotated[dict[str, Dimension], Field(max_length=MOST_KEYS)]
+Point = dict[str, Value]
 
+
+class Arm(Section):
+    """One of several methods that a sweep compares, each with trials and a space of its own."""
+
+    method: MethodSettings = AdversarialSettings()
+    """Its method. What it leaves out is the spec's section `method`, where that is of the same name."""
     trials: Annotated[int, Field(ge=1)]
+    """Trials of this arm, those included that are pruned or fail."""
+    space: Space
+    """Ranges and choices by key, as `sweep.space`."""
+    first: tuple[Point, ...] = ()
+    """Points to try before the sampler proposes any for this arm."""
+
+
+class Sweep(Section):
+    """What to search, how, and for how long: `trials` and `space`, or `arms`."""
+
+    trials: Annotated[int, Field(ge=1)] | None = None
     """Trials in all, those included that are pruned or fail."""
     concurrency: Annotated[int, Field(ge=1, le=MOST_AT_ONCE)] = 2
     """Trials that run at the same time."""
-    space: Annotated[dict[str, Dimension], Field(max_length=MOST_KEYS)]
+    space: Space = Field(default_factory=dict)
     """Ranges and choices by key, e.g. `method.lambda_adv`: of any number or choice that determines a result."""
-    first: tuple[dict[str, Value], ...] = ()
+    first: tuple[Point, ...] = ()
     """Points to try before the sampler proposes any; the paper's, for example."""
+    arms: Annotated[dict[Name, Arm], Field(min_length=2, max_length=MOST_ARMS)] | None = None
+    """Methods that are compared, by names of your own: they take turns, and share baseline, sampler and gate."""
     sampler: Sampler = Tpe()
     pruner: Pruner | None = None
     retry: Retry = Retry()
@@ -235,3 +258,29 @@ class Sweep(Section):
     confirm: Confirm | None = None
     fork: Name | None = None
     """Sweep whose finished trials the sampler learns from; they count neither as trials nor as best."""
+
+    @model_validator(mode="after")
+    def _searches(self) -> Self:
+        given = [key for key in ("trials", "space", "first") if getattr(self, key)]
+        if self.arms and given:
+            raise ValueError(f"arms have {' and '.join(given)} of their own: remove sweep.{given[0]}, or arms")
+        if not self.arms and self.trials is None:
+            raise ValueError("trials is missing: say how many, as in trials: 20, or name arms")
+        if (
+            self.arms
+            and self.confirm
+            and (reason := cannot_pass(self.confirm, self.confirm.candidates * len(self.arms)))
+        ):
+            raise ValueError(f"confirm, of {len(self.arms)} arms together: {reason}")
+        return self
+
+    @property
+    def budget(self) -> int:
+        """Trials in all, of all arms."""
+        return sum(arm.trials for arm in self.arms.values()) if self.arms else self.trials or 0
+
+    def of_arm(self, arm: str) -> "Sweep":
+        """The sweep of one arm alone."""
+        assert self.arms
+        own = self.arms[arm]
+        return self.model_copy(update={"trials": own.trials, "space": own.space, "first": own.first, "arms": None})

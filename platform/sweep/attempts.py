@@ -209,6 +209,7 @@ def update_of(row: Row, sweep: str, steps: int) -> TrialUpdate:
     best_step, best_miou = row.best or (0, None)
     return TrialUpdate(
         key=key_of(sweep, row.trial),
+        arm=row.arm,
         state=row.state.name,
         params=row.params,
         step=row.step,

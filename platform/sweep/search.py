@@ -7,7 +7,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from ...trainers.errors import FencedError
-from ..base.keys import ATTEMPT, FAILURE, HALVINGS, KIND, METRIC, NUMBER, PARAMS, STEP
+from ..base.keys import ARM, ATTEMPT, FAILURE, HALVINGS, KIND, METRIC, NUMBER, PARAMS, STEP
 from ..workers.retry import Failure, Kind
 from .attempts import Attempts
 
@@ -30,7 +30,13 @@ class LedgerSearcher(Searcher):
             return cast("None", Searcher.FINISHED) if self._attempts.is_idle else None
         self._numbers[trial_id] = row.number
         account = row.account
-        return {NUMBER: row.number, PARAMS: row.params, ATTEMPT: account.attempts, HALVINGS: account.halvings}
+        return {
+            NUMBER: row.number,
+            ARM: row.arm,
+            PARAMS: row.params,
+            ATTEMPT: account.attempts,
+            HALVINGS: account.halvings,
+        }
 
     def condemn(self, number: int, failure: Failure) -> None:
         """Say why the process of an attempt is about to be killed."""

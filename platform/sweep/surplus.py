@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from optuna.trial import TrialState
 
 from ..base.keys import key_of
-from ..ledger.rows import Row, best_first
+from ..ledger.rows import Row, best_first, of_arm
 from ..spec.spec import Spec
 
 
@@ -39,8 +39,8 @@ def _of_trials(spec: Spec, rows: Sequence[Row]) -> Iterator[tuple[Row, str]]:
     best, confirm = spec.keep.best, spec.sweep.confirm
     if best is not None and confirm is not None:
         best = max(best, confirm.candidates)
-    complete = [row.number for row in best_first(rows) if row.state is TrialState.COMPLETE]
-    chosen = set(complete[:best])
+    complete = [row for row in best_first(rows) if row.state is TrialState.COMPLETE]
+    chosen = {row.number for arm in spec.arms for row in of_arm(complete, arm)[:best]}
     for row in rows:
         match row.state:
             case TrialState.PRUNED:

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..base.keys import BASELINE
+from ..base.keys import ARM, ATTEMPT, BASELINE, HALVINGS, NUMBER, PARAMS
 from ..ledger.confirmations import Planned
 from ..ledger.rows import BASELINE_NUMBER, Row
-from ..spec.spec import Spec, with_values
+from ..spec.spec import Spec, arm_document, with_values
 from ..spec.sweep import Value
 from ..storage.store import Store
 from ..tracking.identity import trial_identity
@@ -30,10 +30,14 @@ class SweepTasks:
     planned: Mapping[int, Planned] = field(default_factory=dict)
     """Trainings on fresh seeds, by number."""
 
-    def attempt(self, number: int, params: Mapping[str, Value], attempt: int, halvings: int) -> Task:
-        """That of an attempt at a training, by its parameters and how often its micro-batch was halved."""
-        planned = self.planned.get(number, Planned(name=str(number), spec=self.document))
-        task = self._task(with_values(planned.spec, params), planned.name, attempt)
+    def configured(self, config: Mapping[str, Any]) -> Task:
+        """That of an attempt at a training, as Tune is told of it."""
+        return self._attempt(config[NUMBER], config[ARM], config[PARAMS], config[ATTEMPT], config[HALVINGS])
+
+    def _attempt(self, number: int, arm: str | None, params: Mapping[str, Value], attempt: int, halvings: int) -> Task:
+        """By the training's arm and parameters, and how often its micro-batch was halved."""
+        planned = self.planned.get(number) or Planned(name=str(number), spec=arm_document(self.document, arm))
+        task = self._task(with_values(planned.spec, params), planned.name, attempt, arm)
         for _ in range(halvings):
             task = task.halved()
         return task
@@ -42,19 +46,19 @@ class SweepTasks:
         """That of the newest attempt at a training."""
         if row.number == BASELINE_NUMBER:
             return self.baseline()
-        return self.attempt(row.number, row.params, row.account.attempts, row.account.halvings)
+        return self._attempt(row.number, row.arm, row.params, row.account.attempts, row.account.halvings)
 
     def baseline(self) -> Task:
         """The supervised baseline's; it counts its attempts itself."""
         supervised = Spec.model_validate(self.document).supervised()
         return self._task(supervised.model_dump(mode="json"), BASELINE, 1)
 
-    def _task(self, document: dict[str, Any], trial: int | str, attempt: int) -> Task:
+    def _task(self, document: dict[str, Any], trial: int | str, attempt: int, arm: str | None = None) -> Task:
         return Task(
             spec=document,
             store=self.store,
             tracking_uri=self.tracking_uri,
-            identity=trial_identity(document, trial, self.sweep_id),
+            identity=trial_identity(document, trial, self.sweep_id, arm),
             attempt=Attempt(epoch=self.epoch, number=attempt),
             dataset=self.dataset,
         )

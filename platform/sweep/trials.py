@@ -15,7 +15,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from ...trainers.distributed import World
 from ...trainers.errors import BrokenEnvironmentError, FencedError, PreemptedError, UserError
 from ...trainers.reporter import Report
-from ..base.keys import ATTEMPT, FAILURE, HALVINGS, KIND, METRIC, NUMBER, PARAMS, STEP
+from ..base.keys import FAILURE, KIND, METRIC, STEP
 from ..spec.resources import Resources
 from ..spec.spec import Spec
 from ..storage.scratch import scratch_of
@@ -81,7 +81,7 @@ class InProcess(tune.Trainable):
     def _begin(self, config: dict[str, Any]) -> None:
         self._last: dict[str, Any] = {}
         self._broken: Failure | None = None
-        task = self._tasks.attempt(config[NUMBER], config[PARAMS], config[ATTEMPT], config[HALVINGS])
+        task = self._tasks.configured(config)
         node = ray.get_runtime_context().get_node_id()
         self._reports: Generator[Report] = run_task(task, world=World(), node=node)
 
@@ -177,7 +177,7 @@ def _trainable(resources: Resources, tasks: SweepTasks) -> Any:
         return tune.with_parameters(InProcess, tasks=tasks)
 
     def on_workers(config: dict[str, Any]) -> None:
-        task = tasks.attempt(config[NUMBER], config[PARAMS], config[ATTEMPT], config[HALVINGS])
+        task = tasks.configured(config)
         try:
             run_on_workers(task, resources, [TuneReportCallback()])
         except Exception as error:

@@ -8,6 +8,8 @@ from ..base.keys import SINGLE, key_of
 
 SECTIONS = ("dataset", "model", "method", "trainer")
 """What determines a training."""
+ARM_TAG = "advseg.arm"
+"""Of a trial's run: the arm of its sweep, if that has any."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +32,10 @@ def sweep_identity(document: Mapping[str, Any], id: str = "") -> RunIdentity:
     return RunIdentity(experiment=name, key=name, id=id, params=_flat(document))
 
 
-def trial_identity(document: Mapping[str, Any], trial: int | str, id: str = "") -> RunIdentity:
+def trial_identity(document: Mapping[str, Any], trial: int | str, id: str = "", arm: str | None = None) -> RunIdentity:
     """The run of one training of a sweep with an id, whose values are those of the document."""
-    name = document["name"]
-    return RunIdentity(experiment=name, key=key_of(name, trial), id=id, parent=name, params=_flat(document))
+    name, tags = document["name"], {ARM_TAG: arm} if arm else {}
+    return RunIdentity(experiment=name, key=key_of(name, trial), id=id, parent=name, params=_flat(document), tags=tags)
 
 
 def single_identity(document: Mapping[str, Any], id: str = "") -> RunIdentity:

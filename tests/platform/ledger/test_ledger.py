@@ -124,6 +124,7 @@ class TestUnfinished:
         # Optuna writes one value of a point after the other.
         with writing(tmp_path, ledger_address) as database:
             study = optuna.load_study(study_name="probe", storage=database)
+            study.enqueue_trial({"method.lambda_adv": 0.5, "method.threshold": 0.25})
             study.ask({"method.lambda_adv": FloatDistribution(0.001, 1, log=True)})
         assert list(read_sweep(tmp_path, "probe", ledger_address).rows[0].params) == ["method.lambda_adv"]
 

@@ -266,9 +266,9 @@ def test_a_whole_number_between_two_ends_that_is_refused_is_told(make_spec: Make
 @pytest.mark.parametrize(
     ("point", "problem"),
     [
-        ("{trainer.batch_size: 5}", "must lie in the key's range in sweep.space, but is 5"),
-        ("{trainer.batch_size: 20}", "must lie in the key's range in sweep.space, but is 20"),
-        ("{trainer.batch_size: true}", "must lie in the key's range in sweep.space, but is True"),
+        ("{trainer.batch_size: 5}", "must lie in the key's range in the space, but is 5"),
+        ("{trainer.batch_size: 20}", "must lie in the key's range in the space, but is 20"),
+        ("{trainer.batch_size: true}", "must lie in the key's range in the space, but is True"),
         ("{trainer.batch_size: 8, trainer.seed: 1}", "sweep.first.0.trainer.seed: unknown key"),
         ("{}", "sweep.first.0: lacks a value for trainer.batch_size"),
     ],
@@ -338,5 +338,5 @@ def test_a_grid_of_too_many_combinations_is_refused(make_spec: MakeSpec) -> None
 
 def test_a_first_point_is_one_of_the_choices(make_spec: MakeSpec) -> None:
     choices = space("trainer.precision", "{choices: [float32, float64]}")
-    with pytest.raises(SpecError, match=r"must be one of its choices in sweep\.space, but is float16"):
+    with pytest.raises(SpecError, match=r"must be one of its choices in the space, but is float16"):
         make_spec(choices, "sweep.first=[{trainer.precision: float16}]")
