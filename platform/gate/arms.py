@@ -28,7 +28,9 @@ def standings(gate: Gate, arms: Mapping[int, str | None]) -> list[Standing]:
     Those that were trained on every seed come before others, whose means are of other seeds.
     """
     best: dict[str, Candidate] = {}
-    for each in sorted(gate.candidates, key=_place):
+    for each in sorted(
+        gate.candidates, key=lambda each: (len(_known(each)) < gate.confirm.seeds, -(_mean(each) or 0.0))
+    ):
         if arm := arms.get(each.trial):
             best.setdefault(arm, each)
     ranked = list(best.items())
@@ -45,10 +47,6 @@ def standings(gate: Gate, arms: Mapping[int, str | None]) -> list[Standing]:
         )
         for rank, (arm, each) in enumerate(ranked)
     ]
-
-
-def _place(candidate: Candidate) -> tuple[bool, float]:
-    return bool(candidate.given_up), -(_mean(candidate) or 0.0)
 
 
 def _mean(candidate: Candidate) -> float | None:

@@ -245,7 +245,7 @@ class Sweep(Section):
     """Ranges and choices by key, e.g. `method.lambda_adv`: of any number or choice that determines a result."""
     first: tuple[Point, ...] = ()
     """Points to try before the sampler proposes any; the paper's, for example."""
-    arms: Annotated[dict[Name, Arm], Field(min_length=2, max_length=MOST_ARMS)] | None = None
+    arms: Annotated[dict[Name, Arm], Field(min_length=1, max_length=MOST_ARMS)] | None = None
     """Methods that are compared, by names of your own: they take turns, and share baseline, sampler and gate."""
     sampler: Sampler = Tpe()
     pruner: Pruner | None = None

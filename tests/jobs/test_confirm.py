@@ -40,6 +40,7 @@ from advseg.platform.registry.verdicts import read_verdict
 from advseg.platform.spec.confirm import Confirm
 from advseg.platform.spec.spec import Spec, confirmed, spec_from
 from advseg.platform.spec.spec_file import load_spec
+from advseg.platform.storage.local_store import LocalStore
 from advseg.platform.sweep.tasks import SweepTasks
 from advseg.platform.tracking.identity import RunIdentity
 from advseg.platform.tracking.runs import KEY_TAG, ensure_run
@@ -63,6 +64,33 @@ def test_candidates_are_the_best_complete_trials_above_the_baseline() -> None:
     assert candidates_of(TWO, rows, BASELINE) == [1, 0]
     assert candidates_of(TWO, [row(0, 50.0)], BASELINE) == []
     assert candidates_of(TWO, rows, row(BASELINE_NUMBER, 10.0, TrialState.FAIL)) == []
+
+
+def test_candidates_are_so_many_of_each_arm() -> None:
+    rows = [replace(row(n, 51.0 + n), arm="ab"[n // 4]) for n in range(8)]
+    assert candidates_of(TWO, rows, BASELINE) == [7, 6, 3, 2]
+
+
+def test_a_candidate_of_an_arm_is_trained_by_the_method_of_that(document: dict[str, Any]) -> None:
+    space = document["sweep"]["space"]
+    document["sweep"] |= {"trials": None, "space": {}, "first": []}
+    document["sweep"]["confirm"] |= {"candidates": 1, "seeds": 6}
+    document["sweep"]["arms"] = {
+        "one": {"method": {**document["method"], "semi_start": 7}, "trials": 1, "space": space},
+        "other": {"method": {**document["method"], "semi_start": 9}, "trials": 1, "space": space},
+    }
+    rows = {4: replace(row(4, 60.0, **{"method.lambda_adv": 0.5}), arm="other")}
+    found = spec_from(document_of(document, trial_arm(4), 9, rows, None))
+    assert (found.method.semi_start, found.method.lambda_adv, found.trainer.seed) == (9, 0.5, 9)
+    assert found.sweep and found.sweep.arms is None
+
+    tasks = SweepTasks(document=document, store=LocalStore(Path()), tracking_uri="", epoch=1)
+    task = tasks.of(rows[4])
+    assert (task.spec["method"]["semi_start"], task.spec["method"]["lambda_adv"]) == (9, 0.5)
+    assert task.identity.tags == {"advseg.arm": "other"}
+    assert task.identity.params["method.semi_start"] == 9
+    config = {"number": 4, "arm": "one", "params": {}, "attempt": 1, "halvings": 0}
+    assert tasks.configured(config).spec["method"]["semi_start"] == 7
 
 
 def demo(*overrides: str) -> Spec:

@@ -48,6 +48,10 @@ KEYS = {
     "sweep list": "name planned_trials finished_trials states states.* best_trial best_miou best best.step best.miou",
     "sweep show": (
         "name best_trial best_miou baseline_miou gain states states.* device_seconds lost_steps importance "
+        "arms arms.name arms.trials arms.best_trial arms.best_miou arms.importance arms.confirmed arms.confirmed.trial "
+        "arms.confirmed.miou arms.confirmed.seeds arms.confirmed.differences arms.confirmed.differences.to "
+        "arms.confirmed.differences.mean arms.confirmed.differences.low arms.confirmed.differences.high "
+        "arms.confirmed.differences.seeds "
         "running baseline baseline.key baseline.state baseline.reason baseline.step baseline.miou baseline.best "
         "baseline.curve baseline.attempts baseline.device_seconds baseline.images_per_second baseline.lost_steps "
         "baseline.mlflow_run baseline.checkpoint "
@@ -56,8 +60,8 @@ KEYS = {
         "confirmations.best.step confirmations.best.miou confirmations.curve "
         "confirmations.curve.step confirmations.curve.miou confirmations.attempts confirmations.device_seconds "
         "confirmations.images_per_second confirmations.lost_steps confirmations.mlflow_run confirmations.checkpoint "
-        "trials trials.number trials.key trials.params trials.params.* trials.state trials.reason trials.step "
-        "trials.miou trials.best trials.best.step trials.best.miou "
+        "trials trials.number trials.key trials.arm trials.params trials.params.* trials.state trials.reason "
+        "trials.step trials.miou trials.best trials.best.step trials.best.miou "
         "trials.curve trials.curve.step trials.curve.miou trials.attempts trials.device_seconds "
         "trials.images_per_second trials.lost_steps trials.mlflow_run trials.checkpoint"
     ),

@@ -23,7 +23,7 @@ from advseg.platform.ledger.ledger import Ledger
 from advseg.platform.ledger.reading import SweepRecord
 from advseg.platform.ledger.rows import BASELINE_NUMBER, Row
 from advseg.platform.pages import sweep_report
-from advseg.platform.pages.sweep_plots import CURVES, Plot, plots_of, study_of
+from advseg.platform.pages.sweep_plots import CURVES, Plot, parameter_plots, study_of, trial_plots
 from advseg.platform.pages.sweep_report import BEST, FAILED, report_of
 from advseg.platform.spec.confirm import Confirm
 from advseg.platform.spec.spec import Spec
@@ -262,7 +262,7 @@ class TestManyTrials:
         assert "And 7 more trials: `advseg sweep show probe --all` prints them." in page.text
 
     def test_only_the_best_have_curves(self) -> None:
-        curves = plots_of(some(CURVES + 3), (), None)[0]
+        curves = trial_plots(some(CURVES + 3), None)[0]
         assert isinstance(curves.content, Figure)
         assert {trace.name for trace in curves.content.data} == {f"trial {i}" for i in range(3, CURVES + 3)}
         assert f"Drawn are the best {CURVES} of {CURVES + 3} trials." in curves.note
@@ -277,7 +277,7 @@ class TestPlots:
     def figures(
         rows: Sequence[Row], logarithmic: Sequence[str] = (), baseline: float | None = None
     ) -> dict[str, Figure]:
-        plots: list[Plot] = plots_of(rows, logarithmic, baseline)
+        plots: list[Plot] = [*trial_plots(rows, baseline), *parameter_plots(rows, logarithmic, baseline)]
         return {plot.name: plot.content for plot in plots if isinstance(plot.content, Figure)}
 
     def test_number_trials_as_the_ledger_does(self) -> None:
