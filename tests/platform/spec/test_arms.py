@@ -66,7 +66,7 @@ def test_an_arm_without_a_method_has_the_specs(make_spec: MakeSpec, document: di
 def test_a_preset_is_for_arms_too(make_spec: MakeSpec, document: dict[str, Any]) -> None:
     document |= {"method": {"name": "supervised"}, "preset": "paper"}
     document["sweep"]["arms"]["hung"]["method"] = {"name": "adversarial"}
-    method = make_spec("trainer.steps=9000").arm("hung").method
+    method = make_spec("trainer.steps=9000", "trainer.augmentation.crop=[32, 32]").arm("hung").method
     assert isinstance(method, AdversarialSettings)
     assert method.semi_adv_start == 5000
 
