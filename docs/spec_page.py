@@ -28,7 +28,7 @@ that validate it, by `python docs/generate.py`. `jobs/specs/demo.yaml` is an exa
 writes a first spec for your own images.
 
 Paths in a file are relative to the file's folder. Keys without a default must be given; what the texts call None is
-`null` in YAML. **Sweep** marks the keys that `sweep.space` may vary: numbers and choices that determine a training's
+`null` in YAML. **Sweep** marks the keys that a sweep's space may vary: numbers and choices that determine a training's
 result and may differ from trial to trial. The kind of a section may stand for it: `sampler: random` is
 `sampler: {name: random}`.
 

@@ -44,6 +44,7 @@ def first_spec(
             "",
             *([_ON_A_GPU, ""] if device.type == "cuda" else []),
             *_sweep(name, length, unlabelled),
+            *(_comparison() if unlabelled else ()),
             "",
         ]
     )
@@ -150,3 +151,22 @@ def _sweep(name: str, length: Length, unlabelled: bool) -> Iterator[str]:
     yield f"#   pruner: {{name: successive_halving, min_resource: {2 * length.evaluate_every}}} # ends the worse half"
     yield f'#   register_as: "{name}" # the best trial becomes this model, if it beats the baseline,'
     yield "#   confirm: {candidates: 1, seeds: 5} # and its champion, if it does so on five fresh seeds"
+
+
+def _comparison() -> Iterator[str]:
+    yield "# # Which method is best on these images? Instead of `trials`, `space` and `confirm` above:"
+    yield "# #   arms: # they take turns; the report ranks them"
+    yield "# #     adversarial:"
+    yield f"# #       trials: {_SWEPT // 2}"
+    yield "# #       space:"
+    yield "# #         method.lambda_adv: {low: 0.001, high: 1, log: true}"
+    yield "# #         method.lambda_semi: {low: 0.03, high: 3, log: true}"
+    yield "# #         method.threshold: {low: 0, high: 0.9}"
+    yield "# #     consistency:"
+    yield "# #       method: {name: consistency}"
+    yield f"# #       trials: {_SWEPT // 2}"
+    yield "# #       space:"
+    yield "# #         method.lambda_semi: {low: 0.1, high: 10, log: true}"
+    yield "# #         method.threshold: {low: 0.5, high: 0.98}"
+    yield "# #         method.views: {choices: [1, 2]}"
+    yield "# #   confirm: {candidates: 1, seeds: 6} # the best trial of each arm, on six fresh seeds"

@@ -416,6 +416,24 @@ class TestWhatItWrites:
         assert ("method.lambda_semi" in found.space) == bool(bare)
         assert "#   advseg up\n#   advseg submit advseg.yaml --follow\n" in training
 
+    def test_holds_a_comparison_of_methods_for_whoever_puts_it_in_the_place_of_the_space(self, make: Make) -> None:
+        folder = make(bare=3)
+        init(folder)
+        spec = folder / "advseg.yaml"
+        training, _, sweep = spec.read_text().partition("# sweep:")
+        searched, told, compared = sweep.partition("# # Which method is best")
+        lines = [line.removeprefix("# # ") for line in compared.splitlines()[1:]]
+        sections = yaml.safe_load("sweep:" + searched.replace("\n# ", "\n")) | yaml.safe_load(training)
+        arms = {"arms": None, **yaml.safe_load("\n".join(lines))}
+        kept = {key: value for key, value in sections["sweep"].items() if key not in ("trials", "space", "confirm")}
+        spec.write_text(yaml.safe_dump({**sections, "job": "sweep", "sweep": kept | arms}))
+
+        found = load_spec(spec)
+
+        assert [arm.method.name for arm in found.arms.values()] == ["adversarial", "consistency"]
+        assert told
+        assert found.sweep and found.sweep.budget == 20
+
     @pytest.mark.parametrize(
         ("name", "expected"),
         [("Äpfel & Birnen 2", "pfel-birnen-2"), ("2024", "2024"), ("1e5", "1e5"), ("no", "no"), ("叶", "my-images")],
