@@ -18,7 +18,7 @@ def test_that_fewer_trials_run_at_a_time_than_was_asked_for_is_told() -> None:
 
 def test_the_arms_that_take_turns_are_told() -> None:
     space = "{method.threshold: {low: 0, high: 1}}"
-    arms = f"{{a: {{trials: 3, space: {space}}}, b: {{trials: 5, space: {space}}}}}"
+    arms = f"{{one: {{trials: 3, space: {space}}}, two: {{trials: 5, space: {space}}}}}"
     sweep = load_spec(DEMO, ["sweep={}", f"sweep.arms={arms}"], files_elsewhere=True).sweep
     assert sweep
-    assert trials_told(sweep, 2) == "8 trials, 2 at a time, of 2 arms in turn: a, b"
+    assert trials_told(sweep, 2) == "8 trials, 2 at a time, of 2 arms in turn: one, two"

@@ -277,7 +277,7 @@ class TestFork:
         source.finish(5, TrialState.COMPLETE)
         ledger = opened(spec)
         assert [ledger.propose(), ledger.propose()] == [5, 6]
-        assert ledger.row(4).params == points[0]
+        assert ledger.row(5).params == points[0]
 
     def test_that_searches_other_keys_is_refused(self, source: Ledger, make_spec: MakeSpec, opened: Opened) -> None:
         other = "sweep.space={method.lambda_semi: {low: 0, high: 1}, method.threshold: {low: 0, high: 0.9}}"

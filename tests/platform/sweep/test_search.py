@@ -14,7 +14,7 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from advseg.platform.base.events import TrialUpdate
-from advseg.platform.base.keys import ATTEMPT, FAILURE, HALVINGS, KIND, METRIC, NUMBER, PARAMS, STEP
+from advseg.platform.base.keys import ARM, ATTEMPT, FAILURE, HALVINGS, KIND, METRIC, NUMBER, PARAMS, STEP
 from advseg.platform.ledger.ledger import Ledger
 from advseg.platform.spec.spec import Spec
 from advseg.platform.storage.local_store import LocalStore
@@ -92,7 +92,7 @@ def tune(make_spec: MakeSpec, opened: Callable[..., Ledger], tmp_path: Path) -> 
 def test_a_trial_runs_to_its_end(tune: Callable[..., Tune]) -> None:
     driver = tune()
     config = driver.start("a")
-    assert config == {NUMBER: 0, PARAMS: driver.ledger.row(0).params, ATTEMPT: 1, HALVINGS: 0}
+    assert config == {NUMBER: 0, ARM: None, PARAMS: driver.ledger.row(0).params, ATTEMPT: 1, HALVINGS: 0}
     assert driver.report("a", 4, 30.0) == TrialScheduler.CONTINUE
     assert driver.report("a", 8, 40.0) == TrialScheduler.CONTINUE
     driver.end("a")

@@ -1,6 +1,7 @@
 """Which checkpoints of a sweep go: those that nobody needs, and never others."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -116,3 +117,11 @@ def test_never_what_a_version_an_unfinished_training_or_the_gate_needs(
     assert not set(complete[:best]) & {each.number for each in rows}
     over = {key for key, each in zip(keys, (*trials, *confirmations), strict=True) if each.state in (PRUNED, FAIL)}
     assert over - registered <= gone
+
+
+def test_the_best_of_each_arm_keep_their_checkpoints(make_spec: Callable[..., Spec]) -> None:
+    space = "{method.threshold: {low: 0, high: 1}}"
+    arms = f"{{one: {{trials: 4, space: {space}}}, two: {{trials: 4, space: {space}}}}}"
+    spec = make_spec("sweep={}", f"sweep.arms={arms}", "keep.best=1")
+    trials = [replace(row(number, COMPLETE, 50 + number), arm="one" if number < 2 else "two") for number in range(4)]
+    assert [each.row.number for each in surplus_of(spec, trials, [], frozenset())] == [0, 2]
