@@ -12,7 +12,7 @@ from ..platform.cluster.driver import Job, run_job
 from ..platform.cluster.preflight import Preflight
 from ..platform.cluster.waiting import wait_for_room
 from ..platform.spec.resources import Resources
-from ..platform.spec.sweep import Retry
+from ..platform.spec.retry import Retry
 from ..platform.tracking.identity import RunIdentity, single_identity
 from ..platform.workers.account import Account
 from ..platform.workers.followed import follow_on_workers

@@ -10,8 +10,8 @@ from optuna.trial import FrozenTrial, TrialState
 from ...trainers.differences import differences
 from ...trainers.errors import UserError
 from ..base.keys import key_of
+from ..spec.dimensions import Dimension
 from ..spec.spec import Spec
-from ..spec.sweep import Dimension
 from .samplers import distributions_of
 from .study import ARM, FROM
 

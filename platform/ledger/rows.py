@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from optuna.trial import TrialState
 
-from ..spec.sweep import Value
+from ..spec.dimensions import Value
 from ..workers.account import Account
 
 BASELINE_NUMBER = -1

@@ -13,7 +13,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial
 
-from ..spec.sweep import Choices, Dimension, Grid, QuasiRandom, Random, Range, Sweep, Tpe, Value
+from ..spec.dimensions import Choices, Dimension, Range, Value
+from ..spec.sweep import Grid, QuasiRandom, Random, Sweep, Tpe
 
 
 def sampler_of(sweep: Sweep, seed: int, number: int, index: int) -> BaseSampler | None:

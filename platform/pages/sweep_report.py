@@ -14,8 +14,8 @@ from ..gate.paired import TOLD
 from ..gate.verdict import Gate
 from ..ledger.reading import read_sweep
 from ..ledger.rows import Row, best_first
+from ..spec.dimensions import Range
 from ..spec.spec import Spec
-from ..spec.sweep import Range
 from ..storage.store import MissingKeyError, Store
 from .arms import ArmSummary, arms_of, difference
 from .html_page import heading, note, page, paragraph, pictures, plot, table

@@ -14,7 +14,7 @@ from ...trainers.reporter import rate
 from ..base.events import TrialUpdate, Verdict
 from ..gate.verdict import Outcome
 from ..ledger.rows import Row
-from ..spec.sweep import Value
+from ..spec.dimensions import Value
 from .console import VisibleConsole, words
 from .shortened import Shortened
 from .sparkline import Scale, sparkline

@@ -5,7 +5,7 @@ from itertools import chain
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
-from ..spec.sweep import Value
+from ..spec.dimensions import Value
 
 
 def tried(points: Sequence[Mapping[str, Value]], logarithmic: Collection[str] = ()) -> dict[str, BaseDistribution]:

@@ -8,9 +8,9 @@ from ...trainers.data.dataset import DatasetError
 from ...trainers.data.pack_card import read_card
 from ...trainers.data.scaled import other_resize, shown_resize
 from ..base.keys import S3
+from .dimensions import Choices, Dimension
 from .errors import Problem
 from .spec import Spec
-from .sweep import Choices, Dimension
 
 _RESIZE = "trainer.resize."
 

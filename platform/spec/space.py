@@ -10,9 +10,10 @@ from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from ...trainers.moved import MOVED
+from .dimensions import MOST_VALUES, Choices, Dimension, Range, Value
 from .errors import MOST_TOLD, Problem, members_of, problems_of
 from .spec import Spec, with_values
-from .sweep import MOST_VALUES, Choices, Dimension, Grid, Range, Sweep, Value
+from .sweep import Grid, Sweep
 from .workers import unfit_workers
 
 _SECTIONS = ("model", "method", "trainer")

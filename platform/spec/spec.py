@@ -20,6 +20,7 @@ from ...trainers.moved import without_gone
 from ...trainers.recipe import Recipe
 from ...trainers.settings import TrainerSettings
 from ..base.keys import S3
+from .dimensions import Value
 from .errors import problems_of
 from .keep import Keep
 from .ledger_address import LEDGER, LedgerUrl, ledger_of
@@ -28,7 +29,7 @@ from .resources import Resources
 from .runtime_env import RuntimeEnv
 from .section import Section
 from .storage_address import StorageAddress
-from .sweep import Name, Sweep, Value
+from .sweep import Name, Sweep
 
 Variant = Literal[
     "supervised",

@@ -14,6 +14,7 @@ from ...models.regular_file import read_regular
 from ...trainers.bounded_yaml import YamlError, read_yaml
 from ...trainers.errors import UserError, brief
 from .arms import check_arms, complete_arms
+from .dimensions import DIMENSION_KEYS, MOST_KEYS, Dimension
 from .errors import MOST_TOLD, Problem, problems_of
 from .packed import packed_resize, unfit_sizes
 from .paths import anchor, missing_files, section_of, unfit_paths
@@ -22,7 +23,7 @@ from .pruning import unfit_pruner
 from .short_forms import spell_out
 from .space import check_space
 from .spec import Spec
-from .sweep import DIMENSION_KEYS, MOST_KEYS, Dimension, Sweep
+from .sweep import Sweep
 from .workers import unfit_workers
 
 SPACE = re.compile(r"sweep\.(arms\.[^.]+\.)?space\.")

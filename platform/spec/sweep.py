@@ -1,124 +1,22 @@
 """What a job spec says of a sweep: what to search, how, for how long, and when to give a trial up."""
 
-import math
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Field, model_validator
 
-from ...trainers.errors import brief
 from ...trainers.methods.adversarial import AdversarialSettings
 from ...trainers.methods.table import MethodSettings
 from .confirm import Confirm, cannot_pass
+from .dimensions import MOST_KEYS, Dimension, Value
+from .retry import Retry
 from .section import Section
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{1,62}$")]
 """Lower-case letters, digits and hyphens: what Ray, MLflow, file systems and URLs all take."""
-
-
-Value = bool | int | float | str | None
-"""What a sweep may give a key."""
-
-
-MOST_KEYS = 64
-"""That a sweep may vary."""
-MOST_ARMS = 16
-"""That a sweep may compare."""
-MOST_CHOICES = 1000
-"""Of one key."""
-MOST_VALUES = 1_000_000
-"""Of a range with a step, and combinations of a grid."""
 MOST_AT_ONCE = 10_000
 """Trials, for each of which a cluster is asked for room."""
-_LARGEST = 2**63
-
-
-class Range(Section):
-    """Numbers that a sweep may try for one key; whole numbers alone if the key holds such."""
-
-    low: int | float
-    """Least value."""
-    high: int | float
-    """Greatest value."""
-    log: bool = False
-    """Draw uniformly in the logarithm; the range must then lie above 0."""
-    step: Annotated[int | float, Field(gt=0)] | None = None
-    """Distance between the values, from `low` to `high`; by default 1 for whole numbers, and none for others."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if any(isinstance(end, int) and abs(end) >= _LARGEST for end in (self.low, self.high)):
-            raise ValueError("low and high must lie within 2**63, as no computer's whole numbers are larger")
-        if not self.low < self.high:
-            raise ValueError(f"low must be below high, but low is {self.low} and high is {self.high}")
-        if self.log and self.low <= 0:
-            raise ValueError(f"a logarithmic range must lie above 0, but low is {self.low}")
-        if self.step is not None:
-            if self.log:
-                raise ValueError(f"a logarithmic range takes no step, but step is {self.step}: remove either")
-            intervals = (self.high - self.low) / self.step
-            divides = math.isfinite(intervals) and math.isclose(intervals, round(intervals), rel_tol=1e-9)
-            if not divides or round(intervals) < 1:
-                raise ValueError(f"step must divide high - low, {self.high - self.low:g}, but is {self.step:g}")
-            if intervals > MOST_VALUES:
-                raise ValueError(f"step must make at most {MOST_VALUES:,} values, but {self.step:g} makes more")
-        return self
-
-    @property
-    def whole(self) -> bool:
-        """Whether the values are whole numbers."""
-        return isinstance(self.low, int) and isinstance(self.high, int)
-
-    @property
-    def spacing(self) -> int | float | None:
-        """Distance between the values; None if any value between the ends may be tried."""
-        return 1 if self.step is None and self.whole and not self.log else self.step
-
-    @property
-    def count(self) -> int | None:
-        """How many values there are; None if they are not evenly spaced."""
-        return None if self.spacing is None else round((self.high - self.low) / self.spacing) + 1
-
-    def __contains__(self, value: object) -> bool:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not self.low <= value <= self.high:
-            return False
-        if self.spacing is None:
-            return not self.whole or isinstance(value, int)
-        place = (value - self.low) / self.spacing
-        return math.isclose(place, round(place), rel_tol=1e-9, abs_tol=1e-9)
-
-
-class Choices(Section):
-    """Values that a sweep may try for one key, in no order."""
-
-    choices: Annotated[tuple[Value, ...], Field(min_length=1, max_length=MOST_CHOICES)]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _alone(cls, written: Any) -> Any:
-        if isinstance(written, Mapping) and (ends := [key for key in Range.model_fields if key in written]):
-            raise ValueError(f"takes no {' and '.join(ends)} beside it, as it is no range: remove either")
-        return written
-
-    @model_validator(mode="after")
-    def _different(self) -> Self:
-        seen = {(type(choice), choice) for choice in self.choices}
-        if len(seen) < len(self.choices):
-            raise ValueError(f"choices must differ, but are {brief(', '.join(map(str, self.choices)))}")
-        return self
-
-    def __contains__(self, value: object) -> bool:
-        return (type(value), value) in {(type(choice), choice) for choice in self.choices}
-
-
-def _kind(dimension: Any) -> str:
-    names = isinstance(dimension, Choices) or (isinstance(dimension, Mapping) and "choices" in dimension)
-    return "choices" if names else "range"
-
-
-Dimension = Annotated[Annotated[Range, Tag("range")] | Annotated[Choices, Tag("choices")], Discriminator(_kind)]
-"""What a sweep may try for one key."""
-DIMENSION_KEYS = (*Range.model_fields, *Choices.model_fields)
+MOST_ARMS = 16
+"""That a sweep may compare."""
 
 
 class Tpe(Section):
@@ -196,25 +94,6 @@ class Patient(Section):
 
 Pruner = Annotated[SuccessiveHalving | Hyperband | Median | Patient, Field(discriminator="name")]
 """When a trial is stopped early."""
-
-
-class Retry(Section):
-    """When a trial is tried again, what counts as a lost worker, and when the whole sweep stops."""
-
-    max_attempts: Annotated[int, Field(ge=1)] = 3
-    """Attempts that may be lost to dead or hung workers before the trial fails. Pre-empted ones do not count, nor do
-    those that a disk, a mount, a driver or a server ended."""
-    stop_after: Annotated[int, Field(ge=1)] = 5
-    """Times in a row, with no report in between, that a disk, a mount, a driver or a server may end a trial, which is
-    tried again after 3 to 30 seconds, before the sweep stops and leaves it unfinished. So many trials that fail of one
-    error before any has reported stop it, too."""
-    hang_timeout: Annotated[float, Field(gt=0)] = 600
-    """Seconds without any progress, be it a step, a batch of an evaluation or a file opened, after which a worker
-    counts as hung; from its first sign of life on, so that it may wait for its CPUs and GPUs."""
-    start_timeout: Annotated[float, Field(gt=0)] = 3600
-    """Seconds in which nothing of a job begins, as others hold the CPUs or GPUs that it needs, before it stops."""
-    trial_timeout: Annotated[float, Field(gt=0)] | None = None
-    """Seconds that a trial may train in all its attempts together."""
 
 
 Space = Annotated[dict[str, Dimension], Field(max_length=MOST_KEYS)]

@@ -8,7 +8,7 @@ from ..base.events import TrialUpdate, emit
 from ..ledger.ledger import Ledger
 from ..ledger.rows import Row
 from ..spec.resources import Resources
-from ..spec.sweep import Retry
+from ..spec.retry import Retry
 from ..workers.account import Account
 from ..workers.followed import follow_on_workers
 from ..workers.task import Task

@@ -7,8 +7,8 @@ from typing import Any
 from ..base.keys import ARM, ATTEMPT, BASELINE, HALVINGS, NUMBER, PARAMS
 from ..ledger.confirmations import Planned
 from ..ledger.rows import BASELINE_NUMBER, Row
+from ..spec.dimensions import Value
 from ..spec.spec import Spec, arm_document, with_values
-from ..spec.sweep import Value
 from ..storage.store import Store
 from ..tracking.identity import trial_identity
 from ..workers.lease import Attempt

@@ -11,7 +11,7 @@ from ray.tune.experiment import Trial
 from ...trainers.errors import BrokenEnvironmentError
 from ..base.events import Stage, emit
 from ..base.keys import ATTEMPT, NUMBER
-from ..spec.sweep import Retry
+from ..spec.retry import Retry
 from ..storage.store import Store
 from ..workers.heartbeat import Beat, beat_of
 from ..workers.killing import kill_beating

@@ -17,7 +17,7 @@ from ...trainers.errors import BrokenEnvironmentError, FencedError
 from ..base.events import Stage, TrialUpdate, emit
 from ..base.keys import METRIC
 from ..spec.resources import Resources
-from ..spec.sweep import Retry
+from ..spec.retry import Retry
 from ..tracking.ending import Ending, State, ended_by
 from ..tracking.spool import kept_records
 from .account import Account

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from ..spec.sweep import Retry
+from ..spec.retry import Retry
 from .retry import Failure, Kind
 
 LONGEST_BACKOFF_S = 30.0

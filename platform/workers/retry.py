@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from ...trainers.errors import DivergedError, UserError
-from ..spec.sweep import Retry
+from ..spec.retry import Retry
 from .account import Account
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from ..spec.sweep import Retry
+from ..spec.retry import Retry
 from .heartbeat import Beat, Pulse
 from .retry import Failure, Kind
 

@@ -142,8 +142,9 @@ def printed(advseg: Command) -> Callable[..., list[dict[str, Any]]]:
 
 @pytest.fixture
 def storage(document: dict[str, Any], tmp_path: Path) -> Path:
-    """A ledger with a sweep of three trials: a complete one, a failed one and one that runs."""
-    searched = {"trials": 5, "space": {"method.lambda_adv": {"low": 0.001, "high": 1, "log": True}}}
+    """A ledger with a sweep of one arm of three trials: a complete one, a failed one and one that runs."""
+    arm = {"trials": 5, "space": {"method.lambda_adv": {"low": 0.001, "high": 1, "log": True}}}
+    searched = {"arms": {"adversarial": arm}}
     path = tmp_path / "sweep.yaml"
     path.write_text(yaml.safe_dump({**document, "job": "sweep", "name": "probe", "sweep": searched}))
     ledger = open_ledger(tmp_path / "runs", load_spec(path), Origin(dataset="d", code="c"))

@@ -11,8 +11,8 @@ from optuna.trial import TrialState
 
 from advseg.platform.ledger.ledger import Ledger
 from advseg.platform.ledger.samplers import grid_point, quasi_random_point, scaled, seed_of
+from advseg.platform.spec.dimensions import Choices, Dimension, Range
 from advseg.platform.spec.spec import Spec
-from advseg.platform.spec.sweep import Choices, Dimension, Range
 
 MakeSpec = Callable[..., Spec]
 Opened = Callable[..., Ledger]

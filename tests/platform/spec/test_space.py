@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from advseg.models.resize import LongerSide
+from advseg.platform.spec.dimensions import Choices, Range
 from advseg.platform.spec.space import searchable
 from advseg.platform.spec.spec import Spec
 from advseg.platform.spec.spec_file import SpecError, load_spec
-from advseg.platform.spec.sweep import Choices, Range
 
 MakeSpec = Callable[..., Spec]
 

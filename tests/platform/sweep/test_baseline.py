@@ -9,8 +9,8 @@ from advseg.platform.base.events import TrialUpdate
 from advseg.platform.ledger.ledger import Ledger
 from advseg.platform.ledger.rows import Row
 from advseg.platform.spec.resources import Resources
+from advseg.platform.spec.retry import Retry
 from advseg.platform.spec.spec import Spec
-from advseg.platform.spec.sweep import Retry
 from advseg.platform.storage.local_store import LocalStore
 from advseg.platform.sweep import baseline
 from advseg.platform.sweep.baseline import train_baseline

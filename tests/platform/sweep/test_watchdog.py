@@ -10,7 +10,7 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from advseg.platform.base.keys import ATTEMPT, NUMBER
-from advseg.platform.spec.sweep import Retry
+from advseg.platform.spec.retry import Retry
 from advseg.platform.storage.local_store import LocalStore
 from advseg.platform.sweep.watchdog import Watchdog
 from advseg.platform.workers.heartbeat import FILE, Beat

@@ -16,7 +16,7 @@ from ray.train import WorkerGroupError
 
 from advseg.platform.base.events import Stage, TrialUpdate
 from advseg.platform.spec.resources import Resources
-from advseg.platform.spec.sweep import Retry
+from advseg.platform.spec.retry import Retry
 from advseg.platform.storage.local_store import LocalStore
 from advseg.platform.tracking.identity import RunIdentity
 from advseg.platform.tracking.runs import REASON_TAG, STATE_TAG, ensure_run, find_run

@@ -2,7 +2,7 @@
 
 import pytest
 
-from advseg.platform.spec.sweep import Retry
+from advseg.platform.spec.retry import Retry
 from advseg.platform.workers.health import Health
 from advseg.platform.workers.retry import Failure, Kind
 

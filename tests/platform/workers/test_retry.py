@@ -1,6 +1,6 @@
 import pytest
 
-from advseg.platform.spec.sweep import Retry
+from advseg.platform.spec.retry import Retry
 from advseg.platform.workers.account import Account
 from advseg.platform.workers.retry import Again, Failure, GiveUp, Kind, can_halve, decide, error_of
 from advseg.trainers.errors import DivergedError, UserError

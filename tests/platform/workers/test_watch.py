@@ -2,7 +2,7 @@
 
 import pytest
 
-from advseg.platform.spec.sweep import Retry
+from advseg.platform.spec.retry import Retry
 from advseg.platform.workers.heartbeat import Beat
 from advseg.platform.workers.retry import Failure, Kind
 from advseg.platform.workers.watch import Watch
