@@ -193,7 +193,7 @@ class TestPoints:
     def test_are_the_same_in_another_process(self) -> None:
         program = (
             "from advseg.platform.ledger.samplers import quasi_random_point, grid_point\n"
-            "from advseg.platform.spec.sweep import Range\n"
+            "from advseg.platform.spec.dimensions import Range\n"
             "space = {'b': Range(low=0.001, high=1, log=True), 'a': Range(low=0, high=0.9)}\n"
             "print([quasi_random_point(space, 5, 3), grid_point(space, 4, 5, 3)])"
         )
