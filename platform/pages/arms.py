@@ -49,7 +49,8 @@ def _reached(arm: ArmSummary) -> str:
     if arm.standing is None:
         if arm.best is None:
             return f"none of {len(arm.rows)} trials is complete"
-        return f"best trial {arm.best.number} of {len(arm.rows)} with mIoU {percent(arm.best.value)}, not confirmed"
+        best = f"best of {len(arm.rows)} trials is {arm.best.number} with mIoU {percent(arm.best.value)}"
+        return f"{best}, not confirmed"
     standing = arm.standing
     reached = f"mIoU {percent(standing.miou)} on {standing.seeds} fresh seeds by trial {standing.trial}"
     return ", ".join([reached, *(f"{difference(each)} to {each.rival}" for each in standing.over if each.estimate)])

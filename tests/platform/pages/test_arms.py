@@ -50,7 +50,7 @@ def test_arms_are_told_best_first_with_intervals(record: SweepRecord) -> None:
         "1. mean-teacher: mIoU 57.25 on 6 fresh seeds by trial 1, +7.25 [+7.10, +7.40] to the supervised baseline",
         "2. hung: mIoU 55.00 on 6 fresh seeds by trial 0, +5.00 [+5.00, +5.00] to the supervised baseline, "
         "-2.25 [-2.40, -2.10] to mean-teacher",
-        "3. plain: best trial 11 of 4 with mIoU 61.00, not confirmed",
+        "3. plain: best of 4 trials is 11 with mIoU 61.00, not confirmed",
     ]
     assert [arm.name for arm in arms_of(record.rows, None)] == ["plain", "mean-teacher", "hung"]
     assert arms_of([replace(each, arm=None) for each in record.rows], None) == []
