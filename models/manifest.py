@@ -117,7 +117,8 @@ def read_manifest(path: Path) -> dict[str, str]:
         version, files = manifest["format_version"], manifest["files"]
         whole = manifest["checksum"] == _checksum(version, files)
     except (FileNotFoundError, NotADirectoryError):
-        raise BrokenDirectoryError(f"{path} has no {MANIFEST}: it was never finished") from None
+        lack = f"has no {MANIFEST}: it was never finished" if path.exists() else "is not there"
+        raise BrokenDirectoryError(f"{path} {lack}") from None
     except KeyError as error:
         raise BrokenDirectoryError(f"{path / MANIFEST} cannot be read (it has no {error.args[0]})") from None
     except TypeError:

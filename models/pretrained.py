@@ -49,9 +49,15 @@ def folder_of(name: str, revision: str | None) -> Path:
         return path
     import transformers  # noqa: F401, brings the Hub's client: where either is missing, this one is to be named
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=[CONFIG, PROCESSOR, WEIGHTS]))
+    except LocalEntryNotFoundError:
+        raise PretrainedError(
+            f"model.pretrained is {name}, which was not fetched to this machine before, and the Hugging Face Hub is "
+            f"not reached: mend the way to it, or name a folder, which begins with ./ or /"
+        ) from None
     except Exception as error:
         # The client fails in many ways, of what is not there as of networks that are down.
         raise PretrainedError(

@@ -407,3 +407,11 @@ def test_the_checksum_of_a_manifest_stands_for_all_that_it_names(sealed: Path) -
     (sealed / MANIFEST).write_text("{")
     assert checksum_of(sealed) is None
     assert checksum_of(sealed / "nowhere") is None
+
+
+def test_a_directory_that_is_not_there_is_told_from_one_that_was_never_finished(tmp_path):
+    with pytest.raises(BrokenDirectoryError, match=r"gone is not there$"):
+        verify_directory(tmp_path / "gone")
+    (tmp_path / "begun").mkdir()
+    with pytest.raises(BrokenDirectoryError, match=r"it was never finished$"):
+        verify_directory(tmp_path / "begun")

@@ -234,13 +234,27 @@ def test_images_are_read_as_its_folder_says_and_else_as_imagenets(folders, tmp_p
         normalisation_of(settings)
 
 
-def test_what_the_hub_does_not_give_is_one_line(monkeypatch):
+def test_a_hub_that_is_not_reached_is_one_line(monkeypatch):
     import huggingface_hub
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(PretrainedError, match="is someone/nothing, which the Hugging Face Hub does not give") as caught:
+    with pytest.raises(
+        PretrainedError, match="not fetched to this machine before, and the Hugging Face Hub is not"
+    ) as it:
+        build_segmenter(TransformersSettings(pretrained="someone/else"), 4)
+    assert "\n" not in str(it.value)
+
+
+def test_what_the_hub_does_not_give_is_one_line(monkeypatch):
+    import huggingface_hub
+
+    def snapshot_download(*_: object, **__: object) -> str:
+        raise OSError("404 Client Error\nRepository Not Found")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    with pytest.raises(PretrainedError, match="is someone/nothing, which the Hugging Face Hub does not give") as it:
         build_segmenter(TransformersSettings(pretrained="someone/nothing"), 4)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(it.value)
 
 
 def test_pickled_weights_and_code_of_a_folder_are_left_alone(folders, tmp_path):
