@@ -68,7 +68,7 @@ def test_running_statistics_are_averaged_over_the_workers_before_an_evaluation(f
         for name, mean in running(after).items():
             torch.testing.assert_close(mean, (before[name] + before_there[name]) / 2)
             assert torch.equal(mean, after_there[name])
-        assert torch.equal(before["bn1.num_batches_tracked"], after["bn1.num_batches_tracked"])
+        assert torch.equal(before["0.bn1.num_batches_tracked"], after["0.bn1.num_batches_tracked"])
 
 
 def test_all_workers_evaluate_and_end_with_the_network_that_is_saved(folder):
