@@ -223,10 +223,10 @@ class Training:
                 if settings.saves(self.step, self.saved.standing.best_step):
                     figures.pause()
                     self.saved.save()
-                done(self.step, self._newest_miou())
                 if self._must_stop():
                     self._stop()
                 figures.begin()
+            done(self.step, self._newest_miou())
             self.saved.wait()
         self.saved.finish()
 

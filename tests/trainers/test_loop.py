@@ -23,6 +23,7 @@ from advseg.trainers.outcome import OUTCOME, Outcome, read_outcome
 from advseg.trainers.pictures.class_bars import draw_class_bars
 from advseg.trainers.pictures.confusion import draw_confusion
 from advseg.trainers.pictures.panels import TILE
+from advseg.trainers.progress import watched
 from advseg.trainers.reporter import RecordingReporter, Report
 
 SUPERVISED = {"lambda_adv": 0.0, "lambda_semi_adv": 0.0, "lambda_semi": 0.0}
@@ -580,3 +581,32 @@ def test_images_are_resized_before_they_are_cropped(program, shapes, tmp_path):
     assert batch.unlabelled_valid.all()
     expected = resize_mask(sample.read_mask(), (40, 56))
     assert np.array_equal(batch.unlabelled_labels[0].numpy(), expected)
+
+
+def test_its_progress_counts_from_the_first_batch_to_the_last_step(program, shapes, tmp_path, monkeypatch):
+    happened: list[object] = []
+    training = Training(program.recipe_of(steps=3, evaluate_every=3), shapes, tmp_path)
+    move = training.batches.on_device
+    monkeypatch.setattr(training.batches, "on_device", lambda parts: happened.append("batch") or move(parts))
+
+    class Watching:
+        def see(self, what: str, done: int, total: int, note: str) -> None:
+            if what == "steps":
+                happened.append((done, total))
+
+        def leave(self, what: str) -> None:
+            pass
+
+    draw = training.batches.drawn_ahead
+
+    def drawn_ahead(steps: range):
+        for parts in draw(steps):
+            happened.append("drawn")
+            yield parts
+
+    monkeypatch.setattr(training.batches, "drawn_ahead", drawn_ahead)
+    with watched(Watching()):
+        training.run(RecordingReporter())
+
+    steps = [each for number in range(3) for each in ("drawn", (number, 3), "batch")]
+    assert happened == [*steps, (3, 3)]
