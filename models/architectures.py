@@ -39,13 +39,23 @@ class NetworkSettings(Settings):
 
     @property
     def norm(self) -> Norm:
-        """Of its batch norm; one that has none is like one whose statistics are frozen."""
-        return "frozen"
+        """As its `batch_norm` says; a network that has none is like one whose statistics are frozen."""
+        return getattr(self, "batch_norm", "frozen")
 
     @property
     def least_share(self) -> int:
         """Images that each worker must learn from at once."""
         return 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolingSettings(NetworkSettings):
+    """Of networks that pool whole images and normalise the result."""
+
+    @property
+    def least_share(self) -> int:
+        """Of one image, image pooling has one value a channel, and so no spread."""
+        return 1 if self.norm == "frozen" else 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,14 +90,9 @@ class DeepLabSettings(NetworkSettings):
     weights: str | None = None
     """Start weights: a path, or an s3:// address; None: fresh."""
 
-    @property
-    def norm(self) -> Norm:
-        """As `batch_norm` says."""
-        return self.batch_norm
-
 
 @dataclass(frozen=True, kw_only=True)
-class DeepLabV3PlusSettings(NetworkSettings):
+class DeepLabV3PlusSettings(PoolingSettings):
     """DeepLab-v3+ (Chen et al., 2018), with plain convolutions, as most of semi-supervised segmentation has it."""
 
     architecture: Literal["deeplab_v3plus_resnet50", "deeplab_v3plus_resnet101"] = "deeplab_v3plus_resnet101"
@@ -105,19 +110,9 @@ class DeepLabV3PlusSettings(NetworkSettings):
     weights: str | None = None
     """Start weights: a path, or an s3:// address; None: fresh."""
 
-    @property
-    def norm(self) -> Norm:
-        """As `batch_norm` says."""
-        return self.batch_norm
-
-    @property
-    def least_share(self) -> int:
-        """Of one image, image pooling has one value a channel, and so no spread."""
-        return 1 if self.batch_norm == "frozen" else 2
-
 
 @dataclass(frozen=True, kw_only=True)
-class TransformersSettings(NetworkSettings):
+class TransformersSettings(PoolingSettings):
     """A network of Hugging Face's transformers for semantic segmentation: SegFormer, UperNet, DPT, BEiT and others.
 
     It needs `pip install 'advseg[transformers]'`.
@@ -137,16 +132,6 @@ class TransformersSettings(NetworkSettings):
     at once."""
     weights: str | None = None
     """Other start weights than its own: a path, or an s3:// address."""
-
-    @property
-    def norm(self) -> Norm:
-        """As `batch_norm` says."""
-        return self.batch_norm
-
-    @property
-    def least_share(self) -> int:
-        """Heads that pool the image have one value a channel of one image, and so no spread."""
-        return 1 if self.batch_norm == "frozen" else 2
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -116,6 +116,7 @@ def test_weights_of_either_stride_serve_both():
     fine, coarse = (DeepLabV3Plus(3, (1, 1, 1, 1), True, output_stride=stride) for stride in (8, 16))
 
     fine.load_state_dict(coarse.state_dict())
+    assert all(torch.equal(tensor, coarse.state_dict()[name]) for name, tensor in fine.state_dict().items())
 
 
 def made_resnet(blocks=BLOCKS) -> dict[str, Tensor]:
