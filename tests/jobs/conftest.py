@@ -13,6 +13,7 @@ from advseg.trainers.data.shapes import CLASSES, ShapesSettings, write_shapes
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
+    from restored_mlflow import RestoredMlflow
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -147,6 +148,14 @@ def jobs(advseg: Command, monkeypatch: pytest.MonkeyPatch) -> FakeJobs:
 @pytest.fixture
 def tracking(client: "MlflowClient", advseg: Command, monkeypatch: pytest.MonkeyPatch) -> "MlflowClient":
     """A client of the MLflow that the program then finds."""
+    find(client, monkeypatch)
+    return client
+
+
+@pytest.fixture
+def registered(tracking: "MlflowClient", made: "RestoredMlflow", monkeypatch: pytest.MonkeyPatch) -> "MlflowClient":
+    """A client, which the program finds, of what a test's file has `made`."""
+    client = made.restore()
     find(client, monkeypatch)
     return client
 

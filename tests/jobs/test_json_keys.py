@@ -31,8 +31,6 @@ from advseg.platform.tracking.identity import RunIdentity
 from advseg.platform.tracking.runs import ensure_run
 from advseg.platform.workers.account import Account
 
-from .conftest import find
-
 Command = Callable[..., tuple[int, str, str]]
 
 MOVE = "alias from_version to_version at by sweep gate rollback why"
@@ -179,14 +177,6 @@ def made(migrated: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) 
         client.delete_registered_model_alias("shapes", "candidate")
 
     return RestoredMlflow(tmp_path_factory.mktemp("made"), migrated, fill)
-
-
-@pytest.fixture
-def registered(tracking: MlflowClient, made: RestoredMlflow, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
-    """A client of that MLflow, which the program finds."""
-    client = made.restore()
-    find(client, monkeypatch)
-    return client
 
 
 Printed = Callable[..., list[dict[str, Any]]]

@@ -26,8 +26,6 @@ from advseg.platform.spec.confirm import Confirm
 from advseg.platform.tracking.identity import RunIdentity
 from advseg.platform.tracking.runs import ensure_run
 
-from .conftest import find
-
 Command = Callable[..., tuple[int, str, str]]
 
 
@@ -45,14 +43,6 @@ def made(migrated: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) 
         client.delete_registered_model_alias("shapes", CANDIDATE)
 
     return RestoredMlflow(tmp_path_factory.mktemp("made"), migrated, fill)
-
-
-@pytest.fixture
-def registered(tracking: MlflowClient, made: RestoredMlflow, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
-    """A client of that MLflow, which the program finds."""
-    client = made.restore()
-    find(client, monkeypatch)
-    return client
 
 
 def test_a_list_has_a_line_for_each_version_the_newest_first(
